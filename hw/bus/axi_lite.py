@@ -1,0 +1,110 @@
+"""AXI4-Lite: the host's way to registers and memories."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib.wiring import Component, In, Out, Signature
+
+from hw.bus.host_bus import ADDR_WIDTH, DATA_WIDTH, HostBusSignature
+
+OKAY, SLVERR = 0b00, 0b10
+
+
+class AXI4LiteSignature(Signature):
+    """The five channels of AXI4-Lite, 32 bit, seen from the master (ARM IHI 0022)."""
+
+    def __init__(self):
+        super().__init__(
+            {
+                "awaddr": Out(ADDR_WIDTH),
+                "awprot": Out(3),
+                "awvalid": Out(1),
+                "awready": In(1),
+                "wdata": Out(DATA_WIDTH),
+                "wstrb": Out(DATA_WIDTH // 8),
+                "wvalid": Out(1),
+                "wready": In(1),
+                "bresp": In(2),
+                "bvalid": In(1),
+                "bready": Out(1),
+                "araddr": Out(ADDR_WIDTH),
+                "arprot": Out(3),
+                "arvalid": Out(1),
+                "arready": In(1),
+                "rdata": In(DATA_WIDTH),
+                "rresp": In(2),
+                "rvalid": In(1),
+                "rready": Out(1),
+            }
+        )
+
+
+class AXI4LiteBridge(Component):
+    """Turns AXI4-Lite transfers into accesses of the host bus.
+
+    Reads and writes take turns when both are waiting. `awprot` and `arprot` are ignored, and the
+    two lowest address bits, as every access is a whole word with strobes.
+
+    **Latency**: the answer is valid 2 clocks after the request was taken. **Throughput**: one read
+    and one write every 2 clocks while answers are taken. **Reset**: no answer pending.
+
+    Members
+    -------
+    axi : In(AXI4LiteSignature())
+    bus : Out(HostBusSignature())
+    must_wait : In(1)
+        The request that stands on `bus.addr` and `bus.write` is served only with `grant`.
+    grant : In(1)
+    waits : Out(1)
+        A request that must wait is there, whether it is granted or not.
+    """
+
+    axi: In(AXI4LiteSignature())
+    bus: Out(HostBusSignature())
+    must_wait: In(1)
+    grant: In(1)
+    waits: Out(1)
+
+    def elaborate(self, platform):
+        m = Module()
+        axi, bus = self.axi, self.bus
+
+        # Each direction holds one answer until the master takes it, and asks only if that is free.
+        writing = Signal()
+        reading = Signal()
+        can_write = Signal()
+        can_read = Signal()
+        m.d.comb += [
+            can_write.eq(axi.awvalid & axi.wvalid & ~writing & (~axi.bvalid | axi.bready)),
+            can_read.eq(axi.arvalid & ~reading & (~axi.rvalid | axi.rready)),
+        ]
+
+        read_was_last = Signal()
+        go = Signal()
+        m.d.comb += [
+            bus.write.eq(can_write & ~(can_read & ~read_was_last)),
+            bus.addr.eq(Mux(bus.write, axi.awaddr, axi.araddr) & ~0b11),
+            bus.w_data.eq(axi.wdata),
+            bus.w_strb.eq(axi.wstrb),
+            self.waits.eq((can_write | can_read) & self.must_wait),
+            go.eq((can_write | can_read) & (self.grant | ~self.must_wait)),
+            bus.valid.eq(go),
+            axi.awready.eq(go & bus.write),
+            axi.wready.eq(go & bus.write),
+            axi.arready.eq(go & ~bus.write),
+        ]
+        m.d.sync += [writing.eq(go & bus.write), reading.eq(go & ~bus.write)]
+        with m.If(go):
+            m.d.sync += read_was_last.eq(~bus.write)
+
+        with m.If(writing):
+            m.d.sync += [axi.bvalid.eq(1), axi.bresp.eq(Mux(bus.error, SLVERR, OKAY))]
+        with m.Elif(axi.bready):
+            m.d.sync += axi.bvalid.eq(0)
+        with m.If(reading):
+            m.d.sync += [
+                axi.rvalid.eq(1),
+                axi.rresp.eq(Mux(bus.error, SLVERR, OKAY)),
+                axi.rdata.eq(Mux(bus.error, 0, bus.r_data)),
+            ]
+        with m.Elif(axi.rready):
+            m.d.sync += axi.rvalid.eq(0)
+        return m

@@ -1,0 +1,83 @@
+"""The bus inside the chip: one 32-bit access per clock, answered in the next."""
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib.wiring import Component, In, Out, Signature
+
+ADDR_WIDTH = 32
+DATA_WIDTH = 32
+
+
+class HostBusSignature(Signature):
+    """A request in one clock, its answer in the next.
+
+    Members
+    -------
+    valid, write, addr, w_data, w_strb : Out
+        The request; `addr` in bytes, `w_strb` one bit per byte.
+    r_data, error : In
+        In the clock after it; an access that ends with `error` has changed nothing.
+    """
+
+    def __init__(self):
+        super().__init__(
+            {
+                "valid": Out(1),
+                "write": Out(1),
+                "addr": Out(ADDR_WIDTH),
+                "w_data": Out(DATA_WIDTH),
+                "w_strb": Out(DATA_WIDTH // 8),
+                "r_data": In(DATA_WIDTH),
+                "error": In(1),
+            }
+        )
+
+
+class HostBusDecoder(Component):
+    """Gives each request to the target whose region it falls into, or answers `error`.
+
+    **Latency**: none. Targets see the address from the start of their region.
+
+    Parameters
+    ----------
+    regions : list of (int, int)
+        First byte address and size of every region; the sizes are rounded up to powers of two and
+        the addresses are multiples of that, so that comparing the upper bits is enough. A target
+        itself answers `error` behind its end.
+
+    Members
+    -------
+    bus : In(HostBusSignature())
+    targets : Array of Out(HostBusSignature())
+    """
+
+    def __init__(self, regions):
+        self.regions = [(base, 1 << (size - 1).bit_length()) for base, size in regions]
+        for base, size in self.regions:
+            if base % size:
+                raise ValueError(f"region address must be a multiple of {size:#x}, not {base:#x}")
+        super().__init__(
+            {
+                "bus": In(HostBusSignature()),
+                "targets": Out(HostBusSignature()).array(len(regions)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        answering = Signal(len(self.regions))
+        m.d.comb += self.bus.error.eq(~answering.any())
+        for k, ((base, size), target) in enumerate(zip(self.regions, self.targets, strict=True)):
+            low = size.bit_length() - 1
+            hit = Signal(name=f"hit_{k}")
+            m.d.comb += [
+                hit.eq(self.bus.addr[low:] == base >> low),
+                target.valid.eq(self.bus.valid & hit),
+                target.write.eq(self.bus.write),
+                target.addr.eq(self.bus.addr[:low]),
+                target.w_data.eq(self.bus.w_data),
+                target.w_strb.eq(self.bus.w_strb),
+            ]
+            m.d.sync += answering[k].eq(target.valid)
+            with m.If(answering[k]):
+                m.d.comb += [self.bus.r_data.eq(target.r_data), self.bus.error.eq(target.error)]
+        return m

@@ -1,0 +1,33 @@
+"""Verilog of a chip or of one of its blocks."""
+
+import os
+
+from amaranth.back import verilog as backend
+from amaranth.hdl import Value, ValueCastable
+from amaranth.lib.wiring import Component
+
+from hw.top import Kenyon
+
+os.environ["AMARANTH_USE_YOSYS"] = "builtin"
+
+TOP = "kenyon"
+
+
+def ports(component: Component) -> dict[str, tuple[Value, None]]:
+    """Ports by the names that bus models expect: path parts joined by one underscore."""
+    result = {}
+    for path, _, value in component.signature.flatten(component):
+        if isinstance(value, ValueCastable):
+            value = value.as_value()
+        result["_".join(map(str, path))] = (value, None)
+    return result
+
+
+def convert(component: Component, name: str) -> str:
+    """Verilog of a component, with ports `clk` and `rst` (synchronous, active high)."""
+    return backend.convert(component, name=name, ports=ports(component), emit_src=False)
+
+
+def verilog(config, trace: bool = False) -> str:
+    """Verilog of a chip; the module is called `kenyon`."""
+    return convert(Kenyon(config, trace=trace), TOP)

@@ -1,0 +1,1 @@
+"""The golden model: parameters, formats and arithmetic. Never imports `hw`."""

@@ -1,0 +1,1 @@
+"""Golden model of the neural processing units (POPPINS)."""

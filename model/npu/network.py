@@ -1,0 +1,292 @@
+"""A spiking network and its stimulus, as the engines and the compiler see it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.npu.config import BIAS_MAX, BIAS_MIN, TAU_MAX
+from model.npu.noise import STRIDE
+
+Ints = NDArray[np.int64]
+
+
+class NetworkError(ValueError):
+    """The network is not one that the neuron model defines; the text says what would be right."""
+
+
+@dataclass(frozen=True)
+class Neurons:
+    """Parameters of n neurons, one (n,) integer array each (see docs/neuron.md)."""
+
+    rest: Ints
+    threshold: Ints
+    reset: Ints
+    a: Ints
+    b: Ints
+    noise: Ints
+    tau: Ints
+
+    @property
+    def v_branch(self) -> Ints:
+        """Where the two lines of the force meet: floor of the slope-weighted mean."""
+        return (self.a * self.rest + self.b * self.threshold) // np.maximum(self.a + self.b, 1)
+
+    def __len__(self) -> int:
+        return len(self.rest)
+
+    def __getitem__(self, part: slice) -> "Neurons":
+        return Neurons(**{name: getattr(self, name)[part] for name in NEURON_LIMITS})
+
+    @staticmethod
+    def join(parts: "list[Neurons]") -> "Neurons":
+        """The neurons of all parts, one after the other."""
+        return Neurons(
+            **{n: np.concatenate([getattr(part, n) for part in parts]) for n in NEURON_LIMITS}
+        )
+
+
+NEURON_LIMITS = {
+    "rest": 255,
+    "threshold": 255,
+    "reset": 255,
+    "a": 15,
+    "b": 15,
+    "noise": 255,
+    "tau": TAU_MAX,
+}
+"""Largest value of every neuron parameter; the smallest is 0."""
+
+
+@dataclass(frozen=True)
+class Connections:
+    """Synapses as parallel (n,) arrays: from row `pre` (neuron or axon) to neuron `post`."""
+
+    pre: Ints
+    post: Ints
+    weight: Ints
+
+    def __len__(self) -> int:
+        return len(self.pre)
+
+    @staticmethod
+    def none() -> "Connections":
+        """No synapse at all."""
+        empty = np.zeros(0, np.int64)
+        return Connections(empty, empty, empty)
+
+    @staticmethod
+    def join(parts: "list[Connections]") -> "Connections":
+        """The synapses of all parts, in order."""
+        columns = [(part.pre, part.post, part.weight) for part in (Connections.none(), *parts)]
+        return Connections(*(np.concatenate(column) for column in zip(*columns, strict=True)))
+
+
+@dataclass(frozen=True)
+class Segment:
+    """`steps` time steps; `bias` ({neuron: value}) is set before them and stays."""
+
+    steps: int
+    bias: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Network:
+    """Populations of neurons, their synapses and the stimulus.
+
+    Neurons and axons are numbered through all populations: population 0 has the first
+    `populations[0]` neurons and the first `axons[0]` axons.
+
+    Parameters
+    ----------
+    populations, axons : tuple of int
+        Neurons and external axons of every population.
+    neurons : Neurons
+    recurrent : Connections
+        From neurons, of the same population (self connections included) or of another one.
+    external : Connections
+        From axons to neurons of the same population.
+    noise_seeds : tuple of int
+        One 32-bit seed per population.
+    session : tuple of Segment
+    events : (n, 2) int
+        (time step, axon), sorted, no pair twice.
+    """
+
+    populations: tuple[int, ...]
+    neurons: Neurons
+    recurrent: Connections
+    axons: tuple[int, ...]
+    external: Connections
+    noise_seeds: tuple[int, ...]
+    session: tuple[Segment, ...]
+    events: Ints
+    name: str = "network"
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @property
+    def n_neurons(self) -> int:
+        return sum(self.populations)
+
+    @property
+    def n_steps(self) -> int:
+        return sum(segment.steps for segment in self.session)
+
+    def neuron_slice(self, population: int) -> slice:
+        """Where the neurons of a population stand in the arrays of all neurons."""
+        start = sum(self.populations[:population])
+        return slice(start, start + self.populations[population])
+
+    def axon_slice(self, population: int) -> slice:
+        """Where the axons of a population stand in the numbering of all axons."""
+        start = sum(self.axons[:population])
+        return slice(start, start + self.axons[population])
+
+    def population_of(self, neuron: Ints) -> Ints:
+        """Population of each neuron."""
+        return np.searchsorted(np.cumsum(self.populations), neuron, side="right")
+
+    def population_of_axon(self, axon: Ints) -> Ints:
+        """Population of each external axon."""
+        return np.searchsorted(np.cumsum(self.axons), axon, side="right")
+
+    def sources(self, population: int) -> tuple[int, ...]:
+        """Whose spikes are rows of `population`: itself, and whoever has a connection into it."""
+        into = self.population_of(self.recurrent.post) == population
+        others = set(self.population_of(self.recurrent.pre[into]).tolist()) - {population}
+        return (population, *sorted(others))
+
+    def events_at(self, first: int, last: int) -> Ints:
+        """Events of the time steps first..last-1."""
+        low, high = np.searchsorted(self.events[:, 0], [first, last])
+        return self.events[low:high]
+
+    def segments(self) -> Iterator[tuple[int, Segment]]:
+        """Every segment with the time step at which it begins."""
+        step = 0
+        for segment in self.session:
+            yield step, segment
+            step += segment.steps
+
+
+def _check(network: Network) -> None:
+    if not network.populations:
+        raise NetworkError("populations must be at least one")
+    for p, n in enumerate(network.populations):
+        if not 1 <= n <= STRIDE:
+            raise NetworkError(f"populations[{p}] must be 1..{STRIDE}, not {n}")
+    if len(network.neurons) != network.n_neurons:
+        raise NetworkError(
+            f"neurons must be {network.n_neurons}, the sum of populations, "
+            f"not {len(network.neurons)}"
+        )
+    _check_neurons(network.neurons)
+    for name, per_population in (("axons", network.axons), ("noise_seeds", network.noise_seeds)):
+        if len(per_population) != len(network.populations):
+            raise NetworkError(
+                f"{name} must be {len(network.populations)} numbers, one per population, "
+                f"not {len(per_population)}"
+            )
+    for p, n in enumerate(network.axons):
+        if not 0 <= n <= STRIDE:
+            raise NetworkError(f"axons[{p}] must be 0..{STRIDE}, not {n}")
+    for p, seed in enumerate(network.noise_seeds):
+        if not 0 <= seed < 1 << 32:
+            raise NetworkError(f"noise_seeds[{p}] must be 0..4294967295, not {seed}")
+    _check_connections("connections", network.recurrent, network.n_neurons, network.n_neurons)
+    _check_connections(
+        "axon_connections", network.external, sum(network.axons), network.n_neurons
+    )
+    crossing = network.population_of_axon(network.external.pre) != network.population_of(
+        network.external.post
+    )
+    if crossing.any():
+        k = int(np.argmax(crossing))
+        raise NetworkError(
+            f"axon_connections[{k}]: axon {network.external.pre[k]} must belong to the population "
+            f"of neuron {network.external.post[k]}"
+        )
+    _check_stimulus(network)
+
+
+def _first(bad: NDArray[np.bool_], message: Callable[[int], str]) -> None:
+    if bad.any():
+        raise NetworkError(message(int(np.argmax(bad))))
+
+
+def _check_neurons(neurons: Neurons) -> None:
+    for name, high in NEURON_LIMITS.items():
+        values = getattr(neurons, name)
+        _first(
+            (values < 0) | (values > high),
+            lambda j, n=name, v=values, h=high: f"neurons[{j}].{n} must be 0..{h}, not {v[j]}",
+        )
+    _first(
+        neurons.a + neurons.b == 0,
+        lambda j: f"neurons[{j}]: a + b must be at least 1, not 0 (the force would have no slope)",
+    )
+
+
+def _check_connections(name: str, c: Connections, n_pre: int, n_post: int) -> None:
+    for end, values, n in (("pre", c.pre, n_pre), ("post", c.post, n_post)):
+        _first(
+            (values < 0) | (values >= n),
+            lambda k, e=end, v=values, n=n: f"{name}[{k}]: {e} must be 0..{n - 1}, not {v[k]}"
+            if n
+            else f"{name}[{k}]: {e} must be an axon, but no population has axons",
+        )
+    _first(
+        (c.weight < -128) | (c.weight > 127),
+        lambda k: f"{name}[{k}]: weight must be -128..127, not {c.weight[k]}",
+    )
+    order = np.lexsort((c.post, c.pre))
+    same = (np.diff(c.pre[order]) == 0) & (np.diff(c.post[order]) == 0)
+    if same.any():
+        k = int(np.argmax(same))
+        first, second = sorted((int(order[k]), int(order[k + 1])))
+        raise NetworkError(
+            f"{name}[{first}] and {name}[{second}] must be different connections, "
+            f"both are {c.pre[first]} -> {c.post[first]}"
+        )
+
+
+def _check_stimulus(network: Network) -> None:
+    if not network.session:
+        raise NetworkError("session must have at least one segment")
+    for k, segment in enumerate(network.session):
+        if segment.steps < 1:
+            raise NetworkError(f"session[{k}].steps must be at least 1, not {segment.steps}")
+        for neuron, bias in segment.bias.items():
+            if not 0 <= neuron < network.n_neurons:
+                raise NetworkError(
+                    f"session[{k}].bias: neuron must be 0..{network.n_neurons - 1}, not {neuron}"
+                )
+            if not BIAS_MIN <= bias <= BIAS_MAX:
+                raise NetworkError(
+                    f"session[{k}].bias: bias of neuron {neuron} must be "
+                    f"{BIAS_MIN}..{BIAS_MAX}, not {bias}"
+                )
+    if network.n_steps >= 1 << 32:
+        raise NetworkError(f"session must be shorter than 2**32 steps, not {network.n_steps}")
+    events = network.events
+    n_axons = sum(network.axons)
+    _first(
+        (events[:, 0] < 0) | (events[:, 0] >= network.n_steps),
+        lambda k: f"events[{k}]: step must be 0..{network.n_steps - 1}, not {events[k, 0]}",
+    )
+    _first(
+        (events[:, 1] < 0) | (events[:, 1] >= n_axons),
+        lambda k: f"events[{k}]: axon must be below {n_axons}, not {events[k, 1]}",
+    )
+    if len(events) > 1:
+        key = events[:, 0] * max(n_axons, 1) + events[:, 1]
+        if (np.diff(key) <= 0).any():
+            k = int(np.argmax(np.diff(key) <= 0)) + 1
+            step, axon = events[k]
+            raise NetworkError(
+                f"events must be sorted and different: axon {axon} at step {step} is not"
+            )

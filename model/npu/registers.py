@@ -1,0 +1,128 @@
+"""The register map of a configuration, read from `registers.rdl`."""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from systemrdl import RDLCompiler
+from systemrdl.node import AddrmapNode, FieldNode, MemNode, RegNode, RootNode
+from systemrdl.rdltypes import OnWriteType
+
+from model.npu.config import NPUConfig
+
+RDL_FILE = Path(__file__).with_name("registers.rdl")
+
+
+@dataclass(frozen=True)
+class Field:
+    """Bits of a register.
+
+    Attributes
+    ----------
+    readable, writable : bool
+        What the host can do.
+    pulse : bool
+        Lasts one clock after a 1 was written.
+    write_one_clears : bool
+        A sticky flag: the hardware sets it, the host clears it.
+    from_hardware : bool
+        The hardware can change it.
+    """
+
+    name: str
+    low: int
+    width: int
+    reset: int
+    readable: bool
+    writable: bool
+    pulse: bool
+    write_one_clears: bool
+    from_hardware: bool
+
+
+@dataclass(frozen=True)
+class Register:
+    """A 32-bit word; `name` is the path, for example `population[1].N_GROUPS`."""
+
+    name: str
+    address: int
+    fields: tuple[Field, ...]
+
+
+@dataclass(frozen=True)
+class MemoryRegion:
+    """A memory of `n_words` 32-bit words; `name` is for example `weights[0]`."""
+
+    name: str
+    address: int
+    n_words: int
+
+
+@dataclass(frozen=True)
+class RegisterMap:
+    """Everything that the AXI4-Lite port can reach, by name."""
+
+    registers: dict[str, Register]
+    memories: dict[str, MemoryRegion]
+
+    def __getitem__(self, name: str) -> int:
+        """Byte address of a register or memory."""
+        entry = self.registers.get(name) or self.memories[name]
+        return entry.address
+
+
+def elaborate(config: NPUConfig) -> RootNode:
+    """The compiled SystemRDL tree, for the PeakRDL exporters."""
+    compiler = RDLCompiler()
+    compiler.compile_file(str(RDL_FILE))
+    return compiler.elaborate(
+        parameters={
+            "P": config.n_populations,
+            "N": config.n_neurons,
+            "L": config.n_lanes,
+            "WORDS": config.max_rows * config.n_groups,
+            "CONFIG": config.fingerprint,
+        }
+    )
+
+
+@cache
+def register_map(config: NPUConfig) -> RegisterMap:
+    """The register map of a configuration."""
+    registers: dict[str, Register] = {}
+    memories: dict[str, MemoryRegion] = {}
+    top = elaborate(config).top
+    _collect(top, top, registers, memories)
+    return RegisterMap(registers, memories)
+
+
+def _collect(
+    node: AddrmapNode,
+    top: AddrmapNode,
+    registers: dict[str, Register],
+    memories: dict[str, MemoryRegion],
+) -> None:
+    for child in node.children(unroll=True):
+        name = child.get_rel_path(top)
+        if isinstance(child, RegNode):
+            fields = tuple(_field(f) for f in child.fields())
+            registers[name] = Register(name, child.absolute_address, fields)
+        elif isinstance(child, MemNode):
+            entries = child.get_property("mementries")
+            memories[name] = MemoryRegion(name, child.absolute_address, entries)
+        else:
+            _collect(child, top, registers, memories)
+
+
+def _field(node: FieldNode) -> Field:
+    return Field(
+        name=node.inst_name,
+        low=node.low,
+        width=node.width,
+        reset=node.get_property("reset") or 0,
+        readable=node.is_sw_readable,
+        writable=node.is_sw_writable,
+        pulse=bool(node.get_property("singlepulse")),
+        write_one_clears=node.get_property("onwrite") is OnWriteType.woclr,
+        from_hardware=node.is_hw_writable,
+    )

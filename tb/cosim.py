@@ -1,0 +1,303 @@
+"""Co-simulation: runs networks on the RTL and hands back what retired, step by step."""
+
+import atexit
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.npu.config import NPUConfig
+from model.npu.image import check_fit
+from model.npu.network import Network
+from model.npu.trace import Trace, count_rows
+from tb import simulator
+from tb.simulator import BenchFailure, BuildError, Design
+from tb.trace_records import COMMIT, END, Steps, bindings, decode, record_words
+
+__all__ = ["BenchFailure", "BuildError", "build", "chip", "is_built", "simulate"]
+
+CHUNK_STEPS = 256
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the simulation is asked to run."""
+
+    config: NPUConfig
+    network: Network
+    seed: int
+    pause: float
+
+
+def chip(config: NPUConfig) -> Design:
+    """The whole chip with its trace ports and the monitors on them."""
+
+    def sources() -> dict[str, str]:
+        from hw.generate import verilog
+
+        return {
+            "kenyon.v": verilog(config, trace=True),
+            "trace_monitor.sv": (Path(__file__).parent / "trace_monitor.sv").read_text(),
+            "bindings.sv": bindings(config),
+        }
+
+    return Design(f"{config.name}-{config.fingerprint:08x}", "kenyon", sources)
+
+
+def build(config: NPUConfig, waves: bool = False) -> Path:
+    """Build the simulator of a configuration unless it is there."""
+    return simulator.build(chip(config), waves)
+
+
+def is_built(config: NPUConfig, waves: bool = False) -> bool:
+    """Whether `build` has nothing to do."""
+    return simulator.is_built(chip(config), waves)
+
+
+class _Simulator:
+    """A running simulation that takes one network after the other."""
+
+    def __init__(self, config: NPUConfig, waves: bool) -> None:
+        build(config, waves)
+        self.config = config
+        self.folder = Path(tempfile.mkdtemp(prefix="kenyon-"))
+        self.trace = self.folder / "trace"
+        os.mkfifo(self.trace)
+        config_file = self.folder / "config"
+        config_file.write_bytes(pickle.dumps(config))
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tb.worker", str(config_file), str(self.folder), f"{waves:d}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=simulator.ROOT,
+            env={**os.environ, "KENYON_TRACE": str(self.trace)},
+            text=True,
+            # Ctrl-C is for the command, which then ends this group of processes.
+            start_new_session=True,
+        )
+        # Read and write: opening does not wait for the simulator, and END may come from another
+        # writer without the stream ending in between.
+        self.stream = os.open(self.trace, os.O_RDWR)
+
+    def submit(self, job: Job) -> None:
+        path = self.folder / "job"
+        path.write_bytes(pickle.dumps(job))
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{path}\n")
+        self.process.stdin.flush()
+
+    def records(self) -> Iterator[NDArray[np.uint32]]:
+        """Whole records as they come, until the one that ends the job."""
+        size = 4 * record_words(self.config)
+        rest = b""
+        os.set_blocking(self.stream, False)
+        while True:
+            data = self._read()
+            rest += data
+            whole = len(rest) // size * size
+            if whole:
+                words = np.frombuffer(rest[:whole], "<u4").astype(np.uint32)
+                rest = rest[whole:]
+                yield words
+                if words[-record_words(self.config)] & 0xFF == END:
+                    return
+
+    def _read(self) -> bytes:
+        import select
+
+        while True:
+            ready, _, _ = select.select([self.stream], [], [], 0.5)
+            if ready:
+                return os.read(self.stream, 1 << 20)
+            if self.process.poll() is not None:
+                raise BenchFailure(f"the simulation ended early:\n{self.log_tail()}")
+
+    def log_tail(self) -> str:
+        log = self.folder / "bench.log"
+        text = log.read_text(errors="replace") if log.exists() else "(no log)"
+        return "\n".join(text.splitlines()[-25:])
+
+    def close(self, waves: Path | None = None) -> None:
+        """End the simulation; keeps its waves if a path is given."""
+        if waves is not None and self.process.stdin is not None:
+            self.process.stdin.close()
+            self.process.wait()
+            shutil.move(self.folder / "dump.vcd", waves)
+        elif self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        os.close(self.stream)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+_idle: dict[NPUConfig, _Simulator] = {}
+
+
+@atexit.register
+def _close_all() -> None:
+    while _idle:
+        _idle.popitem()[1].close()
+
+
+def simulate(
+    network: Network,
+    config: NPUConfig,
+    *,
+    seed: int = 0,
+    pause: float = 0.0,
+    waves: Path | None = None,
+) -> Iterator[Trace]:
+    """Run a network on the RTL, driven over its AXI ports.
+
+    The simulation is a child process; it stays for the next network of the same configuration
+    unless this generator is closed early.
+
+    Parameters
+    ----------
+    network : Network
+    config : NPUConfig
+    seed, pause : int, float
+        Back pressure on the spike stream: probability, and the seed of its pattern.
+    waves : Path, optional
+        Where to put a VCD file of all signals.
+
+    Yields
+    ------
+    Trace
+        Consecutive chunks; `clocks` are measured. `rows` follow from the spikes of the RTL.
+
+    Raises
+    ------
+    BuildError
+        No simulator could be built.
+    BenchFailure
+        The simulation ended early, or the spike stream, the sticky flags or the stalls disagree
+        with what retired.
+    """
+    check_fit(network, config)
+    worker = (_idle.pop(config, None) if waves is None else None) or _Simulator(
+        config, waves is not None
+    )
+    reusable = False
+    try:
+        worker.submit(Job(config, network, seed, pause))
+        yield from _collect(worker, network, pause)
+        reusable = waves is None
+    finally:
+        if reusable:
+            _idle[config] = worker
+        else:
+            worker.close(waves)
+
+
+def _collect(worker: _Simulator, network: Network, pause: float) -> Iterator[Trace]:
+    config = worker.config
+    width = record_words(config)
+    kept = np.zeros(0, np.uint32)
+    step = 0
+    spikes_before = np.zeros(network.n_neurons, np.bool_)
+    expected_beats: list[tuple[int, int, int, bool]] = []
+    beats: list[tuple[int, int, int, bool]] = []
+    saturated = np.zeros(len(network.populations), np.bool_)
+    for words in worker.records():
+        kept = np.concatenate([kept, words])
+        kinds = kept.reshape(-1, width)[:, 0] & 0xFF
+        ended = kinds[-1] == END
+        commits = np.flatnonzero(kinds == COMMIT)
+        if not ended and len(commits) < CHUNK_STEPS:
+            continue
+        cut = (len(kinds) - 1 if ended else commits[-1] + 1) * width
+        steps = decode(config, kept[:cut])
+        kept = kept[cut:]
+        if len(steps.step_clocks):
+            trace = _trace(network, config, steps, step, spikes_before, pause)
+            step += len(trace)
+            spikes_before = trace.spikes[-1]
+            saturated |= trace.saturated.any(axis=0)
+            expected_beats += _expected_beats(network, trace)
+        beats += steps.beats
+        if beats != expected_beats[: len(beats)]:
+            raise BenchFailure(_first_wrong_beat(expected_beats, beats))
+        if len(steps.step_clocks):
+            yield trace
+        if ended:
+            if len(beats) != len(expected_beats):
+                raise BenchFailure(
+                    f"spike stream must carry {len(expected_beats)} events, not {len(beats)}"
+                )
+            _check_end(network, kept, saturated)
+
+
+def _trace(
+    network: Network,
+    config: NPUConfig,
+    steps: Steps,
+    first_step: int,
+    spikes_before: NDArray[np.bool_],
+    pause: float,
+) -> Trace:
+    """The neurons that the network uses, in its numbering."""
+    used = [
+        (slice(None), p, slice(0, n)) for p, n in enumerate(network.populations)
+    ]
+    spikes = np.concatenate([steps.spikes[part] for part in used], axis=1)
+    if steps.spikes.sum() != spikes.sum():
+        raise BenchFailure("a neuron that the network does not use has fired")
+    # Without back pressure a step never waits for the spike stream; with it, waiting is no error.
+    stalls = 0 if pause else steps.stall_clocks
+    return Trace(
+        first_step=first_step,
+        v=np.concatenate([steps.v[part] for part in used], axis=1),
+        spikes=spikes,
+        i_syn=np.concatenate([steps.i_syn[part] for part in used], axis=1),
+        noise=np.concatenate([steps.noise[part] for part in used], axis=1),
+        rows=count_rows(network, first_step, np.vstack([spikes_before, spikes[:-1]])),
+        saturated=steps.saturated[:, : len(network.populations)],
+        clocks=steps.step_clocks + stalls,
+    )
+
+
+def _expected_beats(network: Network, trace: Trace) -> list[tuple[int, int, int, bool]]:
+    result = []
+    populations = network.population_of(np.arange(network.n_neurons))
+    first = [network.neuron_slice(p).start for p in range(len(network.populations))]
+    for t, fired in enumerate(trace.spikes):
+        neurons = np.flatnonzero(fired).tolist()
+        for neuron in neurons:
+            p = int(populations[neuron])
+            last = neuron == neurons[-1]
+            result.append((trace.first_step + t, p, neuron - first[p], last))
+    return result
+
+
+def _first_wrong_beat(
+    expected: list[tuple[int, int, int, bool]], actual: list[tuple[int, int, int, bool]]
+) -> str:
+    for k, beat in enumerate(actual):
+        right = expected[k] if k < len(expected) else None
+        if beat != right:
+            return (
+                f"spike stream: event {k} must be (step, population, neuron, last) {right}, "
+                f"not {beat}"
+            )
+    return "spike stream: no difference"
+
+
+def _check_end(network: Network, record: NDArray[np.uint32], saturated: NDArray[np.bool_]) -> None:
+    """The sticky flags at the end of a run agree with what retired."""
+    sticky, status = int(record[1]), int(record[2])
+    expected = sum(1 << p for p, flag in enumerate(saturated) if flag)
+    if sticky != expected:
+        raise BenchFailure(f"SATURATED flags must be {expected:b}, not {sticky:b}")
+    if status:
+        raise BenchFailure(f"STATUS must be 0 after a run of {network.name}, not {status:#x}")

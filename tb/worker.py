@@ -1,0 +1,25 @@
+"""Runs the simulator of one configuration in a process of its own (`tb.cosim` starts it)."""
+
+import os
+import pickle
+import sys
+from pathlib import Path
+
+from tb import cosim, simulator
+
+
+def main() -> None:
+    """Arguments: a pickled configuration, the folder for log and waves, whether to dump waves."""
+    config_file, folder, waves = sys.argv[1:]
+    config = pickle.loads(Path(config_file).read_bytes())
+    simulator.run(
+        cosim.chip(config),
+        "tb.serve",
+        Path(folder),
+        waves=waves == "1",
+        plusargs=(f"+trace_file={os.environ['KENYON_TRACE']}",),
+    )
+
+
+if __name__ == "__main__":
+    main()
