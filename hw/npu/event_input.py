@@ -32,6 +32,8 @@ class EventInput(Component):
     axis : In(AXI4StreamSignature())
     step : In(32)
         The time step that is being collected.
+    clear : In(1)
+        Drop the held event.
     hold : In(1)
         Do not hand over an event in this clock.
     event, axon : Out
@@ -49,6 +51,7 @@ class EventInput(Component):
             {
                 "axis": In(AXI4StreamSignature()),
                 "step": In(32),
+                "clear": In(1),
                 "hold": In(1),
                 "event": Out(n_populations),
                 "axon": Out(ceil_log2(n_axons)),
@@ -76,13 +79,15 @@ class EventInput(Component):
             self.complete.eq(full & (step > self.step)),
             take.eq(due & ~self.hold),
             known.eq((population < self.n_populations) & (axon < self.n_axons)),
-            self.axis.tready.eq(~full | take),
+            self.axis.tready.eq((~full | take) & ~self.clear),
             self.axon.eq(axon),
             self.late.eq(take & ~fence & (step != self.step)),
             self.bad.eq(take & ~fence & ~known),
         ]
         for p in range(self.n_populations):
             m.d.comb += self.event[p].eq(take & ~fence & known & (population == p))
-        with m.If(self.axis.tready):
+        with m.If(self.clear):
+            m.d.sync += full.eq(0)
+        with m.Elif(self.axis.tready):
             m.d.sync += [full.eq(self.axis.tvalid), held.eq(self.axis.tdata)]
         return m

@@ -67,6 +67,8 @@ class Population(Component):
     -------
     start, commit : In(1)
         Begin the time step; end it: the spikes found become those of the last step.
+    clear : In(1)
+        Forget who has fired and the events collected; only between time steps.
     n_groups, links : In
         Groups and links in use.
     linked_spikes : In
@@ -94,6 +96,7 @@ class Population(Component):
             {
                 "start": In(1),
                 "commit": In(1),
+                "clear": In(1),
                 "n_groups": In(range(groups + 1)),
                 "links": In(self.n_links),
                 "linked_spikes": In(self.n_links * n),
@@ -194,7 +197,9 @@ class Population(Component):
         """External events: collected for the next step while those of this one are walked."""
         axons = Signal(self.config.n_axons)
         axons_next = Signal(self.config.n_axons)
-        with m.If(self.start):
+        with m.If(self.clear):
+            m.d.sync += axons_next.eq(0)
+        with m.Elif(self.start):
             m.d.sync += [axons.eq(axons_next), axons_next.eq(0)]
         with m.Elif(self.axon_event):
             m.d.sync += axons_next.bit_select(self.axon, 1).eq(1)
@@ -209,6 +214,8 @@ class Population(Component):
             m.d.sync += spikes_next.word_select(group, self.config.n_lanes).eq(fired)
         with m.If(neurons.spike_load):
             m.d.sync += self.spikes.bit_select(neurons.spike_index, 1).eq(neurons.spike_value)
+        with m.If(self.clear):
+            m.d.sync += self.spikes.eq(0)
         m.d.comb += neurons.spikes.eq(self.spikes)
 
     def _lanes(self, m, row, closes, weights, neurons, noise):

@@ -29,6 +29,8 @@ MAGIC = b"KNYI"
 VERSION = 1
 HEADER = struct.Struct("<4s4I")
 RECORD = struct.Struct("<2I")
+CLEAR = 1 << 5
+"""CONTROL.clear: what an earlier network left behind is forgotten."""
 
 
 class ImageError(ValueError):
@@ -96,7 +98,7 @@ def records(network: Network, config: NPUConfig) -> list[Record]:
     def word(name: str, value: int) -> Record:
         return Record(addresses[name], np.array([value], np.uint32))
 
-    result = [word("STEP", 0)]
+    result = [word("CONTROL", CLEAR), word("STEP", 0)]
     for p in range(len(network.populations), config.n_populations):
         result.append(word(f"population[{p}].N_GROUPS", 0))
     for p, n_groups in enumerate(used_groups(network, config).tolist()):

@@ -1,0 +1,54 @@
+"""What block benches share: a block's ports by their own names, a clock and a reset."""
+
+from cocotb.clock import Clock
+from cocotb.triggers import ClockCycles, RisingEdge
+
+CLOCK_NS = 10
+
+
+class Block:
+    """One block of `tb.blocks`, driven clock by clock.
+
+    After `tick()` the inputs of the next clock can be set; what it returned are the outputs of the
+    clock that has just ended.
+    """
+
+    def __init__(self, dut, name: str, outputs: tuple[str, ...]) -> None:
+        self._dut = dut
+        self._name = name
+        self._outputs = {output: self.port(output) for output in outputs}
+        self._edge = RisingEdge(dut.clk)
+
+    def port(self, name: str):
+        """Handle of a port."""
+        return getattr(self._dut, f"{self._name}_{name}")
+
+    def set(self, **inputs: int) -> None:
+        """Drive inputs; negative values wrap."""
+        for name, value in inputs.items():
+            handle = self.port(name)
+            handle.value = value & ((1 << len(handle)) - 1)
+
+    async def start(self, **inputs: int) -> None:
+        """Start the clock, reset and set the inputs."""
+        Clock(self._dut.clk, CLOCK_NS, "ns").start()
+        self.set(**inputs)
+        self._dut.rst.value = 1
+        await ClockCycles(self._dut.clk, 2)
+        self._dut.rst.value = 0
+        await self._edge
+
+    async def tick(self) -> dict[str, int]:
+        """One clock; the outputs before its edge."""
+        await self._edge
+        return {name: int(handle.value) for name, handle in self._outputs.items()}
+
+
+def signed(value: int, width: int) -> int:
+    """Reads two's complement."""
+    return value - (1 << width) if value >> (width - 1) else value
+
+
+def check(where: str, expected: object, actual: object) -> None:
+    """Equality, with both sides in the message."""
+    assert actual == expected, f"{where}: must be {expected}, not {actual}"

@@ -1,0 +1,141 @@
+"""One population in lockstep with the golden model: every retirement at its clock."""
+
+import random
+
+import cocotb
+import numpy as np
+
+from model.npu.clocks import PIPELINE_LATENCY, WALK_LATENCY, used_groups
+from model.npu.engine import Engine
+from model.npu.image import records
+from model.npu.random_network import random_network
+from model.npu.registers import register_map
+from model.npu.trace import Trace
+from tb.bench import Block, check
+from tb.blocks import CONFIG, POPULATION
+
+LANES = CONFIG.n_lanes
+OUTPUTS = ("busy", "saturated", "spikes", *(f"trace_{n}" for n in (
+    "valid", "group", "v", "i_syn", "spike", "noise", "saturated")))
+NETWORKS = 12
+
+
+async def load(block: Block, network, addresses) -> dict[str, int]:
+    """Write the memories over the host buses; returns the register values of the population."""
+    registers = {}
+    for record in records(network, CONFIG):
+        for region in ("neurons", "weights"):
+            if record.address == addresses[f"{region}[{POPULATION}]"]:
+                bus = region[:-1] + "_bus"
+                for k, word in enumerate(record.words.tolist()):
+                    block.set(**{
+                        f"{bus}_valid": 1, f"{bus}_write": 1, f"{bus}_addr": 4 * k,
+                        f"{bus}_w_data": word, f"{bus}_w_strb": 15,
+                    })
+                    await block.tick()
+                block.set(**{f"{bus}_valid": 0})
+        for name in ("N_GROUPS", "LINKS", "NOISE_STATE"):
+            if record.address == addresses[f"population[{POPULATION}].{name}"]:
+                registers[name] = int(record.words[0])
+    return registers
+
+
+def packed(values: np.ndarray, width: int) -> int:
+    """Lanes side by side."""
+    return sum((int(v) & ((1 << width) - 1)) << (k * width) for k, v in enumerate(values))
+
+
+def retirement(network, trace: Trace, group: int) -> dict[str, int]:
+    """What the trace port must show for one group of the population."""
+    own = network.neuron_slice(POPULATION)
+
+    def lanes(values: np.ndarray) -> np.ndarray:
+        padded = np.zeros(CONFIG.n_neurons, values.dtype)
+        padded[: own.stop - own.start] = values[0, own]
+        return padded[group * LANES : (group + 1) * LANES]
+
+    return {
+        "group": group,
+        "v": packed(lanes(trace.v), 8),
+        "i_syn": packed(lanes(trace.i_syn), 16),
+        "spike": packed(lanes(trace.spikes), 1),
+        "noise": packed(lanes(trace.noise), 8),
+    }
+
+
+async def step(block: Block, network, engine: Engine, n_groups: int, where: str) -> None:
+    """One time step, clock by clock."""
+    before = engine.spikes.copy()
+    axons = network.events_at(engine.step_index, engine.step_index + 1)[:, 1]
+    own_axons = network.axon_slice(POPULATION)
+    for axon in axons.tolist():
+        if own_axons.start <= axon < own_axons.stop:
+            block.set(axon_event=1, axon=axon - own_axons.start)
+            await block.tick()
+    linked = before[network.neuron_slice(0)]
+    block.set(axon_event=0, start=1, linked_spikes=packed(linked, 1))
+    trace = engine.step(axons)
+    slots = int(trace.rows[0, POPULATION]) + 1
+    due = {
+        WALK_LATENCY + slots * (g + 1) - 1 + PIPELINE_LATENCY: retirement(network, trace, g)
+        for g in range(n_groups)
+    }
+    end = WALK_LATENCY + slots * n_groups + PIPELINE_LATENCY
+    saturated = False
+    for clock in range(end + 1):
+        out = await block.tick()
+        block.set(start=0)
+        check(f"{where}, clock {clock}: busy", int(0 < clock < end), out["busy"])
+        check(f"{where}, clock {clock}: trace_valid", int(clock in due), out["trace_valid"])
+        if clock in due:
+            actual = {name: out[f"trace_{name}"] for name in due[clock]}
+            check(f"{where}, clock {clock}", due[clock], actual)
+            saturated |= bool(out["trace_saturated"])
+    check(f"{where}: saturated", bool(trace.saturated[0, POPULATION]), saturated)
+    block.set(commit=1)
+    out = await block.tick()
+    check(f"{where}: spikes of the step before", packed(before[own(network)], 1), out["spikes"])
+    block.set(commit=0)
+
+
+def own(network) -> slice:
+    """The population's neurons."""
+    return network.neuron_slice(POPULATION)
+
+
+@cocotb.test()
+async def lockstep(dut) -> None:
+    """Random networks with links, axons, noise and saturation."""
+    block = Block(dut, "population", OUTPUTS)
+    idle = dict(start=0, commit=0, clear=0, axon_event=0, noise_load=0, neuron_bus_valid=0,
+                weight_bus_valid=0, linked_spikes=0, links=0, n_groups=0)
+    addresses = register_map(CONFIG)
+    rng = np.random.default_rng(cocotb.RANDOM_SEED)
+    await block.start(**idle)
+    done = 0
+    while done < NETWORKS:
+        network = random_network(rng, CONFIG)
+        if len(network.populations) <= POPULATION:
+            continue
+        registers = await load(block, network, addresses)
+        block.set(clear=1)
+        await block.tick()
+        block.set(clear=0)
+        block.set(n_groups=registers["N_GROUPS"], links=registers["LINKS"],
+                  noise_load=1, noise_load_value=registers["NOISE_STATE"])
+        await block.tick()
+        block.set(noise_load=0)
+        engine = Engine(network)
+        n_groups = int(used_groups(network, CONFIG)[POPULATION])
+        for _, segment in network.segments():
+            for neuron, bias in segment.bias.items():
+                if own(network).start <= neuron < own(network).stop:
+                    block.set(neuron_bus_valid=1, neuron_bus_write=1, neuron_bus_w_strb=15,
+                              neuron_bus_addr=16 * (neuron - own(network).start) + 8,
+                              neuron_bus_w_data=bias)
+                    await block.tick()
+            block.set(neuron_bus_valid=0)
+            engine.set_bias(segment.bias)
+            for _ in range(min(segment.steps, 30)):
+                await step(block, network, engine, n_groups, f"{network.name} step {engine.step_index}")
+        done += 1
