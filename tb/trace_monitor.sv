@@ -4,11 +4,6 @@
 
 package trace_file;
     integer handle = 0;
-    function automatic integer open();
-        string path;
-        if (handle == 0 && $value$plusargs("trace_file=%s", path)) handle = $fopen(path, "wb");
-        return handle;
-    endfunction
 endpackage
 
 module retirement_monitor #(parameter int POPULATION = 0, L = 4, WORDS = 8) (
@@ -23,8 +18,8 @@ module retirement_monitor #(parameter int POPULATION = 0, L = 4, WORDS = 8) (
     wire [7:0] kind = 0;
     wire [7:0] population = POPULATION[7:0];
     always @(posedge clk)
-        if (valid && trace_file::open() != 0)
-            $fwrite(trace_file::open(), "%u",
+        if (valid && trace_file::handle != 0)
+            $fwrite(trace_file::handle, "%u",
                 {{PAD{1'b0}}, saturated, spike, noise, i_syn, v, group, population, kind});
 endmodule
 
@@ -32,11 +27,13 @@ module commit_monitor #(parameter int WORDS = 8) (
     input clk, commit,
     input [31:0] step_clocks, stall_clocks
 );
+    string path;
+    initial if ($value$plusargs("trace_file=%s", path)) trace_file::handle = $fopen(path, "wb");
     always @(posedge clk)
-        if (commit && trace_file::open() != 0) begin
-            $fwrite(trace_file::open(), "%u",
+        if (commit && trace_file::handle != 0) begin
+            $fwrite(trace_file::handle, "%u",
                 {{(32*(WORDS-3)){1'b0}}, stall_clocks, step_clocks, 32'd1});
-            $fflush(trace_file::open());
+            $fflush(trace_file::handle);
         end
 endmodule
 
@@ -45,9 +42,9 @@ module spike_monitor #(parameter int WORDS = 8) (
     input [63:0] tdata
 );
     always @(posedge clk)
-        if (tvalid && tready && trace_file::open() != 0) begin
-            $fwrite(trace_file::open(), "%u",
+        if (tvalid && tready && trace_file::handle != 0) begin
+            $fwrite(trace_file::handle, "%u",
                 {{(32*(WORDS-3)-1){1'b0}}, tlast, tdata, 32'd2});
-            if (tlast) $fflush(trace_file::open());
+            if (tlast) $fflush(trace_file::handle);
         end
 endmodule

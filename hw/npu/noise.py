@@ -8,7 +8,10 @@ from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import Component, In, Out
 
 STATE_WIDTH = 32
-STEP_STRIDE_LOG2 = 16
+STEP_STRIDE = 1 << 16
+CHAIN = 4
+"""Lanes that follow each other by single steps before one leaps again: nine levels of XOR deep, and
+smaller than leaping to every lane."""
 
 
 def xorshift_matrix():
@@ -19,6 +22,16 @@ def xorshift_matrix():
     return [row ^ (rows[b - 5] if b >= 5 else 0) for b, row in enumerate(rows)]
 
 
+def power(n):
+    """T**n, in the form of `xorshift_matrix`."""
+    result, base = [1 << b for b in range(STATE_WIDTH)], xorshift_matrix()
+    while n:
+        if n & 1:
+            result = compose(base, result)
+        base, n = compose(base, base), n >> 1
+    return result
+
+
 def compose(outer, inner):
     """The matrix that applies `inner` first."""
     return [
@@ -26,9 +39,22 @@ def compose(outer, inner):
     ]
 
 
-def parity(state, mask):
-    """One bit of the product of a matrix row with a state."""
-    return reduce(xor, (state[k] for k in range(STATE_WIDTH) if mask >> k & 1))
+def leap(state, n):
+    """T**n applied to a signal at once: one parity per bit."""
+    return Cat((state & row).xor() for row in power(n)) if n else state
+
+
+def xorshift(m, state, name):
+    """T applied to a signal."""
+    left = Signal(STATE_WIDTH, name=f"{name}_left")
+    right = Signal(STATE_WIDTH, name=f"{name}_right")
+    result = Signal(STATE_WIDTH, name=name)
+    m.d.comb += [
+        left.eq(state ^ (state << 13)),
+        right.eq(left ^ (left >> 17)),
+        result.eq(right ^ (right << 5)),
+    ]
+    return result
 
 
 class NoiseGenerator(Component):
@@ -72,37 +98,33 @@ class NoiseGenerator(Component):
     def elaborate(self, platform):
         m = Module()
 
-        leaps = [xorshift_matrix()]
-        for _ in range(self.n_lanes - 1):
-            leaps.append(compose(leaps[0], leaps[-1]))
-        stride = leaps[0]
-        for _ in range(STEP_STRIDE_LOG2):
-            stride = compose(stride, stride)
-
         with m.If(self.load):
             m.d.sync += self.state.eq(self.load_state)
         with m.Elif(self.commit):
-            m.d.sync += self.state.eq(Cat(parity(self.state, row) for row in stride))
+            m.d.sync += self.state.eq(leap(self.state, STEP_STRIDE))
 
         walk = Signal(STATE_WIDTH)
         with m.If(self.start):
             m.d.sync += walk.eq(self.state)
         with m.Elif(self.next):
-            m.d.sync += walk.eq(Cat(parity(walk, row) for row in leaps[-1]))
+            m.d.sync += walk.eq(leap(walk, self.n_lanes))
 
         next_1 = Signal()
         m.d.sync += next_1.eq(self.next)
-        for lane in range(self.n_lanes):
+        for lane, strength in enumerate(self.strength):
+            if lane % CHAIN == 0:
+                state = Signal(STATE_WIDTH, name=f"leap_{lane}")
+                m.d.comb += state.eq(leap(walk, lane))
+            state = xorshift(m, state, f"state_{lane}")
             uniform_1 = Signal(16, name=f"uniform_1_{lane}")
             strength_1 = Signal(8, name=f"strength_1_{lane}")
             scaled = Signal(24, name=f"scaled_{lane}")
-            strength = self.strength[lane]
-            with m.If(self.next & (strength > 1)):
-                high = leaps[lane][16:]
-                m.d.sync += uniform_1.eq(Cat(parity(walk, row) for row in high))
-            with m.If(self.next):
-                m.d.sync += strength_1.eq(Mux(strength > 1, strength, 0))
+            noisy = strength > 1
             m.d.comb += scaled.eq(uniform_1 * strength_1)
+            with m.If(self.next):
+                m.d.sync += strength_1.eq(Mux(noisy, strength, 0))
+            with m.If(self.next & noisy):
+                m.d.sync += uniform_1.eq(state[16:])
             with m.If(next_1):
                 m.d.sync += self.draw[lane].eq(scaled[16:] - (strength_1 >> 1))
         return m

@@ -10,6 +10,7 @@ networks, compressed sparse rows (CSR). Both sum exactly, so both give the same 
 numba's cache looks at the date of this file only: touch it after changing an imported constant.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, NamedTuple, overload
@@ -69,8 +70,11 @@ class _Synapses(NamedTuple):
 
 
 class _Populations(NamedTuple):
-    """starts (P + 1,): first neuron; noisy_ends (P,): end of the neurons that draw noise, all or
-    none; links (k, 2): from, to; jump (4, 256): to the next state of a generator, byte by byte."""
+    """Where the populations are, and how they are wired.
+
+    starts (P + 1,): first neuron; noisy_ends (P,): end of the neurons that draw noise, all or none;
+    links (k, 2): from, to; jump (4, 256): next state of a noise generator, byte by byte.
+    """
 
     starts: Ints
     noisy_ends: Ints
@@ -95,12 +99,13 @@ class _Record(NamedTuple):
     noise: Int8s
 
 
-@intrinsic
-def _sum_rows(_: Any, weights: Any, fired: Any, first: Any, last: Any, sums: Any) -> Any:
-    """sums[:] = weights[fired[first:last]].sum(axis=0) of at most `ROWS_PER_SUM` rows.
+def _sum_rows_code(_: Any, weights: Any, fired: Any, first: Any, last: Any, sums: Any) -> Any:
+    """Code of sums[:] = weights[fired[first:last]].sum(axis=0) for at most `ROWS_PER_SUM` rows.
 
-    Written in LLVM's terms because from a loop LLVM vectorises over the rows, which is slow; so
-    the sums stay in registers. weights (rows, LANES) int8; fired (rows,) uint32; sums (LANES,) int16.
+    Written in LLVM's terms so that the sums stay in vector registers: of a Python loop, LLVM makes
+    vectors of several rows instead of several columns, which is slow.
+
+    weights (rows, LANES) int8; fired (rows,) uint32; sums (LANES,) int16.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -111,7 +116,9 @@ def _sum_rows(_: Any, weights: Any, fired: Any, first: Any, last: Any, sums: Any
         first, last = arguments[2:4]
         line_type = ir.VectorType(ir.IntType(8), LANES)
         sums_type = ir.VectorType(ir.IntType(16), LANES)
-        total = cgutils.alloca_once_value(builder, ir.Constant(sums_type, [0] * LANES))
+        with builder.goto_entry_block():
+            total = builder.alloca(sums_type)
+        builder.store(ir.Constant(sums_type, [0] * LANES), total)
         with cgutils.for_range(builder, last, start=first) as loop:
             row = builder.zext(builder.load(builder.gep(fired, [loop.index])), last.type)
             line = builder.gep(weights, [builder.mul(row, last.type(LANES))])
@@ -122,7 +129,10 @@ def _sum_rows(_: Any, weights: Any, fired: Any, first: Any, last: Any, sums: Any
         builder.store(builder.load(total), sums, align=2)
         return context.get_dummy_value()
 
-    return types.void(weights, fired, types.intp, types.intp, sums), generate
+    return types.void(weights, fired, first, last, sums), generate
+
+
+_sum_rows: Callable[..., None] = intrinsic(_sum_rows_code)
 
 
 @njit(cache=True, forceinline=True)
@@ -156,8 +166,9 @@ def _update(block: Int32s, spikes: Bytes) -> np.int32:
         outside |= i ^ exact
 
         keep = block[KEEP + c]
-        i = np.int32(i - ((i >> block[SHIFT + c]) & keep))
-        i = np.int32(i - ((i > 0) & keep))
+        shifted = np.int32(i >> block[SHIFT + c])
+        leak = (shifted == 0) & (i > 0)
+        i = np.int32(i - ((shifted + leak) & keep))
         block[USED + c] = i
         block[I_SYN + c] = i & keep
 
@@ -295,17 +306,13 @@ class FastEngine:
 
     Attributes
     ----------
-    v, i_syn, bias : (n,) int
-        As in `Engine`, but copies that cannot be written.
     spikes : (n,) bool
         Who fired in the last step.
-    noise_states : list of int
-        Generator state of every population.
     step_index : int
         The time step with which `run()` will begin.
     """
 
-    def __init__(self, network: Network, dense: bool | None = None) -> None:
+    def __init__(self, network: Network, *, dense: bool | None = None) -> None:
         n, neurons = network.n_neurons, network.neurons
         n_rows = n + sum(network.axons)
         if n_rows > MAX_ROWS:
@@ -319,7 +326,7 @@ class FastEngine:
         self.spikes = self._spikes[:n].view(np.bool_)
         self._states = np.array([noise.seed_state(s) for s in network.noise_seeds], np.int64)
         self._fired = np.zeros(n_rows, np.uint32)
-        self._synapses = _synapses(network, n_rows, n_blocks, dense)
+        self._synapses = _synapses(network, n_rows, n_blocks, dense=dense)
         self._populations = _populations(network)
         for field, values in (
             *((V, neurons.rest), (REST, neurons.rest), (THRESHOLD, neurons.threshold)),
@@ -331,18 +338,22 @@ class FastEngine:
 
     @property
     def v(self) -> Ints:
+        """Membrane potential, (n,); this and the next two are copies that cannot be written."""
         return self._read(V)
 
     @property
     def i_syn(self) -> Ints:
+        """Current left by the last step, (n,)."""
         return self._read(I_SYN)
 
     @property
     def bias(self) -> Ints:
+        """External stimulus, (n,)."""
         return self._read(BIAS)
 
     @property
     def noise_states(self) -> list[int]:
+        """Generator state of every population."""
         return [int(state) for state in self._states]
 
     def _read(self, field: int) -> Ints:
@@ -370,10 +381,12 @@ class FastEngine:
     def run(self, steps: int, events: Ints = NO_EVENTS, *, record: Literal[False]) -> Activity: ...
 
     def run(self, steps: int, events: Ints = NO_EVENTS, *, record: bool = True) -> Trace | Activity:
-        """Run the next `steps` time steps.
+        """Run the next time steps.
 
         Parameters
         ----------
+        steps : int
+            How many.
         events : (k, 2) int
             (time step, axon) of the axons that fire in these steps, sorted, no pair twice.
         record : bool
@@ -400,8 +413,8 @@ class FastEngine:
             self._synapses,
             self._populations,
             _Events(
-                steps=np.ascontiguousarray(events[:, 0] - first_step),
-                rows=np.ascontiguousarray(events[:, 1] + n),
+                steps=(events[:, 0] - first_step).astype(np.int64),
+                rows=(events[:, 1] + n).astype(np.int64),
                 populations=self.network.population_of_axon(events[:, 1]),
             ),
             self._fired,
@@ -439,7 +452,7 @@ class FastEngine:
             )
 
 
-def _synapses(network: Network, n_rows: int, n_blocks: int, dense: bool | None) -> _Synapses:
+def _synapses(network: Network, n_rows: int, n_blocks: int, *, dense: bool | None) -> _Synapses:
     """The weights of neurons, then axons, dense or CSR."""
     pre = np.concatenate([network.recurrent.pre, network.external.pre + network.n_neurons])
     post = np.concatenate([network.recurrent.post, network.external.post])

@@ -33,6 +33,10 @@ from model.npu.noise import STRIDE
 LINE_LENGTH = 100
 """Where `dump` breaks its lines, if it can."""
 
+WORD_BITS = 64
+"""Integers that do not fit are refused before numpy sees them."""
+SHOWN_LENGTH = 40
+"""Characters of a wrong value that an error shows."""
 COLUMNS = {
     "connections": ("pre", "post", "weight", "tau"),
     "axon_connections": ("axon", "post", "weight", "tau"),
@@ -66,7 +70,7 @@ _TAU_TEXT = (
     "0 is no decay unit: the current lives for one step"
 )
 
-_Word = Annotated[int, Field(strict=True, ge=-(1 << 63), le=(1 << 63) - 1)]
+_Word = Annotated[int, Field(strict=True, ge=-(1 << WORD_BITS - 1), lt=1 << WORD_BITS - 1)]
 _Text = Annotated[str, Field(strict=True, min_length=0)]  # a length: has half surrogates refused
 _Neuron = Annotated[_Word, _range("neuron, numbered through all populations", 0)]
 _Axon = Annotated[_Word, _range("external axon, numbered through all populations", 0)]
@@ -261,7 +265,7 @@ def _links(network: Network) -> list[tuple[int, int]]:
 
 
 def _list(items: Sequence[object]) -> str:
-    """A JSON list: on one line if it fits, else as many entries a line as fit."""
+    """A JSON list: on one line if it is short, else as many entries a line as fit."""
     texts = [json.dumps(item, separators=(",", ":")) for item in items]
     on_one_line = f"[{', '.join(texts)}]"
     if len(on_one_line) <= LINE_LENGTH // 2:
@@ -292,7 +296,9 @@ def _parse(text: str) -> object:
     except NetworkError:
         raise
     except ValueError:  # Python's limit on the digits of an integer; it does not say where
-        raise NetworkError("integers must have at most 64 bits, but one is far longer") from None
+        raise NetworkError(
+            f"integers must have at most {WORD_BITS} bits, but one is far longer"
+        ) from None
 
 
 def _without_repetition(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -335,8 +341,8 @@ def _explain(detail: ErrorDetails) -> str:
 
 _WANTED = {
     "int_type": "an integer",
-    "greater_than_equal": "an integer of at most 64 bits",
-    "less_than_equal": "an integer of at most 64 bits",
+    "greater_than_equal": f"an integer of at most {WORD_BITS} bits",
+    "less_than": f"an integer of at most {WORD_BITS} bits",
     "string_type": "a string",
     "string_unicode": "a string of valid Unicode",
     "list_type": "a list",
@@ -375,10 +381,10 @@ def _shown(value: object) -> str:
         return f"a list of {len(value)}"
     if isinstance(value, dict):
         return "an object"
-    if isinstance(value, int) and value.bit_length() > 64:
+    if isinstance(value, int) and value.bit_length() > WORD_BITS:
         return f"one of {value.bit_length()} bits"
     text = json.dumps(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+    return text if len(text) <= SHOWN_LENGTH else f"{text[: SHOWN_LENGTH - 3]}..."
 
 
 def _network(entry: NetworkEntry) -> Network:

@@ -54,6 +54,11 @@ def _chance(rng: np.random.Generator, probability: float) -> bool:
     return bool(rng.random() < probability)
 
 
+def _some(rng: np.random.Generator, n: int, share: float) -> Flags:
+    """Which ones of n, when about a share of them is wanted."""
+    return rng.random(n) < share
+
+
 def _sizes(rng: np.random.Generator, config: NPUConfig) -> tuple[int, ...]:
     """Neurons of each population, often at the end of a group of lanes."""
     n_populations = int(rng.integers(1, config.n_populations + 1))
@@ -78,7 +83,7 @@ def _axon_counts(
 
 def _neurons(rng: np.random.Generator, n: int) -> Neurons:
     """One population: orderly neurons with some wild ones among them, or the other way round."""
-    wild = rng.random(n) < rng.choice((0.0, 0.1, 0.3, 1.0), p=(0.4, 0.3, 0.2, 0.1))
+    wild = _some(rng, n, rng.choice((0.0, 0.1, 0.3, 1.0), p=(0.4, 0.3, 0.2, 0.1)))
     orderly_values, wild_values = _orderly(rng, n), _wild(rng, n)
     values = {
         name: np.where(wild, wild_values[name], orderly_values[name]) for name in orderly_values
@@ -94,7 +99,7 @@ def _orderly(rng: np.random.Generator, n: int) -> dict[str, Ints]:
     return {
         "rest": rest,
         "threshold": rest + rng.integers(2, 100, n),
-        "reset": np.where(rng.random(n) < 0.7, near_rest, rng.integers(0, 256, n)),
+        "reset": np.where(_some(rng, n, 0.7), near_rest, rng.integers(0, 256, n)),
         "a": rng.integers(0, 9, n),
         "b": rng.integers(0, 9, n),
     }
@@ -106,15 +111,15 @@ def _wild(rng: np.random.Generator, n: int) -> dict[str, Ints]:
     for name in ("rest", "threshold", "reset", "a", "b"):
         high = NEURON_LIMITS[name]
         ends = rng.choice((0, high), n)
-        values[name] = np.where(rng.random(n) < 0.2, ends, rng.integers(0, high + 1, n))
+        values[name] = np.where(_some(rng, n, 0.2), ends, rng.integers(0, high + 1, n))
     return values
 
 
 def _noise(rng: np.random.Generator, n: int) -> Ints:
     """Noise strengths: none in most populations, else weak, or anywhere in the range."""
     high = int(rng.choice((0, 12, NEURON_LIMITS["noise"]), p=(0.4, 0.35, 0.25)))
-    strength = np.where(rng.random(n) < 0.1, high, rng.integers(0, high + 1, n))
-    return np.where(rng.random(n) < 0.3, 0, strength)
+    strength = np.where(_some(rng, n, 0.1), high, rng.integers(0, high + 1, n))
+    return np.where(_some(rng, n, 0.3), 0, strength)
 
 
 def _taus(rng: np.random.Generator, n: int) -> Ints:
@@ -157,7 +162,7 @@ def _block(rng: np.random.Generator, pre: tuple[int, int], post: tuple[int, int]
     density = float(rng.choice((0.0, 0.1, rng.random(), 1.0), p=(0.15, 0.25, 0.35, 0.25)))
     connected = rng.random((pre[1], post[1])) < density
     if _chance(rng, 0.3):
-        np.fill_diagonal(connected, True)  # the self connections of a recurrent block
+        np.fill_diagonal(connected, val=True)  # the self connections of a recurrent block
     rows, columns = np.nonzero(connected)
     return Connections(rows + pre[0], columns + post[0], _weights(rng, len(rows), pre[1]))
 
@@ -225,9 +230,9 @@ def _bias(
     n = len(neurons)
     firing = neurons.a * (neurons.v_branch - neurons.rest) // 8  # about the least that does
     values = np.clip(firing + rng.integers(drive.low, drive.high + 1, n), BIAS_MIN, BIAS_MAX)
-    extreme = rng.random(n) < EXTREME_BIAS_RATE
+    extreme = _some(rng, n, EXTREME_BIAS_RATE)
     values = np.where(extreme, rng.choice((BIAS_MIN, BIAS_MAX), n), values)
-    changed = np.flatnonzero(rng.random(n) < share)
+    changed = np.flatnonzero(_some(rng, n, share))
     return dict(zip(changed.tolist(), values[changed].tolist(), strict=True))
 
 
