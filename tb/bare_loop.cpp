@@ -33,6 +33,7 @@ static void write_word(uint32_t address, uint32_t data) {
 int main(int argc, char** argv) {
     if (argc != 2) return 2;
     VerilatedContext context;
+    context.commandArgs(argc, argv);
     top = new Vtop{&context};
     top->s_axil_wstrb = 0xF;
     top->s_axil_bready = top->s_axil_rready = top->m_axis_spikes_tready = 1;

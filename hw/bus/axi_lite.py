@@ -43,8 +43,9 @@ class AXI4LiteBridge(Component):
     Reads and writes take turns when both are waiting. `awprot` and `arprot` are ignored, and the
     two lowest address bits, as every access is a whole word with strobes.
 
-    **Latency**: the answer is valid 2 clocks after the request was taken. **Throughput**: one read
-    and one write every 2 clocks while answers are taken. **Reset**: no answer pending.
+    **Latency**: the answer is valid 3 clocks after the request was taken, plus the wait for `grant`.
+    **Throughput**: one read and one write every 3 clocks while answers are taken.
+    **Reset**: no request and no answer pending.
 
     Members
     -------
@@ -67,33 +68,43 @@ class AXI4LiteBridge(Component):
         m = Module()
         axi, bus = self.axi, self.bus
 
-        # Each direction holds one answer until the master takes it, and asks only if that is free.
+        # A request is taken only if its direction has no other one under way and room for the
+        # answer, so neither direction ever waits for the other's master.
+        held = Signal()
         writing = Signal()
         reading = Signal()
+        issue = Signal()
         can_write = Signal()
         can_read = Signal()
         m.d.comb += [
+            issue.eq(held & (self.grant | ~self.must_wait)),
             can_write.eq(axi.awvalid & axi.wvalid & ~writing & (~axi.bvalid | axi.bready)),
             can_read.eq(axi.arvalid & ~reading & (~axi.rvalid | axi.rready)),
         ]
 
         read_was_last = Signal()
-        go = Signal()
+        take_write = Signal()
+        take_read = Signal()
         m.d.comb += [
-            bus.write.eq(can_write & ~(can_read & ~read_was_last)),
-            bus.addr.eq(Mux(bus.write, axi.awaddr, axi.araddr) & ~0b11),
-            bus.w_data.eq(axi.wdata),
-            bus.w_strb.eq(axi.wstrb),
-            self.waits.eq((can_write | can_read) & self.must_wait),
-            go.eq((can_write | can_read) & (self.grant | ~self.must_wait)),
-            bus.valid.eq(go),
-            axi.awready.eq(go & bus.write),
-            axi.wready.eq(go & bus.write),
-            axi.arready.eq(go & ~bus.write),
+            take_write.eq(~held & can_write & ~(can_read & ~read_was_last)),
+            take_read.eq(~held & can_read & ~take_write),
+            axi.awready.eq(take_write),
+            axi.wready.eq(take_write),
+            axi.arready.eq(take_read),
         ]
-        m.d.sync += [writing.eq(go & bus.write), reading.eq(go & ~bus.write)]
-        with m.If(go):
-            m.d.sync += read_was_last.eq(~bus.write)
+        with m.If(take_write | take_read):
+            m.d.sync += [
+                held.eq(1),
+                read_was_last.eq(take_read),
+                bus.write.eq(take_write),
+                bus.addr.eq(Mux(take_write, axi.awaddr, axi.araddr) & ~0b11),
+                bus.w_data.eq(axi.wdata),
+                bus.w_strb.eq(axi.wstrb),
+            ]
+        with m.Elif(issue):
+            m.d.sync += held.eq(0)
+        m.d.comb += [bus.valid.eq(issue), self.waits.eq(held & self.must_wait)]
+        m.d.sync += [writing.eq(issue & bus.write), reading.eq(issue & ~bus.write)]
 
         with m.If(writing):
             m.d.sync += [axi.bvalid.eq(1), axi.bresp.eq(Mux(bus.error, SLVERR, OKAY))]
