@@ -3,6 +3,7 @@
 import atexit
 import os
 import pickle
+import select
 import shutil
 import signal
 import subprocess
@@ -114,8 +115,6 @@ class _Simulator:
                     return
 
     def _read(self) -> bytes:
-        import select
-
         while True:
             ready, _, _ = select.select([self.stream], [], [], 0.5)
             if ready:
@@ -130,24 +129,23 @@ class _Simulator:
 
     def close(self, waves: Path | None = None) -> None:
         """End the simulation; keeps its waves if a path is given."""
-        if waves is not None and self.process.stdin is not None:
-            self.process.stdin.close()
-            self.process.wait()
-            shutil.move(self.folder / "dump.vcd", waves)
-        elif self.process.poll() is None:
+        if waves is None and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+        self.process.communicate()
+        if waves is not None:
+            shutil.move(self.folder / "dump.vcd", waves)
         os.close(self.stream)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-_idle: dict[NPUConfig, _Simulator] = {}
+_idle: dict[NPUConfig, list[_Simulator]] = {}
 
 
 @atexit.register
 def _close_all() -> None:
-    while _idle:
-        _idle.popitem()[1].close()
+    for workers in _idle.values():
+        while workers:
+            workers.pop().close()
 
 
 def simulate(
@@ -186,9 +184,8 @@ def simulate(
         with what retired.
     """
     check_fit(network, config)
-    worker = (_idle.pop(config, None) if waves is None else None) or _Simulator(
-        config, waves is not None
-    )
+    idle = _idle.setdefault(config, [])
+    worker = idle.pop() if idle and waves is None else _Simulator(config, waves is not None)
     reusable = False
     try:
         worker.submit(Job(config, network, seed, pause))
@@ -196,7 +193,7 @@ def simulate(
         reusable = waves is None
     finally:
         if reusable:
-            _idle[config] = worker
+            idle.append(worker)
         else:
             worker.close(waves)
 
@@ -204,7 +201,7 @@ def simulate(
 def timed_run(network: Network, config: NPUConfig) -> tuple[int, float]:
     """Clocks of a whole run on the RTL, and the wall time between its start and its end."""
     clocks = sum(int(trace.clocks.sum()) for trace in simulate(network, config))
-    return clocks, _idle[config].run_seconds
+    return clocks, _idle[config][-1].run_seconds
 
 
 def _collect(worker: _Simulator, network: Network, pause: float) -> Iterator[Trace]:

@@ -114,9 +114,25 @@ def records(network: Network, config: NPUConfig) -> list[Record]:
             Record(
                 addresses[f"neurons[{p}]"], layout.neuron_words(neurons, n_groups * config.n_lanes)
             ),
-            Record(addresses[f"weights[{p}]"], layout.weight_words(network, config, p, n_groups)),
+            *_weight_records(network, config, p, n_groups, addresses[f"weights[{p}]"]),
         ]
     return result
+
+
+def _weight_records(
+    network: Network, config: NPUConfig, population: int, n_groups: int, address: int
+) -> list[Record]:
+    """The weights of all rows that can be walked, group by group."""
+    words = layout.weight_words(network, config, population, n_groups)
+    row_bytes = config.n_lanes
+    return [
+        Record(
+            address + (group * config.n_rows(population) + rows.start) * row_bytes,
+            words[group, rows].reshape(-1),
+        )
+        for group in range(n_groups)
+        for rows in layout.rows_in_use(network, config, population)
+    ]
 
 
 def compile_image(network: Network, config: NPUConfig) -> bytes:
@@ -192,7 +208,7 @@ def decompile(image: bytes) -> tuple[NPUConfig, Network]:
         ]
         neurons = [_without_padding(words[addresses[f"neurons[{p}]"]]) for p in used]
         matrices = [
-            layout.read_weights(words[addresses[f"weights[{p}]"]], config, p) for p in used
+            layout.read_weights(_weights(parts, config, p), config, p) for p in used
         ]
         states = [int(words[addresses[f"population[{p}].NOISE_STATE"]][0]) for p in used]
     except KeyError as error:
@@ -221,6 +237,17 @@ def decompile(image: bytes) -> tuple[NPUConfig, Network]:
         events=np.zeros((0, 2), np.int64),
         name="image",
     )
+
+
+def _weights(parts: list[Record], config: NPUConfig, population: int) -> Words:
+    """The whole weight memory after loading; what no record writes is 0."""
+    base = register_map(config)[f"weights[{population}]"]
+    memory = np.zeros(config.weight_words(population) * config.n_lanes // 4, np.uint32)
+    for part in parts:
+        first = (part.address - base) // 4
+        if 0 <= first < len(memory):
+            memory[first : first + len(part.words)] = part.words
+    return memory
 
 
 def _without_padding(words: Words) -> Neurons:

@@ -101,7 +101,7 @@ def read_neurons(words: Words) -> Neurons:
 
 
 def weight_words(network: Network, config: NPUConfig, population: int, n_groups: int) -> Words:
-    """Weight memory of a population, its groups in use: (n_groups * n_rows * n_lanes / 4,)."""
+    """Weight memory of a population, its groups in use: (n_groups, n_rows, n_lanes / 4)."""
     n_rows = config.n_rows(population)
     matrix = np.zeros((n_rows, n_groups * config.n_lanes), np.int8)
     first_post = network.neuron_slice(population).start
@@ -118,7 +118,20 @@ def weight_words(network: Network, config: NPUConfig, population: int, n_groups:
     _place(matrix, network.external, into, first_row, first_post)
 
     grouped = matrix.reshape(n_rows, n_groups, config.n_lanes).swapaxes(0, 1)
-    return np.ascontiguousarray(grouped).reshape(-1).view("<u4").astype(np.uint32)
+    return np.ascontiguousarray(grouped).view("<u4").astype(np.uint32)
+
+
+def rows_in_use(network: Network, config: NPUConfig, population: int) -> list[slice]:
+    """Rows of a population's weight memory that this network can walk."""
+    sources = network.sources(population)
+    result = [
+        slice(k * config.n_neurons, k * config.n_neurons + network.populations[source])
+        for k, source in enumerate(config.sources(population))
+        if source in sources
+    ]
+    first_axon = config.n_rows(population) - config.n_axons
+    # An event for an axon without connections is legal and must find weights of 0.
+    return [*result, slice(first_axon, config.n_rows(population))]
 
 
 def _place(

@@ -18,6 +18,7 @@ LANES = CONFIG.n_lanes
 OUTPUTS = ("busy", "saturated", "spikes", *(f"trace_{n}" for n in (
     "valid", "group", "v", "i_syn", "spike", "noise", "saturated")))
 NETWORKS = 12
+REGION_SIZE = 0x10000
 
 
 async def load(block: Block, network, addresses) -> dict[str, int]:
@@ -25,11 +26,13 @@ async def load(block: Block, network, addresses) -> dict[str, int]:
     registers = {}
     for record in records(network, CONFIG):
         for region in ("neurons", "weights"):
-            if record.address == addresses[f"{region}[{POPULATION}]"]:
+            base = addresses[f"{region}[{POPULATION}]"]
+            if base <= record.address < base + REGION_SIZE:
                 bus = region[:-1] + "_bus"
                 for k, word in enumerate(record.words.tolist()):
                     block.set(**{
-                        f"{bus}_valid": 1, f"{bus}_write": 1, f"{bus}_addr": 4 * k,
+                        f"{bus}_valid": 1, f"{bus}_write": 1,
+                        f"{bus}_addr": record.address - base + 4 * k,
                         f"{bus}_w_data": word, f"{bus}_w_strb": 15,
                     })
                     await block.tick()
