@@ -12,7 +12,10 @@ from model.npu.soma import soma
 from tb.bench import Block, check
 
 LATENCY, NOISE_DELAY, I_SYN_DELAY = 4, 2, 3
-TARGETS = (-32768, -257, -256, -255, -2, -1, 0, 1, 127, 128, 254, 255, 256, 257, 511, 512, 32767)
+TARGETS = (
+    *(-40000, -32769, -32768, -257, -256, -255, -2, -1, 0, 1),
+    *(127, 128, 254, 255, 256, 257, 511, 512, 32767, 32768, 40000),
+)
 """Sums to reach, on both sides of every place where the result changes its kind."""
 KEYS = ("v", "rest", "threshold", "reset", "v_branch", "a", "b", "bias")
 Case = dict[str, int]

@@ -1,0 +1,33 @@
+# Every target sets up all that it needs in the private virtual environment .venv (see .ci/setup).
+PYTHON ?= python3
+BIN := .venv/bin
+
+# Of the environment around nothing may shine in.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+.PHONY: help setup demo test lint clean
+
+help:
+	@echo "make demo    generate a chip, run a network on model and RTL in lockstep, draw what happened"
+	@echo "make test    run all tests"
+	@echo "make lint    check style and types"
+	@echo "make setup   only set up .venv; afterwards .venv/bin/kenyon --help"
+	@echo "make clean   remove everything that was made"
+
+setup:
+	@bash .ci/setup "$(PYTHON)"
+
+demo: setup
+	@$(BIN)/kenyon demo
+
+test: setup
+	@$(BIN)/python -m pytest -n auto --dist worksteal
+
+lint: setup
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+
+clean:
+	rm -rf .venv build kenyon.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	find hw model tb firmware_tools tests -name __pycache__ -type d -prune -exec rm -rf {} +

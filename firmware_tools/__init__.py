@@ -1,0 +1,1 @@
+"""What users run: command line, compilers, importers and reports."""

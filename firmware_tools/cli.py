@@ -1,0 +1,92 @@
+"""The command `kenyon`."""
+
+from importlib import import_module
+from inspect import cleandoc
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from firmware_tools import commands
+from firmware_tools.console import BAD_INPUT, DIFFERENCE, INTERRUPTED
+from firmware_tools.errors import UserError
+
+
+class _Group(TyperGroup):
+    """Turns the errors that a user can cause into one line and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            _fail(str(interrupt) or "interrupted", INTERRUPTED)
+        except BrokenPipeError:
+            raise  # typer ends quietly when nobody reads on
+        except (OSError, MemoryError, UserError, ValueError, RuntimeError, AssertionError) as error:
+            code = exit_code(error)
+            if code is None:
+                raise
+            _fail(f"error: {describe(error)}", code)
+
+
+def _fail(text: str, code: int) -> None:
+    typer.echo(text, err=True)
+    raise typer.Exit(code)
+
+
+def exit_code(error: Exception) -> int | None:
+    """The exit code of an error that the user should understand; none for a mistake of ours."""
+    if isinstance(error, OSError | MemoryError | UserError):
+        return BAD_INPUT
+    # Only now: these modules take longer to import than `kenyon --help` may.
+    from model.npu.image import FitError, ImageError
+    from model.npu.network import NetworkError
+
+    if isinstance(error, NetworkError | FitError | ImageError):
+        return BAD_INPUT
+    if isinstance(error, RuntimeError | AssertionError):
+        from tb.cosim import BenchFailure, BuildError
+
+        if isinstance(error, BenchFailure | BuildError):
+            return DIFFERENCE
+    return None
+
+
+def describe(error: Exception) -> str:
+    """The text of an error, in the words of the house if it is the system's."""
+    if isinstance(error, OSError) and error.strerror:
+        reason = error.strerror[0].lower() + error.strerror[1:]
+        return f"{error.filename}: {reason}" if error.filename else reason
+    if isinstance(error, MemoryError):
+        return f"not enough memory ({error})"
+    return str(error)
+
+
+app = typer.Typer(
+    cls=_Group,
+    name="kenyon",
+    help="An open neuromorphic processor: golden model, RTL and co-simulation.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+def _register(name: str) -> None:
+    verb = import_module(f"{commands.__name__}.{name}")
+    paragraphs = cleandoc(verb.command.__doc__ or "").split("\n\n")
+    app.command(
+        name=name,
+        help="\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs),
+        epilog=verb.EXAMPLES,
+    )(verb.command)
+
+
+for _name in commands.NAMES:
+    _register(_name)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

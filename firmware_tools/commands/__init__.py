@@ -1,0 +1,15 @@
+"""The verbs of the command line, one module each: `command`, and the `EXAMPLES` of its help."""
+
+NAMES = (
+    "generate",
+    "compile",
+    "inspect",
+    "run",
+    "compare",
+    "regress",
+    "bench",
+    "plot",
+    "schema",
+    "demo",
+)
+"""In the order in which `kenyon --help` shows them."""

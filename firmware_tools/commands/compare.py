@@ -1,0 +1,103 @@
+"""`kenyon compare`."""
+
+import shlex
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from firmware_tools.console import (
+    DIFFERENCE,
+    Config,
+    Iqif,
+    Json,
+    Network,
+    Seed,
+    Terminal,
+    examples,
+)
+from firmware_tools.errors import UserError
+from firmware_tools.inputs import check_folder, fitting_config, load_network
+
+if TYPE_CHECKING:
+    from firmware_tools.lockstep import Agreement
+
+EXAMPLES = examples(
+    "kenyon compare examples/decision.json",
+    "kenyon compare examples/decision.json -c large --pause 0.3 --seed 7",
+    "kenyon compare network.json -c tiny --waves build/network.vcd",
+)
+
+
+def command(
+    network_file: Network = None,
+    iqif: Iqif = None,
+    config: Config = None,
+    pause: Annotated[
+        float,
+        typer.Option(
+            min=0, max=0.99, help="Probability that the spike stream is not taken in a clock."
+        ),
+    ] = 0.0,
+    seed: Seed = 0,
+    waves: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.vcd", help="Write the waves of all signals.", show_default=False
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Run a network on the model and on the RTL in lockstep; compare every value and every clock.
+
+    Exit code 1 if they differ. --seed is that of the pauses.
+    """
+    from firmware_tools import rtl
+    from firmware_tools.lockstep import Agreement, lockstep
+
+    terminal = Terminal(json=json)
+    network = load_network(network_file, iqif, terminal)
+    chip = fitting_config(config, network)
+    if waves is not None:
+        if waves.suffix != ".vcd":
+            raise UserError(f"{waves}: wave file must end in .vcd")
+        check_folder(waves)
+    rtl.build(chip, terminal, waves=waves is not None)
+    traces = rtl.simulate(network, chip, seed=seed, pause=pause, waves=waves)
+    with terminal.progress("time steps", network.n_steps) as advance:
+        result = lockstep(
+            network, chip, traces, on_equal=lambda trace: advance(trace.first_step + len(trace))
+        )
+    about = {"network": network.name, "configuration": chip.name, "pause": pause, "seed": seed}
+    if isinstance(result, Agreement):
+        terminal.result({**about, "equal": True, **result.as_json()})
+        print_agreement(terminal, network.name, chip.name, result)
+        return
+    files = ["--iqif", *map(str, iqif)] if iqif else [str(network_file)]
+    again = shlex.join(
+        ["kenyon", "compare", *files, "-c", chip.name, "--pause", f"{pause}", "--seed", f"{seed}"]
+    )
+    terminal.result({**about, "equal": False, "difference": asdict(result), "command": again})
+    terminal.print(f"[red]model and RTL of {chip.name} differ[/red]: {escape(str(result))}")
+    terminal.print(f"again, with waves: {escape(again)} --waves difference.vcd")
+    raise typer.Exit(DIFFERENCE)
+
+
+def print_agreement(
+    terminal: Terminal, network_name: str, config_name: str, agreement: "Agreement"
+) -> None:
+    """Say what was compared and how fast the RTL was."""
+    neurons = "neuron" if agreement.neurons == 1 else "neurons"
+    terminal.print(
+        f"[green]model and RTL of {config_name} agree[/green] on {escape(network_name)}: "
+        f"{agreement.steps:,} time steps of {agreement.neurons:,} {neurons}"
+    )
+    terminal.print(
+        f"compared: {agreement.values:,} values (potentials, currents, spikes, noise, saturation), "
+        f"and the clocks of every time step, {agreement.clocks:,} in all"
+    )
+    terminal.print(
+        f"RTL: {agreement.seconds:.1f} s, {agreement.clocks_per_second / 1000:,.0f} k clocks/s"
+    )

@@ -1,0 +1,182 @@
+"""`kenyon run`."""
+
+import contextlib
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from firmware_tools.console import Config, Iqif, Json, Network, Terminal, examples
+from firmware_tools.inputs import check_folder, fitting_config, load_network
+from firmware_tools.interrupts import uninterrupted
+from model.npu.config import NPUConfig
+
+if TYPE_CHECKING:
+    from firmware_tools.run_report import RunReport
+    from model.npu import network as npu
+    from model.npu.trace import Trace
+
+Backend = Literal["fast", "model", "rtl"]
+
+EXAMPLES = examples(
+    "kenyon run examples/decision.json",
+    "kenyon run examples/decision.json -c poppins --backend rtl --trace decision.npz",
+    "kenyon run --iqif neurons.txt connections.txt session.txt --trace run.csv",
+)
+
+
+def command(
+    network_file: Network = None,
+    iqif: Iqif = None,
+    config: Config = None,
+    backend: Annotated[
+        Backend,
+        typer.Option(help="Compiled engine, specification engine, or simulated hardware."),
+    ] = "fast",
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write every time step to FILE.csv or FILE.npz.",
+            show_default=False,
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Run a network through its session; report spikes, synaptic operations and clocks.
+
+    Without -c the smallest configuration that fits is taken. A network that fits none still runs
+    on the software backends, but has no clocks.
+    """
+    terminal = Terminal(json=json)
+    network = load_network(network_file, iqif, terminal)
+    chip = _config(config, backend, network)
+    if trace is not None:
+        _check_trace_path(trace)
+    traces = _traces(network, backend, chip, terminal)
+    begin = time.perf_counter()
+    report = _run(traces, network, chip, backend, trace, terminal)
+    seconds = time.perf_counter() - begin
+    chip_name = chip.name if chip else None
+    terminal.result(
+        {
+            "network": network.name,
+            "backend": backend,
+            "configuration": chip_name,
+            **report.values(),
+            "wall_seconds": seconds,
+        }
+    )
+    where = f"{chip_name or 'no configuration (it fits none)'}, backend {backend}"
+    _print(terminal, network, report, where, seconds)
+    if trace is not None:
+        terminal.print(f"wrote {trace}")
+
+
+def _config(name: str | None, backend: Backend, network: "npu.Network") -> NPUConfig | None:
+    from model.npu.image import FitError
+
+    try:
+        return fitting_config(name, network)
+    except FitError:
+        if name is not None or backend == "rtl":
+            raise
+        return None
+
+
+def _check_trace_path(path: Path) -> None:
+    from firmware_tools import trace_file
+
+    trace_file.check_name(path)
+    check_folder(path)
+
+
+def _traces(
+    network: "npu.Network", backend: Backend, chip: NPUConfig | None, terminal: Terminal
+) -> "Generator[Trace, None, None]":
+    """The network ready to run; whatever has to be compiled is compiled when this returns."""
+    if backend == "rtl":
+        from firmware_tools import rtl
+
+        assert chip is not None
+        rtl.build(chip, terminal)
+        return rtl.simulate(network, chip)
+    from firmware_tools import backends
+
+    with terminal.busy("preparing the engine"):
+        return backends.simulate(network, backend, chip)
+
+
+def _run(
+    traces: "Generator[Trace, None, None]",
+    network: "npu.Network",
+    chip: NPUConfig | None,
+    backend: Backend,
+    path: Path | None,
+    terminal: Terminal,
+) -> "RunReport":
+    """Run to the end; on Ctrl-C everything so far is on disk, and the error says how much."""
+    from firmware_tools.run_report import RunReport
+    from firmware_tools.trace_file import writing
+
+    report = RunReport(network)
+    # An engine's chunk takes a fraction of a second, so Ctrl-C waits until it is written as well.
+    computing = contextlib.nullcontext if backend == "rtl" else uninterrupted
+    try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(contextlib.closing(traces))
+            write = stack.enter_context(writing(path, network, chip)) if path else None
+            advance = stack.enter_context(terminal.progress("time steps", network.n_steps))
+            more = True
+            while more:
+                with computing():
+                    more = _advance(traces, report, write)
+                advance(report.steps)
+    except KeyboardInterrupt:
+        where = f"; {path} holds them" if path else ""
+        raise KeyboardInterrupt(
+            f"interrupted after {report.steps} of {network.n_steps} time steps{where}"
+        ) from None
+    return report
+
+
+def _advance(
+    traces: "Generator[Trace, None, None]",
+    report: "RunReport",
+    write: "Callable[[Trace], None] | None",
+) -> bool:
+    """Take one chunk of the run; false at its end."""
+    trace = next(traces, None)
+    if trace is None:
+        return False
+    with uninterrupted():
+        report.add(trace)
+        if write:
+            write(trace)
+    return True
+
+
+def _print(
+    terminal: Terminal, network: "npu.Network", report: "RunReport", where: str, seconds: float
+) -> None:
+    terminal.print(f"[bold]{escape(network.name)}[/bold] on {where}: {report.steps:,} time steps")
+    populations = Table()
+    for title in ("population", "neurons", "spikes", "spikes per 1000 neuron steps", "saturated"):
+        populations.add_column(title, justify="right")
+    for p, n in enumerate(network.populations):
+        spikes = int(report.spikes[network.neuron_slice(p)].sum())
+        rate = f"{1000 * spikes / (n * report.steps):.1f}"
+        saturated = "yes" if report.saturated[p] else "no"
+        populations.add_row(str(p), f"{n:,}", f"{spikes:,}", rate, saturated)
+    terminal.print(populations)
+    terminal.print(
+        f"synaptic operations: {report.synaptic_operations:,}, "
+        f"{report.effective_synaptic_operations:,} of them on connections that exist"
+    )
+    if clocks := report.clocks:
+        terminal.print(f"clocks: {clocks.total:,} ({clocks.min}..{clocks.max} per time step)")
+    terminal.print(f"time: {seconds:.2f} s")

@@ -1,0 +1,131 @@
+"""What all verbs share on the terminal: where text goes, progress, options, errors."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from model.npu.config import CONFIGS
+
+DIFFERENCE = 1
+"""Exit code: a difference was found, or a test failed."""
+BAD_INPUT = 2
+"""Exit code: the user's input is at fault."""
+INTERRUPTED = 130
+"""Exit code: Ctrl-C."""
+
+CONFIG_NAMES = ", ".join(CONFIGS)
+
+Config = Annotated[
+    str | None,
+    typer.Option("--config", "-c", metavar="CONFIG", help=f"Configuration: {CONFIG_NAMES}."),
+]
+Network = Annotated[
+    Path | None, typer.Argument(metavar="NETWORK.json", help="Network file.", show_default=False)
+]
+Iqif = Annotated[
+    tuple[Path, Path, Path] | None,
+    typer.Option(
+        metavar="NEURONS CONNECTIONS SESSION",
+        help="The three text files of the IQIF simulator, instead of a network file.",
+        show_default=False,
+    ),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Write JSON to standard output, all else to standard error.")
+]
+Seed = Annotated[int, typer.Option(min=0, max=(1 << 32) - 1, help="Seed of what is random.")]
+
+
+def examples(*commands: str) -> str:
+    """The end of a verb's help text."""
+    return "\n".join(["[bold]Examples:[/bold]", *(f"  {command}" for command in commands)])
+
+
+class Terminal:
+    """Where a verb writes: results to standard output, everything else to standard error.
+
+    Parameters
+    ----------
+    json : bool
+        Standard output carries JSON only, and nothing moves on standard error.
+    """
+
+    def __init__(self, *, json: bool) -> None:
+        self.json = json
+        self.out = Console(stderr=json, highlight=False)
+        self.err = Console(stderr=True, highlight=False)
+
+    def print(self, content: str | Table) -> None:
+        """Print for people: a line with rich's markup, or a table."""
+        self.out.print(content, soft_wrap=isinstance(content, str))
+
+    def warn(self, text: str) -> None:
+        """Print a warning."""
+        self.err.print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
+
+    def result(self, values: Mapping[str, object]) -> None:
+        """Print for programs, if they listen."""
+        if self.json:
+            sys.stdout.write(f"{json.dumps(values)}\n")
+
+    @contextlib.contextmanager
+    def busy(self, what: str) -> Iterator[None]:
+        """Show that something of unknown length goes on."""
+        progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            console=self.err,
+            transient=True,
+            disable=not self._moves,
+        )
+        with progress:
+            progress.add_task(what, total=None)
+            yield
+
+    @contextlib.contextmanager
+    def progress(self, what: str, total: int) -> Iterator["Advance"]:
+        """Show how far something of known length is."""
+        bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self.err,
+            transient=True,
+            disable=not self._moves,
+        )
+        with bar:
+            task = bar.add_task(what, total=total)
+            yield Advance(bar, task)
+
+    @property
+    def _moves(self) -> bool:
+        return self.err.is_terminal and not self.json
+
+
+class Advance:
+    """Moves a progress bar: calls say how much has been done in all."""
+
+    def __init__(self, bar: Progress, task: Any) -> None:
+        self._bar = bar
+        self._task = task
+
+    def __call__(self, done: int) -> None:
+        self._bar.update(self._task, completed=done)

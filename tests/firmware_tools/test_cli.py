@@ -1,0 +1,128 @@
+"""The command line as a whole: help, exit codes, errors."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from firmware_tools import commands
+
+MAIN = "from firmware_tools.cli import main; main()"
+
+
+def test_help_shows_every_verb(kenyon) -> None:
+    result = kenyon("--help")
+    assert result.exit_code == 0
+    for verb in commands.NAMES:
+        assert f" {verb} " in result.stdout
+
+
+@pytest.mark.parametrize("verb", commands.NAMES)
+def test_every_verb_has_help_with_examples_and_json(kenyon, verb: str) -> None:
+    result = kenyon(verb, "--help")
+    assert result.exit_code == 0
+    assert "--json" in result.stdout
+    assert f"kenyon {verb}" in result.stdout.partition("Examples:")[2]
+
+
+def test_help_imports_nothing_slow() -> None:
+    slow = ("numpy", "numba", "amaranth", "pydantic", "matplotlib", "systemrdl", "cocotb")
+    program = f"""
+import sys
+sys.argv = ["kenyon", "--help"]
+try:
+    {MAIN}
+finally:
+    print([name for name in {slow} if name in sys.modules])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_no_verb_is_bad_input(kenyon) -> None:
+    assert kenyon().exit_code == 2
+
+
+def test_unknown_verb_is_bad_input(kenyon) -> None:
+    result = kenyon("fly")
+    assert result.exit_code == 2
+    assert "No such command 'fly'" in result.stderr
+
+
+@pytest.mark.parametrize("verb", ["run", "compile", "compare"])
+@pytest.mark.parametrize("files", [(), ("tonic.json", "--iqif", "a", "b", "c")])
+def test_one_network_must_be_given(kenyon, verb: str, files: tuple[str, ...]) -> None:
+    output = ("-o", "x.img") if verb == "compile" else ()
+    result = kenyon(verb, *files, *output)
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "error: give either NETWORK.json or --iqif NEURONS CONNECTIONS SESSION\n"
+    )
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize("verb", ["run", "compile", "compare"])
+def test_unknown_configuration(kenyon, tonic, verb: str) -> None:
+    output = ("-o", "x.img") if verb == "compile" else ()
+    result = kenyon(verb, tonic(), "-c", "huge", *output)
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "error: configuration must be one of tiny, poppins, odin, large, not huge\n"
+    )
+
+
+@pytest.mark.parametrize("verb", ["run", "compile", "compare"])
+def test_missing_network_file(kenyon, verb: str) -> None:
+    output = ("-o", "x.img") if verb == "compile" else ()
+    result = kenyon(verb, "nothing.json", *output)
+    assert result.exit_code == 2
+    assert result.stderr == "error: nothing.json: no such file\n"
+
+
+@pytest.mark.parametrize("verb", ["run", "compile", "compare"])
+def test_network_too_large(kenyon, tonic, verb: str) -> None:
+    neurons = [{"rest": 1, "threshold": 2, "reset": 3, "a": 1, "b": 1}] * 20
+    path = tonic(populations=[20], neurons=neurons)
+    output = ("-o", "x.img") if verb == "compile" else ()
+    result = kenyon(verb, path, "-c", "tiny", *output)
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "error: population 0 has 20 neurons, tiny has room for 16: 4 too many\n"
+    )
+
+
+def test_faulty_network(kenyon, tonic) -> None:
+    path = tonic(session=[{"steps": 0}])
+    result = kenyon("run", path)
+    assert result.exit_code == 2
+    assert result.stderr == f"error: {path}: session[0].steps must be at least 1, not 0\n"
+
+
+def test_faulty_iqif_files(kenyon, in_empty_folder: Path) -> None:
+    (in_empty_folder / "n.txt").write_text("0 1 2 3 0 0 0\n")
+    result = kenyon("run", "--iqif", "n.txt", "c.txt", "s.txt")
+    assert result.exit_code == 2
+    assert result.stderr == "error: n.txt:1: a + b must be at least 1, not 0\n"
+
+
+def test_tau_conflict_is_a_warning(kenyon, in_empty_folder: Path) -> None:
+    (in_empty_folder / "n.txt").write_text("0 128 200 128 1 1 0\n1 128 200 128 1 1 0\n")
+    (in_empty_folder / "c.txt").write_text("0 1 5 4\n1 1 5 8\n")
+    (in_empty_folder / "s.txt").write_text("3 0 10 -1 -1\n")
+    result = kenyon("run", "--iqif", "n.txt", "c.txt", "s.txt")
+    assert result.exit_code == 0
+    assert result.stderr == (
+        "warning: c.txt:1 and c.txt:2 give neuron 1 different tau, 4 and 8: 8 wins, "
+        "it has the highest pre index\n"
+    )
+
+
+def test_a_mistake_of_ours_is_no_user_error(kenyon, tonic, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr("model.npu.network_file.load", fail)
+    assert isinstance(kenyon("run", tonic()).exception, ValueError)
