@@ -17,9 +17,8 @@ def ports(component: Component) -> dict[str, tuple[Value, None]]:
     """Ports by the names that bus models expect: path parts joined by one underscore."""
     result = {}
     for path, _, value in component.signature.flatten(component):
-        if isinstance(value, ValueCastable):
-            value = value.as_value()
-        result["_".join(map(str, path))] = (value, None)
+        port = value.as_value() if isinstance(value, ValueCastable) else value
+        result["_".join(map(str, path))] = (port, None)
     return result
 
 

@@ -1,12 +1,12 @@
 """The chip: populations, scheduler, event streams and the host's AXI4-Lite port."""
 
 from amaranth.hdl import Cat, Module, Signal
-from amaranth.lib.wiring import Component, In, Out, Signature, connect, flipped
+from amaranth.lib.wiring import Component, In, Out, connect, flipped
 
 from hw.bus.axi_lite import AXI4LiteBridge, AXI4LiteSignature
 from hw.bus.axi_stream import AXI4StreamSignature
 from hw.bus.host_bus import HostBusDecoder
-from hw.bus.registers import RegisterBank, member
+from hw.bus.registers import RegisterBank
 from hw.npu.event_input import EventInput
 from hw.npu.population import Population, RetirementSignature
 from hw.npu.scheduler import Scheduler
@@ -107,9 +107,7 @@ class Kenyon(Component):
                 population.links.eq(getattr(per_population, f"{name}_LINKS_value")),
                 population.noise_load.eq(load),
                 population.noise_load_value.eq(value),
-                getattr(per_population, f"{name}_NOISE_STATE_value_now").eq(
-                    population.noise_state
-                ),
+                getattr(per_population, f"{name}_NOISE_STATE_value_now").eq(population.noise_state),
                 getattr(per_population, f"{name}_SATURATED_flag_set").eq(population.saturated),
             ]
             if self.trace:
@@ -128,9 +126,7 @@ class Kenyon(Component):
         chip = [r for r in names.registers.values() if r.address < CHIP_REGION]
         others = [r for r in names.registers.values() if r.address >= POPULATION_BASE]
         m.submodules.chip_registers = chip_bank = RegisterBank(chip, 0)
-        m.submodules.population_registers = population_bank = RegisterBank(
-            others, POPULATION_BASE
-        )
+        m.submodules.population_registers = population_bank = RegisterBank(others, POPULATION_BASE)
         targets = [(0, CHIP_REGION, chip_bank.bus)]
         targets.append((POPULATION_BASE, 0x10 * len(populations), population_bank.bus))
         for p, population in enumerate(populations):
@@ -148,9 +144,7 @@ class Kenyon(Component):
             connect(m, target, bus)
 
         in_chip_region = bridge.bus.addr < CHIP_REGION
-        immediate_write = Cat(
-            bridge.bus.addr == names[name] for name in IMMEDIATE_WRITES
-        ).any()
+        immediate_write = Cat(bridge.bus.addr == names[name] for name in IMMEDIATE_WRITES).any()
         m.d.comb += [
             bridge.must_wait.eq(~in_chip_region | (bridge.bus.write & ~immediate_write)),
             bridge.grant.eq(scheduler.host_grant),

@@ -11,7 +11,7 @@ from tb.simulator import Design
 
 @dataclass(frozen=True)
 class Bench:
-    """A module of cocotb benches and what it runs on: the blocks, or the chip of a configuration."""
+    """A module of cocotb benches; it runs on the blocks, or on the chip of a configuration."""
 
     name: str
     module: str
@@ -47,9 +47,7 @@ def design(bench: Bench, config: NPUConfig) -> Design:
     return chip(config) if bench.on_chip else blocks()
 
 
-def run(
-    name: str, config: NPUConfig, results: Path, *, seed: int = 0, waves: bool = False
-) -> int:
+def run(name: str, config: NPUConfig, results: Path, *, seed: int = 0, waves: bool = False) -> int:
     """Run a directed bench; returns how many cocotb tests passed.
 
     Raises

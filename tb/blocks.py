@@ -1,4 +1,4 @@
-"""All blocks that have a bench of their own side by side in one module, so that one build serves."""
+"""All blocks that have a bench of their own side by side, so that one build serves."""
 
 from amaranth.hdl import Elaboratable, Module, Value
 from amaranth.lib.wiring import Component

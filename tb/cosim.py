@@ -224,7 +224,7 @@ def _collect(worker: _Simulator, network: Network, pause: float) -> Iterator[Tra
         steps = decode(config, kept[:cut])
         kept = kept[cut:]
         if len(steps.step_clocks):
-            trace = _trace(network, config, steps, step, spikes_before, pause)
+            trace = _trace(network, steps, step, spikes_before, pause)
             step += len(trace)
             spikes_before = trace.spikes[-1]
             saturated |= trace.saturated.any(axis=0)
@@ -245,16 +245,13 @@ def _collect(worker: _Simulator, network: Network, pause: float) -> Iterator[Tra
 
 def _trace(
     network: Network,
-    config: NPUConfig,
     steps: Steps,
     first_step: int,
     spikes_before: NDArray[np.bool_],
     pause: float,
 ) -> Trace:
     """The neurons that the network uses, in its numbering."""
-    used = [
-        (slice(None), p, slice(0, n)) for p, n in enumerate(network.populations)
-    ]
+    used = [(slice(None), p, slice(0, n)) for p, n in enumerate(network.populations)]
     spikes = np.concatenate([steps.spikes[part] for part in used], axis=1)
     if steps.spikes.sum() != spikes.sum():
         raise BenchFailure("a neuron that the network does not use has fired")

@@ -1,4 +1,4 @@
-"""Builds simulators of the RTL with Verilator, once per content, and runs cocotb benches on them."""
+"""Builds simulators of the RTL with Verilator, once per content, and runs benches on them."""
 
 import contextlib
 import fcntl

@@ -43,7 +43,8 @@ class AXI4LiteBridge(Component):
     Reads and writes take turns when both are waiting. `awprot` and `arprot` are ignored, and the
     two lowest address bits, as every access is a whole word with strobes.
 
-    **Latency**: the answer is valid 3 clocks after the request was taken, plus the wait for `grant`.
+    **Latency**: the answer is valid 3 clocks after the request was taken, and the wait for
+    `grant` comes on top.
     **Throughput**: one read and one write every 3 clocks while answers are taken.
     **Reset**: no request and no answer pending.
 

@@ -32,6 +32,15 @@ class HostBusSignature(Signature):
         )
 
 
+def decoded_regions(regions):
+    """The regions with their sizes rounded up, so that comparing the upper bits is enough."""
+    rounded = [(base, 1 << (size - 1).bit_length()) for base, size in regions]
+    for base, size in rounded:
+        if base % size:
+            raise ValueError(f"region address must be a multiple of {size:#x}, not {base:#x}")
+    return rounded
+
+
 class HostBusDecoder(Component):
     """Gives each request to the target whose region it falls into, or answers `error`.
 
@@ -40,9 +49,8 @@ class HostBusDecoder(Component):
     Parameters
     ----------
     regions : list of (int, int)
-        First byte address and size of every region; the sizes are rounded up to powers of two and
-        the addresses are multiples of that, so that comparing the upper bits is enough. A target
-        itself answers `error` behind its end.
+        First byte address and size of every region; the addresses are multiples of the next power
+        of two. A target itself answers `error` behind its end.
 
     Members
     -------
@@ -51,10 +59,7 @@ class HostBusDecoder(Component):
     """
 
     def __init__(self, regions):
-        self.regions = [(base, 1 << (size - 1).bit_length()) for base, size in regions]
-        for base, size in self.regions:
-            if base % size:
-                raise ValueError(f"region address must be a multiple of {size:#x}, not {base:#x}")
+        self.regions = decoded_regions(regions)
         super().__init__(
             {
                 "bus": In(HostBusSignature()),

@@ -9,7 +9,7 @@ FULL_WORD = 0b1111
 
 
 def member(register, field, suffix=""):
-    """Name of a field's member: `population[1].N_GROUPS`, `value` -> `population_1_N_GROUPS_value`."""
+    """Member of a field: `population[1].N_GROUPS`, `value` -> `population_1_N_GROUPS_value`."""
     path = register.name.replace("[", "_").replace("].", "_")
     return f"{path}_{field.name}{suffix}"
 

@@ -34,9 +34,7 @@ def power(n):
 
 def compose(outer, inner):
     """The matrix that applies `inner` first."""
-    return [
-        reduce(xor, (inner[k] for k in range(STATE_WIDTH) if row >> k & 1), 0) for row in outer
-    ]
+    return [reduce(xor, (inner[k] for k in range(STATE_WIDTH) if row >> k & 1), 0) for row in outer]
 
 
 def leap(state, n):

@@ -36,7 +36,7 @@ class Scheduler(Component):
         The next step to begin, whose events are being collected.
     step_load, step_load_value : In
     step_clocks, stall_clocks : Out(32)
-        Clocks of the last step, and how many it waited for the spikes of the one before in addition.
+        Clocks of the last step; how many it waited for the spikes of the one before on top.
     running : Out(1)
     done, overrun : Out(1)
         One clock: the run has ended; the timer asked for a step while one was running.
@@ -96,9 +96,7 @@ class Scheduler(Component):
                 m.d.comb += self.host_grant.eq(1)
                 with m.If(stopping | (~self.free_run & (remaining == 0))):
                     m.next = "FLUSH"
-                with m.Elif(
-                    ~self.host_waits & due & (self.events_complete | ~self.event_sync)
-                ):
+                with m.Elif(~self.host_waits & due & (self.events_complete | ~self.event_sync)):
                     m.d.comb += self.start.eq(1)
                     m.d.sync += [clocks.eq(1), stalls.eq(0)]
                     m.next = "STEP"

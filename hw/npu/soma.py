@@ -94,8 +94,6 @@ class Soma(Component):
         negative = total_4[-1]
         m.d.comb += [
             self.spike.eq(~negative & total_4[V_WIDTH:-1].any()),
-            self.v_next.eq(
-                Mux(self.spike, reset_4, Mux(negative, 0, total_4[:V_WIDTH]))
-            ),
+            self.v_next.eq(Mux(self.spike, reset_4, Mux(negative, 0, total_4[:V_WIDTH]))),
         ]
         return m

@@ -22,13 +22,11 @@ def used_groups(network: Network, config: NPUConfig) -> NDArray[np.int64]:
     population that fired S spikes keeps the next step busy for at least S clocks per group, so the
     spikes of all populations always leave behind the work and never make a step longer.
     """
-    n = np.array(network.populations)
-    return np.maximum(-(-n // config.n_lanes), len(n))
+    n = network.populations
+    return np.array([max(-(-size // config.n_lanes), len(n)) for size in n])
 
 
-def step_clocks(
-    network: Network, config: NPUConfig, rows: NDArray[np.int32]
-) -> NDArray[np.int64]:
+def step_clocks(network: Network, config: NPUConfig, rows: NDArray[np.int32]) -> NDArray[np.int64]:
     """Clocks of every step: each group takes one slot per row and one to close it.
 
     Populations run side by side, so the slowest decides. Waiting for the spike stream, for events
@@ -43,5 +41,6 @@ def step_clocks(
     -------
     (steps,) int
     """
-    slots = (rows.astype(np.int64) + 1) * used_groups(network, config)
-    return slots.max(axis=1) + STEP_OVERHEAD
+    slots: NDArray[np.int64] = (rows.astype(np.int64) + 1) * used_groups(network, config)
+    slowest: NDArray[np.int64] = slots.max(axis=1)
+    return slowest + STEP_OVERHEAD

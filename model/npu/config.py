@@ -116,9 +116,7 @@ class NPUConfig:
     @property
     def fingerprint(self) -> int:
         """CRC-32 of everything that decides what an image means; a register holds it."""
-        text = json.dumps(
-            {**asdict(self), "name": None, "layout": LAYOUT_VERSION}, sort_keys=True
-        )
+        text = json.dumps({**asdict(self), "name": None, "layout": LAYOUT_VERSION}, sort_keys=True)
         return zlib.crc32(text.encode())
 
 

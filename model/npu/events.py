@@ -12,7 +12,9 @@ FENCE_FIELD = (56, 1)
 
 def beat(step: int, population: int, index: int, fence: bool = False) -> int:
     """The beat of an event."""
-    return step | index << INDEX_FIELD[0] | population << POPULATION_FIELD[0] | fence << FENCE_FIELD[0]
+    return (
+        step | index << INDEX_FIELD[0] | population << POPULATION_FIELD[0] | fence << FENCE_FIELD[0]
+    )
 
 
 def read_beat(tdata: int) -> tuple[int, int, int]:

@@ -99,8 +99,8 @@ def records(network: Network, config: NPUConfig) -> list[Record]:
         return Record(addresses[name], np.array([value], np.uint32))
 
     result = [word("CONTROL", CLEAR), word("STEP", 0)]
-    for p in range(len(network.populations), config.n_populations):
-        result.append(word(f"population[{p}].N_GROUPS", 0))
+    unused = range(len(network.populations), config.n_populations)
+    result += [word(f"population[{p}].N_GROUPS", 0) for p in unused]
     for p, n_groups in enumerate(used_groups(network, config).tolist()):
         in_use = network.sources(p)
         mask = sum(1 << k for k, link in enumerate(config.sources(p)[1:]) if link in in_use)
@@ -207,15 +207,15 @@ def decompile(image: bytes) -> tuple[NPUConfig, Network]:
             if words[addresses[f"population[{p}].N_GROUPS"]][0]
         ]
         neurons = [_without_padding(words[addresses[f"neurons[{p}]"]]) for p in used]
-        matrices = [
-            layout.read_weights(_weights(parts, config, p), config, p) for p in used
-        ]
+        matrices = [layout.read_weights(_weights(parts, config, p), config, p) for p in used]
         states = [int(words[addresses[f"population[{p}].NOISE_STATE"]][0]) for p in used]
     except KeyError as error:
         raise ImageError(f"image must have words for address {error}") from None
 
     sizes = tuple(len(part) for part in neurons)
-    recurrent, external, n_axons = [], [], []
+    recurrent: list[Connections] = []
+    external: list[Connections] = []
+    n_axons: list[int] = []
     for p, matrix in zip(used, matrices, strict=True):
         first_axon = config.n_neurons * len(config.sources(p))
         own = matrix[:, : sizes[p]]

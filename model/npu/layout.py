@@ -111,7 +111,9 @@ def weight_words(network: Network, config: NPUConfig, population: int, n_groups:
     for k, source in enumerate(config.sources(population)):
         if source < len(network.populations):
             first_row = k * config.n_neurons - network.neuron_slice(source).start
-            _place(matrix, network.recurrent, into & (pre_population == source), first_row, first_post)
+            _place(
+                matrix, network.recurrent, into & (pre_population == source), first_row, first_post
+            )
 
     into = network.population_of(network.external.post) == population
     first_row = n_rows - config.n_axons - network.axon_slice(population).start

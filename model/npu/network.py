@@ -1,6 +1,6 @@
 """A spiking network and its stimulus, as the engines and the compiler see it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,7 +31,10 @@ class Neurons:
     @property
     def v_branch(self) -> Ints:
         """Where the two lines of the force meet: floor of the slope-weighted mean."""
-        return (self.a * self.rest + self.b * self.threshold) // np.maximum(self.a + self.b, 1)
+        v_branch: Ints = (self.a * self.rest + self.b * self.threshold) // np.maximum(
+            self.a + self.b, 1
+        )
+        return v_branch
 
     def __len__(self) -> int:
         return len(self.rest)
@@ -191,16 +194,20 @@ def _check(network: Network) -> None:
                 f"{name} must be {len(network.populations)} numbers, one per population, "
                 f"not {len(per_population)}"
             )
-    for p, n in enumerate(network.axons):
-        if not 0 <= n <= STRIDE:
-            raise NetworkError(f"axons[{p}] must be 0..{STRIDE}, not {n}")
-    for p, seed in enumerate(network.noise_seeds):
-        if not 0 <= seed < 1 << 32:
-            raise NetworkError(f"noise_seeds[{p}] must be 0..4294967295, not {seed}")
+    for name, values, high in (
+        ("axons", network.axons, STRIDE),
+        ("noise_seeds", network.noise_seeds, (1 << 32) - 1),
+    ):
+        for p, value in enumerate(values):
+            if not 0 <= value <= high:
+                raise NetworkError(f"{name}[{p}] must be 0..{high}, not {value}")
+    _check_synapses(network)
+    _check_stimulus(network)
+
+
+def _check_synapses(network: Network) -> None:
     _check_connections("connections", network.recurrent, network.n_neurons, network.n_neurons)
-    _check_connections(
-        "axon_connections", network.external, sum(network.axons), network.n_neurons
-    )
+    _check_connections("axon_connections", network.external, sum(network.axons), network.n_neurons)
     crossing = network.population_of_axon(network.external.pre) != network.population_of(
         network.external.post
     )
@@ -210,39 +217,35 @@ def _check(network: Network) -> None:
             f"axon_connections[{k}]: axon {network.external.pre[k]} must belong to the population "
             f"of neuron {network.external.post[k]}"
         )
-    _check_stimulus(network)
 
 
-def _first(bad: NDArray[np.bool_], message: Callable[[int], str]) -> None:
-    if bad.any():
-        raise NetworkError(message(int(np.argmax(bad))))
+def _first(bad: NDArray[np.bool_]) -> int | None:
+    """Index of the first mistake."""
+    return int(np.argmax(bad)) if bad.any() else None
 
 
 def _check_neurons(neurons: Neurons) -> None:
     for name, high in NEURON_LIMITS.items():
         values = getattr(neurons, name)
-        _first(
-            (values < 0) | (values > high),
-            lambda j, n=name, v=values, h=high: f"neurons[{j}].{n} must be 0..{h}, not {v[j]}",
+        if (j := _first((values < 0) | (values > high))) is not None:
+            raise NetworkError(f"neurons[{j}].{name} must be 0..{high}, not {values[j]}")
+    if (j := _first(neurons.a + neurons.b == 0)) is not None:
+        raise NetworkError(
+            f"neurons[{j}]: a + b must be at least 1, not 0 (the force would have no slope)"
         )
-    _first(
-        neurons.a + neurons.b == 0,
-        lambda j: f"neurons[{j}]: a + b must be at least 1, not 0 (the force would have no slope)",
-    )
 
 
 def _check_connections(name: str, c: Connections, n_pre: int, n_post: int) -> None:
     for end, values, n in (("pre", c.pre, n_pre), ("post", c.post, n_post)):
-        _first(
-            (values < 0) | (values >= n),
-            lambda k, e=end, v=values, n=n: f"{name}[{k}]: {e} must be 0..{n - 1}, not {v[k]}"
-            if n
-            else f"{name}[{k}]: {e} must be an axon, but no population has axons",
-        )
-    _first(
-        (c.weight < -128) | (c.weight > 127),
-        lambda k: f"{name}[{k}]: weight must be -128..127, not {c.weight[k]}",
-    )
+        if (k := _first((values < 0) | (values >= n))) is not None:
+            right = (
+                f"{end} must be 0..{n - 1}, not {values[k]}"
+                if n
+                else f"{end} must be an axon, but no population has axons"
+            )
+            raise NetworkError(f"{name}[{k}]: {right}")
+    if (k := _first((c.weight < -128) | (c.weight > 127))) is not None:
+        raise NetworkError(f"{name}[{k}]: weight must be -128..127, not {c.weight[k]}")
     order = np.lexsort((c.post, c.pre))
     same = (np.diff(c.pre[order]) == 0) & (np.diff(c.post[order]) == 0)
     if same.any():
@@ -272,21 +275,19 @@ def _check_stimulus(network: Network) -> None:
                 )
     if network.n_steps >= 1 << 32:
         raise NetworkError(f"session must be shorter than 2**32 steps, not {network.n_steps}")
-    events = network.events
-    n_axons = sum(network.axons)
-    _first(
-        (events[:, 0] < 0) | (events[:, 0] >= network.n_steps),
-        lambda k: f"events[{k}]: step must be 0..{network.n_steps - 1}, not {events[k, 0]}",
-    )
-    _first(
-        (events[:, 1] < 0) | (events[:, 1] >= n_axons),
-        lambda k: f"events[{k}]: axon must be below {n_axons}, not {events[k, 1]}",
-    )
+    _check_events(network.events, network.n_steps, sum(network.axons))
+
+
+def _check_events(events: Ints, n_steps: int, n_axons: int) -> None:
+    for column, what, n in ((0, "step", n_steps), (1, "axon", n_axons)):
+        values = events[:, column]
+        if (k := _first((values < 0) | (values >= n))) is not None:
+            right = f"must be 0..{n - 1}" if n else "must be an axon, but no population has axons"
+            raise NetworkError(f"events[{k}]: {what} {right}, not {values[k]}")
     if len(events) > 1:
         key = events[:, 0] * max(n_axons, 1) + events[:, 1]
-        if (np.diff(key) <= 0).any():
-            k = int(np.argmax(np.diff(key) <= 0)) + 1
-            step, axon = events[k]
+        if (k := _first(np.diff(key) <= 0)) is not None:
+            step, axon = events[k + 1]
             raise NetworkError(
                 f"events must be sorted and different: axon {axon} at step {step} is not"
             )

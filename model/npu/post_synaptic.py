@@ -33,10 +33,11 @@ def accumulate(i_syn: Ints, weights: Ints) -> tuple[Ints, NDArray[np.bool_]]:
 
 
 def decay(i_syn: Ints, tau: Ints) -> Ints:
-    """The current that this step uses: I less I >> floor(log2 tau), but at least one less if positive.
+    """The current that this step uses: I less I >> floor(log2 tau), or 1 less.
 
     The shift floors, so a negative current always moves; a positive one that is shifted to nothing
-    leaks by one. tau == 0 means that there is no decay unit: the current is used as it is (and then cleared).
+    leaks by one. tau == 0 means that there is no decay unit: the current is used as it is, and then
+    cleared.
     """
     k = np.frexp(tau.astype(np.float64))[1] - 1  # floor(log2 tau), exact; -1 at tau == 0
     shifted = i_syn >> np.maximum(k, 0)

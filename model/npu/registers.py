@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 
 from systemrdl import RDLCompiler
-from systemrdl.node import AddrmapNode, FieldNode, MemNode, RegNode, RootNode
+from systemrdl.node import AddrmapNode, FieldNode, MemNode, Node, RegNode, RootNode
 from systemrdl.rdltypes import OnWriteType
 
 from model.npu.config import NPUConfig
@@ -97,7 +97,7 @@ def register_map(config: NPUConfig) -> RegisterMap:
 
 
 def _collect(
-    node: AddrmapNode,
+    node: Node,
     top: AddrmapNode,
     registers: dict[str, Register],
     memories: dict[str, MemoryRegion],
@@ -115,11 +115,12 @@ def _collect(
 
 
 def _field(node: FieldNode) -> Field:
+    reset = node.get_property("reset")
     return Field(
         name=node.inst_name,
         low=node.low,
         width=node.width,
-        reset=node.get_property("reset") or 0,
+        reset=reset if isinstance(reset, int) else 0,
         readable=node.is_sw_readable,
         writable=node.is_sw_writable,
         pulse=bool(node.get_property("singlepulse")),

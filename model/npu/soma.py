@@ -1,7 +1,7 @@
 """The soma: one time step of the integer quadratic integrate-and-fire (IQIF) neuron.
 
-Source: Wu et al. 2021 (DOI 10.1109/AICAS51828.2021.9458572) and the authors' simulator. The force is
-two straight lines that meet at `v_branch`; nothing is squared.
+Source: Wu et al. 2021 (DOI 10.1109/AICAS51828.2021.9458572) and the authors' simulator. The force
+is two straight lines that meet at `v_branch`; nothing is squared.
 """
 
 import numpy as np

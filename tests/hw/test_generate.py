@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from hw.bus.host_bus import HostBusDecoder
+from hw.bus.host_bus import decoded_regions
 from hw.generate import verilog
 from model.npu.config import CONFIGS
 
@@ -45,4 +45,4 @@ def test_no_machine_in_it(text: str) -> None:
 def test_regions_must_be_aligned() -> None:
     """The decoder compares upper bits only, so it refuses what that cannot tell apart."""
     with pytest.raises(ValueError, match="region address must be a multiple of 0x100, not 0x80"):
-        HostBusDecoder([(0x80, 0x100)])
+        decoded_regions([(0x80, 0x100)])

@@ -1,4 +1,4 @@
-"""The RTL against the vectors of the authors' simulator, and against the model on random networks."""
+"""The RTL against the vectors of the authors' simulator, and against the model."""
 
 from pathlib import Path
 

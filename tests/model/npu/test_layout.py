@@ -110,7 +110,7 @@ def test_place_of_a_weight(build) -> None:
     for row, neuron, weight in ((7, 7, -33), (16 + 2, 0, 22), (32 + 2, 6, 44)):
         expected[((neuron // 4) * n_rows + row) * 4 + neuron % 4] = weight
     words = layout.weight_words(network, config, 1, n_groups)
-    assert words.astype("<u4").view(np.int8).tolist() == expected.tolist()
+    assert words.astype("<u4").reshape(-1).view(np.int8).tolist() == expected.tolist()
     assert layout.read_weights(words, config, 1)[7, 7] == -33
 
 

@@ -290,7 +290,7 @@ ERRORS: list[tuple[dict[str, object], str]] = [
     ),
     # `Network` sees the events sorted: these are 2 and 1 there
     ({"events": [[50, 0], [3, 0], [4, 0]]}, "events[0]: step must be 0..49, not 50"),
-    ({"events": [[4, 2], [3, 0], [5, 1]]}, "events[0]: axon must be below 2, not 2"),
+    ({"events": [[4, 2], [3, 0], [5, 1]]}, "events[0]: axon must be 0..1, not 2"),
 ]
 
 
