@@ -219,7 +219,7 @@ def some_network(rng: np.random.Generator, *, with_events: bool) -> Network:
     """A random network that fires, with or without events."""
     while True:
         network = random_network(rng, CONFIG)
-        enough = 10 <= network.n_steps and network.n_neurons <= 64
+        enough = network.n_steps >= 10 and network.n_neurons <= 64
         if enough and bool(len(network.events)) == with_events:
             run = begin(network)
             run.steps(10)
@@ -545,6 +545,24 @@ async def late_and_bad_events(dut) -> None:
 
 
 @cocotb.test(timeout_time=TEST_TIMEOUT_US, timeout_unit="us")
+async def unknown_axons(dut) -> None:
+    """An event just beyond the last axon or population, or far beyond, is reported and no row."""
+    bus = Bus(dut)
+    await bus.start()
+    await set_neurons(bus, 0)
+    await bus.set("RUN_STEPS", 1)
+    for step, (population, axon) in enumerate(
+        ((0, CONFIG.n_axons), (CONFIG.n_populations, 0), (0, 0xFFFF), (0xFF, 0))
+    ):
+        await bus.send(step, population, axon)
+        await bus.set("CONTROL", START | IRQ_ENABLE)
+        await bus.irq()
+        assert await bus.get("STATUS") == BAD_EVENT, f"population {population}, axon {axon}"
+        assert await bus.get("STEP_CLOCKS") == CONFIG.n_groups + STEP_OVERHEAD
+        await bus.set("STATUS", BAD_EVENT)
+
+
+@cocotb.test(timeout_time=TEST_TIMEOUT_US, timeout_unit="us")
 async def host_during_run(dut) -> None:
     """Reading and rewriting memories while steps are running disturbs neither."""
     bus = Bus(dut)
@@ -692,6 +710,13 @@ async def clear(dut) -> None:
     await bus.start()
     await bus.set("RUN_STEPS", 1)
     empty, one_row = (n * CONFIG.n_groups + STEP_OVERHEAD for n in (1, 2))
+    await set_neurons(bus, 300)
+    for _ in range(2):
+        await bus.set("CONTROL", START | IRQ_ENABLE)
+        await bus.irq()
+        assert await bus.get("STEP_CLOCKS") == empty, "spikes are left"
+        await bus.set("CONTROL", CLEAR)
+    bus.spikes()
     for moment in range(-1, 12):
         await set_neurons(bus, 300)
         await bus.set("CONTROL", START | IRQ_ENABLE)

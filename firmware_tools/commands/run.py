@@ -74,7 +74,7 @@ def command(
     where = f"{chip_name or 'no configuration (it fits none)'}, backend {backend}"
     _print(terminal, network, report, where, seconds)
     if trace is not None:
-        terminal.print(f"wrote {trace}")
+        terminal.print(f"wrote {escape(str(trace))}")
 
 
 def _config(name: str | None, backend: Backend, network: "npu.Network") -> NPUConfig | None:

@@ -1,7 +1,5 @@
 """One population in lockstep with the golden model: every retirement at its clock."""
 
-import random
-
 import cocotb
 import numpy as np
 
@@ -15,9 +13,27 @@ from tb.bench import Block, check
 from tb.blocks import CONFIG, POPULATION
 
 LANES = CONFIG.n_lanes
-OUTPUTS = ("busy", "saturated", "spikes", *(f"trace_{n}" for n in (
-    "valid", "group", "v", "i_syn", "spike", "noise", "saturated")))
+OUTPUTS = (
+    "busy",
+    "saturated",
+    "spikes",
+    *(f"trace_{n}" for n in ("valid", "group", "v", "i_syn", "spike", "noise", "saturated")),
+)
+IDLE = (
+    "start",
+    "commit",
+    "clear",
+    "axon_event",
+    "noise_load",
+    "neuron_bus_valid",
+    "weight_bus_valid",
+    "linked_spikes",
+    "links",
+    "n_groups",
+)
 NETWORKS = 12
+SATURATED_BEFORE = 3
+"""Clocks from the report of a saturation to the retirement of its group."""
 REGION_SIZE = 0x10000
 
 
@@ -30,11 +46,15 @@ async def load(block: Block, network, addresses) -> dict[str, int]:
             if base <= record.address < base + REGION_SIZE:
                 bus = region[:-1] + "_bus"
                 for k, word in enumerate(record.words.tolist()):
-                    block.set(**{
-                        f"{bus}_valid": 1, f"{bus}_write": 1,
-                        f"{bus}_addr": record.address - base + 4 * k,
-                        f"{bus}_w_data": word, f"{bus}_w_strb": 15,
-                    })
+                    block.set(
+                        **{
+                            f"{bus}_valid": 1,
+                            f"{bus}_write": 1,
+                            f"{bus}_addr": record.address - base + 4 * k,
+                            f"{bus}_w_data": word,
+                            f"{bus}_w_strb": 15,
+                        }
+                    )
                     await block.tick()
                 block.set(**{f"{bus}_valid": 0})
         for name in ("N_GROUPS", "LINKS", "NOISE_STATE"):
@@ -90,6 +110,8 @@ async def step(block: Block, network, engine: Engine, n_groups: int, where: str)
         block.set(start=0)
         check(f"{where}, clock {clock}: busy", int(0 < clock < end), out["busy"])
         check(f"{where}, clock {clock}: trace_valid", int(clock in due), out["trace_valid"])
+        if out["saturated"]:
+            check(f"{where}, clock {clock}: saturated", True, clock + SATURATED_BEFORE in due)
         if clock in due:
             actual = {name: out[f"trace_{name}"] for name in due[clock]}
             check(f"{where}, clock {clock}", due[clock], actual)
@@ -110,11 +132,9 @@ def own(network) -> slice:
 async def lockstep(dut) -> None:
     """Random networks with links, axons, noise and saturation."""
     block = Block(dut, "population", OUTPUTS)
-    idle = dict(start=0, commit=0, clear=0, axon_event=0, noise_load=0, neuron_bus_valid=0,
-                weight_bus_valid=0, linked_spikes=0, links=0, n_groups=0)
     addresses = register_map(CONFIG)
     rng = np.random.default_rng(cocotb.RANDOM_SEED)
-    await block.start(**idle)
+    await block.start(**dict.fromkeys(IDLE, 0))
     done = 0
     while done < NETWORKS:
         network = random_network(rng, CONFIG)
@@ -124,8 +144,12 @@ async def lockstep(dut) -> None:
         block.set(clear=1)
         await block.tick()
         block.set(clear=0)
-        block.set(n_groups=registers["N_GROUPS"], links=registers["LINKS"],
-                  noise_load=1, noise_load_value=registers["NOISE_STATE"])
+        block.set(
+            n_groups=registers["N_GROUPS"],
+            links=registers["LINKS"],
+            noise_load=1,
+            noise_load_value=registers["NOISE_STATE"],
+        )
         await block.tick()
         block.set(noise_load=0)
         engine = Engine(network)
@@ -133,12 +157,18 @@ async def lockstep(dut) -> None:
         for _, segment in network.segments():
             for neuron, bias in segment.bias.items():
                 if own(network).start <= neuron < own(network).stop:
-                    block.set(neuron_bus_valid=1, neuron_bus_write=1, neuron_bus_w_strb=15,
-                              neuron_bus_addr=16 * (neuron - own(network).start) + 8,
-                              neuron_bus_w_data=bias)
+                    block.set(
+                        neuron_bus_valid=1,
+                        neuron_bus_write=1,
+                        neuron_bus_w_strb=15,
+                        neuron_bus_addr=16 * (neuron - own(network).start) + 8,
+                        neuron_bus_w_data=bias,
+                    )
                     await block.tick()
             block.set(neuron_bus_valid=0)
             engine.set_bias(segment.bias)
             for _ in range(min(segment.steps, 30)):
-                await step(block, network, engine, n_groups, f"{network.name} step {engine.step_index}")
+                await step(
+                    block, network, engine, n_groups, f"{network.name} step {engine.step_index}"
+                )
         done += 1

@@ -17,7 +17,7 @@ SATURATED, I_SYN, I_NEXT = 1, 3, 4
 
 @dataclass
 class Neuron:
-    """Weights of the rows, the old current, and tau; `gaps`: idle clocks anywhere before `close`."""
+    """Weights of the rows, old current and tau; `gaps`: idle clocks anywhere before `close`."""
 
     weights: list[int]
     i_old: int

@@ -30,8 +30,13 @@ def force(case: Case) -> int:
 
 def random_case(rng: random.Random) -> Case:
     """Any neuron in any state."""
-    byte = lambda: rng.choice((0, 1, 127, 128, 254, 255, rng.randrange(256)))
-    slope = lambda: rng.choice((0, 1, 15, rng.randrange(16)))
+
+    def byte() -> int:
+        return rng.choice((0, 1, 127, 128, 254, 255, rng.randrange(256)))
+
+    def slope() -> int:
+        return rng.choice((0, 1, 15, rng.randrange(16)))
+
     return {
         "v": byte(),
         "rest": byte(),
