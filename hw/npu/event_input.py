@@ -1,6 +1,6 @@
 """External events: sorts timed address events into the time step that is being collected."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Signal, signed
 from amaranth.lib.wiring import Component, In, Out
 from amaranth.utils import ceil_log2
 
@@ -71,17 +71,20 @@ class EventInput(Component):
         population = field(held, POPULATION_FIELD)
         fence = field(held, FENCE_FIELD)
 
+        # Modulo 2**32, so that a wrap of the step counter passes unnoticed.
+        ahead = Signal(signed(32))
         due = Signal()
         take = Signal()
         known = Signal()
         m.d.comb += [
-            due.eq(full & (step <= self.step)),
-            self.complete.eq(full & (step > self.step)),
+            ahead.eq(step - self.step),
+            due.eq(full & (ahead <= 0)),
+            self.complete.eq(full & (ahead > 0)),
             take.eq(due & ~self.hold),
             known.eq((population < self.n_populations) & (axon < self.n_axons)),
             self.axis.tready.eq((~full | take) & ~self.clear),
             self.axon.eq(axon),
-            self.late.eq(take & ~fence & (step != self.step)),
+            self.late.eq(take & ~fence & (ahead < 0)),
             self.bad.eq(take & ~fence & ~known),
         ]
         for p in range(self.n_populations):

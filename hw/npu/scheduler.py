@@ -28,8 +28,8 @@ class Scheduler(Component):
     populations_busy, spikes_busy : In(1)
     start, commit : Out(1)
         First and last clock of a step.
-    in_step : Out(1)
-        From the clock after `start` to `commit`.
+    in_step, ready : Out(1)
+        From the clock after `start` to `commit`; between steps of a run.
     step : Out(32)
         The next step to begin, or the one under way.
     collect_step : Out(32)
@@ -56,6 +56,7 @@ class Scheduler(Component):
     start: Out(1)
     commit: Out(1)
     in_step: Out(1)
+    ready: Out(1)
     step: Out(32)
     collect_step: Out(32)
     step_load: In(1)
@@ -82,7 +83,7 @@ class Scheduler(Component):
         with m.If(self.start):
             m.d.sync += self.collect_step.eq(self.step + 1)
         with m.Elif(self.step_load):
-            m.d.sync += self.collect_step.eq(self.step_load_value)
+            m.d.sync += self.collect_step.eq(self.step_load_value + self.in_step)
         with m.If(self.stop):
             m.d.sync += stopping.eq(1)
 
@@ -94,7 +95,7 @@ class Scheduler(Component):
                     m.next = "READY"
             with m.State("READY"):
                 m.d.comb += self.host_grant.eq(1)
-                with m.If(stopping | (~self.free_run & (remaining == 0))):
+                with m.If(stopping | self.stop | (~self.free_run & (remaining == 0))):
                     m.next = "FLUSH"
                 with m.Elif(~self.host_waits & due & (self.events_complete | ~self.event_sync)):
                     m.d.comb += self.start.eq(1)
@@ -111,8 +112,9 @@ class Scheduler(Component):
                     m.d.sync += [
                         self.step_clocks.eq(clocks + 1),
                         self.stall_clocks.eq(stalls),
-                        remaining.eq(remaining - 1),
                     ]
+                    with m.If(~self.free_run):
+                        m.d.sync += remaining.eq(remaining - 1)
                     m.next = "READY"
             with m.State("FLUSH"):
                 m.d.comb += self.host_grant.eq(1)
@@ -122,6 +124,7 @@ class Scheduler(Component):
         m.d.comb += [
             self.running.eq(~fsm.ongoing("IDLE")),
             self.in_step.eq(fsm.ongoing("STEP")),
+            self.ready.eq(fsm.ongoing("READY")),
         ]
         return m
 
@@ -140,7 +143,7 @@ class Scheduler(Component):
                 & self.running
                 & tick
                 & (self.timer_period > 1)
-                & ((self.in_step & ~self.commit) | (owed & ~self.start))
+                & ((self.in_step & ~self.commit) | (self.ready & owed & ~self.start))
             ),
         ]
         with m.If(~self.running | ~self.free_run):
