@@ -932,3 +932,69 @@ async def address_without_data(dut) -> None:
             second.pause = False
             await task
             assert await bus.get("RUN_STEPS") == value
+
+
+@cocotb.test(timeout_time=TEST_TIMEOUT_US, timeout_unit="us")
+async def step_counter_wraps(dut) -> None:
+    """Events around step 2**32 are neither late nor waited for without end."""
+    bus = Bus(dut)
+    await bus.start()
+    await set_neurons(bus, 0)
+    await bus.set("STEP", 0xFFFF_FFFE)
+    for step in (0xFFFF_FFFF, 0, 1):
+        await bus.send(step, 0, 0)
+    await bus.send(2, 0, 0, fence=True)
+    await bus.set("RUN_STEPS", 4)
+    await bus.set("CONTROL", START | EVENT_SYNC | IRQ_ENABLE)
+    await bus.irq()
+    assert await bus.get("STEP") == 2
+    assert await bus.get("STATUS") == 0
+
+
+@cocotb.test(timeout_time=TEST_TIMEOUT_US, timeout_unit="us")
+async def stop_between_steps(dut) -> None:
+    """Stop together with the end of free_run, between two ticks, begins no further step."""
+    bus = Bus(dut)
+    await bus.start()
+    await set_neurons(bus, 0)
+    period = CONFIG.n_groups + STEP_OVERHEAD + 200
+    await bus.set("RUN_STEPS", 5)
+    await bus.set("TIMER_PERIOD", period)
+    await bus.set("CONTROL", START | FREE_RUN | IRQ_ENABLE)
+    await RisingEdge(dut.trace_commit)
+    await bus.set("CONTROL", STOP | IRQ_ENABLE)
+    await bus.irq()
+    assert await bus.get("STEP") == 1
+
+
+@cocotb.test(timeout_time=TEST_TIMEOUT_US, timeout_unit="us")
+async def stop_in_a_stall(dut) -> None:
+    """Steps that are over do not overrun, however long their spikes take to leave."""
+    bus = Bus(dut)
+    await bus.start()
+    await set_neurons(bus, 300)
+    bus.sink.pause = True
+    await bus.set("TIMER_PERIOD", 4 * (CONFIG.n_neurons + 2) * CONFIG.n_groups)
+    await bus.set("CONTROL", START | FREE_RUN | IRQ_ENABLE)
+    await RisingEdge(dut.trace_commit)
+    await bus.set("CONTROL", STOP | FREE_RUN | IRQ_ENABLE)
+    await ClockCycles(dut.clk, 10 * (CONFIG.n_neurons + 2) * CONFIG.n_groups)
+    assert await bus.get("STATUS") == RUNNING
+    bus.sink.pause = False
+    await bus.irq()
+    assert await bus.get("STATUS") == 0
+
+
+@cocotb.test(timeout_time=TEST_TIMEOUT_US, timeout_unit="us")
+async def end_of_free_run(dut) -> None:
+    """Free run that is switched off goes on for RUN_STEPS steps, as if it had just begun."""
+    bus = Bus(dut)
+    await bus.start()
+    await set_neurons(bus, 0)
+    await bus.set("RUN_STEPS", 2)
+    await bus.set("CONTROL", START | FREE_RUN | IRQ_ENABLE)
+    for _ in range(5):
+        await RisingEdge(dut.trace_commit)
+    await bus.set("CONTROL", IRQ_ENABLE)
+    await bus.irq()
+    assert 7 <= await bus.get("STEP") <= 12
