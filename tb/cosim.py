@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,8 @@ from tb.trace_records import COMMIT, END, Steps, bindings, decode, record_words
 
 __all__ = ["BenchFailure", "BuildError", "build", "chip", "is_built", "simulate"]
 
-CHUNK_STEPS = 256
+CHUNK_STEPS, CHUNK_S = 256, 0.2
+"""A chunk is handed over after so many steps or seconds, whichever comes first."""
 
 
 @dataclass(frozen=True)
@@ -213,13 +215,16 @@ def _collect(worker: _Simulator, network: Network, pause: float) -> Iterator[Tra
     expected_beats: list[tuple[int, int, int, bool]] = []
     beats: list[tuple[int, int, int, bool]] = []
     saturated = np.zeros(len(network.populations), np.bool_)
+    handed_over = time.monotonic()
     for words in worker.records():
         kept = np.concatenate([kept, words])
         kinds = kept.reshape(-1, width)[:, 0] & 0xFF
         ended = kinds[-1] == END
         commits = np.flatnonzero(kinds == COMMIT)
-        if not ended and len(commits) < CHUNK_STEPS:
+        waited = time.monotonic() - handed_over
+        if not ended and (not len(commits) or (len(commits) < CHUNK_STEPS and waited < CHUNK_S)):
             continue
+        handed_over = time.monotonic()
         cut = (len(kinds) - 1 if ended else commits[-1] + 1) * width
         steps = decode(config, kept[:cut])
         kept = kept[cut:]

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from model.npu import noise
 from model.npu.config import BIAS_MAX, BIAS_MIN, I_MAX, I_MIN
 from model.npu.engine import NO_CLOCKS
-from model.npu.network import Network
+from model.npu.network import Network, NetworkError
 from model.npu.soma import V_MAX
 from model.npu.trace import Trace
 
@@ -316,7 +316,7 @@ class FastEngine:
         n, neurons = network.n_neurons, network.neurons
         n_rows = n + sum(network.axons)
         if n_rows > MAX_ROWS:
-            raise ValueError(f"neurons and axons must be at most {MAX_ROWS}, not {n_rows}")
+            raise NetworkError(f"neurons and axons must be at most {MAX_ROWS}, not {n_rows}")
         n_blocks = -(-n // LANES)
         self.network = network
         self.step_index = 0

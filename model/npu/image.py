@@ -209,8 +209,8 @@ def decompile(image: bytes) -> tuple[NPUConfig, Network]:
         neurons = [_without_padding(words[addresses[f"neurons[{p}]"]]) for p in used]
         matrices = [layout.read_weights(_weights(parts, config, p), config, p) for p in used]
         states = [int(words[addresses[f"population[{p}].NOISE_STATE"]][0]) for p in used]
-    except KeyError as error:
-        raise ImageError(f"image must have words for address {error}") from None
+    except (KeyError, IndexError, ValueError) as error:
+        raise ImageError(f"image must have words for all memories in use: {error}") from None
 
     sizes = tuple(len(part) for part in neurons)
     recurrent: list[Connections] = []
