@@ -17,7 +17,7 @@ from model.npu.network import Network, Segment
 from model.npu.registers import register_map
 
 CLOCK_NS = 10
-START, FREE_RUN, EVENT_SYNC, IRQ_ENABLE = 1 << 0, 1 << 2, 1 << 3, 1 << 4
+START, EVENT_SYNC, IRQ_ENABLE = 1 << 0, 1 << 3, 1 << 4
 DONE = 1 << 1
 
 
