@@ -998,3 +998,23 @@ async def end_of_free_run(dut) -> None:
     await bus.set("CONTROL", IRQ_ENABLE)
     await bus.irq()
     assert 7 <= await bus.get("STEP") <= 12
+
+
+@cocotb.test(timeout_time=TEST_TIMEOUT_US, timeout_unit="us")
+async def step_written_in_a_stall(dut) -> None:
+    """The step that waits takes the new number; events of the one behind it are in time."""
+    bus = Bus(dut)
+    await bus.start()
+    await set_neurons(bus, 300)
+    bus.sink.pause = True
+    await bus.set("RUN_STEPS", 3)
+    await bus.set("CONTROL", START | IRQ_ENABLE)
+    await ClockCycles(dut.clk, 4 * (CONFIG.n_neurons + 2) * CONFIG.n_groups)
+    assert await bus.get("STEP") == 1
+    await bus.set("STEP", 100)
+    await bus.send(101, 0, 0)
+    await ClockCycles(dut.clk, 20)
+    bus.sink.pause = False
+    await bus.irq()
+    assert await bus.get("STEP") == 102
+    assert await bus.get("STATUS") == 0
