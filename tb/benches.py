@@ -26,6 +26,8 @@ BENCHES = {
         Bench("noise", "tb.npu.tb_noise", False),
         Bench("row_walker", "tb.npu.tb_row_walker", False),
         Bench("population", "tb.npu.tb_population", False),
+        Bench("macro", "tb.mars.tb_macro", False),
+        Bench("requantiser", "tb.mars.tb_requantiser", False),
         Bench("chip", "tb.tb_chip", True),
     )
 }

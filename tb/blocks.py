@@ -4,6 +4,8 @@ from amaranth.hdl import Elaboratable, Module, Value
 from amaranth.lib.wiring import Component
 
 from hw.generate import ports
+from hw.mars.macro import CIMMacro
+from hw.mars.requantiser import Requantiser
 from hw.npu.noise import NoiseGenerator
 from hw.npu.population import Population
 from hw.npu.post_synaptic import PostSynapticUnit
@@ -30,6 +32,8 @@ class Blocks(Elaboratable):
             "noise": NoiseGenerator(CONFIG.n_lanes),
             "row_walker": RowWalker(N_WALKER_ROWS, N_WALKER_PASSES),
             "population": Population(CONFIG, POPULATION, trace=True),
+            "macro": CIMMacro(),
+            "requantiser": Requantiser(),
         }
 
     def ports(self) -> dict[str, tuple[Value, None]]:

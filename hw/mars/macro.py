@@ -1,0 +1,104 @@
+"""The compute-in-memory macro, behind the interface of a foundry macro."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.lib.data import ArrayLayout
+from amaranth.lib.wiring import Component, In, Out
+from amaranth.utils import ceil_log2
+
+from hw.memory import TwoPortMemory
+from model.mars.config import ADDRESSES, KERNELS, NIBBLE, WORD_BITS, WORD_LINES
+
+SUM_WIDTH = 18
+COLUMN_WIDTH = 13
+"""16 * 15 * 15 is the largest sum of a column, 16 * 15 * -8 the lowest."""
+
+
+def adder_tree(terms):
+    """Sum of terms, a power of two of them, in as few levels as can be."""
+    while len(terms) > 1:
+        terms = [a + b for a, b in zip(terms[::2], terms[1::2], strict=True)]
+    return terms[0]
+
+
+class CIMMacro(Component):
+    """16 word lines times 64 bit lines at 64 addresses, golden function `model.mars.macro.access`.
+
+    ``sums[k] = sum over i of a[i] * w[i][k]``: nibble k of word line i times activation i. With
+    8-bit weights (`wide`) the columns 2k, unsigned, and 2k + 1, signed and 16 times as heavy, make
+    ``sums[k]`` for k < 8; the others are 0.
+
+    **Latency**: `sums` is valid 2 clocks after `enable`, and 0 in a clock without `enable` two
+    clocks before. **Throughput**: one access and one write per clock; an access sees the row as it
+    was before a write in the same clock. **Reset**: `sums` 0; contents are not reset.
+
+    Members
+    -------
+    w_enable, w_addr, w_word_line, w_data : In(1), In(6), In(4), In(64)
+        Write the row of one word line.
+    enable, addr : In(1), In(6)
+        An access.
+    activations : In(64)
+        Activation i in bits 4i..4i+3, with `enable`.
+    signed_activations, wide : In(1)
+        Nibbles of activations are two's complement; weights have 8 bit. With `enable`.
+    sums : Out(ArrayLayout(signed(18), 16))
+        Of the kernels, 2 clocks later.
+    """
+
+    w_enable: In(1)
+    w_addr: In(ceil_log2(ADDRESSES))
+    w_word_line: In(ceil_log2(WORD_LINES))
+    w_data: In(WORD_BITS)
+    enable: In(1)
+    addr: In(ceil_log2(ADDRESSES))
+    activations: In(WORD_BITS)
+    signed_activations: In(1)
+    wide: In(1)
+    sums: Out(ArrayLayout(signed(SUM_WIDTH), KERNELS))
+
+    def elaborate(self, platform):
+        m = Module()
+
+        m.submodules.array = array = TwoPortMemory(
+            depth=ADDRESSES, width=WORD_LINES * WORD_BITS, granularity=WORD_BITS
+        )
+        m.d.comb += [
+            array.w_mask.eq(self.w_enable << self.w_word_line),
+            array.w_addr.eq(self.w_addr),
+            array.w_data.eq(self.w_data.replicate(WORD_LINES)),
+            array.r_enable.eq(self.enable),
+            array.r_addr.eq(self.addr),
+        ]
+
+        enable_1 = Signal()
+        wide_1 = Signal()
+        activations_1 = [
+            Signal(signed(NIBBLE + 1), name=f"activation_1_{i}", reset_less=True)
+            for i in range(WORD_LINES)
+        ]
+        m.d.sync += enable_1.eq(self.enable)
+        with m.If(self.enable):
+            m.d.sync += wide_1.eq(self.wide)
+            for i, activation in enumerate(activations_1):
+                nibble = self.activations.word_select(i, NIBBLE)
+                sign = nibble[-1] & self.signed_activations
+                m.d.sync += activation.eq(Cat(nibble, sign))
+
+        columns = []
+        for k in range(KERNELS):
+            products = []
+            for i, activation in enumerate(activations_1):
+                nibble = array.r_data.word_select(i * KERNELS + k, NIBBLE)
+                # The lower nibble of an 8-bit weight has no sign.
+                sign = nibble[-1] if k % 2 else nibble[-1] & ~wide_1
+                products.append(activation * Cat(nibble, sign).as_signed())
+            column = Signal(signed(COLUMN_WIDTH), name=f"column_{k}")
+            m.d.comb += column.eq(adder_tree(products))
+            columns.append(column)
+
+        for k, column in enumerate(columns):
+            wide_sum = Signal(signed(SUM_WIDTH), name=f"wide_sum_{k}")
+            if k < KERNELS // 2:
+                m.d.comb += wide_sum.eq(columns[2 * k] + (columns[2 * k + 1] << NIBBLE))
+            m.d.sync += self.sums[k].eq(Mux(enable_1, Mux(wide_1, wide_sum, column), 0))
+        return m

@@ -1,0 +1,142 @@
+"""The requantiser against `model.mars.requantiser`: ties, clamps, widths, then random ones."""
+
+import itertools
+import random
+from collections.abc import Iterator
+
+import cocotb
+import numpy as np
+
+from model.mars.requantiser import raw, requantise
+from tb.bench import Block, check, signed
+
+LATENCY = 5
+ACC_MIN, ACC_MAX = -(1 << 31), (1 << 31) - 1
+MULT_MAX = 65535
+SKIP_MIN, SKIP_MAX = -256, 255
+SHIFTS = range(1, 41)
+TYPES = (
+    *((0, (1 << bits) - 1) for bits in (1, 4, 8)),
+    *((-(1 << bits - 1), (1 << bits - 1) - 1) for bits in (1, 4, 8, 16)),
+)
+"""Ends of unsigned and signed results."""
+Case = dict[str, int]
+KEYS = ("acc", "bias", "mult", "shift", "skip", "skip_mult", "low", "high")
+
+
+def case_of(total: int, rng: random.Random, **parameters: int) -> Case:
+    """A case with this total, however it comes about, and random values for the rest."""
+    least, most = max(ACC_MIN, total - ACC_MAX), min(ACC_MAX, total - ACC_MIN)
+    bias = rng.choice((least, most, 0, rng.randint(-5000, 5000), rng.randint(least, most)))
+    bias = min(max(bias, least), most)
+    low, high = rng.choice(TYPES)
+    return {
+        "acc": total - bias,
+        "bias": bias,
+        "mult": rng.choice((0, 1, MULT_MAX, rng.randint(0, MULT_MAX))),
+        "shift": rng.choice(SHIFTS),
+        "skip": rng.choice((0, SKIP_MIN, SKIP_MAX, rng.randint(SKIP_MIN, SKIP_MAX))),
+        "skip_mult": rng.choice((0, 1, MULT_MAX, rng.randint(0, MULT_MAX))),
+        "raw": 0,
+        "low": low,
+        "high": high,
+        **parameters,
+    }
+
+
+def aimed(target: int, rng: random.Random, **parameters: int) -> Case | None:
+    """A case whose sum before rounding is exactly `target`, if there is one."""
+    mult = rng.choice((1 << 15, MULT_MAX, rng.randint(1 << 14, MULT_MAX)))
+    skip = rng.choice((1, -1))
+    total, rest = divmod(target * skip, mult)
+    total *= skip
+    if not ACC_MIN <= total <= ACC_MAX:
+        return None
+    return case_of(total, rng, mult=mult, skip=skip, skip_mult=rest, **parameters)
+
+
+def ties(rng: random.Random) -> Iterator[Case]:
+    """Sums half way between two results, and one less and more, around 0 and both clamps."""
+    for shift, (low, high) in itertools.product(SHIFTS, TYPES):
+        for result in sorted({low - 1, low, high - 1, high, -2, -1, 0}):
+            for offset in (-1, 0, 1):
+                target = (result << shift) + (1 << shift - 1) + offset
+                case = aimed(target, rng, shift=shift, low=low, high=high)
+                if case:
+                    yield case
+
+
+def ends(rng: random.Random) -> Iterator[Case]:
+    """Largest and smallest operands, alone and together, under every shift."""
+    for shift, total, mult, skip, skip_mult in itertools.product(
+        SHIFTS,
+        (ACC_MIN, ACC_MIN + 1, -1, 0, 1, ACC_MAX),
+        (0, 1, 1 << 15, MULT_MAX),
+        (SKIP_MIN, -1, 0, 1, SKIP_MAX),
+        (1, MULT_MAX),
+    ):
+        case = case_of(total, rng, shift=shift, mult=mult, skip=skip, skip_mult=skip_mult)
+        yield {**case, "low": -(1 << 15), "high": (1 << 15) - 1} if rng.random() < 0.5 else case
+
+
+def unscaled(rng: random.Random) -> Iterator[Case]:
+    """Raw results beyond every clamp, among requantised ones."""
+    for total in (ACC_MIN, ACC_MIN + 1, -32769, -32768, -2, -1, 0, 1, 32767, 32768, ACC_MAX):
+        for kind in (1, 1, 0, 1, 0, 0, 1):
+            yield case_of(total, rng, raw=kind)
+
+
+def random_case(rng: random.Random) -> Case:
+    """Any parameters; half of the results are near the range of their type."""
+    shift = rng.choice(SHIFTS)
+    if rng.random() < 0.5:
+        case = aimed(rng.randint(-300, 300) * (1 << shift) + rng.randrange(1 << shift), rng)
+        if case:
+            return {**case, "shift": shift}
+    total = rng.choice((rng.randint(ACC_MIN, ACC_MAX), rng.randint(-10000, 10000)))
+    return case_of(total, rng, shift=shift, raw=rng.random() < 0.2)
+
+
+def golden(cases: list[Case]) -> list[int]:
+    """Results of the model."""
+    columns = {key: np.array([case[key] for case in cases]) for key in (*KEYS, "raw")}
+    unclamped = columns.pop("raw").astype(bool)
+    results = np.where(unclamped, raw(columns["acc"], columns["bias"]), requantise(**columns))
+    return [int(result) for result in results]
+
+
+async def stream(dut, cases: list[Case]) -> None:
+    """Send a case per clock and compare what comes out."""
+    block = Block(dut, "requantiser", ("y",))
+    await block.start()
+    expected = golden(cases)
+    for t in range(len(cases) + LATENCY):
+        block.set(**cases[min(t, len(cases) - 1)])
+        y = (await block.tick())["y"]
+        if t >= LATENCY:
+            check(f"{cases[t - LATENCY]}: y", expected[t - LATENCY], signed(y, 32))
+
+
+@cocotb.test()
+async def rounding(dut) -> None:
+    """Every tie and its neighbours, under every shift and at every clamp."""
+    await stream(dut, list(ties(random.Random(1))))
+
+
+@cocotb.test()
+async def widths(dut) -> None:
+    """Operands at their ends."""
+    await stream(dut, list(ends(random.Random(2))))
+
+
+@cocotb.test()
+async def raw_results(dut) -> None:
+    """Results without requantisation."""
+    await stream(dut, list(unscaled(random.Random(3))))
+
+
+@cocotb.test()
+async def random_results(dut) -> None:
+    """Anything, each clock with parameters of its own."""
+    rng = random.Random(cocotb.RANDOM_SEED)
+    await stream(dut, [random_case(rng) for _ in range(5000)])
