@@ -28,6 +28,7 @@ BENCHES = {
         Bench("population", "tb.npu.tb_population", False),
         Bench("macro", "tb.mars.tb_macro", False),
         Bench("requantiser", "tb.mars.tb_requantiser", False),
+        Bench("line_reader", "tb.mars.tb_line_reader", False),
         Bench("chip", "tb.tb_chip", True),
     )
 }

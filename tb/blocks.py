@@ -4,6 +4,7 @@ from amaranth.hdl import Elaboratable, Module, Value
 from amaranth.lib.wiring import Component
 
 from hw.generate import ports
+from hw.mars.line_reader import LineReader
 from hw.mars.macro import CIMMacro
 from hw.mars.requantiser import Requantiser
 from hw.npu.noise import NoiseGenerator
@@ -11,6 +12,8 @@ from hw.npu.population import Population
 from hw.npu.post_synaptic import PostSynapticUnit
 from hw.npu.row_walker import RowWalker
 from hw.npu.soma import Soma
+from model.mars.config import CONFIGS as MARS_CONFIGS
+from model.mars.config import MarsConfig
 from model.npu.config import CONFIGS
 
 TOP = "blocks"
@@ -20,6 +23,16 @@ POPULATION = 1
 N_WALKER_ROWS, N_WALKER_PASSES = 40, 4
 """Three words, the last one half filled."""
 N_SUM_ROWS = 300
+LINE_READERS = {
+    f"line_reader_{config.weight_bus}": config
+    for config in (
+        MARS_CONFIGS["mars-tiny"],
+        MarsConfig(name="mars-128", weight_bus=128, line_buffer=32),
+        MarsConfig(name="mars-256", weight_bus=256, line_buffer=16),
+        MARS_CONFIGS["mars"],
+    )
+}
+"""One for every width of the bus."""
 
 
 class Blocks(Elaboratable):
@@ -34,6 +47,7 @@ class Blocks(Elaboratable):
             "population": Population(CONFIG, POPULATION, trace=True),
             "macro": CIMMacro(),
             "requantiser": Requantiser(),
+            **{name: LineReader(config) for name, config in LINE_READERS.items()},
         }
 
     def ports(self) -> dict[str, tuple[Value, None]]:
