@@ -1,0 +1,472 @@
+"""Files of quantised networks, `.npz` (docs/mars.md), and of their inputs, `.npy`."""
+
+import io
+import json
+import lzma
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from model.mars.network import (
+    AvgPool,
+    Conv,
+    Dense,
+    FeatureType,
+    Ints,
+    Layer,
+    MaxPool2,
+    NetworkError,
+    QuantizedNetwork,
+    check_features,
+)
+
+Array = NDArray[Any]
+
+SPEC = "spec"
+DTYPES: dict[str, type[np.integer[Any]]] = {
+    "weight": np.int8,
+    "bias": np.int32,
+    "mult": np.uint16,
+    "shift": np.uint8,
+}
+"""What the arrays of a layer are in the file."""
+SHOWN_LENGTH = 40
+"""Characters of a wrong value that an error shows."""
+DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    KeyError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+)
+"""What zipfile and numpy raise when bytes are wrong or missing."""
+
+_Text = Annotated[str, Field(min_length=0)]  # a length: has half surrogates refused
+_Scale = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class _Object(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class InputEntry(_Object):
+    """The network's input; `scale` is the real value of one step."""
+
+    shape: Annotated[list[int], Field(min_length=3, max_length=3)]
+    bits: int
+    signed: bool
+    scale: _Scale | None = None
+
+
+class _LayerEntry(_Object):
+    name: _Text
+    input: _Text
+    scale: _Scale | None = None
+
+
+class _ProductsEntry(_LayerEntry):
+    """The arrays are names of other entries of the file."""
+
+    weight_bits: int
+    out_bits: int
+    out_signed: bool
+    weight: _Text
+    bias: _Text
+    mult: _Text | None = None
+    shift: _Text | None = None
+
+
+class ConvEntry(_ProductsEntry):
+    """A convolution."""
+
+    op: Literal["conv"]
+    stride: int
+    padding: int
+    skip: _Text | None = None
+    skip_mult: int | None = None
+
+
+class DenseEntry(_ProductsEntry):
+    """A dense layer."""
+
+    op: Literal["dense"]
+
+
+class MaxPool2Entry(_LayerEntry):
+    """2x2 max pooling."""
+
+    op: Literal["maxpool2"]
+
+
+class AvgPoolEntry(_LayerEntry):
+    """Global average pooling."""
+
+    op: Literal["avgpool"]
+    out_bits: int
+    out_signed: bool
+    mult: int
+    shift: int
+
+
+LayerEntry = Annotated[
+    ConvEntry | DenseEntry | MaxPool2Entry | AvgPoolEntry, Field(discriminator="op")
+]
+LAYER_ENTRIES: dict[str, type[_LayerEntry]] = {
+    "conv": ConvEntry,
+    "dense": DenseEntry,
+    "maxpool2": MaxPool2Entry,
+    "avgpool": AvgPoolEntry,
+}
+
+
+class NetworkEntry(_Object):
+    """The JSON text; a network without a name is called like its file."""
+
+    name: _Text | None = None
+    input: InputEntry
+    layers: Annotated[list[LayerEntry], Field(min_length=1)]
+
+
+def load(path: Path | str) -> QuantizedNetwork:
+    """Read a network file.
+
+    Raises
+    ------
+    NetworkError
+        The file cannot be read or does not hold a network; the text names it.
+    """
+    try:
+        arrays = _read_archive(_read(path))
+        entry = _entry(_parse(_spec_text(arrays)))
+        return _network(entry, arrays, Path(path).stem)
+    except NetworkError as error:
+        raise NetworkError(f"{path}: {error}") from None
+
+
+def dump(network: QuantizedNetwork, path: Path | str) -> None:
+    """Write a network file that loads as an equal network.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written.
+    """
+    arrays: dict[str, Array] = {}
+    kind = network.input_type
+    spec = {
+        "name": network.name,
+        "input": {
+            "shape": [int(size) for size in kind.shape],
+            "bits": int(kind.bits),
+            "signed": kind.signed,
+            **_scale(network, "input"),
+        },
+        "layers": [
+            {**_layer_fields(layer, arrays), **_scale(network, layer.name)}
+            for layer in network.layers
+        ],
+    }
+    arrays[SPEC] = np.array(json.dumps(spec, indent=1))
+    with Path(path).open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def load_input(path: Path | str, network: QuantizedNetwork) -> Ints:
+    """The images in an `.npy` file, (N, C, H, W), as a network takes them.
+
+    The file has an integer array of that shape or, for a single image, (C, H, W).
+
+    Raises
+    ------
+    NetworkError
+        The file cannot be read, or holds something else; the text names it, and says where an
+        activation is out of range.
+    """
+    try:
+        return check_features(network.input_type, _read_array(_read(path)))
+    except NetworkError as error:
+        raise NetworkError(f"{path}: {error}") from None
+
+
+def _read(path: Path | str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise NetworkError("no such file") from None
+    except IsADirectoryError:
+        raise NetworkError("must be a file, not a folder") from None
+    except OSError as error:
+        raise NetworkError(f"cannot be read: {error.strerror}") from None
+
+
+def _read_archive(data: bytes) -> dict[str, Array]:
+    """All arrays of an `.npz`, after their checksums have been compared."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = archive.namelist()
+            contents = [_read_member(archive, member) for member in members]
+    except NetworkError:
+        raise
+    except DAMAGED as error:
+        raise NetworkError(f"must be an .npz file, cut or damaged? ({error})") from None
+    names = [member.removesuffix(".npy") for member in members]
+    for k, name in enumerate(names):
+        if name in names[:k]:
+            raise NetworkError(f"array {name!r} must be there once, not twice")
+    arrays = {}
+    for name, content in zip(names, contents, strict=True):
+        try:
+            arrays[name] = _read_array(content)
+        except NetworkError as error:
+            raise NetworkError(f"array {name!r} {error}") from None
+    return arrays
+
+
+def _read_member(archive: zipfile.ZipFile, member: str) -> bytes:
+    try:
+        return archive.read(member)
+    except DAMAGED as error:
+        raise NetworkError(f"array {member.removesuffix('.npy')!r} is damaged ({error})") from None
+
+
+def _read_array(data: bytes) -> Array:
+    try:
+        array: object = np.load(io.BytesIO(data), allow_pickle=False)
+    except DAMAGED as error:
+        raise NetworkError(
+            f"must be in numpy's .npy format, cut or damaged? ({_first_line(error)})"
+        ) from None
+    if not isinstance(array, np.ndarray):
+        raise NetworkError("must be in numpy's .npy format, one array, not an archive")
+    return array
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _spec_text(arrays: Mapping[str, Array]) -> str:
+    if SPEC not in arrays:
+        raise NetworkError(f"entry {SPEC!r}, the JSON text of the network, is missing")
+    array = arrays[SPEC]
+    if array.ndim or array.dtype.kind not in "US":
+        raise NetworkError(
+            f"entry {SPEC!r} must be a text, not an array {array.shape} of {array.dtype}"
+        )
+    text = array.item()
+    if isinstance(text, str):
+        return text
+    try:
+        return bytes(text).decode()
+    except UnicodeDecodeError as error:
+        raise NetworkError(f"entry {SPEC!r} must be UTF-8, but byte {error.start} is not") from None
+
+
+def _parse(text: str) -> object:
+    try:
+        return json.loads(text, object_pairs_hook=_without_repetition)
+    except json.JSONDecodeError as error:
+        message = error.msg[0].lower() + error.msg[1:]
+        raise NetworkError(
+            f"{SPEC} line {error.lineno} column {error.colno} must be JSON: {message}"
+        ) from None
+    except RecursionError:
+        raise NetworkError(f"{SPEC} must be JSON of a few levels, not of that many") from None
+    except NetworkError:
+        raise
+    except ValueError:  # Python's limit on the digits of an integer; it does not say where
+        raise NetworkError(f"{SPEC} must have no integers of thousands of digits") from None
+
+
+def _without_repetition(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    fields: dict[str, object] = {}
+    for name, value in pairs:
+        if name in fields:
+            raise NetworkError(
+                f"{SPEC}: field {name!r} must be given once, not twice in one object "
+                f"({_shown(fields[name])} and {_shown(value)})"
+            )
+        fields[name] = value
+    return fields
+
+
+def _entry(data: object) -> NetworkEntry:
+    try:
+        return NetworkEntry.model_validate(data)
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+    # A misspelt field is missing, too: the unknown name helps more.
+    unknown = [detail for detail in errors if detail["type"] == "extra_forbidden"]
+    raise NetworkError(f"{SPEC}: {_explain((unknown or errors)[0], data)}")
+
+
+def _explain(detail: ErrorDetails, data: object) -> str:
+    """A pydantic error in the words of the house."""
+    kind, loc, value = detail["type"], detail["loc"], detail["input"]
+    if kind == "extra_forbidden":
+        return f"unknown field {loc[-1]!r} in {_place(loc[:-1], data)}; {_fields_at(loc)}"
+    if kind == "missing":
+        return f"missing field {loc[-1]!r} in {_place(loc[:-1], data)}; {_fields_at(loc)}"
+    if kind == "union_tag_not_found":
+        return f"missing field 'op' in {_place(loc, data)}, one of {', '.join(LAYER_ENTRIES)}"
+    if kind == "union_tag_invalid":
+        op = value["op"] if isinstance(value, dict) else value
+        ops = ", ".join(LAYER_ENTRIES)
+        return f"op in {_place(loc, data)} must be one of {ops}, not {_shown(op)}"
+    if kind in ("too_short", "too_long"):
+        wanted = "three numbers, [C, H, W]" if loc[-1] == "shape" else "a list of at least one"
+        return f"{_place(loc, data)} must be {wanted}, not {_shown(value)}"
+    return f"{_place(loc, data)} must be {_WANTED.get(kind, detail['msg'])}, not {_shown(value)}"
+
+
+_WANTED = {
+    "int_type": "an integer",
+    "bool_type": "true or false",
+    "float_type": "a number",
+    "finite_number": "a positive number",
+    "greater_than": "a positive number",
+    "string_type": "a string",
+    "string_unicode": "a string of valid Unicode",
+    "list_type": "a list",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+}
+"""What a pydantic error type asks for."""
+
+
+def _place(loc: tuple[int | str, ...], data: object) -> str:
+    """Where in the text: `input.bits`, `layers[3] ('conv4').stride`."""
+    text = ""
+    for depth, part in enumerate(loc):
+        if isinstance(part, int):
+            text += f"[{part}]{_layer_name(data, part) if loc[:depth] == ('layers',) else ''}"
+        elif depth != 2 or loc[0] != "layers":  # pydantic has the layer's op there
+            text += f".{part}" if text else part
+    return text or "the network"
+
+
+def _layer_name(data: object, k: int) -> str:
+    """The name of a layer in a text that is no network, if it has one."""
+    layer = data["layers"][k] if isinstance(data, dict) else None
+    name = layer.get("name") if isinstance(layer, dict) else None
+    return f" ({_shown(name)})" if isinstance(name, str) else ""
+
+
+def _fields_at(loc: tuple[int | str, ...]) -> str:
+    model: type[BaseModel] = NetworkEntry
+    if len(loc) > 1:
+        model = InputEntry if loc[0] == "input" else LAYER_ENTRIES[str(loc[2])]
+    return f"fields are {', '.join(model.model_fields)}"
+
+
+def _shown(value: object) -> str:
+    """A short name of a JSON value, for error texts."""
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    if isinstance(value, dict):
+        return "an object"
+    text = json.dumps(value)
+    return text if len(text) <= SHOWN_LENGTH else f"{text[: SHOWN_LENGTH - 3]}..."
+
+
+def _network(entry: NetworkEntry, arrays: dict[str, Array], stem: str) -> QuantizedNetwork:
+    channels, rows, columns = entry.input.shape
+    try:
+        kind = FeatureType((channels, rows, columns), entry.input.bits, entry.input.signed)
+    except NetworkError as error:
+        raise NetworkError(f"input: {error}") from None
+    layers = tuple(_layer(part, arrays) for part in entry.layers)
+    used = {SPEC, *(name for part in entry.layers for name in _array_names(part).values())}
+    for name in arrays:
+        if name not in used:
+            raise NetworkError(f"array {name!r} must belong to a layer, but none names it")
+    scales = {part.name: part.scale for part in entry.layers if part.scale is not None}
+    if entry.input.scale is not None:
+        scales["input"] = entry.input.scale
+    return QuantizedNetwork(kind, layers, stem if entry.name is None else entry.name, scales)
+
+
+def _array_names(entry: LayerEntry) -> dict[str, str]:
+    """The arrays that a layer names, by field."""
+    if not isinstance(entry, _ProductsEntry):
+        return {}
+    names = {field: getattr(entry, field) for field in DTYPES}
+    return {field: name for field, name in names.items() if name is not None}
+
+
+def _layer(entry: LayerEntry, arrays: Mapping[str, Array]) -> Layer:
+    fields = entry.model_dump(exclude={"op", "scale", *DTYPES}, exclude_none=True)
+    match entry:
+        case MaxPool2Entry():
+            return MaxPool2(**fields)
+        case AvgPoolEntry():
+            return AvgPool(**fields, mult=entry.mult, shift=entry.shift)
+        case DenseEntry():
+            return Dense(**fields, **_arrays(entry, arrays))
+    if entry.skip is not None and entry.skip_mult is None:
+        raise NetworkError(f"layer {entry.name!r}: skip_mult must be given with a skip")
+    if entry.skip is None and entry.skip_mult is not None:
+        raise NetworkError(f"layer {entry.name!r}: skip must be given with a skip_mult")
+    return Conv(**fields, **_arrays(entry, arrays))
+
+
+def _arrays(entry: ConvEntry | DenseEntry, arrays: Mapping[str, Array]) -> dict[str, Any]:
+    found = {}
+    for field, name in _array_names(entry).items():
+        place = f"layer {entry.name!r}: {field}"
+        if name not in arrays or name == SPEC:
+            raise NetworkError(f"{place} must be an array of the file, but there is no {name!r}")
+        dtype = np.dtype(DTYPES[field])
+        if arrays[name].dtype.newbyteorder("=") != dtype:
+            raise NetworkError(f"{place} ({name!r}) must be {dtype}, not {arrays[name].dtype}")
+        found[field] = arrays[name]
+    return found
+
+
+_OPS: dict[type[Layer], str] = {
+    Conv: "conv",
+    Dense: "dense",
+    MaxPool2: "maxpool2",
+    AvgPool: "avgpool",
+}
+_SUFFIXES = {"weight": "w", "bias": "b", "mult": "m", "shift": "s"}
+
+
+def _layer_fields(layer: Layer, arrays: dict[str, Array]) -> dict[str, object]:
+    """The layer in JSON; its arrays are added to `arrays`."""
+    fields: dict[str, object] = {"name": layer.name, "op": _OPS[type(layer)], "input": layer.input}
+    if isinstance(layer, MaxPool2):
+        return fields
+    fields |= {"out_bits": int(layer.out_bits), "out_signed": layer.out_signed}
+    if isinstance(layer, AvgPool):
+        return {**fields, "mult": int(layer.mult), "shift": int(layer.shift)}
+    fields["weight_bits"] = int(layer.weight_bits)
+    if isinstance(layer, Conv):
+        fields |= {"stride": int(layer.stride), "padding": int(layer.padding)}
+        if layer.skip is not None:
+            fields |= {"skip": layer.skip, "skip_mult": int(layer.skip_mult)}
+    for field, dtype in DTYPES.items():
+        values = getattr(layer, field)
+        if values is not None:
+            fields[field] = f"{layer.name}.{_SUFFIXES[field]}"
+            arrays[f"{layer.name}.{_SUFFIXES[field]}"] = values.astype(dtype)
+    return fields
+
+
+def _scale(network: QuantizedNetwork, name: str) -> dict[str, float]:
+    return {"scale": network.scales[name]} if name in network.scales else {}
