@@ -86,7 +86,8 @@ class Requantiser(Component):
         m.d.comb += half.eq((1 << shift_2) >> 1)
         m.d.sync += [sum_3.eq(product_2 + skip_product_2 + half), shift_3.eq(shift_2)]
 
-        shifted_4 = register("shifted_4", signed(PRODUCT_WIDTH))
+        # Shifted by 1 or more, or a raw result.
+        shifted_4 = register("shifted_4", signed(PRODUCT_WIDTH - 1))
         m.d.sync += shifted_4.eq(sum_3 >> shift_3)
 
         raw_4, low_4, high_4 = self.raw, self.low, self.high
