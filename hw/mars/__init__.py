@@ -1,0 +1,1 @@
+"""Sparse compute-in-memory accelerator, after MARS."""

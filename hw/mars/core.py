@@ -1,0 +1,90 @@
+"""A CIM core: macros side by side, led in step."""
+
+from amaranth.hdl import Module
+from amaranth.lib.wiring import Component, In, Out, Signature
+
+from hw.mars.lane import RESIDUAL_WORDS, SUMS, Lane
+from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, INDEX
+from hw.mars.walker import STEP
+from model.mars.config import ADDRESSES, WORD_BITS, WORD_LINES
+
+
+class WalkSignature(Signature):
+    """What all lanes get alike: the walk, and what is loaded where.
+
+    Members as in `hw.mars.lane.Lane`.
+    """
+
+    def __init__(self):
+        super().__init__(
+            {
+                "descriptor": Out(DESCRIPTOR),
+                "index_read": Out(1),
+                "index_read_addr": Out(range(ADDRESSES)),
+                "step": Out(STEP),
+                "row_enable": Out(1),
+                "row_addr": Out(range(ADDRESSES)),
+                "row_word_line": Out(range(WORD_LINES)),
+                "index_write_addr": Out(range(ADDRESSES)),
+                "index_data": Out(INDEX),
+                "feature_data": Out(WORD_BITS),
+                "host_addr": Out(ADDR_WIDTH),
+            }
+        )
+
+
+class Core(Component):
+    """The lanes of one core.
+
+    **Latency**, **Throughput**, **Reset**: as `hw.mars.lane.Lane`.
+
+    Parameters
+    ----------
+    first, n_macros : int
+        Number of its first macro, and how many it has.
+    feature_words : int
+
+    Members
+    -------
+    walk : In(WalkSignature())
+    row_data, index_write, feature_mask, feature_addr, host_read : In, of every macro
+    sums, residuals, host_data : Out, of every macro
+    """
+
+    def __init__(self, first, n_macros, feature_words):
+        self.first = first
+        self.n_macros = n_macros
+        self.feature_words = feature_words
+        super().__init__(
+            {
+                "walk": In(WalkSignature()),
+                "row_data": In(WORD_BITS).array(n_macros),
+                "index_write": In(1).array(n_macros),
+                "feature_mask": In(2).array(n_macros),
+                "feature_addr": In(ADDR_WIDTH).array(n_macros),
+                "host_read": In(1).array(n_macros),
+                "sums": Out(SUMS).array(n_macros),
+                "residuals": Out(RESIDUAL_WORDS * WORD_BITS).array(n_macros),
+                "host_data": Out(WORD_BITS).array(n_macros),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        for k in range(self.n_macros):
+            lane = Lane(self.first + k, self.feature_words)
+            m.submodules[f"lane_{k}"] = lane
+            m.d.comb += [
+                getattr(lane, name).eq(getattr(self.walk, name)) for name in WalkSignature().members
+            ]
+            m.d.comb += [
+                lane.row_data.eq(self.row_data[k]),
+                lane.index_write.eq(self.index_write[k]),
+                lane.feature_mask.eq(self.feature_mask[k]),
+                lane.feature_addr.eq(self.feature_addr[k]),
+                lane.host_read.eq(self.host_read[k]),
+                self.sums[k].eq(lane.sums),
+                self.residuals[k].eq(lane.residual),
+                self.host_data[k].eq(lane.host_data),
+            ]
+        return m

@@ -1,0 +1,181 @@
+"""Drains a round: one team after the other, its macros' partial sums added."""
+
+from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.lib.data import StructLayout
+from amaranth.lib.wiring import Component, In, Out
+
+from hw.mars.lane import RESIDUAL_WORDS, SUMS
+from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, ROW_WIDTH
+from hw.mars.walker import ROUND
+from model.mars.clocks import AVERAGE_AFTER
+from model.mars.config import ACC_WIDTH, KERNELS, WORD_BITS
+from model.mars.layout import HEADER_SLOTS
+
+PIXEL = StructLayout(
+    {
+        "valid": 1,
+        "average": 1,
+        "half": 1,
+        "pool_first": 1,
+        "pool_last": 1,
+        "first_of_block": 1,
+        "team": range(8),
+        "row": ROW_WIDTH,
+        "offset": ADDR_WIDTH,
+    }
+)
+"""A pixel in post-processing: where its result goes, or that it is the average of a block."""
+
+
+class Drain(Component):
+    """Turns a finished round into pixels, golden: the drain of `model.mars.clocks`.
+
+    Every team takes as many clocks as its result has words, also one whose band has no such row.
+    Behind the last round of a kernel block with global average pooling comes one more pixel, the
+    average.
+
+    **Latency**: the first team is chosen in the clock after `round_done`; its sums come 2 clocks
+    later. **Throughput**: one word of results per clock. **Reset**: nothing to drain.
+
+    Parameters
+    ----------
+    n_macros : int
+
+    Members
+    -------
+    descriptor : In(DESCRIPTOR)
+    round_done, round : In(1), In(ROUND)
+    sums, residuals : In, of every macro
+        Kept from the clock after `round_done` until the next one.
+    pixel : Out(PIXEL)
+        The pixel whose sums come 2 clocks later.
+    header_slot : Out
+        Its header, 1 clock later.
+    acc, residual : Out(SUMS), Out(128)
+        Its sums and residual, 2 clocks later.
+    header_freed : Out(1)
+        The last pixel of a kernel block has been chosen.
+    last_word : Out(1)
+        The last clock of the last pixel of a pass.
+    """
+
+    def __init__(self, n_macros):
+        self.n_macros = n_macros
+        super().__init__(
+            {
+                "descriptor": In(DESCRIPTOR),
+                "round_done": In(1),
+                "round": In(ROUND),
+                "sums": In(SUMS).array(n_macros),
+                "residuals": In(RESIDUAL_WORDS * WORD_BITS).array(n_macros),
+                "pixel": Out(PIXEL),
+                "header_slot": Out(range(HEADER_SLOTS)),
+                "acc": Out(SUMS),
+                "residual": Out(RESIDUAL_WORDS * WORD_BITS),
+                "header_freed": Out(1),
+                "last_word": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        d, pixel = self.descriptor, self.pixel
+        now = Signal(ROUND)
+        team = Signal(4)
+        word = Signal(3)
+        row, out_row = Signal(ROW_WIDTH), Signal(ROW_WIDTH)
+        offset = Signal(ADDR_WIDTH)
+        pause = Signal(range(AVERAGE_AFTER))
+        last_word = Signal()
+        ended = Signal()
+        m.d.comb += [
+            last_word.eq(word + 1 == 1 << d.out_planes_log2),
+            self.last_word.eq(ended & now.last_of_pass),
+        ]
+        m.d.sync += [
+            self.header_freed.eq(ended & now.last_of_block),
+            self.header_slot.eq(now.slot),
+        ]
+        m.d.comb += [
+            pixel.half.eq(now.half),
+            pixel.pool_first.eq(now.pool_first),
+            pixel.pool_last.eq(now.pool_last),
+            pixel.first_of_block.eq(now.first_of_block & (team == 0)),
+            pixel.team.eq(team),
+            pixel.row.eq(out_row),
+            pixel.offset.eq(offset),
+        ]
+        with m.FSM(name="drain"):
+            # A round comes when nothing is left to drain, or in its last clock.
+            with m.State("IDLE"), m.If(self.round_done):
+                m.next = "TEAMS"
+            with m.State("TEAMS"):
+                m.d.comb += pixel.valid.eq((word == 0) & (row < d.n_rows))
+                m.d.sync += word.eq(word + 1)
+                with m.If(last_word):
+                    m.d.sync += [
+                        word.eq(0),
+                        team.eq(team + 1),
+                        row.eq(row + d.rows_per_team),
+                        out_row.eq(out_row + (d.rows_per_team >> d.pool)),
+                        offset.eq(offset + d.team_out_pitch),
+                    ]
+                    with m.If(team + 1 == d.n_teams):
+                        m.next = "IDLE"
+                        m.d.comb += ended.eq(1)
+                        with m.If(d.gap & now.last_of_block):
+                            m.d.comb += ended.eq(0)
+                            m.d.sync += pause.eq(AVERAGE_AFTER - 1 - word)
+                            m.next = "PAUSE"
+                        with m.If(self.round_done):
+                            m.next = "TEAMS"
+            with m.State("PAUSE"):
+                m.d.sync += pause.eq(pause - 1)
+                with m.If(pause == 1):
+                    m.d.sync += [out_row.eq(0), offset.eq(now.out_offset), word.eq(0)]
+                    m.next = "AVERAGE"
+            with m.State("AVERAGE"):
+                m.d.comb += [pixel.valid.eq(word == 0), pixel.average.eq(1)]
+                m.d.sync += word.eq(word + 1)
+                with m.If(last_word):
+                    m.d.comb += ended.eq(1)
+                    m.next = "IDLE"
+                    with m.If(self.round_done):
+                        m.next = "TEAMS"
+        with m.If(self.round_done):
+            m.d.sync += [
+                now.eq(self.round),
+                team.eq(0),
+                word.eq(0),
+                row.eq(self.round.row),
+                out_row.eq(self.round.out_row),
+                offset.eq(self.round.out_offset),
+            ]
+        self._select(m, team)
+        return m
+
+    def _select(self, m, team):
+        """Adds the sums of the team's macros, in two clocks."""
+        d = self.descriptor
+        mine = Signal(self.n_macros)
+        first = Signal(self.n_macros)
+        for macro in range(self.n_macros):
+            m.d.comb += [
+                mine[macro].eq((macro >> d.split_log2) == team),
+                first[macro].eq((team << d.split_log2) == macro),
+            ]
+        half = max(1, self.n_macros // 2)
+        for k in range(KERNELS):
+            terms = [Mux(mine[i], sums[k], 0) for i, sums in enumerate(self.sums)]
+            partial = [
+                Signal(signed(ACC_WIDTH), name=f"partial_{k}_{i}", reset_less=True)
+                for i in range(half)
+            ]
+            for i, register in enumerate(partial):
+                m.d.sync += register.eq(sum(terms[i::half]))
+            m.d.sync += self.acc[k].eq(sum(partial))
+        residual_1 = Signal.like(self.residual, reset_less=True)
+        chosen = 0
+        for macro, residual in enumerate(self.residuals):
+            chosen |= Mux(first[macro], residual, 0)
+        m.d.sync += [residual_1.eq(chosen), self.residual.eq(residual_1)]

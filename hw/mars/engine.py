@@ -1,0 +1,170 @@
+"""The engine: from lines to features, one frame."""
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import stream
+from amaranth.lib.wiring import Component, In, Out
+
+from hw.mars.core import Core
+from hw.mars.drain import Drain
+from hw.mars.lane import SUMS
+from hw.mars.layout import ADDR_WIDTH, HEADER_BITS, ROW_WIDTH
+from hw.mars.loader import Loader
+from hw.mars.post_processing import PostProcessing
+from hw.mars.walker import Walker
+from hw.memory import TwoPortMemory
+from model.mars.clocks import WRITTEN_AFTER
+from model.mars.config import LINE_BITS, WORD_BITS
+from model.mars.layout import HEADER_SLOTS
+
+
+class Engine(Component):
+    """Loader, walker, cores, drain and post-processing; golden: `model.mars.machine.Machine`.
+
+    **Latency**, **Throughput**: `model.mars.clocks`. **Reset**: waits for the first line of an
+    input packet; contents of memories are not reset.
+
+    Parameters
+    ----------
+    config : MarsConfig
+
+    Members
+    -------
+    lines : In(stream.Signature(512))
+    done : Out(1)
+        With the last write of a frame.
+    weight_stall, drain_stall, layer_stall : Out(1)
+        Why the macros do not work in this clock.
+    host_read, host_addr, host_data : In of every macro, In(16), Out of every macro
+        Reads a feature word, between frames.
+    value_valid, values, write, write_row, write_offset, write_halves, write_data, pass_done : Out
+        As in `hw.mars.accelerator.TraceSignature`.
+    """
+
+    def __init__(self, config):
+        self.config = config
+        super().__init__(
+            {
+                "lines": In(stream.Signature(LINE_BITS)),
+                "done": Out(1),
+                "weight_stall": Out(1),
+                "drain_stall": Out(1),
+                "layer_stall": Out(1),
+                "host_read": In(1).array(config.n_macros),
+                "host_addr": In(ADDR_WIDTH),
+                "host_data": Out(WORD_BITS).array(config.n_macros),
+                "value_valid": Out(1),
+                "values": Out(SUMS.size),
+                "write": Out(1),
+                "write_row": Out(ROW_WIDTH),
+                "write_offset": Out(ADDR_WIDTH),
+                "write_halves": Out(2),
+                "write_data": Out(WORD_BITS),
+                "pass_done": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        n_macros = self.config.n_macros
+        m.submodules.loader = loader = Loader(n_macros)
+        m.submodules.walker = walker = Walker()
+        m.submodules.drain = drain = Drain(n_macros)
+        m.submodules.post_processing = post = PostProcessing()
+        m.d.comb += [
+            loader.lines.payload.eq(self.lines.payload),
+            loader.lines.valid.eq(self.lines.valid),
+            self.lines.ready.eq(loader.lines.ready),
+            loader.take.eq(walker.take),
+            loader.header_freed.eq(drain.header_freed),
+            loader.entries_freed.eq(walker.entries_freed),
+            walker.loading.eq(loader.descriptor),
+            walker.described.eq(loader.described),
+            walker.loaded.eq(loader.loaded),
+            *(w.eq(n) for w, n in zip(walker.entries, loader.entries, strict=True)),
+            drain.descriptor.eq(walker.descriptor),
+            drain.round_done.eq(walker.round_done),
+            drain.round.eq(walker.round),
+            post.descriptor.eq(walker.descriptor),
+            post.pixel.eq(drain.pixel),
+            post.acc.eq(drain.acc),
+            post.residual.eq(drain.residual),
+            post.feature_valid.eq(loader.feature_valid),
+            post.feature_word.eq(loader.feature_word),
+        ]
+        self._headers(m, loader, drain, post)
+        self._cores(m, loader, walker, drain, post)
+
+        written = Signal(WRITTEN_AFTER)
+        features_done = Signal()
+        m.d.sync += [
+            written.eq(written << 1 | drain.last_word),
+            features_done.eq(loader.features_done),
+        ]
+        m.d.comb += [
+            self.pass_done.eq(written[-1] | features_done),
+            walker.pass_done.eq(self.pass_done),
+            self.done.eq(walker.frame_done),
+            self.weight_stall.eq(walker.weight_stall),
+            self.drain_stall.eq(walker.drain_stall),
+            self.layer_stall.eq(~(walker.stepping | walker.weight_stall | walker.drain_stall)),
+            self.value_valid.eq(post.value_valid),
+            self.values.eq(post.values),
+            self.write.eq(post.write),
+            self.write_row.eq(post.write_row),
+            self.write_offset.eq(post.write_offset),
+            self.write_halves.eq(post.write_halves),
+            self.write_data.eq(post.write_data),
+        ]
+        return m
+
+    def _headers(self, m, loader, drain, post):
+        """Bias, multipliers and shifts of the kernel blocks that are loaded or under way."""
+        m.submodules.headers = headers = TwoPortMemory(
+            depth=HEADER_SLOTS, width=HEADER_BITS, granularity=LINE_BITS
+        )
+        m.d.comb += [
+            headers.w_mask.eq(loader.header_enable << loader.header_half),
+            headers.w_addr.eq(loader.header_slot),
+            headers.w_data.eq(loader.header_line.replicate(HEADER_BITS // LINE_BITS)),
+            headers.r_enable.eq(1),
+            headers.r_addr.eq(drain.header_slot),
+            post.header.eq(headers.r_data),
+        ]
+
+    def _cores(self, m, loader, walker, drain, post):
+        """The cores, and the choice of each bank which features it stores."""
+        config, d = self.config, walker.descriptor
+        per_core = config.macros_per_core
+        for c in range(config.n_cores):
+            core = Core(c * per_core, per_core, config.feature_words)
+            m.submodules[f"core_{c}"] = core
+            m.d.comb += [
+                core.walk.descriptor.eq(d),
+                core.walk.index_read.eq(walker.index_enable),
+                core.walk.index_read_addr.eq(walker.index_addr),
+                core.walk.step.eq(walker.step),
+                core.walk.row_enable.eq(loader.row_enable),
+                core.walk.row_addr.eq(loader.row_addr),
+                core.walk.row_word_line.eq(loader.row_word_line),
+                core.walk.index_write_addr.eq(loader.index_addr),
+                core.walk.index_data.eq(loader.index_data),
+                core.walk.feature_data.eq(post.write_data),
+                core.walk.host_addr.eq(self.host_addr),
+            ]
+            for k in range(per_core):
+                macro = c * per_core + k
+                stores = Signal(name=f"stores_{macro}")
+                m.d.comb += [
+                    stores.eq(
+                        (post.write_row >= d[f"out_first_row_{macro}"])
+                        & (post.write_row < d[f"out_end_row_{macro}"])
+                    ),
+                    core.feature_mask[k].eq(post.write_halves & (post.write & stores).replicate(2)),
+                    core.feature_addr[k].eq(d[f"out_base_{macro}"] + post.write_offset),
+                    core.row_data[k].eq(loader.row_data[macro]),
+                    core.index_write[k].eq(loader.index_enable[macro]),
+                    core.host_read[k].eq(self.host_read[macro]),
+                    drain.sums[macro].eq(core.sums[k]),
+                    drain.residuals[macro].eq(core.residuals[k]),
+                    self.host_data[macro].eq(core.host_data[k]),
+                ]

@@ -1,0 +1,190 @@
+"""A macro with all that is its own: index memory, feature memory, accumulators."""
+
+from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.lib.data import ArrayLayout
+from amaranth.lib.wiring import Component, In, Out
+
+from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, INDEX
+from hw.mars.macro import CIMMacro
+from hw.mars.walker import COORDINATE_WIDTH, STEP
+from hw.memory import TwoPortMemory
+from model.mars.config import ACC_WIDTH, ADDRESSES, KERNELS, NIBBLE, WORD_BITS, WORD_LINES
+
+SUMS = ArrayLayout(signed(ACC_WIDTH), KERNELS)
+RESIDUAL_WORDS = 2
+
+
+class Lane(Component):
+    """One macro in the walk; golden: `model.mars.machine.Machine`.
+
+    Finds the features of a step (0 outside of the map), lets the macro multiply them and adds up.
+    When a round is complete its sums and residual are kept for post-processing, and the next
+    round begins.
+
+    **Latency**: features are read 2 clocks after the walker's step, the macro accesses 1 clock
+    later, sums are added 2 clocks later; `sums` and `residual` are valid in the 6th clock after the
+    last step. **Throughput**: one step per clock. **Reset**: no access under way.
+
+    Parameters
+    ----------
+    number, feature_words : int
+        Which macro this is, and the size of its feature memory.
+
+    Members
+    -------
+    descriptor : In(DESCRIPTOR)
+    index_read, index_read_addr, step : In
+        From the walker; `step` is one clock later.
+    row_enable, row_addr, row_word_line, row_data : In
+    index_write, index_write_addr, index_data : In
+        From the loader.
+    feature_mask, feature_addr, feature_data : In(2), In(16), In(64)
+        Writes halves of a feature word.
+    host_read, host_addr : In
+        Reads a feature word, while nothing else does.
+    host_data : Out(64)
+        One clock later.
+    sums : Out(SUMS)
+        Partial sums of the last complete round.
+    residual : Out(128)
+        Its residual's words.
+    """
+
+    def __init__(self, number, feature_words):
+        self.number = number
+        self.feature_words = feature_words
+        super().__init__(
+            {
+                "descriptor": In(DESCRIPTOR),
+                "index_read": In(1),
+                "index_read_addr": In(range(ADDRESSES)),
+                "step": In(STEP),
+                "row_enable": In(1),
+                "row_addr": In(range(ADDRESSES)),
+                "row_word_line": In(range(WORD_LINES)),
+                "row_data": In(WORD_BITS),
+                "index_write": In(1),
+                "index_write_addr": In(range(ADDRESSES)),
+                "index_data": In(INDEX),
+                "feature_mask": In(2),
+                "feature_addr": In(ADDR_WIDTH),
+                "feature_data": In(WORD_BITS),
+                "host_read": In(1),
+                "host_addr": In(ADDR_WIDTH),
+                "host_data": Out(WORD_BITS),
+                "sums": Out(SUMS),
+                "residual": Out(RESIDUAL_WORDS * WORD_BITS),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        d = self.descriptor
+        m.submodules.indices = indices = TwoPortMemory(
+            depth=ADDRESSES, width=INDEX.size, granularity=INDEX.size
+        )
+        m.submodules.features = features = TwoPortMemory(
+            depth=self.feature_words, width=WORD_BITS, granularity=WORD_BITS // 2
+        )
+        m.submodules.macro = macro = CIMMacro()
+        m.d.comb += [
+            indices.r_enable.eq(self.index_read),
+            indices.r_addr.eq(self.index_read_addr),
+            indices.w_mask.eq(self.index_write),
+            indices.w_addr.eq(self.index_write_addr),
+            indices.w_data.eq(self.index_data),
+            macro.w_enable.eq(self.row_enable),
+            macro.w_addr.eq(self.row_addr),
+            macro.w_word_line.eq(self.row_word_line),
+            macro.w_data.eq(self.row_data),
+            features.w_mask.eq(self.feature_mask),
+            features.w_addr.eq(self.feature_addr),
+            features.w_data.eq(self.feature_data),
+            self.host_data.eq(features.r_data),
+        ]
+
+        read_2, addr_2 = self._address(m, INDEX(indices.r_data))
+        m.d.comb += [
+            features.r_enable.eq(read_2 | self.host_read),
+            features.r_addr.eq(Mux(self.host_read, self.host_addr, addr_2)),
+        ]
+
+        def after(clocks, value, name):
+            """A part of the step, so many clocks later."""
+            for _ in range(clocks):
+                before, value = value, Signal.like(value, name=name)
+                m.d.sync += value.eq(before)
+            return value
+
+        read_3 = after(1, read_2, "read")
+        upper_3 = after(2, self.step.upper, "upper")
+        skip_3 = after(2, self.step.skip, "skip")
+        m.d.comb += [
+            macro.enable.eq(read_3 & ~skip_3),
+            macro.addr.eq(after(3, self.index_read_addr, "entry")),
+            macro.activations.eq(features.r_data),
+            macro.signed_activations.eq(d.in_signed & (upper_3 == d.in_two)),
+            macro.wide.eq(d.wide),
+        ]
+
+        upper_5 = after(2, upper_3, "upper")
+        first_5 = after(4, self.step.first, "first")
+        last_5 = after(4, self.step.last, "last")
+        accumulators = Signal(SUMS, reset_less=True)
+        for k in range(KERNELS):
+            added = Signal(signed(ACC_WIDTH), name=f"added_{k}")
+            partial = Mux(upper_5, macro.sums[k] << NIBBLE, macro.sums[k])
+            m.d.comb += added.eq(Mux(first_5, 0, accumulators[k]) + partial)
+            m.d.sync += accumulators[k].eq(added)
+            with m.If(last_5):
+                m.d.sync += self.sums[k].eq(added)
+
+        self._residual(m, features.r_data, skip_3, upper_3, last_5)
+        return m
+
+    def _address(self, m, index):
+        """Where the features of a step are; returns whether and what to read, registered."""
+        d, step = self.descriptor, self.step
+        coordinate = signed(COORDINATE_WIDTH)
+        team = Signal(range(8))
+        m.d.comb += team.eq(self.number >> d.split_log2)
+        first_row = Signal(coordinate)
+        m.d.sync += first_row.eq((team * d.rows_per_team) << d.stride2)
+        in_use = Signal()
+        m.d.comb += in_use.eq(team < d.n_teams)
+
+        in_row, in_col = Signal(coordinate), Signal(coordinate)
+        inside = Signal()
+        m.d.comb += [
+            in_row.eq(first_row + step.in_row + index.dy),
+            in_col.eq(step.in_col + index.dx),
+            inside.eq(
+                (in_row >= 0) & (in_row < d.in_height) & (in_col >= 0) & (in_col < d.in_width)
+            ),
+        ]
+        read = Signal()
+        addr = Signal(ADDR_WIDTH, reset_less=True)
+        in_base, skip_base = d[f"in_base_{self.number}"], d[f"skip_base_{self.number}"]
+        m.d.sync += [
+            read.eq(in_use & (step.skip | step.access & inside)),
+            addr.eq(
+                Mux(
+                    step.skip,
+                    skip_base + step.skip_offset,
+                    in_base + step.in_offset + index.offset,
+                )
+            ),
+        ]
+        return read, addr
+
+    def _residual(self, m, word, skip, upper, last):
+        """Keeps the residual's words until the round is complete."""
+        word_4 = Signal(WORD_BITS, reset_less=True)
+        write_4 = Signal(RESIDUAL_WORDS)
+        m.d.sync += [word_4.eq(word), write_4.eq(Mux(skip, 1 << upper, 0))]
+        residual = Signal(RESIDUAL_WORDS * WORD_BITS, reset_less=True)
+        for k in range(RESIDUAL_WORDS):
+            with m.If(write_4[k]):
+                m.d.sync += residual.word_select(k, WORD_BITS).eq(word_4)
+        with m.If(last):
+            m.d.sync += self.residual.eq(residual)

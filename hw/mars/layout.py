@@ -1,0 +1,36 @@
+"""Views of the bits of a program, as `model.mars.layout` lays them out."""
+
+from amaranth.hdl import signed, unsigned
+from amaranth.lib.data import Field, FlexibleLayout, StructLayout
+
+from model.mars.config import KERNELS, LINE_BITS, WORD_BITS
+from model.mars.layout import (
+    DESCRIPTOR_FIELDS,
+    DESCRIPTOR_LINES,
+    HEADER_FIELDS,
+    MACRO_FIELDS,
+    MAX_MACROS,
+    SIGNED_FIELDS,
+)
+
+ADDR_WIDTH = 16
+"""Of a feature memory; memories use as many of the lower bits as they need."""
+ROW_WIDTH = 8
+
+
+def _descriptor_fields():
+    for name, (low, width) in DESCRIPTOR_FIELDS.items():
+        yield name, Field(signed(width) if name in SIGNED_FIELDS else unsigned(width), low)
+    for name, (low, width, distance) in MACRO_FIELDS.items():
+        for macro in range(MAX_MACROS):
+            yield f"{name}_{macro}", Field(unsigned(width), low + macro * distance)
+
+
+DESCRIPTOR = FlexibleLayout(DESCRIPTOR_LINES * LINE_BITS, dict(_descriptor_fields()))
+"""A field that each macro has is called `in_base_0` and so on."""
+HEADER_WORD = FlexibleLayout(
+    WORD_BITS, {name: Field(unsigned(width), low) for name, (low, width) in HEADER_FIELDS.items()}
+)
+HEADER_BITS = KERNELS * WORD_BITS
+INDEX = StructLayout({"offset": ADDR_WIDTH, "dy": 2, "dx": 2})
+"""A decoded index code: words from the first tap of the pixel, and the tap."""

@@ -1,0 +1,289 @@
+"""Takes lines apart: descriptors, headers, index codes, rows of group-sets, input features."""
+
+from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.lib import stream
+from amaranth.lib.wiring import Component, In, Out
+
+from hw.mars.index_decoder import IndexDecoder
+from hw.mars.layout import DESCRIPTOR, HEADER_WORD, INDEX
+from model.mars.config import ADDRESSES, LINE_BITS, WORD_BITS, WORD_LINES, WORDS_PER_LINE
+from model.mars.layout import CODE_WIDTH, CODES_PER_LINE, HEADER_SLOTS
+
+ENTRIES_WIDTH = 7
+"""0..64 entries of a kernel block."""
+
+
+class Loader(Component):
+    """Runs ahead of the walker as far as macros and headers have room, golden: `model.mars.clocks`.
+
+    A line with rows or features is kept and handed on word by word, one row of the S macros that
+    share a kernel block per clock; the next line is taken in the last of these clocks. Every other
+    line is used in the clock in which it is taken.
+
+    **Throughput**: one line per clock, or one in 8 / S clocks for rows, 8 clocks for features.
+    **Reset**: waits for a descriptor, everything free.
+
+    Parameters
+    ----------
+    n_macros : int
+
+    Members
+    -------
+    lines : In(stream.Signature(512))
+    descriptor : Out(DESCRIPTOR)
+        Of the pass that is being loaded.
+    described : Out(1)
+        It is complete and was not taken.
+    take : In(1)
+        The walker takes it.
+    header_enable, header_slot, header_half, header_line : Out
+        Writes half of a header.
+    entries : Out(7) for each header slot
+        Entries of its kernel block.
+    header_freed : In(1)
+        The oldest header is not needed any more.
+    entries_freed : In(7)
+        So many of the oldest entries are not needed any more.
+    loaded : Out(1)
+        One clock: another kernel block is complete.
+    row_enable, row_addr, row_word_line, row_data : Out
+        Writes a row of each macro that is used.
+    index_enable, index_addr, index_data : Out
+        Writes a decoded index code; one enable per macro.
+    feature_valid, feature_word : Out
+        The next word of the input.
+    features_done : Out(1)
+        In the last clock of the last line of features.
+    """
+
+    def __init__(self, n_macros):
+        self.n_macros = n_macros
+        super().__init__(
+            {
+                "lines": In(stream.Signature(LINE_BITS)),
+                "descriptor": Out(DESCRIPTOR),
+                "described": Out(1),
+                "take": In(1),
+                "header_enable": Out(1),
+                "header_slot": Out(range(HEADER_SLOTS)),
+                "header_half": Out(1),
+                "header_line": Out(LINE_BITS),
+                "entries": Out(ENTRIES_WIDTH).array(HEADER_SLOTS),
+                "header_freed": In(1),
+                "entries_freed": In(ENTRIES_WIDTH),
+                "loaded": Out(1),
+                "row_enable": Out(1),
+                "row_addr": Out(range(ADDRESSES)),
+                "row_word_line": Out(range(WORD_LINES)),
+                "row_data": Out(WORD_BITS).array(n_macros),
+                "index_enable": Out(n_macros),
+                "index_addr": Out(range(ADDRESSES)),
+                "index_data": Out(INDEX),
+                "feature_valid": Out(1),
+                "feature_word": Out(WORD_BITS),
+                "features_done": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        lines, d = self.lines, self.descriptor
+
+        # What is known of the kept line.
+        kept = Signal(LINE_BITS, reset_less=True)
+        keeping = Signal()
+        is_row = Signal()
+        last_of_entry = Signal()
+        last_of_block = Signal()
+        last_of_input = Signal()
+        word = Signal(range(WORDS_PER_LINE))
+        step = Signal(4)
+        last_word = Signal()
+        can_take = Signal()
+        m.d.comb += [
+            step.eq(Mux(is_row, 1 << d.split_log2, 1)),
+            last_word.eq(keeping & (word + step == WORDS_PER_LINE)),
+            can_take.eq(~keeping | last_word),
+        ]
+        with m.If(keeping):
+            m.d.sync += word.eq(word + step)
+        with m.If(last_word):
+            m.d.sync += keeping.eq(0)
+
+        entries_in_use = Signal(range(ADDRESSES + 1))
+        headers_in_use = Signal(range(HEADER_SLOTS + 1))
+        begin_entry = Signal()
+        begin_header = Signal()
+        m.d.sync += [
+            entries_in_use.eq(entries_in_use + begin_entry - self.entries_freed),
+            headers_in_use.eq(headers_in_use + begin_header - self.header_freed),
+        ]
+
+        blocks_left = Signal(16)
+        entries_left = Signal(ENTRIES_WIDTH)
+        lines_left = Signal(range(2 * WORDS_PER_LINE))
+        words_left = Signal(24)
+        codes = Signal(CODES_PER_LINE * CODE_WIDTH, reset_less=True)
+        codes_left = Signal(range(CODES_PER_LINE + 1))
+        n_entries = Signal(ENTRIES_WIDTH)
+        empty_block = Signal()
+        first_line = Signal(init=1)
+        transfer = Signal()
+        m.d.comb += [
+            transfer.eq(lines.valid & lines.ready),
+            self.header_line.eq(lines.payload),
+            n_entries.eq(HEADER_WORD(lines.payload[:WORD_BITS]).n_entries),
+        ]
+        with m.If(self.take):
+            m.d.sync += self.described.eq(0)
+
+        with m.FSM(name="loader") as fsm:
+            with m.State("DESCRIPTOR_0"):
+                m.d.comb += lines.ready.eq(can_take & ~self.described)
+                with m.If(transfer):
+                    m.d.sync += d.as_value()[:LINE_BITS].eq(lines.payload)
+                    m.next = "DESCRIPTOR_1"
+            with m.State("DESCRIPTOR_1"):
+                m.d.comb += lines.ready.eq(1)
+                with m.If(transfer):
+                    m.d.sync += [
+                        d.as_value()[LINE_BITS:].eq(lines.payload),
+                        self.described.eq(1),
+                        blocks_left.eq(d.n_kernel_blocks),
+                        words_left.eq(d.n_rows * d.out_row_pitch),
+                        codes_left.eq(0),
+                    ]
+                    m.next = "HEADER_0"
+                    with m.If(d.is_input):
+                        m.next = "FEATURES"
+            with m.State("FEATURES"):
+                m.d.comb += lines.ready.eq(can_take & ~self.described)
+                with m.If(transfer):
+                    m.d.sync += words_left.eq(words_left - WORDS_PER_LINE)
+                    with m.If(words_left <= WORDS_PER_LINE):
+                        m.next = "DESCRIPTOR_0"
+            with m.State("HEADER_0"):
+                m.d.comb += [
+                    lines.ready.eq(can_take & (headers_in_use != HEADER_SLOTS)),
+                    begin_header.eq(transfer),
+                    self.header_enable.eq(transfer),
+                ]
+                with m.If(transfer):
+                    m.d.sync += entries_left.eq(n_entries)
+                    m.d.sync += Array(self.entries)[self.header_slot].eq(n_entries)
+                    m.next = "HEADER_1"
+            with m.State("HEADER_1"):
+                m.d.comb += [
+                    lines.ready.eq(1),
+                    self.header_enable.eq(transfer),
+                    self.header_half.eq(1),
+                    empty_block.eq(transfer & (entries_left == 0)),
+                ]
+                with m.If(transfer):
+                    m.d.sync += [
+                        self.header_slot.eq(self.header_slot + 1),
+                        blocks_left.eq(blocks_left - 1),
+                    ]
+                    with m.If(entries_left != 0):
+                        m.next = "ROWS"
+                        with m.If(codes_left == 0):
+                            m.next = "CODES"
+                    with m.Elif(blocks_left != 1):
+                        m.next = "HEADER_0"
+                    with m.Else():
+                        m.next = "DESCRIPTOR_0"
+            with m.State("CODES"):
+                m.d.comb += lines.ready.eq(can_take)
+                with m.If(transfer):
+                    m.d.sync += codes_left.eq(CODES_PER_LINE)
+                    m.next = "ROWS"
+            with m.State("ROWS"):
+                room = ~first_line | (entries_in_use != ADDRESSES)
+                m.d.comb += [
+                    lines.ready.eq(can_take & room),
+                    begin_entry.eq(transfer & first_line),
+                ]
+                last_line = Mux(first_line, 2 << d.split_log2, lines_left) == 1
+                with m.If(transfer):
+                    m.d.sync += [
+                        first_line.eq(last_line),
+                        lines_left.eq(Mux(first_line, 2 << d.split_log2, lines_left) - 1),
+                    ]
+                    with m.If(first_line):
+                        m.d.sync += codes_left.eq(codes_left - (1 << d.split_log2))
+                    with m.If(last_line):
+                        m.d.sync += entries_left.eq(entries_left - 1)
+                        with m.If(entries_left != 1), m.If(codes_left == 0):
+                            m.next = "CODES"
+                        with m.Elif(blocks_left != 0):
+                            m.next = "HEADER_0"
+                        with m.Else():
+                            m.next = "DESCRIPTOR_0"
+        in_rows, in_features = fsm.ongoing("ROWS"), fsm.ongoing("FEATURES")
+        with m.If(transfer & (in_rows | in_features)):
+            m.d.sync += [
+                kept.eq(lines.payload),
+                keeping.eq(1),
+                word.eq(0),
+                is_row.eq(in_rows),
+                last_of_entry.eq(in_rows & last_line),
+                last_of_block.eq(in_rows & last_line & (entries_left == 1)),
+                last_of_input.eq(in_features & (words_left <= WORDS_PER_LINE)),
+            ]
+
+        self._rows(m, kept, keeping & is_row, word, last_word & last_of_entry)
+        self._codes(m, codes, begin_entry, fsm.ongoing("CODES") & transfer)
+        m.d.comb += [
+            self.loaded.eq(empty_block | (last_word & last_of_block)),
+            self.feature_valid.eq(keeping & ~is_row),
+            self.feature_word.eq(kept.word_select(word, WORD_BITS)),
+            self.features_done.eq(last_word & last_of_input),
+        ]
+        return m
+
+    def _rows(self, m, kept, enable, word, entry_done):
+        """Rows out of the kept line, `split` words of it at a time."""
+        split_log2 = self.descriptor.split_log2
+        m.d.comb += self.row_enable.eq(enable)
+        with m.If(enable):
+            m.d.sync += self.row_word_line.eq(self.row_word_line + 1)
+        with m.If(entry_done):
+            m.d.sync += self.row_addr.eq(self.row_addr + 1)
+        for macro, data in enumerate(self.row_data):
+            part = Signal(range(WORDS_PER_LINE), name=f"part_{macro}")
+            with m.Switch(split_log2):
+                for log2 in range(4):
+                    with m.Case(log2):
+                        m.d.comb += part.eq(word + macro % (1 << log2))
+            m.d.comb += data.eq(kept.word_select(part, WORD_BITS))
+
+    def _codes(self, m, codes, begin_entry, fill):
+        """Decodes the index codes of an entry, one per clock, while its rows are written."""
+        d = self.descriptor
+        m.submodules.decoder = decoder = IndexDecoder()
+        left = Signal(range(9))
+        which = Signal(3)
+        which_1 = Signal.like(which)
+        decoding_1 = Signal()
+        m.d.comb += [
+            decoder.code.eq(codes),
+            decoder.kernel3.eq(d.kernel3),
+            decoder.two_planes.eq(d.in_two),
+            decoder.row_pitch.eq(d.in_row_pitch),
+            decoder.col_pitch.eq(d.in_col_pitch),
+            self.index_addr.eq(self.row_addr),
+            self.index_data.eq(decoder.index),
+        ]
+        m.d.sync += [decoding_1.eq(left != 0), which_1.eq(which)]
+        with m.If(fill):
+            m.d.sync += codes.eq(self.lines.payload)
+        with m.Elif(left != 0):
+            m.d.sync += [codes.eq(codes >> CODE_WIDTH), left.eq(left - 1), which.eq(which + 1)]
+        with m.If(begin_entry):
+            m.d.sync += [left.eq(1 << d.split_log2), which.eq(0)]
+        with m.Switch(d.split_log2):
+            for log2 in range(4):
+                with m.Case(log2):
+                    for macro in range(self.n_macros):
+                        mine = which_1 == macro % (1 << log2)
+                        m.d.comb += self.index_enable[macro].eq(decoding_1 & mine)

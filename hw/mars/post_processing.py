@@ -1,0 +1,211 @@
+"""Post-processing: requantise, pool, average, write features."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.lib.data import ArrayLayout
+from amaranth.lib.wiring import Component, In, Out
+
+from hw.mars.drain import PIXEL
+from hw.mars.lane import RESIDUAL_WORDS, SUMS
+from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, HEADER_BITS, HEADER_WORD
+from hw.mars.requantiser import SKIP_WIDTH, Requantiser
+from model.mars.config import ACC_WIDTH, KERNELS, NIBBLE, WORD_BITS
+from model.mars.layout import MAX_MACROS
+
+HALF = KERNELS // 2
+FEATURE_WIDTH = 9
+"""A value of 8 bit, with a sign if it has one."""
+LATENCY = 5
+"""Of the requantiser."""
+
+
+class PostProcessing(Component):
+    """16 lanes from sums to feature words; golden: `model.mars.machine.Machine`.
+
+    Requantises the pixels, takes the maximum of the four of a quad if they are pooled, adds up what
+    comes out if the average is wanted, and writes the result word by word.
+
+    **Latency**: the first word is written 8 clocks after `pixel`. **Throughput**: one word per
+    clock; a pixel may come every `planes` clocks. **Reset**: nothing under way.
+
+    Members
+    -------
+    descriptor : In(DESCRIPTOR)
+    pixel : In(PIXEL)
+    acc, residual, header : In(SUMS), In(128), In(1024)
+        Its sums, residual and kernel block's header, 2 clocks after it.
+    feature_valid, feature_word : In(1), In(64)
+        A word of the input, which is written as it is 1 clock later.
+    write : Out(1)
+    write_row, write_offset, write_halves, write_data : Out
+        The word, its row and its address without the bank's base.
+    value_valid, values : Out(1), Out(SUMS)
+        Requantised pixels, before pools, for benches.
+    """
+
+    descriptor: In(DESCRIPTOR)
+    pixel: In(PIXEL)
+    acc: In(SUMS)
+    residual: In(RESIDUAL_WORDS * WORD_BITS)
+    header: In(HEADER_BITS)
+    feature_valid: In(1)
+    feature_word: In(WORD_BITS)
+    write: Out(1)
+    write_row: Out(8)
+    write_offset: Out(ADDR_WIDTH)
+    write_halves: Out(2)
+    write_data: Out(WORD_BITS)
+    value_valid: Out(1)
+    values: Out(SUMS)
+
+    def elaborate(self, platform):
+        m = Module()
+        d = self.descriptor
+
+        pixel = self.pixel
+        pixels = [pixel]
+        for stage in range(2 + LATENCY):
+            after = Signal(PIXEL, name=f"pixel_{stage + 1}")
+            m.d.sync += after.eq(pixels[-1])
+            pixels.append(after)
+        sums = Signal(ArrayLayout(signed(ACC_WIDTH), KERNELS))
+        self._requantise(m, pixels[2], sums)
+
+        pixel_7 = pixels[-1]
+        m.d.comb += self.value_valid.eq(pixel_7.valid & ~pixel_7.average)
+        pooled = self._pool(m, pixel_7)
+
+        pixel_8 = Signal(PIXEL)
+        result = Signal(SUMS, reset_less=True)
+        m.d.sync += pixel_8.eq(pixel_7)
+        m.d.sync += pixel_8.valid.eq(
+            pixel_7.valid & (~d.pool | pixel_7.pool_last | pixel_7.average)
+        )
+        with m.If(pixel_7.valid):
+            m.d.sync += result.eq(Mux(pixel_7.average, self.values.as_value(), pooled.as_value()))
+        with m.If(pixel_8.valid & ~pixel_8.average):
+            for k in range(KERNELS):
+                m.d.sync += sums[k].eq(Mux(pixel_8.first_of_block, 0, sums[k]) + result[k])
+        self._write(m, pixel_8, result)
+        return m
+
+    def _requantise(self, m, pixel, sums):
+        """One requantiser per lane; the average goes through them as well."""
+        d = self.descriptor
+        header = self.header
+        for k in range(KERNELS):
+            lane = Requantiser()
+            m.submodules[f"requantiser_{k}"] = lane
+            word = HEADER_WORD(header.word_select(k, WORD_BITS))
+            raw = d.raw
+            m.d.comb += [
+                lane.acc.eq(self.acc[k]),
+                lane.bias.eq(word.bias),
+                lane.mult.eq(word.mult),
+                lane.shift.eq(word.shift),
+                lane.skip.eq(self._residual(k, pixel.half)),
+                lane.skip_mult.eq(d.skip_mult),
+                lane.raw.eq(raw),
+                lane.low.eq(d.low),
+                lane.high.eq(d.high),
+                self.values[k].eq(lane.y),
+            ]
+            with m.If(pixel.average):
+                m.d.comb += [
+                    lane.acc.eq(sums[k]),
+                    lane.bias.eq(0),
+                    lane.mult.eq(d.gap_mult),
+                    lane.shift.eq(d.gap_shift),
+                    lane.skip.eq(0),
+                    lane.low.eq(d.gap_low),
+                    lane.high.eq(d.gap_high),
+                ]
+
+    def _residual(self, k, half):
+        """Residual of a lane, or 0; 8-bit weights have 8 lanes, for half of the channels."""
+        d = self.descriptor
+
+        def value(channel):
+            lower = self.residual.word_select(channel, NIBBLE)
+            upper = self.residual[WORD_BITS:].word_select(channel, NIBBLE)
+            top = Mux(d.skip_two, upper, lower)
+            sign = top[-1] & d.skip_signed
+            upper_or_sign = Mux(d.skip_two, upper, sign.replicate(NIBBLE))
+            return Cat(lower, upper_or_sign, sign)
+
+        bits = value(k) if k >= HALF else Mux(d.wide & half, value(k + HALF), value(k))
+        return Mux(d.has_skip, bits, 0)[:SKIP_WIDTH].as_signed()
+
+    def _pool(self, m, pixel):
+        """Maximum of a quad, per team; without pooling the value itself."""
+        d = self.descriptor
+        best = [
+            Signal(ArrayLayout(signed(FEATURE_WIDTH), KERNELS), name=f"best_{t}", reset_less=True)
+            for t in range(MAX_MACROS)
+        ]
+        pooled = Signal(SUMS)
+        for k in range(KERNELS):
+            value = self.values[k][:FEATURE_WIDTH].as_signed()
+            so_far = Signal(signed(FEATURE_WIDTH), name=f"so_far_{k}")
+            with m.Switch(pixel.team):
+                for team, registers in enumerate(best):
+                    with m.Case(team):
+                        m.d.comb += so_far.eq(registers[k])
+            larger = Signal(signed(FEATURE_WIDTH), name=f"larger_{k}")
+            m.d.comb += [
+                larger.eq(Mux(pixel.pool_first | (value > so_far), value, so_far)),
+                pooled[k].eq(Mux(d.pool, larger, self.values[k])),
+            ]
+            with m.If(pixel.valid), m.Switch(pixel.team):
+                for team, registers in enumerate(best):
+                    with m.Case(team):
+                        m.d.sync += registers[k].eq(larger)
+        return pooled
+
+    def _write(self, m, pixel, result):
+        """Nibble planes of the result, one per clock, or words of the input."""
+        d = self.descriptor
+        left = Signal(4)
+        plane = Signal(3)
+        begin = Signal()
+        m.d.comb += begin.eq(pixel.valid & (~d.gap | pixel.average))
+        now = Signal(3)
+        m.d.comb += now.eq(Mux(begin, 0, plane))
+        m.d.sync += plane.eq(now + 1)
+        with m.If(begin):
+            m.d.sync += left.eq((1 << d.out_planes_log2) - 1)
+        with m.Elif(left != 0):
+            m.d.sync += left.eq(left - 1)
+
+        kept = Signal(PIXEL)
+        with m.If(begin):
+            m.d.sync += kept.eq(pixel)
+        place = Mux(begin, pixel.as_value(), kept.as_value())
+        place = PIXEL(place)
+        nibbles = [result[k].as_unsigned().word_select(now, NIBBLE) for k in range(KERNELS)]
+        lower = Cat(nibbles[:HALF])
+        m.d.comb += [
+            self.write.eq(begin | (left != 0)),
+            self.write_row.eq(place.row),
+            self.write_offset.eq(place.offset + now),
+            self.write_halves.eq(Mux(d.wide, 1 << place.half, 0b11)),
+            self.write_data.eq(Cat(lower, Mux(d.wide, lower, Cat(nibbles[HALF:])))),
+        ]
+
+        # The input comes while nothing else is under way.
+        word = Signal(WORD_BITS, reset_less=True)
+        valid = Signal()
+        row = Signal(8)
+        col = Signal(ADDR_WIDTH)
+        offset = Signal(ADDR_WIDTH)
+        m.d.sync += [word.eq(self.feature_word), valid.eq(self.feature_valid)]
+        with m.If(valid):
+            m.d.comb += [
+                self.write.eq(row < d.n_rows),
+                self.write_row.eq(row),
+                self.write_offset.eq(offset),
+                self.write_halves.eq(0b11),
+                self.write_data.eq(word),
+            ]
+            m.d.sync += [offset.eq(offset + 1), col.eq(col + 1)]
+            with m.If(col + 1 == d.out_row_pitch):
+                m.d.sync += [col.eq(0), row.eq(row + 1)]

@@ -1,0 +1,314 @@
+"""The walker: leads all macros in step through kernel blocks, pixels and group-sets."""
+
+from amaranth.hdl import Array, Module, Mux, Signal, signed
+from amaranth.lib.data import StructLayout
+from amaranth.lib.wiring import Component, In, Out
+
+from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, ROW_WIDTH
+from hw.mars.loader import ENTRIES_WIDTH
+from model.mars.clocks import AVERAGE_AFTER, DRAIN_AFTER, FREED_AFTER
+from model.mars.config import ADDRESSES
+from model.mars.layout import HEADER_SLOTS
+
+COORDINATE_WIDTH = 11
+"""Signed: rows and columns of the input map, padding included."""
+
+STEP = StructLayout(
+    {
+        "access": 1,
+        "skip": 1,
+        "first": 1,
+        "last": 1,
+        "upper": 1,
+        "in_row": signed(COORDINATE_WIDTH),
+        "in_col": signed(COORDINATE_WIDTH),
+        "in_offset": ADDR_WIDTH,
+        "skip_offset": ADDR_WIDTH,
+    }
+)
+"""What the lanes do in a step, one clock behind `index_enable`: multiply or read the residual;
+first and last step of a round; the upper nibble; the pixel's first tap."""
+
+ROUND = StructLayout(
+    {
+        "row": ROW_WIDTH,
+        "out_row": ROW_WIDTH,
+        "out_offset": ADDR_WIDTH,
+        "slot": range(HEADER_SLOTS),
+        "half": 1,
+        "pool_first": 1,
+        "pool_last": 1,
+        "first_of_block": 1,
+        "last_of_block": 1,
+        "last_of_pass": 1,
+    }
+)
+"""A finished pixel of every team: its row in the team's band and, after pooling, where it goes."""
+
+
+class Walker(Component):
+    """Issues one step per clock, golden: `model.mars.clocks` and `model.mars.machine.walk`.
+
+    For every kernel block, for every pixel (a round): read the residual, then access every entry,
+    once per nibble. The last step of a round waits until post-processing can take the round.
+
+    **Latency**: a step's address of the index memory is valid in its clock, `step` one clock
+    later, the round DRAIN_AFTER - 1 clocks after its last step. **Throughput**: one step per clock,
+    also from one kernel block to the next if that is loaded. **Reset**: waits for a descriptor.
+
+    Members
+    -------
+    loading, described : In
+        The loader's descriptor.
+    take : Out(1)
+        It becomes `descriptor`.
+    descriptor : Out(DESCRIPTOR)
+        Of the pass under way.
+    loaded : In(1)
+        Another kernel block is complete.
+    entries : In(7) for each header slot
+    entries_freed : Out(7)
+    index_enable, index_addr : Out
+    step : Out(STEP)
+    round_done, round : Out(1), Out(ROUND)
+        All sums and residuals of a round are complete in the next clock.
+    pass_done : In(1)
+        The last features of the pass are being written.
+    frame_done : Out(1)
+        And it was the last pass.
+    stepping, weight_stall, drain_stall : Out(1)
+        What this clock is spent on.
+    """
+
+    loading: In(DESCRIPTOR)
+    described: In(1)
+    take: Out(1)
+    descriptor: Out(DESCRIPTOR)
+    loaded: In(1)
+    entries: In(ENTRIES_WIDTH).array(HEADER_SLOTS)
+    entries_freed: Out(ENTRIES_WIDTH)
+    index_enable: Out(1)
+    index_addr: Out(range(ADDRESSES))
+    step: Out(STEP)
+    round_done: Out(1)
+    round: Out(ROUND)
+    pass_done: In(1)
+    frame_done: Out(1)
+    stepping: Out(1)
+    weight_stall: Out(1)
+    drain_stall: Out(1)
+
+    def elaborate(self, platform):
+        m = Module()
+        d = self.descriptor
+
+        # Kernel blocks that are loaded and not begun.
+        waiting = Signal(range(HEADER_SLOTS + 1))
+        begin = Signal()
+        next_slot = Signal(range(HEADER_SLOTS))
+        slot = Signal.like(next_slot)
+        block = Signal(16)
+        blocks_left = Signal(16)
+        n_entries = Signal(ENTRIES_WIDTH)
+        head = Signal(range(ADDRESSES))
+        m.d.sync += waiting.eq(waiting + self.loaded - begin)
+        with m.If(begin):
+            m.d.sync += [
+                next_slot.eq(next_slot + 1),
+                slot.eq(next_slot),
+                n_entries.eq(Array(self.entries)[next_slot]),
+                blocks_left.eq(blocks_left - 1),
+            ]
+
+        active = Signal()
+        end_of_round = Signal()
+        end_of_block = Signal()
+        with m.FSM(name="walker") as fsm:
+            with m.State("DESCRIPTOR"), m.If(self.described):
+                m.d.comb += self.take.eq(1)
+                m.d.sync += [
+                    d.eq(self.loading),
+                    blocks_left.eq(self.loading.n_kernel_blocks),
+                    block.eq(0),
+                ]
+                m.next = "BEGIN"
+                with m.If(self.loading.is_input):
+                    m.next = "FINISH"
+            with m.State("BEGIN"):
+                m.d.comb += begin.eq(waiting != 0)
+                m.next = "WAIT"
+                with m.If(begin):
+                    m.next = "STEP"
+            with m.State("WAIT"):
+                m.d.comb += [begin.eq(waiting != 0), self.weight_stall.eq(1)]
+                with m.If(begin):
+                    m.next = "STEP"
+            with m.State("STEP"), m.If(end_of_block):
+                m.d.sync += [head.eq(head + n_entries), block.eq(block + 1)]
+                with m.If(blocks_left == 0):
+                    m.next = "FINISH"
+                with m.Else():
+                    m.d.comb += begin.eq(waiting != 0)
+                    with m.If(~begin):
+                        m.next = "WAIT"
+            with m.State("FINISH"), m.If(self.pass_done):
+                m.next = "DESCRIPTOR"
+        m.d.comb += [
+            active.eq(fsm.ongoing("STEP")),
+            self.frame_done.eq(self.pass_done & d.is_last),
+        ]
+
+        upper = self._steps(m, active, n_entries, head, end_of_round, end_of_block)
+        last_pixel, pixel = self._pixels(m, end_of_round, block >> d.wide, upper)
+        m.d.comb += [
+            end_of_block.eq(end_of_round & last_pixel),
+            pixel.slot.eq(slot),
+            pixel.half.eq(block[0]),
+            pixel.last_of_block.eq(end_of_block),
+            pixel.last_of_pass.eq(end_of_block & (blocks_left == 0)),
+        ]
+
+        valid, round_ = end_of_round, pixel
+        for _ in range(DRAIN_AFTER - 1):
+            valid_before, round_before = valid, round_
+            valid = Signal(name="round_valid")
+            round_ = Signal(ROUND, name="round_info", reset_less=True)
+            m.d.sync += [valid.eq(valid_before), round_.eq(round_before)]
+        freed = Mux(end_of_block, n_entries, 0)
+        for _ in range(FREED_AFTER - 1):
+            freed_before = freed
+            freed = Signal(ENTRIES_WIDTH, name="freed")
+            m.d.sync += freed.eq(freed_before)
+        m.d.comb += [
+            self.round_done.eq(valid),
+            self.round.eq(round_),
+            self.entries_freed.eq(freed),
+        ]
+        return m
+
+    def _steps(self, m, active, n_entries, head, end_of_round, end_of_block):
+        """The steps of a round: the residual, then the entries; returns the nibble."""
+        d, step = self.descriptor, self.step
+        skipping = Signal(init=1)
+        entry = Signal(ENTRIES_WIDTH)
+        upper = Signal()
+        first = Signal(init=1)
+
+        skip = Signal()
+        access = Signal()
+        last_nibble = Signal()
+        last = Signal()
+        m.d.comb += [
+            skip.eq(skipping & d.has_skip),
+            access.eq(~skip & (n_entries != 0)),
+            last_nibble.eq(upper == Mux(skip, d.skip_two, d.in_two)),
+            last.eq(
+                Mux(
+                    skip,
+                    last_nibble & (n_entries == 0),
+                    ~access | last_nibble & (entry + 1 == n_entries),
+                )
+            ),
+        ]
+
+        drain_left = Signal(8)
+        stall = Signal()
+        issue = Signal()
+        m.d.comb += [
+            stall.eq(last & (drain_left != 0)),
+            issue.eq(active & ~stall),
+            end_of_round.eq(issue & last),
+            self.stepping.eq(issue),
+            self.drain_stall.eq(active & stall),
+        ]
+        with m.If(end_of_round):
+            slots = d.n_teams << d.out_planes_log2
+            average = Mux(d.gap & end_of_block, AVERAGE_AFTER, 0)
+            m.d.sync += drain_left.eq(slots + average - 1)
+        with m.Elif(drain_left != 0):
+            m.d.sync += drain_left.eq(drain_left - 1)
+
+        with m.If(issue):
+            m.d.sync += [first.eq(last), upper.eq(~last_nibble)]
+            with m.If(last):
+                m.d.sync += [skipping.eq(1), upper.eq(0), entry.eq(0)]
+            with m.Elif(last_nibble & skip):
+                m.d.sync += skipping.eq(0)
+            with m.Elif(last_nibble):
+                m.d.sync += entry.eq(entry + 1)
+
+        m.d.comb += [
+            self.index_enable.eq(issue & access),
+            self.index_addr.eq(head + entry),
+        ]
+        m.d.sync += [
+            step.access.eq(issue & access),
+            step.skip.eq(issue & skip),
+            step.first.eq(issue & first),
+            step.last.eq(end_of_round),
+            step.upper.eq(upper),
+        ]
+        return upper
+
+    def _pixels(self, m, end_of_round, channel_block, upper):
+        """The way through the map: row by row, or quad by quad if 2x2 are pooled.
+
+        Returns whether this pixel is the last one, and it as a round.
+        """
+        d, step = self.descriptor, self.step
+        phase = Signal(2)
+        by = Mux(d.pool, 2, 1)
+        advance, last_col, last_row = Signal(), Signal(), Signal()
+        m.d.comb += advance.eq(end_of_round & (~d.pool | (phase == 3)))
+        with m.If(end_of_round & d.pool):
+            m.d.sync += phase.eq(phase + 1)
+        dx, dy = phase[0], phase[1]
+
+        def counter(name, width, row_step, col_step):
+            """A row and a column position, counted in the given units."""
+            row = Signal(width, name=f"{name}_row")
+            col = Signal(width, name=f"{name}_col")
+            with m.If(advance):
+                m.d.sync += col.eq(col + col_step)
+                with m.If(last_col):
+                    m.d.sync += [col.eq(0), row.eq(row + row_step)]
+                    with m.If(last_row):
+                        m.d.sync += row.eq(0)
+            return row, col
+
+        def offset(name, row_pitch, col_pitch):
+            """Words from the first pixel of a map that is as large as the convolution's result."""
+            row, col = counter(name, ADDR_WIDTH, row_pitch << d.pool, col_pitch << d.pool)
+            return row + col + Mux(dy, row_pitch, 0) + Mux(dx, col_pitch, 0)
+
+        row, col = counter("pixel", ROW_WIDTH, by, by)
+        m.d.comb += [
+            last_col.eq(col + by == d.n_cols),
+            last_row.eq(row + by == d.rows_per_team),
+        ]
+        out_row, _ = counter("out", ROW_WIDTH, 1, 1)
+        out_row_offset, out_col_offset = counter(
+            "out_offset", ADDR_WIDTH, d.out_row_pitch, d.out_col_pitch
+        )
+        stride = d.stride2
+        in_offset = offset("in_offset", d.in_row_pitch << stride, d.in_col_pitch << stride)
+        skip_offset = offset("skip_offset", d.skip_row_pitch, d.skip_col_pitch)
+        m.d.sync += [
+            step.in_row.eq(((row + dy) << stride) - d.pad),
+            step.in_col.eq(((col + dx) << stride) - d.pad),
+            step.in_offset.eq(in_offset + upper),
+            step.skip_offset.eq(skip_offset + (channel_block << d.skip_two) + upper),
+        ]
+
+        pixel = Signal(ROUND)
+        m.d.comb += [
+            pixel.row.eq(row + dy),
+            pixel.out_row.eq(out_row),
+            pixel.out_offset.eq(
+                out_row_offset + out_col_offset + (channel_block << d.out_planes_log2)
+            ),
+            pixel.pool_first.eq(phase == 0),
+            pixel.pool_last.eq(~d.pool | (phase == 3)),
+            pixel.first_of_block.eq((row == 0) & (col == 0)),
+        ]
+        return advance & last_col & last_row, pixel

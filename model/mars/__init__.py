@@ -1,0 +1,1 @@
+"""The golden model of the sparse compute-in-memory accelerator, after MARS."""

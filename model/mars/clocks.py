@@ -1,0 +1,204 @@
+"""When everything happens in the accelerator, exactly.
+
+Two processes that wait for each other: the loader takes lines out of the line buffer and writes
+group-sets into the macros, the walker goes through the kernel blocks that are complete. All clocks
+count from the one in which the frame is started (clock 0); a frame takes as many clocks as the
+number of the clock that writes its last feature.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from model.mars.config import ADDRESSES, WORDS_PER_LINE
+from model.mars.layout import (
+    CODES_PER_LINE,
+    DESCRIPTOR_LINES,
+    HEADER_LINES,
+    HEADER_SLOTS,
+    lines_per_entry,
+)
+from model.mars.program import Pass
+
+FREED_AFTER = 3
+"""From the last step of a kernel block until the loader sees its addresses free: the macros have
+read them by then."""
+DRAIN_AFTER = 6
+"""From the last step of a round until its sums are drained."""
+WRITTEN_AFTER = 8
+"""From draining a pixel until its first word is written."""
+HEADER_FREED_AFTER = 2
+"""From the last drained pixel of a kernel block until the loader sees its header free."""
+AVERAGE_AFTER = 8
+"""From draining the last pixel of a kernel block until its average follows."""
+
+
+class Source(Protocol):
+    """Where lines come from."""
+
+    def take(self, clock_ready: int) -> int:
+        """The clock in which the next line is taken by who is ready from `clock_ready` on."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What decides the clocks of a pass.
+
+    Parameters
+    ----------
+    n_input_lines : int
+        Lines of feature words; 0 for a pass with kernel blocks.
+    split : int
+        Macros that share a kernel block.
+    entries : tuple of int
+        Group-sets per macro, of each kernel block.
+    n_rounds, in_planes, skip_planes : int
+        Pixels per team; steps per entry; steps for the residual.
+    n_teams, out_planes : int
+        Their product is how many clocks a round needs to be drained.
+    has_average : bool
+        One more value follows the last pixel.
+    """
+
+    n_input_lines: int
+    split: int
+    entries: tuple[int, ...]
+    n_rounds: int = 1
+    in_planes: int = 1
+    skip_planes: int = 0
+    n_teams: int = 1
+    out_planes: int = 1
+    has_average: bool = False
+
+    def steps(self, n_entries: int) -> int:
+        """Steps of one round; a kernel block of bias alone takes one."""
+        return max(1, n_entries * self.in_planes + self.skip_planes)
+
+
+def work_of(one: Pass) -> Work:
+    """The work of a pass of a program."""
+    d = one.descriptor
+    n_words = d.n_rows * d.out_row_pitch if d.is_input else 0
+    return Work(
+        n_input_lines=-(-n_words // WORDS_PER_LINE),
+        split=d.split,
+        entries=tuple(block.n_entries for block in one.blocks),
+        n_rounds=d.n_rounds,
+        in_planes=d.in_planes,
+        skip_planes=d.skip_planes,
+        n_teams=d.n_teams,
+        out_planes=d.out_planes,
+        has_average=bool(d.gap),
+    )
+
+
+@dataclass(frozen=True)
+class BlockClocks:
+    """A kernel block: when its group-sets were complete, and its first and last step."""
+
+    loaded: int
+    first_step: int
+    last_step: int
+
+
+@dataclass(frozen=True)
+class PassClocks:
+    """A pass: its last clock, and what its clocks were spent on.
+
+    Parameters
+    ----------
+    end : int
+        Clock of its last feature write.
+    clocks : int
+        Since the end of the pass before it; the sum of the following four.
+    steps, weight_stalls, drain_stalls, layer_stalls : int
+        Macros work; wait for group-sets; wait for post-processing; wait for the features of the
+        pass before, its own last ones, or the input.
+    blocks : tuple of BlockClocks
+    """
+
+    end: int
+    clocks: int
+    steps: int
+    weight_stalls: int
+    drain_stalls: int
+    layer_stalls: int
+    blocks: tuple[BlockClocks, ...]
+
+
+class _Loader:
+    """Takes lines and says when what they hold can be used."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.free = 1
+        self.codes = 0
+
+    def take(self, after: int, hold: int = 1) -> int:
+        clock = self.source.take(max(self.free, after))
+        self.free = clock + hold
+        return clock
+
+
+def simulate(works: Sequence[Work], source: Source) -> list[PassClocks]:
+    """The clocks of every pass."""
+    loader = _Loader(source)
+    result: list[PassClocks] = []
+    taken = end = 0  # the descriptor, by the walker; the pass before
+    freed: list[int] = [0] * ADDRESSES  # when an entry's address is free again, in order
+    headers: list[int] = [0] * HEADER_SLOTS
+    n_entries = 0
+    drained = 0  # first clock in which the next round may end
+    for work in works:
+        start = end
+        for _ in range(DESCRIPTOR_LINES):
+            described = loader.take(taken + 1)
+        taken = max(end + 1, described + 1)
+        if work.n_input_lines:
+            for _ in range(work.n_input_lines):
+                line = loader.take(taken + 1, WORDS_PER_LINE)
+            end = line + WORDS_PER_LINE + 1
+            result.append(PassClocks(end, end - start, 0, 0, 0, end - start, ()))
+            continue
+        last = taken + 1
+        loader.codes = 0
+        blocks = []
+        steps = weight_stalls = drain_stalls = 0
+        for n in work.entries:
+            for slot in range(HEADER_LINES):
+                line = loader.take(headers[-HEADER_SLOTS] if slot == 0 else 0)
+            loaded = line + 1
+            hold = WORDS_PER_LINE // work.split
+            for _ in range(n):
+                if not loader.codes:
+                    loader.take(0)
+                    loader.codes = CODES_PER_LINE
+                loader.codes -= work.split
+                line = loader.take(freed[n_entries], hold)
+                for _ in range(lines_per_entry(work.split) - 1):
+                    line = loader.take(0, hold)
+                n_entries += 1
+                loaded = line + hold + 1
+
+            first = max(last, loaded) + 1
+            weight_stalls += first - last - 1
+            length = work.steps(n)
+            slots = work.n_teams * work.out_planes
+            round_end = max(first + length - 1, drained)
+            last = round_end + (work.n_rounds - 1) * max(length, slots)
+            steps += work.n_rounds * length
+            drain_stalls += last - first + 1 - work.n_rounds * length
+            slots += AVERAGE_AFTER * work.has_average
+            drained = last + slots
+            freed += [last + FREED_AFTER] * n
+            headers.append(last + DRAIN_AFTER + slots - 1 + HEADER_FREED_AFTER)
+            blocks.append(BlockClocks(loaded, first, last))
+        end = drained + DRAIN_AFTER - 1 + WRITTEN_AFTER
+        clocks = end - start
+        others = steps + weight_stalls + drain_stalls
+        result.append(
+            PassClocks(
+                end, clocks, steps, weight_stalls, drain_stalls, clocks - others, tuple(blocks)
+            )
+        )
+    return result

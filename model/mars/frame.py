@@ -1,0 +1,110 @@
+"""A frame on the golden machine, and from what a machine did back to the network's layers."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from model.mars.clocks import PassClocks, simulate, work_of
+from model.mars.config import KERNELS, WORD_BITS
+from model.mars.image import Features, Image, PassContents
+from model.mars.layout import Descriptor, Ints
+from model.mars.machine import HALF, Counters, Machine, Writes, walk
+from model.mars.memory import LineSource
+from model.mars.program import Pass
+
+LATENCY = 20
+"""Clocks from a request to its first beat in an ideal memory."""
+
+
+class PassRecord(Protocol):
+    """What a machine did in a pass.
+
+    `values` (pixels, 16): requantised, in the order in which they were drained; `writes`: the
+    feature words.
+    """
+
+    @property
+    def values(self) -> Ints: ...  # noqa: D102
+
+    @property
+    def writes(self) -> Writes: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class PassRun:
+    """A pass on the golden machine.
+
+    Parameters
+    ----------
+    program : Pass
+    values, writes : as `PassRecord`
+    clocks : PassClocks
+    counters : Counters
+    """
+
+    program: Pass
+    values: Ints
+    writes: Writes
+    clocks: PassClocks
+    counters: Counters
+
+
+def run(image: Image, features: Ints, latency: int = LATENCY) -> Iterator[PassRun]:
+    """A frame on the golden machine, pass by pass, the input first.
+
+    Parameters
+    ----------
+    image : Image
+    features : (channels, rows, columns) int
+    latency : int
+        Of the memory, in clocks.
+    """
+    packet = image.packet(features)
+    passes = image.passes
+    source = LineSource(image.config, len(packet), len(image.lines), latency)
+    works = [work_of(Pass(image.input_descriptor, ())), *map(work_of, passes)]
+    clocks = simulate(works, source)
+    machine = Machine(image.config)
+    for (one, result), when in zip(machine.frame(packet, passes), clocks, strict=True):
+        yield PassRun(one, result.values, result.writes, when, result.counters)
+
+
+def layer_outputs(
+    descriptor: Descriptor, contents: PassContents, record: PassRecord
+) -> dict[str, Ints]:
+    """Results (channels, rows, columns) of the layers of a pass, as far as they can be seen.
+
+    The convolution's values are seen before they are pooled, and what is written; a pool between
+    the two is not seen. An odd last row or column that a pool leaves out is not computed.
+    """
+    result = {}
+    if not contents.copies:
+        result[contents.layers[0]] = _values(descriptor, contents.outputs[0], record.values)
+    if contents.copies or len(contents.layers) > 1:
+        result[contents.layers[-1]] = _stored(contents.outputs[-1], record.writes)
+    return result
+
+
+def _values(d: Descriptor, kind: Features, values: Ints) -> Ints:
+    rows, cols = walk(d)
+    team_row = np.arange(d.n_teams) * d.rows_per_team
+    row = rows[:, np.newaxis] + team_row
+    valid = row < d.n_rows
+    col = np.broadcast_to(cols[:, np.newaxis], row.shape)[valid]
+    lanes = HALF if d.wide else KERNELS
+    by_block = values[:, :lanes].reshape(d.n_kernel_blocks, -1, lanes)
+    result = np.zeros((d.n_kernel_blocks, lanes, d.n_rows, d.n_cols), np.int64)
+    result[:, :, row[valid], col] = by_block.swapaxes(1, 2)
+    return result.reshape(-1, d.n_rows, d.n_cols)[: kind.shape[0]]
+
+
+def _stored(kind: Features, writes: Writes) -> Ints:
+    words = np.zeros(kind.shape[1] * kind.row_pitch, np.uint64)
+    halves = words.view("<u4").reshape(-1, 2)
+    written = writes.word.view("<u4").reshape(-1, 2)
+    for half in range(WORD_BITS // 32):
+        mine = (writes.halves >> half & 1).astype(np.bool_)
+        halves[writes.offset[mine], half] = written[mine, half]
+    return kind.from_words(words)

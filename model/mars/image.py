@@ -1,0 +1,225 @@
+"""The program image: a network for an accelerator, as bytes for a file and for its memory.
+
+```
+0   4s  magic "KMRS"
+4   u32 version of the format
+8   u32 fingerprint of the configuration
+12  u32 length of the whole image in bytes
+16  u32 CRC-32 of the whole image, these four bytes taken as 0
+20  u32 length of the contents
+24  ... contents: JSON, UTF-8, what is where and how the network calls it
+    ... two lines of 64 byte: the descriptor of the input
+    ... the program, to the end of the image
+```
+All numbers are little-endian. The program is copied to memory as it is; an input packet is the
+descriptor of the input followed by the input's feature words.
+"""
+
+import struct
+import zlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pydantic
+from numpy.typing import NDArray
+
+from model.mars.config import CONFIGS, KERNELS, LINE_BITS, NIBBLE, MarsConfig
+from model.mars.layout import (
+    DESCRIPTOR_LINES,
+    Descriptor,
+    Ints,
+    Lines,
+    pack_descriptor,
+    unpack_descriptor,
+)
+from model.mars.machine import from_planes, nibble_plane
+from model.mars.program import Pass, ProgramError, decode, encode_input, from_bytes
+
+MAGIC = b"KMRS"
+VERSION = 1
+HEADER = struct.Struct("<4s5I")
+BLANK_CRC = slice(16, 20)
+DESCRIPTOR_BYTES = DESCRIPTOR_LINES * LINE_BITS // 8
+
+
+class ImageError(ValueError):
+    """The bytes are no image that this software and this accelerator can use."""
+
+
+def n_planes(bits: int) -> int:
+    """Words of 64 bit per pixel and 16 channels of values of so many bits."""
+    return {1: 1, 2: 2}.get(-(-bits // NIBBLE), 8)
+
+
+class _Strict(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Features(_Strict):
+    """A feature map and its type: shape (channels, rows, columns), `bits` 1..8 or 32."""
+
+    shape: tuple[int, int, int]
+    bits: int
+    signed: bool
+
+    @property
+    def planes(self) -> int:
+        """Words per pixel and 16 channels."""
+        return n_planes(self.bits)
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of 16 channels."""
+        return -(-self.shape[0] // KERNELS)
+
+    @property
+    def row_pitch(self) -> int:
+        """Words of a row."""
+        return self.shape[2] * self.col_pitch
+
+    @property
+    def col_pitch(self) -> int:
+        """Words of a pixel."""
+        return self.blocks * self.planes
+
+    def to_words(self, values: Ints) -> NDArray[np.uint64]:
+        """A map (channels, rows, columns) as words, pixel by pixel."""
+        channels, rows, cols = self.shape
+        padded = np.zeros((self.blocks * KERNELS, rows, cols), np.int64)
+        padded[:channels] = values
+        lanes = padded.reshape(self.blocks, KERNELS, rows, cols).transpose(2, 3, 0, 1)
+        planes = [nibble_plane(lanes, p) for p in range(self.planes)]
+        return np.stack(planes, axis=-1).reshape(-1)
+
+    def from_words(self, words: NDArray[np.uint64]) -> Ints:
+        """The inverse of `to_words`."""
+        channels, rows, cols = self.shape
+        planes = words.reshape(rows, cols, self.blocks, self.planes)
+        values = from_planes(planes, signed=self.signed)
+        return values.reshape(rows, cols, -1).transpose(2, 0, 1)[:channels]
+
+
+class PassContents(_Strict):
+    """A pass, as the network calls it.
+
+    Attributes
+    ----------
+    layers : tuple of str
+        What it computes, the convolution first, and their results in `outputs`.
+    source : str
+        The map that it reads.
+    copies : bool
+        The convolution is none of the layers: it copies the source into pools.
+    total_sets, kept_sets : int
+        Group-sets of the convolution, and those that have a weight other than 0.
+    pixels : int
+        Pixels of the convolution.
+    """
+
+    layers: tuple[str, ...]
+    outputs: tuple[Features, ...]
+    source: str
+    copies: bool
+    total_sets: int
+    kept_sets: int
+    pixels: int
+
+
+class Contents(_Strict):
+    """What an image holds.
+
+    `output_address` is that of the result's first word in the feature memory of macro 0.
+    """
+
+    name: str
+    input: Features
+    output_address: int
+    passes: tuple[PassContents, ...]
+
+
+@dataclass(frozen=True)
+class Image:
+    """A compiled network.
+
+    Parameters
+    ----------
+    config : MarsConfig
+    contents : Contents
+    input_descriptor : Descriptor
+    lines : (n, 8) uint64
+        The program.
+    """
+
+    config: MarsConfig
+    contents: Contents
+    input_descriptor: Descriptor
+    lines: Lines
+
+    @cached_property
+    def passes(self) -> tuple[Pass, ...]:
+        """The program, decoded."""
+        return decode(self.lines)
+
+    @property
+    def output(self) -> Features:
+        """Type of the network's result."""
+        return self.contents.passes[-1].outputs[-1]
+
+    @property
+    def output_words(self) -> int:
+        """Words of the network's result."""
+        return self.output.shape[1] * self.output.row_pitch
+
+    def packet(self, features: Ints) -> Lines:
+        """The input packet of an input (channels, rows, columns)."""
+        return encode_input(self.input_descriptor, self.contents.input.to_words(features))
+
+
+def write_image(image: Image) -> bytes:
+    """The bytes of an image."""
+    text = image.contents.model_dump_json().encode()
+    body = text + pack_descriptor(image.input_descriptor).astype("<u8").tobytes()
+    body += image.lines.astype("<u8").tobytes()
+
+    def header(crc: int) -> bytes:
+        length = HEADER.size + len(body)
+        return HEADER.pack(MAGIC, VERSION, image.config.fingerprint, length, crc, len(text))
+
+    return header(zlib.crc32(header(0) + body)) + body
+
+
+def read_image(data: bytes) -> Image:
+    """Check the bytes of an image completely and split them.
+
+    Raises
+    ------
+    ImageError
+        Cut, longer than it says, flipped anywhere, or for a configuration that has no name here.
+    """
+    if len(data) < HEADER.size:
+        raise ImageError(f"image must be at least {HEADER.size} bytes, not {len(data)}: cut short")
+    magic, version, fingerprint, length, crc, n_text = HEADER.unpack_from(data)
+    if magic != MAGIC:
+        raise ImageError(f"image must begin with {MAGIC.decode()}, not {magic!r}: no MARS image")
+    if length != len(data):
+        raise ImageError(f"image must be {length} bytes, as its header says, not {len(data)}")
+    blank = bytearray(data)
+    blank[BLANK_CRC] = bytes(4)
+    if zlib.crc32(blank) != crc:
+        raise ImageError("image must match its CRC-32: it was damaged; compile the network again")
+    if version != VERSION:
+        raise ImageError(f"image version must be {VERSION}, not {version}; compile it again")
+    config = next((c for c in CONFIGS.values() if c.fingerprint == fingerprint), None)
+    if config is None:
+        known = ", ".join(f"{c.name} {c.fingerprint:08x}" for c in CONFIGS.values())
+        raise ImageError(f"image configuration must be one of {known}, not {fingerprint:08x}")
+    text, rest = data[HEADER.size :][:n_text], data[HEADER.size + n_text :]
+    try:
+        contents = Contents.model_validate_json(text)
+        descriptor = unpack_descriptor(from_bytes(rest[:DESCRIPTOR_BYTES]))
+        lines = from_bytes(rest[DESCRIPTOR_BYTES:])
+        decode(lines)
+    except (ProgramError, pydantic.ValidationError) as error:
+        raise ImageError(f"image must hold a program: {error}") from None
+    return Image(config, contents, descriptor, lines)

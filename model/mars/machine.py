@@ -1,0 +1,306 @@
+"""The golden machine: executes a program as the hardware does, on real feature memories.
+
+Values come from walking the decoded group-sets over the banks, address by address; clocks come
+from `model.mars.clocks`. Its only liberty: all pixels of a kernel block are computed at once.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.mars.config import KERNELS, NIBBLE, WORD_BITS, WORD_LINES, MarsConfig
+from model.mars.layout import (
+    DESCRIPTOR_LINES,
+    Descriptor,
+    Ints,
+    Lines,
+    decode_index,
+    unpack_descriptor,
+)
+from model.mars.macro import decode_activations, decode_weights
+from model.mars.program import KernelBlock, Pass
+from model.mars.requantiser import raw, requantise
+
+Words = NDArray[np.uint64]
+HALF = KERNELS // 2
+BOTH_HALVES = 0b11
+
+
+@dataclass(frozen=True)
+class Counters:
+    """Events of a pass that cost energy.
+
+    Parameters
+    ----------
+    accesses : int
+        Accesses of macros: 16 word lines and 64 bit lines each.
+    feature_reads, feature_writes : int
+        Words of 64 bit, summed over the banks.
+    requantisations : int
+        Values that post-processing multiplies.
+    """
+
+    accesses: int = 0
+    feature_reads: int = 0
+    feature_writes: int = 0
+    requantisations: int = 0
+
+
+@dataclass(frozen=True)
+class Writes:
+    """Feature writes in order, (n,) each.
+
+    Parameters
+    ----------
+    row, offset : int64
+        Row of the result, and address without the base of a bank.
+    word : uint64
+    halves : int64
+        One bit for each half of the word that is written.
+    """
+
+    row: Ints
+    offset: Ints
+    word: Words
+    halves: Ints
+
+
+@dataclass(frozen=True)
+class PassResult:
+    """What a pass did.
+
+    Parameters
+    ----------
+    values : (pixels, 16) int64
+        Results of the convolution in the order in which they are drained; 8-bit weights leave the
+        upper 8 lanes 0.
+    writes : Writes
+    counters : Counters
+    """
+
+    values: Ints
+    writes: Writes
+    counters: Counters
+
+
+def walk(d: Descriptor) -> tuple[Ints, Ints]:
+    """Row in the team's band and column of the pixel of every round.
+
+    Row by row, or in quads of 2x2 if they are pooled.
+    """
+    rows, cols = np.mgrid[: d.rows_per_team, : d.n_cols]
+    if d.pool:
+        shape = (d.rows_per_team // 2, 2, d.n_cols // 2, 2)
+        rows, cols = (x.reshape(shape).swapaxes(1, 2) for x in (rows, cols))
+    return rows.reshape(-1), cols.reshape(-1)
+
+
+def nibble_plane(values: Ints, plane: int) -> Words:
+    """Words with one nibble of 16 values each: (..., 16) -> (...)."""
+    nibbles = (values >> (NIBBLE * plane) & 0xF).astype(np.uint64)
+    shifts = np.arange(0, WORD_BITS, NIBBLE, dtype=np.uint64)
+    return np.bitwise_or.reduce(nibbles << shifts, axis=-1)
+
+
+def from_planes(words: Words, *, signed: bool) -> Ints:
+    """Values out of their nibble planes: (..., planes) -> (..., 16)."""
+    planes = words.shape[-1]
+    parts = [
+        decode_activations(words[..., p], signed and p == planes - 1).astype(np.int64) << NIBBLE * p
+        for p in range(planes)
+    ]
+    return np.asarray(sum(parts), np.int64)
+
+
+class Machine:
+    """The accelerator's feature memories, and what its passes do with them.
+
+    Parameters
+    ----------
+    config : MarsConfig
+    """
+
+    def __init__(self, config: MarsConfig) -> None:
+        self.config = config
+        self.banks = np.zeros((config.n_macros, config.feature_words), np.uint64)
+
+    def frame(
+        self, packet: Lines, program: tuple[Pass, ...]
+    ) -> Iterator[tuple[Pass, PassResult]]:
+        """Execute an input packet and a decoded program, pass by pass."""
+        descriptor = unpack_descriptor(packet[:DESCRIPTOR_LINES])
+        yield (
+            Pass(descriptor, ()),
+            self._store_input(descriptor, packet[DESCRIPTOR_LINES:].reshape(-1)),
+        )
+        for one in program:
+            yield one, self._convolve(one)
+
+    def _store_input(self, d: Descriptor, words: Words) -> PassResult:
+        offset = np.arange(d.n_rows * d.out_row_pitch)
+        writes = Writes(
+            offset // d.out_row_pitch,
+            offset,
+            words[: len(offset)].copy(),
+            np.full(len(offset), BOTH_HALVES),
+        )
+        counters = Counters(feature_writes=self._write(d, writes))
+        return PassResult(np.zeros((0, KERNELS), np.int64), writes, counters)
+
+    def _convolve(self, one: Pass) -> PassResult:
+        d = one.descriptor
+        rows, cols = walk(d)
+        teams = np.arange(d.n_teams)
+        valid = teams * d.rows_per_team + rows[:, np.newaxis] < d.n_rows
+        values, writes, accesses, reads = [], [], 0, 0
+        for number, block in enumerate(one.blocks):
+            acc, words_read = self._accumulate(d, block, rows, cols)
+            skip, skip_words = self._skip(d, number, rows, cols)
+            y = self._requantise(d, block, acc, skip)
+            values.append(y)
+            writes.append(self._results(d, number, rows, cols, valid, y))
+            accesses += block.codes.shape[0] * d.in_planes * len(rows) * d.n_teams * d.split
+            reads += words_read + skip_words
+        stored = Writes(
+            *(
+                np.concatenate([getattr(w, name) for w in writes])
+                for name in ("row", "offset", "word", "halves")
+            )
+        )
+        lanes = HALF if d.wide else KERNELS
+        counters = Counters(
+            accesses, reads, self._write(d, stored), int(valid.sum()) * len(values) * lanes
+        )
+        drained = np.array(values)[:, valid].reshape(-1, KERNELS)
+        return PassResult(drained, stored, counters)
+
+    def _gather(self, macros: Ints, address: Ints, valid: NDArray[np.bool_]) -> Words:
+        words = self.banks[macros, address % self.config.feature_words]
+        return np.where(valid, words, np.uint64(0))
+
+    def _accumulate(
+        self, d: Descriptor, block: KernelBlock, rows: Ints, cols: Ints
+    ) -> tuple[Ints, int]:
+        """Sums of the teams' macros, (rounds, teams, 16), and how many words were read."""
+        stride = 1 + d.stride2
+        macros = np.arange(d.n_teams * d.split)
+        base = np.array(d.in_base)[macros]
+        dy, dx, channel_block = decode_index(
+            block.codes[:, macros % d.split, np.newaxis], kernel3=bool(d.kernel3)
+        )
+        in_row = stride * ((macros // d.split * d.rows_per_team)[:, np.newaxis] + rows) - d.pad + dy
+        in_col = stride * cols - d.pad + dx
+        valid = (in_row >= 0) & (in_row < d.in_height) & (in_col >= 0) & (in_col < d.in_width)
+        address = (
+            base[:, np.newaxis]
+            + (stride * rows + dy) * d.in_row_pitch
+            + (stride * cols + dx) * d.in_col_pitch
+            + channel_block * d.in_planes
+        )
+        planes = np.stack(
+            [self._gather(macros[:, np.newaxis], address + p, valid) for p in range(d.in_planes)],
+            axis=-1,
+        )
+        # (entries, macros, rounds, 16) x (entries, macros, 16, 16). Every partial sum is below
+        # 2**53, so the products of doubles are exact.
+        activations = from_planes(planes, signed=bool(d.in_signed)).astype(np.float64)
+        words = block.words[:, macros % d.split]
+        weights = decode_weights(words, bool(d.wide)).astype(np.float64)
+        n = len(macros)
+        sums = activations.transpose(1, 2, 0, 3).reshape(n, len(rows), -1) @ weights.transpose(
+            1, 0, 2, 3
+        ).reshape(n, block.n_entries * WORD_LINES, KERNELS)
+        by_team = sums.reshape(d.n_teams, d.split, len(rows), KERNELS).sum(axis=1)
+        return by_team.swapaxes(0, 1).astype(np.int64), int(valid.sum()) * d.in_planes
+
+    def _skip(self, d: Descriptor, number: int, rows: Ints, cols: Ints) -> tuple[Ints, int]:
+        """Residual of each lane, (rounds, teams, 16), and how many words were read."""
+        if not d.has_skip:
+            return np.zeros((len(rows), d.n_teams, KERNELS), np.int64), 0
+        macros = np.arange(d.n_teams) * d.split
+        channel_block = number >> d.wide
+        address = (
+            np.array(d.skip_base)[macros]
+            + (rows * d.skip_row_pitch + cols * d.skip_col_pitch)[:, np.newaxis]
+            + channel_block * d.skip_planes
+        )
+        everything = np.ones_like(address, np.bool_)
+        planes = np.stack(
+            [self._gather(macros, address + p, everything) for p in range(d.skip_planes)], axis=-1
+        )
+        values = from_planes(planes, signed=bool(d.skip_signed))
+        if d.wide:
+            half = (number & 1) * HALF
+            values = np.concatenate(
+                [values[..., half : half + HALF], np.zeros_like(values[..., :HALF])], axis=-1
+            )
+        return values, planes.size
+
+    def _requantise(self, d: Descriptor, block: KernelBlock, acc: Ints, skip: Ints) -> Ints:
+        if d.raw:
+            y = raw(acc, block.bias)
+        else:
+            y = requantise(
+                acc, block.bias, block.mult, block.shift, skip, d.skip_mult, d.low, d.high
+            )
+        if d.wide:
+            y[..., HALF:] = 0
+        return y
+
+    def _results(
+        self,
+        d: Descriptor,
+        number: int,
+        rows: Ints,
+        cols: Ints,
+        valid: NDArray[np.bool_],
+        y: Ints,
+    ) -> Writes:
+        """Pools, and the words that are written, in order."""
+        if d.pool:
+            y = y.reshape(-1, 4, *y.shape[1:]).max(axis=1)
+            rows, cols, valid = rows[::4] // 2, cols[::4] // 2, valid[::4]
+        team_row = np.arange(d.n_teams) * (d.rows_per_team >> d.pool)
+        row = (rows[:, np.newaxis] + team_row)[valid]
+        offset = (
+            (rows * d.out_row_pitch + cols * d.out_col_pitch)[:, np.newaxis]
+            + np.arange(d.n_teams) * d.team_out_pitch
+        )[valid]
+        y = y[valid]
+        if d.gap:
+            y = requantise(y.sum(axis=0), 0, d.gap_mult, d.gap_shift, 0, 0, d.gap_low, d.gap_high)[
+                np.newaxis
+            ]
+            row, offset = np.zeros(1, np.int64), np.zeros(1, np.int64)
+        halves = BOTH_HALVES
+        if d.wide:
+            y = y.copy()
+            y[:, HALF:] = 0
+            if number & 1:
+                y = np.roll(y, HALF, axis=1)
+            halves = 1 << (number & 1)
+        planes = np.arange(d.out_planes)
+        words = np.stack([nibble_plane(y, p) for p in planes], axis=-1)
+        offset = (offset + (number >> d.wide) * d.out_planes)[:, np.newaxis] + planes
+        return Writes(
+            np.repeat(row, d.out_planes),
+            offset.reshape(-1),
+            words.reshape(-1),
+            np.full(words.size, halves),
+        )
+
+    def _write(self, d: Descriptor, writes: Writes) -> int:
+        """Every bank takes the rows that it stores; returns the number of words written."""
+        total = 0
+        for m, bank in enumerate(self.banks):
+            stored = (writes.row >= d.out_first_row[m]) & (writes.row < d.out_end_row[m])
+            total += int(stored.sum())
+            address = (d.out_base[m] + writes.offset) % self.config.feature_words
+            halves = bank.view("<u4").reshape(-1, 2)
+            words = writes.word.view("<u4").reshape(-1, 2)
+            for half in range(2):
+                mine = stored & (writes.halves >> half & 1).astype(np.bool_)
+                halves[address[mine], half] = words[mine, half]
+        return total

@@ -1,0 +1,63 @@
+"""Drives the accelerator of `mars_system` over its registers."""
+
+from cocotb.triggers import ClockCycles
+
+from model.mars.config import MarsConfig
+from model.mars.registers import register_map
+from tb.host import AXILiteHost
+
+START, IRQ_ENABLE = 1 << 0, 1 << 2
+ALL_FLAGS = 0b1110
+INPUT_BASE, PROGRAM_BASE = 0, 1 << 24
+
+
+class MarsHost(AXILiteHost):
+    """Runs frames whose packet and program lie in memory.
+
+    Parameters
+    ----------
+    dut : mars_system
+    config : MarsConfig
+    """
+
+    def __init__(self, dut, config: MarsConfig) -> None:
+        super().__init__(dut)
+        self.addresses = register_map(config)
+
+    async def reset(self) -> None:
+        """Also of the memory."""
+        self.dut.reload.value = 0
+        await super().reset()
+
+    async def register(self, name: str) -> int:
+        """Read a register of the accelerator."""
+        return await self.read(self.addresses[f"mars.{name}"])
+
+    async def set(self, name: str, value: int) -> None:
+        """Write a register of the accelerator."""
+        await self.write(self.addresses[f"mars.{name}"], [value])
+
+    async def reload(self) -> None:
+        """The memory reads its files again."""
+        self.dut.reload.value = 1
+        await ClockCycles(self.dut.clk, 1)
+        self.dut.reload.value = 0
+        await ClockCycles(self.dut.clk, 1)
+
+    async def frame(self, n_input_lines: int, n_program_lines: int, most_clocks: int) -> int:
+        """Compute a frame; returns STATUS, its flags cleared."""
+        await self.set("INPUT_BASE", INPUT_BASE)
+        await self.set("INPUT_LINES", n_input_lines)
+        await self.set("PROGRAM_BASE", PROGRAM_BASE)
+        await self.set("PROGRAM_LINES", n_program_lines)
+        await self.set("CONTROL", START | IRQ_ENABLE)
+        await self.wait_for_irq(most_clocks)
+        status = await self.register("STATUS")
+        await self.set("STATUS", ALL_FLAGS)
+        return status
+
+    async def features(self, macro: int, address: int, n_words: int) -> list[int]:
+        """Words of 64 bit out of a feature memory."""
+        first = self.addresses[f"features[{macro}]"] + 8 * address
+        halves = [await self.read(first + 4 * k) for k in range(2 * n_words)]
+        return [low | high << 32 for low, high in zip(halves[::2], halves[1::2], strict=True)]

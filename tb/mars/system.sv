@@ -1,0 +1,61 @@
+// The chip with its weight memory, and a file of everything that leaves post-processing.
+// +trace_file=FILE: records of 17 words: kind, then what `tb.mars.records` says.
+
+module mars_system #(parameter int WEIGHT_BUS = 512) (
+    input clk, rst, reload,
+    input [31:0] s_axil_awaddr, s_axil_wdata, s_axil_araddr,
+    input [2:0] s_axil_awprot, s_axil_arprot,
+    input [3:0] s_axil_wstrb,
+    input s_axil_awvalid, s_axil_wvalid, s_axil_bready, s_axil_arvalid, s_axil_rready,
+    output s_axil_awready, s_axil_wready, s_axil_bvalid, s_axil_arready, s_axil_rvalid,
+    output [1:0] s_axil_bresp, s_axil_rresp,
+    output [31:0] s_axil_rdata,
+    output irq
+);
+    wire [31:0] araddr;
+    wire [7:0] arlen;
+    wire [2:0] arsize;
+    wire [1:0] arburst, rresp;
+    wire [3:0] arcache;
+    wire [2:0] arprot;
+    wire arid, arvalid, arready, rid, rlast, rvalid, rready;
+    wire [WEIGHT_BUS-1:0] rdata;
+    wire value_valid, write, pass_done;
+    wire [511:0] values;
+    wire [7:0] write_row;
+    wire [15:0] write_offset;
+    wire [1:0] write_halves;
+    wire [63:0] write_data;
+    wire [31:0] clock;
+
+    kenyon chip (
+        .m_axi_weights_araddr(araddr), .m_axi_weights_arlen(arlen), .m_axi_weights_arsize(arsize),
+        .m_axi_weights_arburst(arburst), .m_axi_weights_arid(arid),
+        .m_axi_weights_arcache(arcache), .m_axi_weights_arprot(arprot),
+        .m_axi_weights_arvalid(arvalid), .m_axi_weights_arready(arready),
+        .m_axi_weights_rid(rid), .m_axi_weights_rdata(rdata), .m_axi_weights_rresp(rresp),
+        .m_axi_weights_rlast(rlast), .m_axi_weights_rvalid(rvalid), .m_axi_weights_rready(rready),
+        .trace_mars_value_valid(value_valid), .trace_mars_values(values),
+        .trace_mars_write(write), .trace_mars_write_row(write_row),
+        .trace_mars_write_offset(write_offset), .trace_mars_write_halves(write_halves),
+        .trace_mars_write_data(write_data), .trace_mars_pass_done(pass_done),
+        .trace_mars_clock(clock), .*
+    );
+
+    axi_memory #(.DATA_WIDTH(WEIGHT_BUS), .PROGRAM_BYTES(1 << 25)) memory (.*);
+
+    string path;
+    int file = 0;
+    initial if ($value$plusargs("trace_file=%s", path) != 0) file = $fopen(path, "wb");
+    always @(posedge clk)
+        if (file != 0) begin
+            if (value_valid) $fwrite(file, "%u", {values, 32'd0});
+            if (write)
+                $fwrite(file, "%u", {352'd0, write_data, 30'd0, write_halves, 16'd0, write_offset,
+                    24'd0, write_row, 32'd1});
+            if (pass_done) begin
+                $fwrite(file, "%u", {480'd0, clock, 32'd2});
+                $fflush(file);
+            end
+        end
+endmodule
