@@ -1,5 +1,7 @@
 """The reference: what a quantised network computes, without a thought of the hardware."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -38,14 +40,23 @@ def run(network: QuantizedNetwork, inputs: NDArray[np.integer]) -> dict[str, Int
     """
     values = {"input": check_features(network.input_type, inputs)}
     for layer in network.layers:
-        values[layer.name] = _run_layer(network, layer, values)
+        values[layer.name] = run_layer(layer, network.types[layer.name], values)
     del values["input"]
     return values
 
 
-def _run_layer(network: QuantizedNetwork, layer: Layer, values: dict[str, Ints]) -> Ints:
+def run_layer(layer: Layer, kind: FeatureType, values: Mapping[str, Ints]) -> Ints:
+    """Results of one layer, (N, C, H, W) int64.
+
+    Parameters
+    ----------
+    layer : Layer
+    kind : FeatureType
+        Of the results.
+    values : {str: (N, C, H, W) int64}
+        At least what the layer reads.
+    """
     source = values[layer.input]
-    kind = network.types[layer.name]
     match layer:
         case Conv():
             acc = convolve(source, layer.weight, layer.stride, layer.padding)
