@@ -45,7 +45,7 @@ class MarsConfig:
     name: str
     n_cores: int = 4
     macros_per_core: int = 2
-    feature_words: int = 4096
+    feature_words: int = 8192
     weight_bus: int = 512
     line_buffer: int = 64
 
