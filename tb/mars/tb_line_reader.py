@@ -62,9 +62,9 @@ class Frame:
 
     @property
     def bursts(self) -> list[tuple[int, int]]:
-        """Address and lines of all bursts in order."""
+        """Address and bytes of all bursts in order."""
         return [
-            (base + LINE_BYTES * k, min(BURST_LINES, n - k))
+            (base + LINE_BYTES * k, LINE_BYTES * min(BURST_LINES, n - k))
             for base, n in ((self.input_base, self.n_input), (self.program_base, self.n_program))
             for k in range(0, n, BURST_LINES)
         ]
@@ -129,6 +129,8 @@ class Record:
     """Clock in which ARVALID rose for each burst."""
     n_requested: int = 0
     """Lines of these bursts."""
+    most_in_flight: int = 0
+    """Of those, and not yet taken."""
     arrivals: list[int] = field(default_factory=list)
     """Clock of the last beat of each line."""
     taken: list[int] = field(default_factory=list)
@@ -166,6 +168,7 @@ class Run:
         in_flight = self.record.n_requested - len(self.record.taken)
         room = self.config.line_buffer + 1
         assert in_flight <= room, f"{where}: {in_flight} lines must be at most {room}"
+        self.record.most_in_flight = max(self.record.most_in_flight, in_flight)
         if out["error"]:
             self.record.errors.append(clock)
         if out["busy"]:
@@ -190,7 +193,7 @@ class Run:
         n_bytes = length + 1 << size
         k = len(self.record.offers)
         right = self.frame.bursts[k] if k < len(self.frame.bursts) else None
-        check(f"{where}: burst {k}", right, (address, n_bytes // LINE_BYTES))
+        check(f"{where}: burst {k}", right, (address, n_bytes))
         check(f"{where}: size, INCR, id", (self.config.weight_bus, 1, 0), (8 << size, burst, tag))
         assert address % 4096 + n_bytes <= 4096, f"{where}: {address:#x} crosses 4 KB"
         self.record.n_requested += n_bytes // LINE_BYTES
@@ -361,6 +364,19 @@ async def clocks(dut, name: str) -> None:
         frame = Frame(rng.choice((0, rng.randint(1, 40))), rng.randint(60, 160))
         memory = reader.memory(latency=latency)
         await reader.check_frame(frame, memory, gaps)
+
+
+@readers
+async def full_buffer(dut, name: str) -> None:
+    """One line at the output, and no room left behind it: nothing is lost."""
+    reader, _ = await started(dut, name)
+    n_lines = reader.config.line_buffer
+    for latency in (1, 50):
+        # The first line leaves room for whole bursts when it goes to the output.
+        frame = Frame(1, n_lines + 24)
+        gaps = [1000, *AT_ONCE[1:]]
+        record = await reader.check_frame(frame, reader.memory(latency=latency), gaps)
+        check("lines in flight", n_lines + 1, record.most_in_flight)
 
 
 @readers
