@@ -69,7 +69,7 @@ class FeatureType:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Conv:
-    """A convolution with its requantisation; see docs/mars.md for the formula.
+    """A convolution with its requantisation (`model.mars.reference.requantize`).
 
     Parameters
     ----------

@@ -1,4 +1,8 @@
-"""Files of quantised networks, `.npz` (docs/mars.md), and of their inputs, `.npy`."""
+"""Files of quantised networks, `.npz`, and of their inputs, `.npy`.
+
+The entry `spec` of a network file is JSON text (`NetworkEntry`); the others are the arrays that
+it names: int8 weights, int32 biases, uint16 multipliers, uint8 shifts.
+"""
 
 import io
 import json

@@ -1,0 +1,472 @@
+"""Network files of the accelerator: round trips, every error text, cut and flipped files."""
+
+import copy
+import io
+import json
+import re
+import zipfile
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from model.mars.network import FeatureType, NetworkError, QuantizedNetwork
+from model.mars.network_file import dump, load, load_input
+from model.mars.random_network import random_network
+
+Array = np.ndarray[Any, Any]
+SPEC: dict[str, Any] = {
+    "input": {"shape": [3, 4, 5], "bits": 4, "signed": False, "scale": 0.125},
+    "layers": [
+        {
+            "name": "conv1",
+            "op": "conv",
+            "input": "input",
+            "stride": 1,
+            "padding": 1,
+            "weight_bits": 4,
+            "out_bits": 4,
+            "out_signed": False,
+            "weight": "conv1.w",
+            "bias": "conv1.b",
+            "mult": "conv1.m",
+            "shift": "conv1.s",
+            "skip": "input",
+            "skip_mult": 4096,
+        },
+        {"name": "pool", "op": "maxpool2", "input": "conv1"},
+        {
+            "name": "gap",
+            "op": "avgpool",
+            "input": "pool",
+            "out_bits": 8,
+            "out_signed": False,
+            "mult": 1024,
+            "shift": 14,
+            "scale": 2,
+        },
+        {
+            "name": "fc",
+            "op": "dense",
+            "input": "gap",
+            "weight_bits": 5,
+            "out_bits": 32,
+            "out_signed": True,
+            "weight": "fc.w",
+            "bias": "fc.b",
+        },
+    ],
+}
+ARRAYS: dict[str, Array] = {
+    "conv1.w": np.arange(81).reshape(3, 3, 3, 3).astype(np.int8) % 16 - 8,
+    "conv1.b": np.array([-100000, 0, 7], np.int32),
+    "conv1.m": np.array([0, 1, 65535], np.uint16),
+    "conv1.s": np.array([1, 20, 40], np.uint8),
+    "fc.w": np.array([[-16, 0, 15], [1, 2, 3]], np.int8),
+    "fc.b": np.array([5, -5], np.int32),
+}
+
+
+def write(path: Path, spec: object = SPEC, **arrays: Array) -> Path:
+    text = spec if isinstance(spec, str | bytes | np.ndarray) else json.dumps(spec)
+    with path.open("wb") as file:
+        np.savez(file, allow_pickle=True, spec=text, **arrays)
+    return path
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "net.npz"
+
+
+def assert_equal(one: QuantizedNetwork, other: QuantizedNetwork) -> None:
+    assert (one.input_type, one.name, one.scales) == (other.input_type, other.name, other.scales)
+    assert [type(layer) for layer in one.layers] == [type(layer) for layer in other.layers]
+    for layer, same in zip(one.layers, other.layers, strict=True):
+        for field in fields(layer):
+            np.testing.assert_array_equal(getattr(layer, field.name), getattr(same, field.name))
+    assert one.types == other.types
+
+
+def test_every_field(path: Path) -> None:
+    network = load(write(path, **ARRAYS))
+    assert network.name == "net"
+    assert network.input_type == FeatureType((3, 4, 5), 4, signed=False)
+    assert network.scales == {"input": 0.125, "gap": 2}
+    assert list(network.types) == ["input", "conv1", "pool", "gap", "fc"]
+    first, _, gap, fc = (vars(layer) for layer in network.layers)
+    assert first["weight"].tolist() == ARRAYS["conv1.w"].tolist()
+    assert first["bias"].tolist() == [-100000, 0, 7]
+    assert first["mult"].tolist() == [0, 1, 65535]
+    assert first["shift"].tolist() == [1, 20, 40]
+    assert [first[name] for name in ("stride", "padding", "weight_bits")] == [1, 1, 4]
+    assert [first[name] for name in ("out_bits", "out_signed")] == [4, False]
+    assert [first[name] for name in ("input", "skip", "skip_mult")] == ["input", "input", 4096]
+    assert [gap[name] for name in ("mult", "shift", "out_bits")] == [1024, 14, 8]
+    assert fc["mult"] is None
+    assert fc["shift"] is None
+    assert fc["weight"].tolist() == [[-16, 0, 15], [1, 2, 3]]
+
+
+def test_text_may_be_bytes_and_have_a_name(path: Path) -> None:
+    text = json.dumps({"name": "größer", **SPEC}, ensure_ascii=False).encode()
+    assert load(write(path, text, **ARRAYS)).name == "größer"
+
+
+def test_arrays_may_be_of_another_byte_order(path: Path) -> None:
+    arrays = {**ARRAYS, "conv1.b": ARRAYS["conv1.b"].astype(">i4")}
+    assert_equal(load(write(path, **arrays)), load(write(path, **ARRAYS)))
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_round_trip(seed: int, path: Path) -> None:
+    network = random_network(seed)
+    dump(network, path)
+    assert_equal(load(path), network)
+
+
+def test_round_trip_of_scales_and_text(path: Path) -> None:
+    network = load(write(path, **ARRAYS))
+    again = path.with_name("again")
+    dump(network, again)
+    assert_equal(load(again), network)
+    with np.load(again) as file:
+        assert set(file) == {"spec", *ARRAYS}
+        for name, array in ARRAYS.items():
+            np.testing.assert_array_equal(file[name], array, strict=True)
+        spec = json.loads(file["spec"].item())
+    assert spec == {"name": "net", **SPEC}
+
+
+def changed(place: str, value: object) -> dict[str, Any]:
+    """The text with another value at a place like `layers.0.stride`; None takes the field out."""
+    spec = copy.deepcopy(SPEC)
+    *way, last = place.split(".")
+    part: Any = spec
+    for step in way:
+        part = part[int(step) if step.isdigit() else step]
+    if value is None:
+        del part[last]
+    else:
+        part[int(last) if last.isdigit() else last] = value
+    return spec
+
+
+def without(field: str) -> dict[str, Any]:
+    return changed(field, None)
+
+
+CONV_FIELDS = (
+    "fields are name, input, scale, weight_bits, out_bits, out_signed, weight, bias, mult, shift, "
+    "op, stride, padding, skip, skip_mult"
+)
+SPEC_ERRORS: list[tuple[object, str]] = [
+    ("{", "spec line 1 column 2 must be JSON: expecting property name enclosed in double quotes"),
+    (b"\xff", "entry 'spec' must be UTF-8, but byte 0 is not"),
+    (np.arange(3), "entry 'spec' must be a text, not an array (3,) of int64"),
+    ("[" * 100000, "spec must be JSON of a few levels, not of that many"),
+    ("1" * 5000, "spec must have no integers of thousands of digits"),
+    ('{"a": 1, "a": 2}', "spec: field 'a' must be given once, not twice in one object (1 and 2)"),
+    ([], "spec: the network must be an object, not a list of 0"),
+    ({}, "spec: missing field 'input' in the network; fields are name, input, layers"),
+    ({**SPEC, "x": 1}, "spec: unknown field 'x' in the network; fields are name, input, layers"),
+    (changed("layers", []), "spec: layers must be a list of at least one, not a list of 0"),
+    (changed("layers", {}), "spec: layers must be a list, not an object"),
+    (changed("layers.1", 5), "spec: layers[1] must be an object, not 5"),
+    (changed("input", 5), "spec: input must be an object, not 5"),
+    (
+        changed("input.shape", [1, 2]),
+        "spec: input.shape must be three numbers, [C, H, W], not a list of 2",
+    ),
+    (
+        changed("input.shape", [1] * 4),
+        "spec: input.shape must be three numbers, [C, H, W], not a list of 4",
+    ),
+    (changed("input.shape.1", 2.5), "spec: input.shape[1] must be an integer, not 2.5"),
+    (changed("input.bits", "4"), 'spec: input.bits must be an integer, not "4"'),
+    (changed("input.bits", True), "spec: input.bits must be an integer, not true"),
+    (changed("input.signed", 0), "spec: input.signed must be true or false, not 0"),
+    (changed("input.scale", 0), "spec: input.scale must be a positive number, not 0"),
+    (changed("input.scale", "1"), 'spec: input.scale must be a number, not "1"'),
+    (
+        changed("input.scale", float("inf")),
+        "spec: input.scale must be a positive number, not Infinity",
+    ),
+    (
+        without("input.bits"),
+        "spec: missing field 'bits' in input; fields are shape, bits, signed, scale",
+    ),
+    (
+        changed("input.bit", 4),
+        "spec: unknown field 'bit' in input; fields are shape, bits, signed, scale",
+    ),
+    (
+        without("layers.1.op"),
+        "spec: missing field 'op' in layers[1] (\"pool\"), one of conv, dense, maxpool2, avgpool",
+    ),
+    (
+        changed("layers.1.op", "pool"),
+        'spec: op in layers[1] ("pool") must be one of conv, dense, maxpool2, avgpool, not "pool"',
+    ),
+    (
+        without("layers.1.name"),
+        "spec: missing field 'name' in layers[1]; fields are name, input, scale, op",
+    ),
+    (
+        changed("layers.0.strid", 1),
+        f"spec: unknown field 'strid' in layers[0] (\"conv1\"); {CONV_FIELDS}",
+    ),
+    (
+        without("layers.0.stride"),
+        f"spec: missing field 'stride' in layers[0] (\"conv1\"); {CONV_FIELDS}",
+    ),
+    (
+        changed("layers.0.stride", 1.0),
+        'spec: layers[0] ("conv1").stride must be an integer, not 1.0',
+    ),
+    (
+        changed("layers.0.weight", [1]),
+        'spec: layers[0] ("conv1").weight must be a string, not a list of 1',
+    ),
+    (
+        changed("layers.0.name", "\ud800"),
+        'spec: layers[0] ("\\ud800").name must be a string of valid Unicode, not "\\ud800"',
+    ),
+    (changed("layers.0.name", 3), "spec: layers[0].name must be a string, not 3"),
+    (changed("layers.2.mult", "m"), 'spec: layers[2] ("gap").mult must be an integer, not "m"'),
+    (
+        changed("layers.3.skip", "gap"),
+        "spec: unknown field 'skip' in layers[3] (\"fc\"); fields are "
+        "name, input, scale, weight_bits, out_bits, out_signed, weight, bias, mult, shift, op",
+    ),
+    # what `Network` refuses
+    (changed("input.bits", 9), "input: bits must be 1..8 or 32, not 9"),
+    (
+        changed("input.shape.0", 0),
+        "input: shape must be three positive numbers, (C, H, W), not (0, 4, 5)",
+    ),
+    (changed("layers.0.stride", 3), "layer 'conv1': stride must be 1 or 2, not 3"),
+    (changed("layers.2.shift", 0), "layer 'gap': shift must be 1..40, not 0"),
+    (
+        changed("layers.1.input", "nowhere"),
+        "layer 'pool': input must be 'input' or an earlier layer, but there is no layer 'nowhere'",
+    ),
+    (
+        changed("layers.0.skip", "pool"),
+        "layer 'conv1': skip must not depend on the layer itself: 'conv1' -> 'pool' -> 'conv1'",
+    ),
+    (
+        changed("layers.3.weight_bits", 4),
+        "layer 'fc': weight[0, 0] must be -8..7 (weight_bits 4), not -16",
+    ),
+    (without("layers.0.skip_mult"), "layer 'conv1': skip_mult must be given with a skip"),
+    (without("layers.0.skip"), "layer 'conv1': skip must be given with a skip_mult"),
+    # arrays
+    (
+        changed("layers.0.bias", "nothing"),
+        "layer 'conv1': bias must be an array of the file, but there is no 'nothing'",
+    ),
+    (
+        changed("layers.0.bias", "spec"),
+        "layer 'conv1': bias must be an array of the file, but there is no 'spec'",
+    ),
+    (without("layers.0.mult"), "layer 'conv1': mult must be given with out_bits 4"),
+    (
+        changed("layers.3.shift", "conv1.s"),
+        "layer 'fc': shift must be absent with out_bits 32 (accumulators are not requantised)",
+    ),
+    (
+        changed("layers.3", {**SPEC["layers"][1], "name": "p2", "input": "pool"}),
+        "array 'fc.w' must belong to a layer, but none names it",
+    ),
+]
+
+
+@pytest.mark.parametrize(("spec", "text"), SPEC_ERRORS, ids=[text for _, text in SPEC_ERRORS])
+def test_wrong_text(spec: object, text: str, path: Path) -> None:
+    with pytest.raises(NetworkError) as caught:
+        load(write(path, spec, **ARRAYS))
+    assert str(caught.value) == f"{path}: {text}"
+
+
+ARRAY_ERRORS: list[tuple[dict[str, Array], str]] = [
+    (
+        {"conv1.w": np.zeros((3, 3, 3, 3))},
+        "layer 'conv1': weight ('conv1.w') must be int8, not float64",
+    ),
+    (
+        {"conv1.w": np.zeros((3, 3, 3, 3), np.int16)},
+        "layer 'conv1': weight ('conv1.w') must be int8, not int16",
+    ),
+    (
+        {"conv1.b": np.zeros(3, np.int64)},
+        "layer 'conv1': bias ('conv1.b') must be int32, not int64",
+    ),
+    (
+        {"conv1.m": np.zeros(3, np.int16)},
+        "layer 'conv1': mult ('conv1.m') must be uint16, not int16",
+    ),
+    ({"conv1.s": np.ones(3, np.int8)}, "layer 'conv1': shift ('conv1.s') must be uint8, not int8"),
+    ({"conv1.s": np.array([1, 0, 1], np.uint8)}, "layer 'conv1': shift[1] must be 1..40, not 0"),
+    (
+        {"conv1.b": np.zeros((3, 1), np.int32)},
+        "layer 'conv1': bias must have the shape (3,), one per output channel, not (3, 1)",
+    ),
+    (
+        {"conv1.w": np.zeros((3, 3, 3), np.int8)},
+        "layer 'conv1': weight must have the shape (Cout, Cin, K, K), not (3, 3, 3)",
+    ),
+    (
+        {"fc.w": np.zeros((2, 4), np.int8)},
+        "layer 'fc': weight must be for 3 inputs, the values of 'gap', not 4",
+    ),
+    ({"more": np.zeros(3)}, "array 'more' must belong to a layer, but none names it"),
+]
+
+
+@pytest.mark.parametrize(("arrays", "text"), ARRAY_ERRORS, ids=[text for _, text in ARRAY_ERRORS])
+def test_wrong_arrays(arrays: dict[str, Array], text: str, path: Path) -> None:
+    with pytest.raises(NetworkError) as caught:
+        load(write(path, **ARRAYS | arrays))
+    assert str(caught.value) == f"{path}: {text}"
+
+
+def test_missing_array_and_text(path: Path) -> None:
+    some = {name: array for name, array in ARRAYS.items() if name != "fc.b"}
+    text = "layer 'fc': bias must be an array of the file, but there is no 'fc.b'"
+    with pytest.raises(NetworkError, match=re.escape(text)):
+        load(write(path, **some))
+    np.savez(path, **ARRAYS)  # type: ignore[arg-type]
+    with pytest.raises(NetworkError, match="entry 'spec', the JSON text of the network, is miss"):
+        load(path)
+
+
+def test_pickles_are_not_opened(path: Path) -> None:
+    objects = np.array([{"a": 1}], object)
+    with pytest.raises(NetworkError, match=r"array 'conv1.w' must be in numpy's .npy format"):
+        load(write(path, **ARRAYS | {"conv1.w": objects}))
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_names_twice(path: Path) -> None:
+    write(path, **ARRAYS)
+    content = io.BytesIO()
+    np.save(content, ARRAYS["fc.b"])
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("fc.b.npy", content.getvalue())
+    with pytest.raises(NetworkError, match=r"array 'fc.b' must be there once, not twice"):
+        load(path)
+
+
+def test_nested_archive(path: Path) -> None:
+    content = write(path, **ARRAYS).read_bytes()
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("more", content)
+    with pytest.raises(NetworkError, match=r"array 'more' must be in numpy's .npy format, one"):
+        load(path)
+
+
+Reader = Callable[[Path], object]
+
+
+def read_input(path: Path) -> object:
+    return load_input(path, random_network(0))
+
+
+@pytest.mark.parametrize("read", [load, read_input])
+def test_files_that_cannot_be_read(read: Reader, tmp_path: Path) -> None:
+    missing = tmp_path / "x"
+    for place, text in ((missing, "no such file"), (tmp_path, "must be a file, not a folder")):
+        with pytest.raises(NetworkError) as caught:
+            read(place)
+        assert str(caught.value) == f"{place}: {text}"
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"{}", b"\x93NUMPY" * 9])
+@pytest.mark.parametrize("read", [load, read_input])
+def test_other_files(read: Reader, content: bytes, path: Path) -> None:
+    path.write_bytes(content)
+    with pytest.raises(NetworkError, match=re.escape(f"{path}: must be ")):
+        read(path)
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("file") / "net.npz"
+    dump(load(write(path, **ARRAYS)), path)
+    return path.read_bytes()
+
+
+ONE_FILE = settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@ONE_FILE
+@given(data=st.data())
+def test_cut(data: st.DataObject, content: bytes, path: Path) -> None:
+    path.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
+    with pytest.raises(NetworkError, match=re.escape(str(path))):
+        load(path)
+
+
+@ONE_FILE
+@given(data=st.data())
+def test_flipped(data: st.DataObject, content: bytes, path: Path) -> None:
+    """Refused, or in a byte that means nothing, such as the time of writing."""
+    damaged = bytearray(content)
+    place = data.draw(st.integers(0, len(content) - 1))
+    damaged[place] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(content)
+    expected = load(path)
+    path.write_bytes(damaged)
+    try:
+        network = load(path)
+    except NetworkError as error:
+        assert str(error).startswith(f"{path}: ")  # noqa: PT017 - most flips, but not all, raise
+    else:
+        assert_equal(network, expected)
+
+
+def test_input(path: Path) -> None:
+    network = load(write(path, **ARRAYS))
+    images = np.arange(120, dtype=np.uint8).reshape(2, 3, 4, 5) % 16
+    place = path.with_suffix(".npy")
+    np.save(place, images)
+    np.testing.assert_array_equal(load_input(place, network), images.astype(np.int64), strict=True)
+    np.save(place, images[0])
+    np.testing.assert_array_equal(load_input(place, network), images[:1])
+
+
+INPUT_ERRORS: list[tuple[Array, str]] = [
+    (np.zeros((3, 4, 5)), "activations must be integers, not float64"),
+    (np.zeros((3, 5, 4), int), "shape must be (N, 3, 4, 5) or (3, 4, 5), not (3, 5, 4)"),
+    (np.full((3, 4, 5), 16), "image 0, channel 0, row 0, column 0 must be 0..15, not 16"),
+    (
+        np.where(np.arange(120) == 119, -1, 0).reshape(2, 3, 4, 5),
+        "image 1, channel 2, row 3, column 4 must be 0..15, not -1",
+    ),
+]
+
+
+@pytest.mark.parametrize(("array", "text"), INPUT_ERRORS, ids=[text for _, text in INPUT_ERRORS])
+def test_wrong_input(array: Array, text: str, path: Path) -> None:
+    network = load(write(path, **ARRAYS))
+    place = path.with_suffix(".npy")
+    np.save(place, array)
+    with pytest.raises(NetworkError) as caught:
+        load_input(place, network)
+    assert str(caught.value) == f"{place}: {text}"
+
+
+def test_input_is_one_array(path: Path) -> None:
+    network = load(write(path, **ARRAYS))
+    with pytest.raises(
+        NetworkError, match=r"must be in numpy's .npy format, one array, not an arc"
+    ):
+        load_input(path, network)
