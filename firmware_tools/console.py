@@ -20,6 +20,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from model.config import CHIPS
 from model.npu.config import CONFIGS
 
 DIFFERENCE = 1
@@ -30,6 +31,7 @@ INTERRUPTED = 130
 """Exit code: Ctrl-C."""
 
 CONFIG_NAMES = ", ".join(CONFIGS)
+CHIP_NAMES = ", ".join(CHIPS)
 
 Config = Annotated[
     str | None,

@@ -6,8 +6,8 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from model.npu.config import NPUConfig
-from model.npu.registers import elaborate, register_map
+from model.config import ChipConfig
+from model.registers import elaborate, register_map
 
 TOOLS = (
     "kenyon",
@@ -23,30 +23,47 @@ STRIDED_MEMORY = re.compile(r"    uint32_t mem\[(\d+)\];\n} (\w+__stride([0-9a-f
 """A memory in the header; `stride` says how far apart, in hexadecimal, those of an array are."""
 
 
-def generate(config: NPUConfig, path: Path) -> list[Path]:
+def generate(chip: ChipConfig, path: Path) -> list[Path]:
     """Write `path` (.v) and, beside it, .json, .h and .md; returns all four."""
     from hw.generate import verilog
 
-    text = verilog(config)
+    text = verilog(chip)
     path.write_text(text)
     description, header, page = (path.with_suffix(end) for end in (".json", ".h", ".md"))
-    description.write_text(json.dumps(describe(config, text), indent=2) + "\n")
-    _write_header(config, header)
-    _write_page(config, page)
+    description.write_text(json.dumps(describe(chip, text), indent=2) + "\n")
+    _write_header(chip, header)
+    _write_page(chip, page)
     return [path, description, header, page]
 
 
-def describe(config: NPUConfig, verilog: str) -> dict[str, object]:
+def describe(chip: ChipConfig, verilog: str) -> dict[str, object]:
     """Configuration, ports, register map and tool versions, ready for JSON."""
-    registers = register_map(config)
+    registers = register_map(chip)
     return {
-        "configuration": {**asdict(config), "fingerprint": f"{config.fingerprint:08x}"},
+        "configuration": configuration(chip),
         "top": TOP,
         "ports": _ports(verilog),
         "registers": [asdict(register) for register in registers.registers.values()],
         "memories": [asdict(memory) for memory in registers.memories.values()],
         "versions": {tool: version(tool) for tool in TOOLS},
     }
+
+
+def configuration(chip: ChipConfig) -> dict[str, object]:
+    """Parameters and fingerprints, arranged as the registers: MARS has a name of its own."""
+    result: dict[str, object] = {"name": chip.name}
+    if chip.npu is not None:
+        result = {**asdict(chip.npu), **result, "fingerprint": f"{chip.npu.fingerprint:08x}"}
+    if chip.mars is not None:
+        mars = {**asdict(chip.mars), "fingerprint": f"{chip.mars.fingerprint:08x}"}
+        result |= {"mars": mars}
+    return result
+
+
+def fingerprints(chip: ChipConfig) -> dict[str, str]:
+    """What images for the chip must carry, by accelerator."""
+    names = (("fingerprint", chip.npu), ("mars_fingerprint", chip.mars))
+    return {name: f"{config.fingerprint:08x}" for name, config in names if config is not None}
 
 
 def _ports(verilog: str) -> list[dict[str, object]]:
@@ -58,11 +75,11 @@ def _ports(verilog: str) -> list[dict[str, object]]:
     ]
 
 
-def _write_header(config: NPUConfig, path: Path) -> None:
+def _write_header(chip: ChipConfig, path: Path) -> None:
     from peakrdl_cheader.exporter import CHeaderExporter
 
     # Names by place in the hierarchy: names by type carry the values of all parameters.
-    CHeaderExporter().export(elaborate(config), path=str(path), reuse_typedefs=False)
+    CHeaderExporter().export(elaborate(chip), path=str(path), reuse_typedefs=False)
     path.write_text(STRIDED_MEMORY.sub(_padded, path.read_text()))
 
 
@@ -73,7 +90,7 @@ def _padded(match: re.Match[str]) -> str:
     return f"    uint32_t mem[{words}];\n{padding}}} {name};"
 
 
-def _write_page(config: NPUConfig, path: Path) -> None:
+def _write_page(chip: ChipConfig, path: Path) -> None:
     from peakrdl_markdown import MarkdownExporter
 
-    MarkdownExporter().export(elaborate(config), str(path))
+    MarkdownExporter().export(elaborate(chip), str(path))

@@ -4,8 +4,9 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from firmware_tools.console import CONFIG_NAMES, Terminal
+from firmware_tools.console import CHIP_NAMES, CONFIG_NAMES, Terminal
 from firmware_tools.errors import UserError
+from model.config import CHIPS, ChipConfig
 from model.npu.config import CONFIGS, NPUConfig
 
 if TYPE_CHECKING:
@@ -37,6 +38,13 @@ def named_config(name: str) -> NPUConfig:
     if name not in CONFIGS:
         raise UserError(f"configuration must be one of {CONFIG_NAMES}, not {name}")
     return CONFIGS[name]
+
+
+def named_chip(name: str) -> ChipConfig:
+    """The chip of this name."""
+    if name not in CHIPS:
+        raise UserError(f"configuration must be one of {CHIP_NAMES}, not {name}")
+    return CHIPS[name]
 
 
 def fitting_config(name: str | None, network: "Network") -> NPUConfig:

@@ -14,6 +14,7 @@ from firmware_tools import rtl
 from firmware_tools.backends import simulate
 from firmware_tools.difference import first_difference
 from firmware_tools.lockstep import Agreement, lockstep
+from model.config import ChipConfig
 from model.npu.config import NPUConfig
 from model.npu.network import Network
 from model.npu.random_network import random_network
@@ -108,8 +109,8 @@ def cases(configs: list[NPUConfig], only: list[str], seed: int, count: int) -> l
 def design(case: Case) -> Design:
     """What the case runs on; it is to be built before `Regression.run`."""
     if case.name == RANDOM:
-        return chip(case.config)
-    return benches.design(benches.BENCHES[case.name], case.config)
+        return chip(ChipConfig.alone(case.config))
+    return benches.design(benches.BENCHES[case.name], ChipConfig.alone(case.config))
 
 
 def random_case(case: Case) -> tuple[Network, float]:
@@ -158,7 +159,8 @@ class Regression:
         return folder
 
     def _bench(self, case: Case) -> Outcome:
-        benches.run(case.name, case.config, self._results(case), seed=case.seed, waves=self._waves)
+        chip = ChipConfig.alone(case.config)
+        benches.run(case.name, chip, self._results(case), seed=case.seed, waves=self._waves)
         return Outcome(case, "")
 
     def _random(self, case: Case) -> Outcome:

@@ -27,6 +27,6 @@ def convert(component: Component, name: str) -> str:
     return backend.convert(component, name=name, ports=ports(component), emit_src=False)
 
 
-def verilog(config, trace: bool = False) -> str:
+def verilog(chip, trace: bool = False) -> str:
     """Verilog of a chip; the module is called `kenyon`."""
-    return convert(Kenyon(config, trace=trace), TOP)
+    return convert(Kenyon(chip, trace=trace), TOP)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from model.config import ChipConfig
 from model.mars.config import CONFIGS, MarsConfig
-from model.npu.config import NPUConfig
 from tb import simulator
 from tb.cosim import chip
 from tb.simulator import Design
@@ -12,7 +12,7 @@ from tb.simulator import Design
 
 @dataclass(frozen=True)
 class Bench:
-    """A module of cocotb benches; it runs on the blocks, or on the chip of a configuration."""
+    """A module of cocotb benches; it runs on the blocks, or on a chip."""
 
     name: str
     module: str
@@ -57,6 +57,11 @@ BENCHES = {
         Bench("chip", "tb.tb_chip", True),
     )
 }
+"""Those of the blocks, and of chips with NPU."""
+MARS_BENCHES = {
+    bench.name: bench for bench in (Bench("mars_registers", "tb.mars.tb_registers", True),)
+}
+"""Those of chips with MARS."""
 
 
 def blocks() -> Design:
@@ -88,14 +93,14 @@ def line_system(config: MarsConfig) -> Design:
     return Design(f"line_system-{config.name}", "line_system", sources)
 
 
-def design(bench: Bench, config: NPUConfig) -> Design:
+def design(bench: Bench, config: ChipConfig) -> Design:
     """The RTL of a bench."""
     if bench.line_reader:
         return line_system(CONFIGS[bench.line_reader])
     return chip(config) if bench.on_chip else blocks()
 
 
-def run(name: str, config: NPUConfig, results: Path, *, seed: int = 0, waves: bool = False) -> int:
+def run(name: str, config: ChipConfig, results: Path, *, seed: int = 0, waves: bool = False) -> int:
     """Run a directed bench; returns how many cocotb tests passed.
 
     Raises
@@ -103,7 +108,7 @@ def run(name: str, config: NPUConfig, results: Path, *, seed: int = 0, waves: bo
     BenchFailure
         A test failed; the text holds the end of its log.
     """
-    bench = BENCHES[name]
+    bench = (BENCHES | MARS_BENCHES)[name]
     return simulator.run(
         design(bench, config),
         bench.module,

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from model.config import ChipConfig
 from model.npu.config import NPUConfig
 from model.npu.image import check_fit
 from model.npu.network import Network
@@ -41,29 +42,30 @@ class Job:
     pause: float
 
 
-def chip(config: NPUConfig) -> Design:
+def chip(config: ChipConfig) -> Design:
     """The whole chip with its trace ports and the monitors on them."""
 
     def sources() -> dict[str, str]:
         from hw.generate import verilog
 
-        return {
-            "kenyon.v": verilog(config, trace=True),
-            "trace_monitor.sv": (Path(__file__).parent / "trace_monitor.sv").read_text(),
-            "bindings.sv": bindings(config),
-        }
+        texts = {"kenyon.v": verilog(config, trace=True)}
+        if config.npu is not None:
+            monitors = Path(__file__).parent / "trace_monitor.sv"
+            texts |= {monitors.name: monitors.read_text(), "bindings.sv": bindings(config.npu)}
+        return texts
 
-    return Design(f"{config.name}-{config.fingerprint:08x}", "kenyon", sources)
+    fingerprints = (f"{part.fingerprint:08x}" for part in config.accelerators)
+    return Design("-".join([config.name, *fingerprints]), "kenyon", sources)
 
 
 def build(config: NPUConfig, waves: bool = False) -> Path:
     """Build the simulator of a configuration unless it is there."""
-    return simulator.build(chip(config), waves)
+    return simulator.build(chip(ChipConfig.alone(config)), waves)
 
 
 def is_built(config: NPUConfig, waves: bool = False) -> bool:
     """Whether `build` has nothing to do."""
-    return simulator.is_built(chip(config), waves)
+    return simulator.is_built(chip(ChipConfig.alone(config)), waves)
 
 
 class _Simulator:

@@ -17,8 +17,12 @@ ROOT = Path(__file__).parents[1]
 CACHE = ROOT / "build" / "simulators"
 SOURCES = (
     "hw/**/*.py",
+    *(f"model/{name}" for name in ("config.py", "registers.*")),
     *(f"model/npu/{name}" for name in ("config.py", "events.py", "layout.py", "registers.*")),
-    *(f"model/mars/{name}" for name in ("config.py", "layout.py", "memory.py", "registers.*")),
+    *(
+        f"model/mars/{name}"
+        for name in ("clocks.py", "config.py", "layout.py", "memory.py", "registers.*")
+    ),
     *(f"tb/{name}" for name in ("**/*.sv", "blocks.py", "simulator.py", "trace_records.py")),
 )
 """Every file that decides what a simulator does."""

@@ -22,9 +22,10 @@ from cocotbext.axi import (
     AxiStreamSource,
 )
 
+from model.config import CHIPS
 from model.npu import events, layout
 from model.npu.clocks import STEP_OVERHEAD, step_clocks
-from model.npu.config import CONFIGS, I_MAX
+from model.npu.config import I_MAX
 from model.npu.engine import Engine
 from model.npu.image import records
 from model.npu.network import Network
@@ -32,7 +33,8 @@ from model.npu.random_network import random_network
 from model.npu.registers import register_map
 from model.npu.trace import Trace
 
-CONFIG = CONFIGS[os.environ["KENYON_CONFIG"]]
+CHIP = CHIPS[os.environ["KENYON_CONFIG"]]
+CONFIG = CHIP.npu
 CLOCK_NS = 10
 START, STOP, FREE_RUN, EVENT_SYNC, IRQ_ENABLE, CLEAR = (1 << bit for bit in range(6))
 RUNNING, DONE, OVERRUN, LATE_EVENT, BAD_EVENT = (1 << bit for bit in range(5))
@@ -372,7 +374,9 @@ async def out_of_map(dut) -> None:
     network = some_network(np.random.default_rng(cocotb.RANDOM_SEED), with_events=False)
     await bus.load(network)
     holes = [0x28, 0xFC, 0x100, 0xFFC, 0x1000 + 0x10 * CONFIG.n_populations, 0xF_FFFC]
-    holes += [0xFFFF_FFFC, 0x8000_0000]
+    holes += [0x7FFC, 0x9000, 0x7FFF_FFFC, 0xFFFF_FFFC]
+    if CHIP.mars is None:
+        holes += [0x8000, 0x8000_0000]
     for p in range(CONFIG.n_populations):
         holes.append(bus.map[f"neurons[{p}]"] + 16 * CONFIG.n_neurons)
         holes.append(bus.map[f"weights[{p}]"] + CONFIG.weight_words(p) * CONFIG.n_lanes)

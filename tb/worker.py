@@ -5,6 +5,7 @@ import pickle
 import sys
 from pathlib import Path
 
+from model.config import ChipConfig
 from tb import cosim, simulator
 
 
@@ -13,7 +14,7 @@ def main() -> None:
     config_file, folder, waves = sys.argv[1:]
     config = pickle.loads(Path(config_file).read_bytes())
     simulator.run(
-        cosim.chip(config),
+        cosim.chip(ChipConfig.alone(config)),
         "tb.serve",
         Path(folder),
         waves=waves == "1",

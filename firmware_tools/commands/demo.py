@@ -9,6 +9,7 @@ from rich.markup import escape
 from firmware_tools.commands.compare import print_agreement
 from firmware_tools.commands.generate import BUILD, default_path
 from firmware_tools.console import DIFFERENCE, Json, Terminal, examples
+from model.config import ChipConfig
 from model.npu.config import CONFIGS
 
 EXAMPLES = examples("kenyon demo")
@@ -32,7 +33,7 @@ def command(json: Json = False) -> None:
 
     terminal = Terminal(json=json)
     with terminal.busy(f"generating {CONFIG.name}"):
-        files = generate(CONFIG, default_path(CONFIG.name))
+        files = generate(ChipConfig.alone(CONFIG), default_path(CONFIG.name))
     terminal.print(f"chip: {files[0]}, its registers: {files[-1]}")
 
     network = network_file.load(NETWORK)

@@ -6,17 +6,17 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from firmware_tools.console import CONFIG_NAMES, Json, Terminal, examples
+from firmware_tools.console import CHIP_NAMES, Json, Terminal, examples
 from firmware_tools.errors import UserError
-from firmware_tools.inputs import check_folder, named_config
+from firmware_tools.inputs import check_folder, named_chip
 
-EXAMPLES = examples("kenyon generate", "kenyon generate -c tiny -o tiny.v")
+EXAMPLES = examples("kenyon generate", "kenyon generate -c kenyon -o kenyon.v")
 BUILD = Path("build")
 
 
 def command(
     config: Annotated[
-        str, typer.Option("--config", "-c", metavar="CONFIG", help=f"One of {CONFIG_NAMES}.")
+        str, typer.Option("--config", "-c", metavar="CONFIG", help=f"One of {CHIP_NAMES}.")
     ] = "poppins",
     output: Annotated[
         Path | None,
@@ -36,20 +36,20 @@ def command(
     FILE.h and FILE.md.
     """
     terminal = Terminal(json=json)
-    chip = named_config(config)
+    chip = named_chip(config)
     if output is None:
         output = default_path(chip.name)
     elif output.suffix != ".v":
         raise UserError(f"{output}: Verilog file must end in .v")
     check_folder(output)
-    from firmware_tools.generator import generate
+    from firmware_tools.generator import fingerprints, generate
 
     with terminal.busy(f"generating {chip.name}"):
         files = generate(chip, output)
     terminal.result(
         {
             "configuration": chip.name,
-            "fingerprint": f"{chip.fingerprint:08x}",
+            **fingerprints(chip),
             "files": [str(file) for file in files],
         }
     )

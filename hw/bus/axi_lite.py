@@ -43,8 +43,8 @@ class AXI4LiteBridge(Component):
     Reads and writes take turns when both are waiting. `awprot` and `arprot` are ignored, and the
     two lowest address bits, as every access is a whole word with strobes.
 
-    **Latency**: the answer is valid 3 clocks after the request was taken, and the wait for
-    `grant` comes on top.
+    **Latency**: the answer is valid 3 clocks after the request was taken, and the clocks of `hold`
+    come on top.
     **Throughput**: one read and one write every 3 clocks while answers are taken.
     **Reset**: no request and no answer pending.
 
@@ -52,18 +52,13 @@ class AXI4LiteBridge(Component):
     -------
     axi : In(AXI4LiteSignature())
     bus : Out(HostBusSignature())
-    must_wait : In(1)
-        The request that stands on `bus.addr` and `bus.write` is served only with `grant`.
-    grant : In(1)
-    waits : Out(1)
-        A request that must wait is there, whether it is granted or not.
+    hold : In(1)
+        The request on `bus` is not made yet; may depend on it (`request`), not on `bus.valid`.
     """
 
     axi: In(AXI4LiteSignature())
     bus: Out(HostBusSignature())
-    must_wait: In(1)
-    grant: In(1)
-    waits: Out(1)
+    hold: In(1)
 
     def elaborate(self, platform):
         m = Module()
@@ -78,7 +73,7 @@ class AXI4LiteBridge(Component):
         can_write = Signal()
         can_read = Signal()
         m.d.comb += [
-            issue.eq(held & (self.grant | ~self.must_wait)),
+            issue.eq(held & ~self.hold),
             can_write.eq(axi.awvalid & axi.wvalid & ~writing & (~axi.bvalid | axi.bready)),
             can_read.eq(axi.arvalid & ~reading & (~axi.rvalid | axi.rready)),
         ]
@@ -104,7 +99,7 @@ class AXI4LiteBridge(Component):
             ]
         with m.Elif(issue):
             m.d.sync += held.eq(0)
-        m.d.comb += [bus.valid.eq(issue), self.waits.eq(held & self.must_wait)]
+        m.d.comb += [bus.request.eq(held), bus.valid.eq(issue)]
         m.d.sync += [writing.eq(issue & bus.write), reading.eq(issue & ~bus.write)]
 
         with m.If(writing):

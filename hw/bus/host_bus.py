@@ -12,8 +12,10 @@ class HostBusSignature(Signature):
 
     Members
     -------
+    request : Out(1)
+        A request is there; it stays, with all that belongs to it, up to the clock of `valid`.
     valid, write, addr, w_data, w_strb : Out
-        The request; `addr` in bytes, `w_strb` one bit per byte.
+        The request is made in this clock; `addr` in bytes, `w_strb` one bit per byte.
     r_data, error : In
         In the clock after it; an access that ends with `error` has changed nothing.
     """
@@ -21,6 +23,7 @@ class HostBusSignature(Signature):
     def __init__(self):
         super().__init__(
             {
+                "request": Out(1),
                 "valid": Out(1),
                 "write": Out(1),
                 "addr": Out(ADDR_WIDTH),
@@ -76,6 +79,7 @@ class HostBusDecoder(Component):
             hit = Signal(name=f"hit_{k}")
             m.d.comb += [
                 hit.eq(self.bus.addr[low:] == base >> low),
+                target.request.eq(self.bus.request & hit),
                 target.valid.eq(self.bus.valid & hit),
                 target.write.eq(self.bus.write),
                 target.addr.eq(self.bus.addr[:low]),

@@ -1,4 +1,6 @@
-"""Registers, decoded as `model/npu/registers.rdl` describes them."""
+"""Registers, decoded as `model/registers.rdl` describes them."""
+
+import re
 
 from amaranth.hdl import Module, Signal
 from amaranth.lib.wiring import Component, In, Out
@@ -10,7 +12,7 @@ FULL_WORD = 0b1111
 
 def member(register, field, suffix=""):
     """Member of a field: `population[1].N_GROUPS`, `value` -> `population_1_N_GROUPS_value`."""
-    path = register.name.replace("[", "_").replace("].", "_")
+    path = re.sub(r"\W+", "_", register.name)
     return f"{path}_{field.name}{suffix}"
 
 
@@ -22,7 +24,7 @@ class RegisterBank(Component):
 
     Parameters
     ----------
-    registers : list of model.npu.registers.Register
+    registers : list of model.registers.Register
     base : int
         Byte address at which the region begins.
 

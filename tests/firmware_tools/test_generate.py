@@ -2,12 +2,15 @@
 
 import json
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from firmware_tools.generator import configuration, fingerprints, generate
+from model.config import CHIPS, ChipConfig
 from model.npu.config import CONFIGS
-from model.npu.registers import register_map
+from model.registers import register_map
 
 ENDS = ("v", "json", "h", "md")
 
@@ -51,7 +54,7 @@ def test_description_has_all_ports_and_registers(chip: Path) -> None:
     assert ports["m_axis_spikes_tdata"] == ("output", 64)
     header = (chip / "chip.v").read_text().partition("module kenyon(")[2].partition(")")[0]
     assert set(ports) == {name.strip() for name in header.split(",")}
-    registers = register_map(CONFIGS["tiny"])
+    registers = register_map(CHIPS["tiny"])
     assert {r["name"]: r["address"] for r in description["registers"]} == {
         name: register.address for name, register in registers.registers.items()
     }
@@ -60,7 +63,7 @@ def test_description_has_all_ports_and_registers(chip: Path) -> None:
 
 def test_header_compiles_and_agrees_with_the_map(chip: Path) -> None:
     """The compiler checks addresses and sizes: the structure is the whole address map."""
-    registers = register_map(CONFIGS["tiny"])
+    registers = register_map(CHIPS["tiny"])
     checks = "".join(
         f'static_assert(offsetof(kenyon_t, {name}) == {registers[name]}, "{name}");\n'
         for name in ("STATUS", "population[1].LINKS", "neurons[1]", "weights[0]", "weights[1]")
@@ -71,6 +74,48 @@ def test_header_compiles_and_agrees_with_the_map(chip: Path) -> None:
         "unsigned mask = KENYON__CONTROL__FREE_RUN_bm;\n"
     )
     subprocess.run(["g++", "-Wno-invalid-offsetof", "-fsyntax-only", source], check=True)
+
+
+@pytest.mark.parametrize("chip", CHIPS.values(), ids=list(CHIPS))
+def test_every_chip(chip: ChipConfig, tmp_path: Path) -> None:
+    """Description, header and page hold what is on the chip; the header is its address map."""
+    files = generate(chip, tmp_path / "chip.v")
+    verilog, description, header, page = (file.read_text() for file in files)
+    assert "module kenyon(" in verilog
+    registers = register_map(chip)
+    described = json.loads(description)
+    assert described["configuration"]["name"] == chip.name
+    assert [r["name"] for r in described["registers"]] == list(registers.registers)
+    assert [m["name"] for m in described["memories"]] == list(registers.memories)
+    for part, register in (
+        (chip.npu, "KENYON__RUN_STEPS__VALUE"),
+        (chip.mars, "KENYON__MARS__PROGRAM_LINES__VALUE"),
+    ):
+        assert (f"{register}_bm" in header) == (part is not None)
+    assert ("### FRAME_CLOCKS register" in page) == (chip.mars is not None)
+    entries = [*registers.registers.values(), *registers.memories.values()]
+    source = tmp_path / "check.cpp"
+    source.write_text(
+        '#include <cstddef>\n#include "chip.h"\n'
+        + "".join(f"static_assert(offsetof(kenyon_t, {e.name}) == {e.address});\n" for e in entries)
+    )
+    command = ["g++", "-std=c++17", "-Wno-invalid-offsetof", "-fsyntax-only", source]
+    subprocess.run(command, check=True)
+
+
+def test_description_of_a_joint_chip() -> None:
+    """The neural processing units' parameters stand where they always stood."""
+    mars = CHIPS["mars"].mars
+    assert mars is not None
+    described = configuration(CHIPS["kenyon"])
+    own = described.pop("mars")
+    assert own == {**asdict(mars), "fingerprint": f"{mars.fingerprint:08x}"}
+    assert described == {**configuration(CHIPS["poppins"]), "name": "kenyon"}
+    assert configuration(CHIPS["mars"]) == {"name": "mars", "mars": own}
+    assert fingerprints(CHIPS["kenyon"]) == {
+        "fingerprint": f"{CONFIGS['poppins'].fingerprint:08x}",
+        "mars_fingerprint": f"{mars.fingerprint:08x}",
+    }
 
 
 def test_no_machine_in_the_files(chip: Path) -> None:
@@ -106,5 +151,6 @@ def test_unknown_configuration(kenyon) -> None:
     result = kenyon("generate", "-c", "huge")
     assert result.exit_code == 2
     assert result.stderr == (
-        "error: configuration must be one of tiny, poppins, odin, large, not huge\n"
+        "error: configuration must be one of tiny, poppins, odin, large, mars-tiny, mars, "
+        "kenyon-tiny, kenyon, not huge\n"
     )

@@ -1,18 +1,24 @@
 """The directed cocotb benches."""
 
+import itertools
 from pathlib import Path
 
 import pytest
 
-from model.npu.config import CONFIGS
+from model.config import CHIPS
 from tb import benches
 
 
 @pytest.mark.parametrize(
     ("name", "config"),
-    # The chip also with more than one column of weights in a word, which `tiny` does not have.
-    [*((name, "tiny") for name in benches.BENCHES), ("chip", "poppins")],
+    [
+        *((name, "tiny") for name in benches.BENCHES),
+        # Also with more than one column of weights in a word, which `tiny` does not have.
+        ("chip", "poppins"),
+        ("chip", "kenyon-tiny"),
+        *itertools.product(benches.MARS_BENCHES, ("mars-tiny", "kenyon-tiny")),
+    ],
 )
 def test_bench(name: str, config: str, tmp_path: Path) -> None:
     """Every directed bench passes, and at least one test ran."""
-    assert benches.run(name, CONFIGS[config], tmp_path, seed=1) >= 1
+    assert benches.run(name, CHIPS[config], tmp_path, seed=1) >= 1

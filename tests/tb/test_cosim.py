@@ -7,6 +7,7 @@ import pytest
 
 from firmware_tools.backends import simulate as simulate_model
 from firmware_tools.difference import first_difference
+from model.config import CHIPS
 from model.npu import network_file
 from model.npu.config import CONFIGS, NPUConfig
 from model.npu.image import FitError, smallest_config
@@ -73,7 +74,7 @@ def test_closing_early_ends_the_simulation() -> None:
 
 def test_second_build_compiles_nothing() -> None:
     """The simulator of the same content is found again."""
-    design = cosim.chip(CONFIGS["tiny"])
+    design = cosim.chip(CHIPS["tiny"])
     folder = simulator.build(design)
     stamps = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert simulator.is_built(design)

@@ -1,0 +1,94 @@
+"""MARS behind the decoder of the chip: the accelerator and its registers."""
+
+from amaranth.hdl import Cat, Const, Module
+from amaranth.lib.wiring import Component, In, Out, connect, flipped
+
+from hw.bus.axi4 import AXI4ReadSignature
+from hw.bus.host_bus import HostBusSignature
+from hw.bus.registers import RegisterBank
+from hw.mars.accelerator import FEATURE_STRIDE, Accelerator, TraceSignature
+from model.mars.registers import register_map
+
+
+class MarsProcessor(Component):
+    """Everything of MARS behind the decoder of the chip.
+
+    Parameters
+    ----------
+    config : MarsConfig
+    trace : bool
+        Add the trace ports.
+
+    Attributes
+    ----------
+    regions : list of (int, int)
+        First byte address and size of what each of `targets` answers.
+    pins : dict
+        Those of the members that are ports of the chip.
+
+    Members
+    -------
+    targets : Array of In(HostBusSignature())
+        Registers and feature memories (model/mars/registers.rdl).
+    hold : Out(1)
+        The request for a feature memory waits for the end of the frame.
+    irq : Out(1)
+        A frame has ended, if enabled.
+    m_axi_weights, trace_mars :
+        As `hw.top.Kenyon`.
+    """
+
+    def __init__(self, config, *, trace=False):
+        self.config = config
+        self.trace = trace
+        names = register_map(config)
+        self.registers = list(names.registers.values())
+        first, last = self.registers[0].address, self.registers[-1].address
+        self.regions = [
+            (first, last + 4 - first),
+            (names["features[0]"], config.n_macros * FEATURE_STRIDE),
+        ]
+        self.pins = {"m_axi_weights": Out(AXI4ReadSignature(config.weight_bus))}
+        if trace:
+            self.pins["trace_mars"] = Out(TraceSignature())
+        super().__init__(
+            {
+                "targets": In(HostBusSignature()).array(len(self.regions)),
+                "hold": Out(1),
+                "irq": Out(1),
+                **self.pins,
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.accelerator = accelerator = Accelerator(self.config, trace=self.trace)
+        m.submodules.registers = bank = RegisterBank(self.registers, self.registers[0].address)
+        registers, features = self.targets
+        connect(m, flipped(registers), bank.bus)
+        connect(m, flipped(features), accelerator.feature_bus)
+        connect(m, flipped(self.m_axi_weights), accelerator.axi)
+        if self.trace:
+            connect(m, flipped(self.trace_mars), accelerator.trace)
+
+        below = Const(0, 32 - len(bank.mars_INPUT_BASE_value))
+        m.d.comb += [
+            # A request behind the start finds `running` set: the bridge takes it a clock later.
+            self.hold.eq(features.request & accelerator.running),
+            self.irq.eq(bank.mars_STATUS_done & bank.mars_CONTROL_irq_enable),
+            accelerator.start.eq(bank.mars_CONTROL_start & ~accelerator.running),
+            accelerator.abort.eq(bank.mars_CONTROL_abort & accelerator.running),
+            accelerator.input_base.eq(Cat(below, bank.mars_INPUT_BASE_value)),
+            accelerator.input_lines.eq(bank.mars_INPUT_LINES_value),
+            accelerator.program_base.eq(Cat(below, bank.mars_PROGRAM_BASE_value)),
+            accelerator.program_lines.eq(bank.mars_PROGRAM_LINES_value),
+            bank.mars_STATUS_running_now.eq(accelerator.running),
+            bank.mars_STATUS_done_set.eq(accelerator.done),
+            bank.mars_STATUS_bus_error_set.eq(accelerator.bus_error),
+            bank.mars_STATUS_aborted_set.eq(accelerator.aborted),
+            bank.mars_FRAME_CLOCKS_value_now.eq(accelerator.frame_clocks),
+            bank.mars_WEIGHT_STALLS_value_now.eq(accelerator.weight_stalls),
+            bank.mars_DRAIN_STALLS_value_now.eq(accelerator.drain_stalls),
+            bank.mars_LAYER_STALLS_value_now.eq(accelerator.layer_stalls),
+        ]
+        return m
