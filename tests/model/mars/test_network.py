@@ -299,6 +299,10 @@ ERRORS: list[tuple[Callable[[], object], str]] = [
         "layer 'x': input must be an earlier layer, but 'y' comes later",
     ),
     (
+        lambda: network(pool("x"), conv("y", input="z"), conv("z", input="x")),
+        "layer 'y': input must be an earlier layer, but 'z' comes later",
+    ),
+    (
         lambda: network(pool("x", "x")),
         "layer 'x': input must not depend on the layer itself: 'x' -> 'x'",
     ),
@@ -321,6 +325,10 @@ ERRORS: list[tuple[Callable[[], object], str]] = [
     (
         lambda: network(pool("p1"), pool("p2", "p1"), conv(input="p2", padding=0)),
         "layer 'c': the map of 'p2' must be at least 3x3 for the kernel, not 1x1",
+    ),
+    (
+        lambda: network(pool(), kind=FeatureType((3, 1, 7), 4, signed=False)),
+        "layer 'p': the map of 'input' must be at least 2x2, not 1x7",
     ),
     (
         lambda: network(pool("p1"), pool("p2", "p1"), pool("p3", "p2")),
