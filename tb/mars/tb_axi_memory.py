@@ -11,7 +11,7 @@ from cocotb.triggers import ClockCycles, RisingEdge
 from cocotb.utils import get_sim_time
 
 from model.mars.config import CONFIGS, LINE_BITS
-from model.mars.memory import LineSource, RecordedLines
+from model.mars.memory import BURST_LINES, LineSource, RecordedLines
 from tb.bench import CLOCK_NS, check
 
 CONFIG = CONFIGS[os.environ["KENYON_MARS_CONFIG"]]
@@ -156,3 +156,8 @@ async def errors(dut) -> None:
         await system.reload()
         taken, n_errors = await system.run(lines, 4, k + 20, [1] * len(lines))
         check("lines and errors", (4 + k, 1), (len(taken), n_errors))
+        # No other beat: the burst behind it is read.
+        behind = -(-(k + 1) // BURST_LINES) * BURST_LINES
+        dut.program_base.value = PROGRAM_BASE + LINE_BYTES * behind
+        taken, n_errors = await system.run(lines[4 + behind :], 0, 8, [1] * 8)
+        check("lines and errors behind it", (8, 0), (len(taken), n_errors))
