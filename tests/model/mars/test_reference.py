@@ -241,7 +241,7 @@ def test_average_by_hand() -> None:
     average = AvgPool(name="a", input="input", mult=64, shift=7, out_bits=3, out_signed=True)
     image = np.array([[[7, 7, -8]], [[-1, -2, 0]]])
     # Halves of 6 and of -3, which is a tie.
-    assert results(kind, image, average) == {"a": [[[[2]], [[-1]]]]}
+    assert results(kind, image, average) == {"a": [[[[3]], [[-1]]]]}
     image = np.array([[[7, 7, 7]], [[-8, -8, -8]]])
     assert results(kind, image, average) == {"a": [[[[3]], [[-4]]]]}
 
