@@ -6,12 +6,12 @@ memory holds only the rows that its team reads.
 """
 
 from dataclasses import dataclass, replace
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from firmware_tools.lowering import (
-    MAX_FEATURE_BITS,
     Convolution,
     features,
     kernels_per_block,
@@ -123,7 +123,7 @@ def group_sets(one: Convolution) -> list[GroupSets]:
     padded[: len(one.weight)] = one.weight
     # (kernel blocks, kernels, dy, dx, channel blocks, channels)
     tiled = padded.reshape(-1, per_block, size, size, blocks, WORD_LINES)
-    kept = tiled.any(axis=(1, 5))
+    kept: NDArray[np.bool_] = tiled.astype(np.bool_).any(axis=(1, 5))
     return [_group_sets(tile, mask) for tile, mask in zip(tiled, kept, strict=True)]
 
 
@@ -343,6 +343,12 @@ def _allocate(rooms: list[_Room], n_words: int) -> _Crowded | None:
     return None
 
 
+class _OutFields(TypedDict):
+    out_base: tuple[int, ...]
+    out_first_row: tuple[int, ...]
+    out_end_row: tuple[int, ...]
+
+
 def _input_descriptor(place: Placement) -> Descriptor:
     return Descriptor(
         is_input=1,
@@ -352,7 +358,7 @@ def _input_descriptor(place: Placement) -> Descriptor:
     )
 
 
-def _out_fields(place: Placement) -> dict[str, tuple[int, ...]]:
+def _out_fields(place: Placement) -> _OutFields:
     return {
         "out_base": tuple(place.row_0(m) & ADDRESS_MASK for m in range(MAX_MACROS)),
         "out_first_row": tuple(place.first.tolist()),
@@ -380,8 +386,8 @@ def _descriptor(one: Convolution, shape: Shape, places: dict[str, Placement]) ->
     source, out = places[one.source], places[one.output]
     skip = places[one.skip] if one.skip else None
     result = one.outputs[0] if not one.copy else one.source_kind
-    low, high = limits(result)
-    gap_low, gap_high = limits(one.outputs[-1]) if one.average else (0, 0)
+    low, high = (0, 0) if one.raw else (result.low, result.high)
+    gap_low, gap_high = (out.kind.low, out.kind.high) if one.average else (0, 0)
     teams = [m // shape.split for m in range(MAX_MACROS)]
     top = [t * shape.rows_per_team * one.stride - one.pad for t in teams]
     row_pitch, col_pitch = (0, 0) if one.flat else (source.kind.row_pitch, source.kind.col_pitch)
@@ -435,15 +441,6 @@ def _descriptor(one: Convolution, shape: Shape, places: dict[str, Placement]) ->
         ),
         **_out_fields(out),
     )
-
-
-def limits(kind: Features) -> tuple[int, int]:
-    """Ends of a type; 0 and 0 for results that are not clamped."""
-    if kind.bits > MAX_FEATURE_BITS:
-        return 0, 0
-    if kind.signed:
-        return -(1 << (kind.bits - 1)), (1 << (kind.bits - 1)) - 1
-    return 0, (1 << kind.bits) - 1
 
 
 def _kernel_block(one: Convolution, number: int, sets: GroupSets, split: int) -> KernelBlock:

@@ -26,10 +26,10 @@ class PassRecord(Protocol):
     """
 
     @property
-    def values(self) -> Ints: ...  # noqa: D102
+    def values(self) -> Ints: ...
 
     @property
-    def writes(self) -> Writes: ...  # noqa: D102
+    def writes(self) -> Writes: ...
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from model.mars.layout import (
     unpack_descriptor,
 )
 from model.mars.machine import from_planes, nibble_plane
+from model.mars.network import FeatureType
 from model.mars.program import Pass, ProgramError, decode, encode_input, from_bytes
 
 MAGIC = b"KMRS"
@@ -56,12 +57,9 @@ class _Strict(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Features(_Strict):
-    """A feature map and its type: shape (channels, rows, columns), `bits` 1..8 or 32."""
-
-    shape: tuple[int, int, int]
-    bits: int
-    signed: bool
+@dataclass(frozen=True)
+class Features(FeatureType):
+    """A feature map as the accelerator stores it."""
 
     @property
     def planes(self) -> int:

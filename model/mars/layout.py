@@ -228,7 +228,8 @@ def _field(name: str, value: int, width: int, signed: bool) -> int:
 def lines_of(bits: int, n_lines: int) -> Lines:
     """The lines that hold an integer."""
     data = bits.to_bytes(n_lines * WORDS_PER_LINE * 8, "little")
-    return np.frombuffer(data, "<u8").astype(np.uint64).reshape(n_lines, WORDS_PER_LINE)
+    words: Lines = np.frombuffer(data, "<u8").astype(np.uint64)
+    return words.reshape(n_lines, WORDS_PER_LINE)
 
 
 def bits_of(lines: Lines) -> int:

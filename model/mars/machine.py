@@ -101,7 +101,8 @@ def nibble_plane(values: Ints, plane: int) -> Words:
     """Words with one nibble of 16 values each: (..., 16) -> (...)."""
     nibbles = (values >> (NIBBLE * plane) & 0xF).astype(np.uint64)
     shifts = np.arange(0, WORD_BITS, NIBBLE, dtype=np.uint64)
-    return np.bitwise_or.reduce(nibbles << shifts, axis=-1)
+    words: Words = np.bitwise_or.reduce(nibbles << shifts, axis=-1)
+    return words
 
 
 def from_planes(words: Words, *, signed: bool) -> Ints:
@@ -126,9 +127,7 @@ class Machine:
         self.config = config
         self.banks = np.zeros((config.n_macros, config.feature_words), np.uint64)
 
-    def frame(
-        self, packet: Lines, program: tuple[Pass, ...]
-    ) -> Iterator[tuple[Pass, PassResult]]:
+    def frame(self, packet: Lines, program: tuple[Pass, ...]) -> Iterator[tuple[Pass, PassResult]]:
         """Execute an input packet and a decoded program, pass by pass."""
         descriptor = unpack_descriptor(packet[:DESCRIPTOR_LINES])
         yield (
@@ -282,7 +281,7 @@ class Machine:
                 y = np.roll(y, HALF, axis=1)
             halves = 1 << (number & 1)
         planes = np.arange(d.out_planes)
-        words = np.stack([nibble_plane(y, p) for p in planes], axis=-1)
+        words = np.stack([nibble_plane(y, p) for p in range(d.out_planes)], axis=-1)
         offset = (offset + (number >> d.wide) * d.out_planes)[:, np.newaxis] + planes
         return Writes(
             np.repeat(row, d.out_planes),

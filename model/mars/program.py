@@ -38,7 +38,7 @@ class KernelBlock:
     bias, mult, shift : (16,)
         Requantisation per channel.
     codes : (entries, split)
-        Index codes; entry e, split s is the group-set s * 1 + e * split of the sorted ones.
+        Index codes, one group-set of each entry for every macro of a team.
     words : (entries, split, 16)
         Their rows.
     """
@@ -108,7 +108,7 @@ def decode(lines: Lines) -> tuple[Pass, ...]:
     ProgramError
         The lines end within a pass, or go on behind the last one.
     """
-    passes = []
+    passes: list[Pass] = []
     rest = lines
     while not passes or not passes[-1].descriptor.is_last:
         one, rest = _decode_pass(rest)
