@@ -239,9 +239,9 @@ def test_dense_flattens_channels_first() -> None:
 def test_average_by_hand() -> None:
     kind = FeatureType((2, 1, 3), 4, signed=True)
     average = AvgPool(name="a", input="input", mult=64, shift=7, out_bits=3, out_signed=True)
-    image = np.array([[[7, 7, -8]], [[-1, -2, 0]]])
-    # Halves of 6 and of -3, which is a tie.
-    assert results(kind, image, average) == {"a": [[[[3]], [[-1]]]]}
+    image = np.array([[[7, 5, -8]], [[-1, -2, 0]]])
+    # Halves of 4 and of -3, which is a tie; one more or less in a sum would show.
+    assert results(kind, image, average) == {"a": [[[[2]], [[-1]]]]}
     image = np.array([[[7, 7, 7]], [[-8, -8, -8]]])
     assert results(kind, image, average) == {"a": [[[[3]], [[-4]]]]}
 
