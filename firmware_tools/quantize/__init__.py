@@ -1,0 +1,25 @@
+"""Training for the accelerator: a float network, its quantised twin, the exported integers."""
+
+from firmware_tools.quantize.difference import LayerDifference, differences
+from firmware_tools.quantize.errors import CalibrationError, QuantizationError, UnsupportedError
+from firmware_tools.quantize.quantizers import QUANTIZERS
+from firmware_tools.quantize.sparsity import group_lasso, group_sparsity, prune
+from firmware_tools.quantize.training import parameter_groups
+from firmware_tools.quantize.twin import Twin, calibrate, export, quantize
+
+__all__ = [
+    "QUANTIZERS",
+    "CalibrationError",
+    "LayerDifference",
+    "QuantizationError",
+    "Twin",
+    "UnsupportedError",
+    "calibrate",
+    "differences",
+    "export",
+    "group_lasso",
+    "group_sparsity",
+    "parameter_groups",
+    "prune",
+    "quantize",
+]

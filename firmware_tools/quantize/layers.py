@@ -1,0 +1,336 @@
+"""Layers that compute, while they are trained, the integers that the accelerator computes.
+
+A `Feature` is what flows: integers (in a float tensor, with a gradient) and the real value of one
+step. The forward of every layer is the integer arithmetic of `model.mars.reference`, in training
+too: products are summed in float32 only where no sum can reach 2^24, else in float64, and
+requantised in float64, where everything is exact. Gradients take the way of the real numbers:
+``z = sum(w_q * x_q) + b``, then the quantiser's gradient.
+
+Batch normalisation is fused before quantising: with the statistics of the float training, which
+stay as they are, ``w_f = w*gamma/sqrt(var + eps)``, ``b_f = (b - mean)*gamma/sqrt(var + eps) + beta``;
+gamma and beta go on learning.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from firmware_tools.quantize.errors import CalibrationError, QuantizationError
+from firmware_tools.quantize.quantizers import Quantizer
+from firmware_tools.quantize.requantization import (
+    multiplier,
+    requantise,
+    shared_multiplier,
+)
+from firmware_tools.quantize.tracing import Step
+from model.mars.network import ACC_MAX, RAW_BITS
+
+EXACT_FLOAT32 = 1 << 24
+"""Integers below are exact in float32."""
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A quantised map.
+
+    Parameters
+    ----------
+    ints : (N, C, H, W) float
+        Integers.
+    scale : float
+        Real value of one step.
+    """
+
+    ints: Tensor
+    scale: float
+
+    @property
+    def real(self) -> Tensor:
+        """What the integers stand for."""
+        return self.ints * self.scale
+
+
+class _Replace(torch.autograd.Function):
+    """Another value forward, the gradient unchanged backward."""
+
+    @staticmethod
+    def forward(_ctx: Any, smooth: Tensor, exact: Tensor) -> Tensor:
+        return exact.to(smooth.dtype)
+
+    @staticmethod
+    def backward(_ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return gradient, None
+
+
+class Layer(nn.Module):
+    """A layer of the twin.
+
+    Parameters
+    ----------
+    step : Step
+        What it is; only names are kept.
+
+    Members
+    -------
+    name, source, skip, node : str
+        As in `Step`.
+    activation : Quantizer or None
+        Of the results; None where they are those of the source, or accumulators.
+    """
+
+    activation: Quantizer | None
+
+    def __init__(self, step: Step) -> None:
+        super().__init__()
+        self.name, self.source, self.node = step.name, step.source, step.node
+        self.skip = step.skip
+
+    def forward(self, features: Mapping[str, Feature]) -> Feature:
+        raise NotImplementedError
+
+    def _requantised(self, z: Tensor, exact: Tensor) -> Feature:
+        """The exact integers with the quantiser's gradient for the real z."""
+        assert self.activation is not None
+        ints = self.activation(z, exact) if torch.is_grad_enabled() else exact.to(z.dtype)
+        return Feature(ints, float(self.activation.step))
+
+    def _limits(self) -> tuple[int, int]:
+        assert self.activation is not None
+        return self.activation.q_min, self.activation.q_max
+
+    def check_calibrated(self) -> None:
+        """Refuse a layer that has seen no data."""
+        for quantizer in self.children():
+            if isinstance(quantizer, Quantizer) and not quantizer.is_calibrated:
+                raise CalibrationError(
+                    f"layer {self.name!r} must be calibrated first: call calibrate(twin, images), "
+                    "or train it"
+                )
+
+    def _meet(self, z: Tensor) -> None:
+        """In training, a quantiser starts from the first data that it meets."""
+        assert self.activation is not None
+        if not self.activation.is_calibrated:
+            if not self.training:
+                self.check_calibrated()
+            self.activation.start(z)
+
+
+class MaxPool(Layer):
+    """2x2 max pooling."""
+
+    def __init__(self, step: Step) -> None:
+        super().__init__(step)
+        self.activation = None
+
+    def forward(self, features: Mapping[str, Feature]) -> Feature:
+        source = features[self.source]
+        return Feature(F.max_pool2d(source.ints, 2), source.scale)
+
+
+class Average(Layer):
+    """Global average pooling."""
+
+    def __init__(self, step: Step, activation: Quantizer) -> None:
+        super().__init__(step)
+        self.activation = activation
+
+    def forward(self, features: Mapping[str, Feature]) -> Feature:
+        source = features[self.source]
+        pixels = source.ints.shape[2] * source.ints.shape[3]
+        total = source.ints.sum((2, 3), keepdim=True)
+        z = total * (source.scale / pixels)
+        self._meet(z)
+        mult, shift = self.multiplier(source.scale, pixels)
+        power = torch.tensor(2.0**shift, dtype=torch.float64)
+        exact = requantise(total.detach().double(), torch.tensor(mult), power, self._limits())
+        return self._requantised(z, exact)
+
+    def multiplier(self, source_scale: float, pixels: int) -> tuple[int, int]:
+        """Multiplier and shift of the hardware."""
+        assert self.activation is not None
+        factor = np.array([source_scale / pixels / float(self.activation.step)])
+        mult, shift = multiplier(factor)
+        return int(mult[0]), int(shift[0])
+
+
+class Product(Layer):
+    """A convolution or a dense layer, with what follows it.
+
+    Parameters
+    ----------
+    step : Step
+    weights : Quantizer
+    activation : Quantizer or None
+        None for accumulators as results.
+    largest : int
+        Largest absolute value of the source's type.
+
+    Members
+    -------
+    weight, bias : Parameter
+        Before fusing.
+    gamma, beta : Parameter or None
+    mask : (as weight) float
+        0 where a group-set has been pruned.
+    source_shape : (3,) int
+        Channels, rows and columns of the source; 0 until data has come.
+    """
+
+    mask: Tensor
+    source_shape: Tensor
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(
+        self, step: Step, weights: Quantizer, activation: Quantizer | None, largest: int
+    ) -> None:
+        super().__init__(step)
+        module = step.module
+        assert module is not None
+        self.is_conv = isinstance(module, nn.Conv2d)
+        self.stride = int(module.stride[0]) if isinstance(module, nn.Conv2d) else 1
+        self.padding = int(module.padding[0]) if isinstance(module, nn.Conv2d) else 0
+        self.relu = step.relu
+        self.weight = nn.Parameter(module.weight.detach().float().clone())
+        n_kernels = len(self.weight)
+        bias = torch.zeros(n_kernels) if module.bias is None else module.bias.detach().float()
+        self.bias = nn.Parameter(bias.clone())
+        self._take_norm(step.norm, n_kernels)
+        self._check_finite()
+        self.weights = weights
+        self.activation = activation
+        self.register_buffer("mask", torch.ones_like(self.weight))
+        self.register_buffer("source_shape", torch.zeros(3, dtype=torch.int64))
+        most = self.weight[0].numel() * (1 << (weights.bits - 1)) * largest
+        self._fits_float32 = most < EXACT_FLOAT32
+
+    def _take_norm(self, norm: nn.BatchNorm2d | None, n_kernels: int) -> None:
+        self.gamma: nn.Parameter | None = None
+        self.beta: nn.Parameter | None = None
+        if norm is None:
+            return
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        gamma = torch.ones(n_kernels) if norm.weight is None else norm.weight.detach()
+        beta = torch.zeros(n_kernels) if norm.bias is None else norm.bias.detach()
+        self.gamma = nn.Parameter(gamma.float().clone())
+        self.beta = nn.Parameter(beta.float().clone())
+        self.register_buffer("mean", norm.running_mean.detach().float().clone())
+        deviation = torch.sqrt(norm.running_var.detach() + norm.eps)
+        self.register_buffer("deviation", deviation.float())
+
+    def _check_finite(self) -> None:
+        for name, values in (*self.named_parameters(), *self.named_buffers()):
+            bad = ~torch.isfinite(values)
+            if bad.any():
+                where = ", ".join(str(int(k)) for k in torch.nonzero(bad)[0])
+                value = float(values[bad][0])
+                raise QuantizationError(
+                    f"layer {self.name!r}: {name}[{where}] must be a finite number, not {value}"
+                )
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether the results are accumulators."""
+        return self.activation is None
+
+    def fused(self) -> tuple[Tensor, Tensor]:
+        """Weights, pruned ones 0, and bias, both with the normalisation in them."""
+        weight, bias = self.weight * self.mask, self.bias
+        if self.gamma is None or self.beta is None:
+            return weight, bias
+        factor = self.gamma / self.deviation
+        return weight * factor.reshape(-1, *(1,) * (weight.dim() - 1)), (bias - self.mean) * factor + self.beta
+
+    def forward(self, features: Mapping[str, Feature]) -> Feature:
+        source = features[self.source]
+        self._note_shape(source)
+        weight, bias = self.fused()
+        self._meet_weights(weight)
+        n_weight = self.weights(weight)
+        units = self.units(source.scale)
+        unit = torch.tensor(units, dtype=weight.dtype).expand(len(weight))
+        acc = self._products(source.ints, n_weight)
+        total = acc.detach().double() + torch.from_numpy(self.bias_ints(source.scale))[:, None, None]
+        z = acc.to(weight.dtype) * unit[:, None, None] + bias[:, None, None]
+        if self.is_raw:
+            scale = float(units[0])
+            return Feature(_Replace.apply(z.to(total.dtype) / scale, total), scale)  # type: ignore[no-untyped-call]
+        skip = features[self.skip] if self.skip is not None else None
+        if skip is not None:
+            z = z + skip.real.to(z.dtype)
+        self._meet(z)
+        return self._requantised(z, self._exact(total, source, skip))
+
+    def _note_shape(self, source: Feature) -> None:
+        if self.training:
+            self.source_shape.copy_(torch.tensor(source.ints.shape[1:]))
+
+    def _meet_weights(self, weight: Tensor) -> None:
+        if not self.weights.is_calibrated:
+            if not self.training:
+                self.check_calibrated()
+            self.weights.start(weight)
+
+    def _products(self, ints: Tensor, weight: Tensor) -> Tensor:
+        """Exact accumulators without the bias, (N, Cout, H, W)."""
+        wide = torch.float32 if self.training and self._fits_float32 else torch.float64
+        ints, weight = ints.to(wide), weight.to(wide)
+        if self.is_conv:
+            return F.conv2d(ints, weight, stride=self.stride, padding=self.padding)
+        return F.linear(ints.flatten(1), weight)[:, :, None, None]
+
+    def _exact(self, total: Tensor, source: Feature, skip: Feature | None) -> Tensor:
+        skip_scale = None if skip is None else skip.scale
+        mult, shift, skip_mult = self.multipliers(source.scale, skip_scale)
+        powers = np.ldexp(1.0, shift)
+        return requantise(
+            total,
+            torch.from_numpy(mult)[:, None, None],
+            torch.from_numpy(powers)[:, None, None],
+            self._limits(),
+            None if skip is None else skip.ints.detach(),
+            skip_mult,
+        )
+
+    def units(self, source_scale: float) -> Floats:
+        """Real value of an accumulator's step, s_w*s_x, for each kernel or one for all."""
+        return cast("Floats", self.weights.step.double().reshape(-1).numpy() * source_scale)
+
+    def weight_ints(self) -> Ints:
+        """The weights that are trained."""
+        with torch.no_grad():
+            ints = self.weights.discretised(self.fused()[0]).long().numpy()
+        return cast("Ints", ints)
+
+    def bias_ints(self, source_scale: float) -> Ints:
+        """The bias in steps of the accumulator, 32 bit."""
+        bias = self.fused()[1].detach().double().numpy()
+        ints = np.rint(bias / self.units(source_scale))
+        return cast("Ints", np.clip(ints, -ACC_MAX, ACC_MAX).astype(np.int64))
+
+    def multipliers(self, source_scale: float, skip_scale: float | None) -> tuple[Ints, Ints, int]:
+        """Multiplier and shift for each kernel, and the residual's multiplier."""
+        assert self.activation is not None
+        out_scale = float(self.activation.step)
+        factors = np.broadcast_to(self.units(source_scale) / out_scale, (len(self.weight),))
+        try:
+            if skip_scale is None:
+                return *multiplier(factors), 0
+            return shared_multiplier(factors, skip_scale / out_scale)
+        except QuantizationError as error:
+            raise QuantizationError(f"layer {self.name!r}: {error}") from None
+
+    @property
+    def out_bits(self) -> int:
+        """Width of the results."""
+        return RAW_BITS if self.activation is None else self.activation.bits

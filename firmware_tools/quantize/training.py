@@ -1,0 +1,368 @@
+"""Training in stages that can be interrupted: float, then quantised, sparse if wanted.
+
+Whatever is random comes from a generator seeded by seed, stage and epoch, and learning rates follow
+from the number of the step, so a checkpoint after an epoch is all that has to be kept, and what is
+resumed ends with the same weights.
+"""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from firmware_tools.interrupts import uninterrupted
+from firmware_tools.quantize.digits import Data, DigitsNet, Part, augmented
+from firmware_tools.quantize.errors import QuantizationError
+from firmware_tools.quantize.quantizers import Quantizer
+from firmware_tools.quantize.sparsity import group_lasso, group_sparsity, prune
+from firmware_tools.quantize.twin import Twin, calibrate, export, quantize
+from model.mars.network import QuantizedNetwork
+
+BATCH = 64
+MOMENTUM = 0.9
+FLOAT_RATE, FLOAT_DECAY = 0.1, 5e-4
+RATE, DECAY, SCALE_RATE = 0.02, 1e-4, 0.02
+SMOOTHING = 0.1
+"""Of the labels, in the float training."""
+CALIBRATION_IMAGES = 256
+CHECKPOINT_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a training is.
+
+    Parameters
+    ----------
+    weight_bits, act_bits : int
+        2..8.
+    quantizer : str
+        lg-lsq, lsq, ste, pact or ewgs.
+    sparsity : float
+        Share of the group-sets that is to be zero, 0..1.
+    seed : int
+    float_epochs, sparse_epochs, epochs : int
+        Of the float network; quantised with the group lasso, only if sparsity is wanted;
+        quantised, with what has been pruned fixed.
+    lasso : float
+        Factor of the group lasso.
+    options : (str, bool) pairs
+        For the quantiser: ssg, asr, mde, three_valued.
+    """
+
+    weight_bits: int = 3
+    act_bits: int = 3
+    quantizer: str = "lg-lsq"
+    sparsity: float = 0.0
+    seed: int = 0
+    float_epochs: int = 30
+    sparse_epochs: int = 10
+    epochs: int = 20
+    lasso: float = 1e-5
+    options: tuple[tuple[str, bool], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sparsity < 1:
+            raise QuantizationError(f"sparsity must be 0..1, below 1, not {self.sparsity:g}")
+        for name in ("float_epochs", "sparse_epochs", "epochs"):
+            if getattr(self, name) < 1:
+                raise QuantizationError(f"{name} must be at least 1, not {getattr(self, name)}")
+
+    @property
+    def stages(self) -> dict[str, int]:
+        """Epochs of each stage, in order."""
+        sparse = {"sparse": self.sparse_epochs} if self.sparsity else {}
+        return {"float": self.float_epochs, **sparse, "quantised": self.epochs}
+
+    def twin(self, model: nn.Module) -> Twin:
+        """The quantised twin of a float network."""
+        return quantize(
+            model, self.weight_bits, self.act_bits, self.quantizer, **dict(self.options)
+        )
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came out.
+
+    Attributes
+    ----------
+    model : nn.Module
+        The float network.
+    twin : Twin
+    network : QuantizedNetwork
+    float_accuracy, accuracy : float
+        Share of the test images that the float network and the exported one get right.
+    group_sparsity : float
+        Of the exported network.
+    """
+
+    model: nn.Module
+    twin: Twin
+    network: QuantizedNetwork
+    float_accuracy: float
+    accuracy: float
+    group_sparsity: float
+
+    def as_json(self) -> dict[str, object]:
+        """The figures."""
+        return {
+            "float_accuracy": self.float_accuracy,
+            "accuracy": self.accuracy,
+            "group_sparsity": self.group_sparsity,
+        }
+
+
+def parameter_groups(twin: Twin, rate: float = RATE) -> list[dict[str, Any]]:
+    """Groups for an optimiser: scales have their own rate and no weight decay."""
+    scales = {
+        id(parameter)
+        for module in twin.modules()
+        if isinstance(module, Quantizer)
+        for parameter in module.parameters(recurse=False)
+    }
+    parameters = list(twin.parameters())
+    return [
+        {"params": [p for p in parameters if id(p) not in scales], "lr": rate},
+        {
+            "params": [p for p in parameters if id(p) in scales],
+            "lr": rate * SCALE_RATE / RATE,
+            "weight_decay": 0.0,
+        },
+    ]
+
+
+def accuracy(model: nn.Module, part: Part) -> float:
+    """Share of the images that are classified rightly."""
+    model.eval()
+    with torch.no_grad():
+        hits = model(part.images).argmax(1) == part.labels
+    return float(hits.double().mean())
+
+
+class Training:
+    """A training, epoch by epoch.
+
+    Parameters
+    ----------
+    settings : Settings
+    data : Data
+    checkpoint : Path or None
+        Written after every epoch, read if it is there, removed by `finish`.
+    model : nn.Module or None
+        A float network that has been trained already, in place of the first stage.
+
+    Raises
+    ------
+    QuantizationError
+        The checkpoint is another training's, or damaged.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        data: Data,
+        checkpoint: Path | None = None,
+        model: nn.Module | None = None,
+    ) -> None:
+        self.settings = settings
+        self._data = data
+        self._checkpoint = checkpoint
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            self.model: nn.Module = DigitsNet() if model is None else model
+        self._schedule = [
+            (stage, epoch)
+            for stage, epochs in settings.stages.items()
+            for epoch in range(epochs)
+            if stage != "float" or model is None
+        ]
+        self.twin: Twin | None = None
+        self.done = 0
+        self._optimizer: torch.optim.Optimizer | None = None
+        if checkpoint is not None and checkpoint.exists():
+            self._resume(checkpoint)
+
+    def __len__(self) -> int:
+        """Epochs in all."""
+        return len(self._schedule)
+
+    def run(self) -> Iterator[tuple[str, int]]:
+        """Train; after every epoch the stage, and how many epochs have been done in all."""
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # sums depend on the number of threads
+        try:
+            while self.done < len(self):
+                stage, epoch = self._schedule[self.done]
+                self._epoch(stage, epoch)
+                with uninterrupted():
+                    self.done += 1
+                    self._save()
+                yield stage, self.done
+        finally:
+            torch.set_num_threads(threads)
+
+    def finish(self) -> Result:
+        """What came out, measured on the test set."""
+        assert self.twin is not None
+        self.twin.eval()
+        network = export(self.twin, "digits")
+        test = self._data.test
+        return Result(
+            self.model,
+            self.twin,
+            network,
+            accuracy(self.model, test),
+            accuracy(self.twin, test),
+            group_sparsity(network),
+        )
+
+    def discard_checkpoint(self) -> None:
+        """Remove the checkpoint, once the result is safe."""
+        if self._checkpoint is not None:
+            self._checkpoint.unlink(missing_ok=True)
+
+    def _epoch(self, stage: str, epoch: int) -> None:
+        if epoch == 0:
+            self._begin(stage)
+        module = self._module(stage)
+        assert self._optimizer is not None
+        module.train()
+        generator = torch.Generator().manual_seed(self._epoch_seed(stage, epoch))
+        part = self._data.training
+        order = torch.randperm(len(part), generator=generator).split(BATCH)
+        for k, batch in enumerate(order):
+            self._set_rate((epoch + k / len(order)) / self.settings.stages[stage])
+            images = augmented(part.images[batch], generator)
+            loss = self._loss(stage, module(images), part.labels[batch])
+            self._optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            self._optimizer.step()
+        if stage == "sparse":
+            self._prune(epoch)
+
+    def _prune(self, epoch: int) -> None:
+        """More and more, as a cube: first much, then little, so that the rest can follow."""
+        assert self.twin is not None
+        rest = 1 - (epoch + 1) / self.settings.sparse_epochs
+        prune(self.twin, self.settings.sparsity * (1 - rest**3))
+
+    def _loss(self, stage: str, logits: Tensor, labels: Tensor) -> Tensor:
+        loss = F.cross_entropy(logits, labels, label_smoothing=SMOOTHING)
+        if stage != "sparse":
+            return loss
+        assert self.twin is not None
+        return loss + self.settings.lasso * group_lasso(self.twin)
+
+    def _module(self, stage: str) -> nn.Module:
+        if stage == "float":
+            return self.model
+        assert self.twin is not None
+        return self.twin
+
+    def _begin(self, stage: str) -> None:
+        """A stage has its own optimiser; the first quantised one makes the twin."""
+        if stage != "float" and self.twin is None:
+            self.model.eval()
+            self.twin = self.settings.twin(self.model)
+            calibrate(self.twin, self._data.training.images[:CALIBRATION_IMAGES])
+        self._optimizer = self._new_optimizer(stage)
+
+    def _new_optimizer(self, stage: str) -> torch.optim.Optimizer:
+        if stage == "float":
+            groups: list[dict[str, Any]] = [{"params": list(self.model.parameters())}]
+            rate, decay = FLOAT_RATE, FLOAT_DECAY
+        else:
+            assert self.twin is not None
+            groups, rate, decay = parameter_groups(self.twin), RATE, DECAY
+        optimizer = torch.optim.SGD(
+            groups, lr=rate, momentum=MOMENTUM, weight_decay=decay, nesterov=True
+        )
+        for group in optimizer.param_groups:
+            group["first_lr"] = group["lr"]
+        return optimizer
+
+    def _set_rate(self, progress: float) -> None:
+        """Half a cosine, from the first rate down to 0."""
+        assert self._optimizer is not None
+        for group in self._optimizer.param_groups:
+            group["lr"] = group["first_lr"] * (1 + math.cos(math.pi * progress)) / 2
+
+    def _epoch_seed(self, stage: str, epoch: int) -> int:
+        text = f"{self.settings.seed} {stage} {epoch}"
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7])
+
+    def _fingerprint(self) -> str:
+        return json.dumps({"version": CHECKPOINT_VERSION, **asdict(self.settings)}, sort_keys=True)
+
+    def _save(self) -> None:
+        if self._checkpoint is None:
+            return
+        assert self._optimizer is not None
+        state = {
+            "settings": self._fingerprint(),
+            "done": self.done,
+            "model": self.model.state_dict(),
+            "twin": None if self.twin is None else self.twin.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+        }
+        save(state, self._checkpoint)
+
+    def _resume(self, path: Path) -> None:
+        state = load(path)
+        if state.get("settings") != self._fingerprint():
+            raise QuantizationError(
+                f"{path}: must be a checkpoint of the same settings; remove it to start anew"
+            )
+        self.done = state["done"]
+        self.model.load_state_dict(state["model"])
+        if state["twin"] is not None:
+            self.twin = self.settings.twin(self.model)
+            self.twin.load_state_dict(state["twin"])
+        stage = self._schedule[self.done - 1][0]
+        self._optimizer = self._new_optimizer(stage)
+        self._optimizer.load_state_dict(state["optimizer"])
+
+
+def save(state: dict[str, Any], path: Path) -> None:
+    """Write a file of tensors at once: what was there stays until the new one is complete."""
+    part = path.with_name(f"{path.name}.part")
+    torch.save(state, part)
+    os.replace(part, path)  # noqa: PTH105  (atomic; says so)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a file of tensors, and nothing that could run."""
+    try:
+        state = torch.load(path, weights_only=True)
+    except FileNotFoundError:
+        raise QuantizationError(f"{path}: no such file") from None
+    except Exception as error:  # noqa: BLE001  (torch raises whatever the bytes lead it to)
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise QuantizationError(f"{path}: must be a file of kenyon train ({reason})") from None
+    if not isinstance(state, dict) or "settings" not in state:
+        raise QuantizationError(f"{path}: must be a file of kenyon train")
+    return state
+
+
+def train(
+    training: Training, on_epoch: Callable[[str, int], None] = lambda _stage, _done: None
+) -> Result:
+    """Run a training to its end."""
+    for stage, done in training.run():
+        on_epoch(stage, done)
+    return training.finish()
+
+
+def image_ints(result: Result, part: Part) -> np.ndarray:
+    """Images as the network's file takes them."""
+    return result.twin.image_ints(part.images)
