@@ -10,6 +10,7 @@ NAMES = (
     "bench",
     "plot",
     "schema",
+    "import_",
     "demo",
 )
 """In the order in which `kenyon --help` shows them."""

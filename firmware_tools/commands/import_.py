@@ -1,0 +1,115 @@
+"""`kenyon import`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from firmware_tools.console import DIFFERENCE, Json, Terminal, examples
+from firmware_tools.inputs import check_folder
+
+if TYPE_CHECKING:
+    from firmware_tools.onnx_import import Imported
+
+EXAMPLES = examples(
+    "kenyon import model.onnx -o network.npz",
+    "kenyon import model.onnx -o network.npz --check images.npy",
+)
+
+
+def command(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL.onnx", help="Quantised model in QDQ form.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="NET.npz", help="Network file to write.")
+    ],
+    fuse_residuals: Annotated[
+        bool,
+        typer.Option(
+            "--fuse-residuals",
+            help="Add in the convolution before, not in a 1x1 one of its own: less exact.",
+        ),
+    ] = False,
+    check: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="IMAGES.npy",
+            help="Inputs of the model, on which to compare the network with onnxruntime.",
+            show_default=False,
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Import an ONNX model that onnxruntime's static quantiser wrote.
+
+    What the accelerator cannot do is refused. docs/import.md says what is accepted and how exact
+    the result is. With --check, exit code 1 if a largest output is another one, or more than one
+    in 1000 outputs differ by more than one step.
+    """
+    from firmware_tools import onnx_import
+    from model.mars import network_file
+
+    terminal = Terminal(json=json)
+    check_folder(output)
+    imported = onnx_import.load(model, fuse_residuals=fuse_residuals)
+    agreement = None
+    if check is not None:
+        from firmware_tools.onnx_import.check import compare, load_inputs
+
+        inputs = load_inputs(check, imported)
+        with terminal.busy("onnxruntime and the network"):
+            agreement = compare(model, imported, inputs)
+    network_file.dump(imported.network, output)
+    rows = _rows(imported)
+    result = {"network": str(output), "input": rows[0], "layers": rows[1:]}
+    terminal.result(result if agreement is None else {**result, "agreement": asdict(agreement)})
+    terminal.print(_table(rows))
+    terminal.print(f"wrote {escape(str(output))}: {len(rows) - 1} layers")
+    if agreement is not None:
+        terminal.print(
+            f"against onnxruntime, {agreement.images:,} images: largest output the same "
+            f"{agreement.top1_equal:.2%}, outputs equal {agreement.equal:.2%}, within one step "
+            f"{agreement.within_one:.2%}, largest difference {agreement.largest}"
+        )
+        if not agreement.is_good:
+            raise typer.Exit(DIFFERENCE)
+
+
+def _rows(imported: "Imported") -> list[dict[str, Any]]:
+    """The input and the layers."""
+    network = imported.network
+    ops = {layer.name: type(layer).__name__ for layer in network.layers}
+    return [
+        {
+            "name": name,
+            "op": ops.get(name, ""),
+            "shape": list(kind.shape),
+            "bits": kind.bits,
+            "signed": kind.signed,
+            "scale": network.scales[name],
+            "zero": imported.zeros[name],
+            "max_error": imported.errors.get(name, 0.0),
+        }
+        for name, kind in network.types.items()
+    ]
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    table = Table(title="Layers: value = scale * (integer - zero)", title_justify="left")
+    for column in ("name", "op", "shape", "type", "scale", "zero", "largest error in steps"):
+        table.add_column(column, justify="left" if column in {"name", "op"} else "right")
+    for row in rows:
+        table.add_row(
+            escape(row["name"]),
+            row["op"],
+            "x".join(map(str, row["shape"])),
+            f"{'signed' if row['signed'] else 'unsigned'} {row['bits']}",
+            f"{row['scale']:.6g}",
+            f"{row['zero']}",
+            f"{row['max_error']:.2g}",
+        )
+    return table

@@ -1,0 +1,118 @@
+"""Compares an imported network with onnxruntime, which runs the model it was imported from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from firmware_tools.onnx_import import Imported, OnnxError
+from firmware_tools.onnx_import.graph import Array
+from model.mars import reference
+
+ENOUGH = 0.999
+"""Share of the outputs that must be within one step."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How often the network's results and onnxruntime's, in steps of the output, agree.
+
+    Parameters
+    ----------
+    images, outputs : int
+        How many were compared.
+    top1_equal, equal, within_one : float
+        Shares: of the images whose first largest output is the same, of equal outputs, and of
+        outputs that differ by one step or less.
+    largest : int
+        Largest difference in steps.
+    """
+
+    images: int
+    outputs: int
+    top1_equal: float
+    equal: float
+    within_one: float
+    largest: int
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the import is what it is meant to be."""
+        return self.top1_equal == 1 and self.within_one >= ENOUGH
+
+
+def load_inputs(path: Path, imported: Imported) -> Array:
+    """Inputs of the model, (N, ...) float32, from an `.npy` file."""
+    try:
+        inputs: object = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise OnnxError(f"{path}: must be an .npy file of numbers ({error})") from None
+    shape = imported.network.input_type.shape
+    if not isinstance(inputs, np.ndarray) or inputs.dtype.kind not in "fiu":
+        raise OnnxError(f"{path}: must be an .npy file of numbers")
+    if inputs.ndim < 2 or not inputs.size or int(np.prod(inputs.shape[1:])) != int(np.prod(shape)):
+        wanted = ", ".join(map(str, shape))
+        raise OnnxError(f"{path}: shape must be (N, {wanted}), not {inputs.shape}")
+    if not np.isfinite(inputs).all():
+        raise OnnxError(f"{path}: values must be finite")
+    return inputs.astype(np.float32)
+
+
+def compare(path: Path, imported: Imported, inputs: Array, *, optimize: bool = True) -> Agreement:
+    """Run both.
+
+    Parameters
+    ----------
+    path : Path
+        The ONNX model.
+    imported : Imported
+        What was made of it.
+    inputs : (N, ...) float
+    optimize : bool
+        Let onnxruntime fuse quantised operators into integer kernels; otherwise it computes each
+        in float32.
+    """
+    expected = _run(path, inputs, optimize)
+    network = imported.network
+    found = reference.run(network, imported.quantize(inputs))[network.output].reshape(
+        len(inputs), -1
+    )
+    scale, zero = network.scales[network.output], imported.zeros[network.output]
+    wanted = np.rint(expected.reshape(found.shape).astype(np.float64) / scale) + zero
+    difference = np.abs(found - wanted)
+    return Agreement(
+        images=len(found),
+        outputs=found.size,
+        top1_equal=float((found.argmax(axis=1) == wanted.argmax(axis=1)).mean()),
+        equal=float((difference == 0).mean()),
+        within_one=float((difference <= 1).mean()),
+        largest=int(difference.max()),
+    )
+
+
+def _run(path: Path, inputs: Array, optimize: bool) -> Array:
+    """What onnxruntime computes, on one core."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise OnnxError(
+            "the package onnxruntime must be installed: pip install onnxruntime"
+        ) from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    if not optimize:
+        level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.graph_optimization_level = level
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    entry = session.get_inputs()[0]
+    batch, *shape = entry.shape
+    images = inputs.reshape(-1, *shape)
+    size = batch if isinstance(batch, int) else len(images)
+    if len(images) % size:
+        raise OnnxError(f"{path}: number of images must be a multiple of {size}, not {len(images)}")
+    parts = [
+        session.run(None, {entry.name: images[k : k + size]})[0]
+        for k in range(0, len(images), size)
+    ]
+    return np.concatenate(parts)
