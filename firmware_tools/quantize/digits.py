@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 N_TEST = 500
 N_HELD_OUT = 297
@@ -69,7 +69,7 @@ def _part(images: np.ndarray, labels: np.ndarray) -> Part:
 
 def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
     """Each image moved by -1..1 pixels in both directions."""
-    padded = F.pad(images, (SHIFT,) * 4)
+    padded = functional.pad(images, (SHIFT,) * 4)
     n, side = len(images), images.shape[-1]
     rows, columns = torch.randint(0, 2 * SHIFT + 1, (2, n, 1), generator=generator)
     span = torch.arange(side)

@@ -6,9 +6,9 @@ too: products are summed in float32 only where no sum can reach 2^24, else in fl
 requantised in float64, where everything is exact. Gradients take the way of the real numbers:
 ``z = sum(w_q * x_q) + b``, then the quantiser's gradient.
 
-Batch normalisation is fused before quantising: with the statistics of the float training, which
-stay as they are, ``w_f = w*gamma/sqrt(var + eps)``, ``b_f = (b - mean)*gamma/sqrt(var + eps) + beta``;
-gamma and beta go on learning.
+Batch normalisation is fused before quantising, with the statistics of the float training:
+``w_f = w*gamma/sqrt(var + eps)``, ``b_f = (b - mean)*gamma/sqrt(var + eps) + beta``. From then on
+the fused weights are what is trained, so export has nothing left to fuse.
 """
 
 from collections.abc import Mapping
@@ -17,9 +17,9 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from firmware_tools.quantize.errors import CalibrationError, QuantizationError
 from firmware_tools.quantize.quantizers import Quantizer
@@ -66,7 +66,7 @@ class _Replace(torch.autograd.Function):
         return exact.to(smooth.dtype)
 
     @staticmethod
-    def backward(_ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(_ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient, None
 
 
@@ -133,7 +133,7 @@ class MaxPool(Layer):
 
     def forward(self, features: Mapping[str, Feature]) -> Feature:
         source = features[self.source]
-        return Feature(F.max_pool2d(source.ints, 2), source.scale)
+        return Feature(functional.max_pool2d(source.ints, 2), source.scale)
 
 
 class Average(Layer):
@@ -177,8 +177,7 @@ class Product(Layer):
     Members
     -------
     weight, bias : Parameter
-        Before fusing.
-    gamma, beta : Parameter or None
+        With the normalisation fused.
     mask : (as weight) float
         0 where a group-set has been pruned.
     source_shape : (3,) int
@@ -187,8 +186,6 @@ class Product(Layer):
 
     mask: Tensor
     source_shape: Tensor
-    mean: Tensor
-    deviation: Tensor
 
     def __init__(
         self, step: Step, weights: Quantizer, activation: Quantizer | None, largest: int
@@ -200,11 +197,8 @@ class Product(Layer):
         self.stride = int(module.stride[0]) if isinstance(module, nn.Conv2d) else 1
         self.padding = int(module.padding[0]) if isinstance(module, nn.Conv2d) else 0
         self.relu = step.relu
-        self.weight = nn.Parameter(module.weight.detach().float().clone())
-        n_kernels = len(self.weight)
-        bias = torch.zeros(n_kernels) if module.bias is None else module.bias.detach().float()
-        self.bias = nn.Parameter(bias.clone())
-        self._take_norm(step.norm, n_kernels)
+        weight, bias = fused(module, step.norm)
+        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
         self._check_finite()
         self.weights = weights
         self.activation = activation
@@ -212,21 +206,6 @@ class Product(Layer):
         self.register_buffer("source_shape", torch.zeros(3, dtype=torch.int64))
         most = self.weight[0].numel() * (1 << (weights.bits - 1)) * largest
         self._fits_float32 = most < EXACT_FLOAT32
-
-    def _take_norm(self, norm: nn.BatchNorm2d | None, n_kernels: int) -> None:
-        self.gamma: nn.Parameter | None = None
-        self.beta: nn.Parameter | None = None
-        if norm is None:
-            return
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        gamma = torch.ones(n_kernels) if norm.weight is None else norm.weight.detach()
-        beta = torch.zeros(n_kernels) if norm.bias is None else norm.bias.detach()
-        self.gamma = nn.Parameter(gamma.float().clone())
-        self.beta = nn.Parameter(beta.float().clone())
-        self.register_buffer("mean", norm.running_mean.detach().float().clone())
-        deviation = torch.sqrt(norm.running_var.detach() + norm.eps)
-        self.register_buffer("deviation", deviation.float())
 
     def _check_finite(self) -> None:
         for name, values in (*self.named_parameters(), *self.named_buffers()):
@@ -243,28 +222,28 @@ class Product(Layer):
         """Whether the results are accumulators."""
         return self.activation is None
 
-    def fused(self) -> tuple[Tensor, Tensor]:
-        """Weights, pruned ones 0, and bias, both with the normalisation in them."""
-        weight, bias = self.weight * self.mask, self.bias
-        if self.gamma is None or self.beta is None:
-            return weight, bias
-        factor = self.gamma / self.deviation
-        return weight * factor.reshape(-1, *(1,) * (weight.dim() - 1)), (bias - self.mean) * factor + self.beta
+    @property
+    def kept(self) -> Tensor:
+        """The weights, pruned ones 0."""
+        return self.weight * self.mask
 
     def forward(self, features: Mapping[str, Feature]) -> Feature:
         source = features[self.source]
         self._note_shape(source)
-        weight, bias = self.fused()
+        weight = self.kept
         self._meet_weights(weight)
         n_weight = self.weights(weight)
         units = self.units(source.scale)
         unit = torch.tensor(units, dtype=weight.dtype).expand(len(weight))
         acc = self._products(source.ints, n_weight)
-        total = acc.detach().double() + torch.from_numpy(self.bias_ints(source.scale))[:, None, None]
-        z = acc.to(weight.dtype) * unit[:, None, None] + bias[:, None, None]
+        total = (
+            acc.detach().double() + torch.from_numpy(self.bias_ints(source.scale))[:, None, None]
+        )
+        z = acc.to(weight.dtype) * unit[:, None, None] + self.bias[:, None, None]
         if self.is_raw:
             scale = float(units[0])
-            return Feature(_Replace.apply(z.to(total.dtype) / scale, total), scale)  # type: ignore[no-untyped-call]
+            replace: Any = _Replace.apply
+            return Feature(replace(z.to(total.dtype) / scale, total), scale)
         skip = features[self.skip] if self.skip is not None else None
         if skip is not None:
             z = z + skip.real.to(z.dtype)
@@ -286,8 +265,8 @@ class Product(Layer):
         wide = torch.float32 if self.training and self._fits_float32 else torch.float64
         ints, weight = ints.to(wide), weight.to(wide)
         if self.is_conv:
-            return F.conv2d(ints, weight, stride=self.stride, padding=self.padding)
-        return F.linear(ints.flatten(1), weight)[:, :, None, None]
+            return functional.conv2d(ints, weight, stride=self.stride, padding=self.padding)
+        return functional.linear(ints.flatten(1), weight)[:, :, None, None]
 
     def _exact(self, total: Tensor, source: Feature, skip: Feature | None) -> Tensor:
         skip_scale = None if skip is None else skip.scale
@@ -304,17 +283,17 @@ class Product(Layer):
 
     def units(self, source_scale: float) -> Floats:
         """Real value of an accumulator's step, s_w*s_x, for each kernel or one for all."""
-        return cast("Floats", self.weights.step.double().reshape(-1).numpy() * source_scale)
+        return self.weights.step.double().reshape(-1).numpy() * source_scale
 
     def weight_ints(self) -> Ints:
         """The weights that are trained."""
         with torch.no_grad():
-            ints = self.weights.discretised(self.fused()[0]).long().numpy()
+            ints = self.weights.discretised(self.kept).long().numpy()
         return cast("Ints", ints)
 
     def bias_ints(self, source_scale: float) -> Ints:
         """The bias in steps of the accumulator, 32 bit."""
-        bias = self.fused()[1].detach().double().numpy()
+        bias = self.bias.detach().double().numpy()
         ints = np.rint(bias / self.units(source_scale))
         return cast("Ints", np.clip(ints, -ACC_MAX, ACC_MAX).astype(np.int64))
 
@@ -334,3 +313,21 @@ class Product(Layer):
     def out_bits(self) -> int:
         """Width of the results."""
         return RAW_BITS if self.activation is None else self.activation.bits
+
+
+def fused(module: nn.Conv2d | nn.Linear, norm: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor]:
+    """Weights and bias with the normalisation in them."""
+    weight = module.weight.detach().double()
+    bias = torch.zeros(len(weight)) if module.bias is None else module.bias.detach()
+    bias = bias.double()
+    if norm is not None:
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        factor = 1 / torch.sqrt(norm.running_var.detach().double() + norm.eps)
+        if norm.weight is not None:
+            factor = factor * norm.weight.detach()
+        weight = weight * factor[:, None, None, None]
+        bias = (bias - norm.running_mean.detach()) * factor
+        if norm.bias is not None:
+            bias = bias + norm.bias.detach()
+    return weight.float(), bias.float()

@@ -7,13 +7,14 @@ gradient of x, that of alpha, and where alpha starts.
 LG-LSQ is a *reconstruction*: of the paper (arXiv 2202.09009) only the abstract was at hand. Its
 three parts can be switched one by one.
 
-=====================  ===========================================================================
-SSG                    ``g_alpha = c*alpha^2 * (E(k*alpha) - E(alpha/k)) / (E(k*alpha) + E(alpha/k))``,
-                       E(s) the mean of (x - x_q)^2 with the scale s, k = 2
-ASR                    ``g_x = g_q * r'(x/alpha)``, the slope of the soft round
-                       ``r(v) = floor(v) + 1/2 + atan(k*u)/(2*atan(k/2))``, u = v - floor(v) - 1/2
-MDE                    ``g_x`` times ``1 + delta * sign(g_q) * (v - round(v))``
-=====================  ===========================================================================
+SSG
+    ``g_alpha = c*alpha^2 * (E(k*alpha) - E(alpha/k)) / (E(k*alpha) + E(alpha/k))``, k = 2; E(s) is
+    the mean of (x - x_q)^2 with the scale s.
+ASR
+    ``g_x = g_q * r'(x/alpha)``, the slope of the soft round
+    ``r(v) = floor(v) + 1/2 + atan(k*u)/(2*atan(k/2))``, u = v - floor(v) - 1/2.
+MDE
+    ``g_x`` times ``1 + delta * sign(g_q) * (v - round(v))``, v = x/alpha.
 """
 
 import math
@@ -27,8 +28,8 @@ from firmware_tools.quantize.errors import CalibrationError, QuantizationError
 MIN_BITS, MAX_BITS = 2, 8
 SMALLEST_STEP = 1e-6
 """A scale is never smaller: 0 and negative ones would have no meaning."""
-BALANCING_STEPS = 60
-"""Of the search for the scale at which SSG vanishes; each goes at most an eighth of an octave."""
+OCTAVE, OCTAVES = 8, 6
+"""Scales that are tried at the start: steps of an octave, and octaves below the largest scale."""
 
 
 def check_bits(what: str, bits: object) -> None:
@@ -156,7 +157,8 @@ class Quantizer(nn.Module):
         """
         if not self.is_calibrated:
             raise CalibrationError("the quantiser must be calibrated first: it has seen no data")
-        return cast("Tensor", _Discretise.apply(x, self.alpha, exact, self))
+        apply: Any = _Discretise.apply
+        return cast("Tensor", apply(x, self.alpha, exact, self))
 
     def discretised(self, x: Tensor, step: Tensor | None = None) -> Tensor:
         """The integers with this or another scale, without gradient."""
@@ -176,8 +178,15 @@ class Quantizer(nn.Module):
         return (v >= self.q_min) & (v <= self.q_max)
 
     def first_scale(self, x: Tensor) -> Tensor:
-        """Where alpha starts: at 2*mean|x|/sqrt(q_max), as in LSQ."""
-        return 2 * self.mean(x.abs()) / math.sqrt(self.q_max)
+        """Where alpha starts: at the scale with the least E(s), of some below the largest.
+
+        LSQ's own start, 2*mean|x|/sqrt(q_max), clips nearly all of what is rarely not 0, such as
+        activations before a pool.
+        """
+        largest = self.largest_scale(x).clamp_min(SMALLEST_STEP)
+        scales = [largest * 2 ** (-k / OCTAVE) for k in range(OCTAVE * OCTAVES)]
+        errors = torch.stack([self.error(x, scale) for scale in scales])
+        return torch.stack(scales).gather(0, errors.argmin(0, keepdim=True))[0]
 
     def largest_scale(self, x: Tensor) -> Tensor:
         """The scale with which nothing is clipped; weights take -2^(b-1) into account."""
@@ -236,7 +245,7 @@ class _Discretise(torch.autograd.Function):
         return n
 
     @staticmethod
-    def backward(ctx: Any, g_n: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, g_n: Tensor) -> tuple[Tensor | None, ...]:
         v, n, step = ctx.saved_tensors
         g_x, g_alpha = ctx.quantizer.gradients(g_n, v, n, step)
         return g_x, g_alpha.to(step.dtype) if ctx.needs_input_grad[1] else None, None, None
@@ -347,13 +356,6 @@ class LGLSQ(Quantizer):
     def start(self, x: Tensor) -> None:
         super().start(x)
         self.pace.copy_(self.SPEED / self.step)
-
-    def first_scale(self, x: Tensor) -> Tensor:
-        scale = super().first_scale(x).clamp_min(SMALLEST_STEP)
-        if self.ssg and not self.three_valued:
-            for _ in range(BALANCING_STEPS):
-                scale = scale * torch.exp2(-self.imbalance(x, scale) / 8)
-        return scale
 
     def gradients(self, g_n: Tensor, v: Tensor, n: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
         g_q = g_n / step

@@ -8,9 +8,9 @@ to zero, and they stay so.
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from firmware_tools.quantize.errors import CalibrationError, QuantizationError
 from firmware_tools.quantize.layers import Product
@@ -104,7 +104,7 @@ def _relative_sizes(layer: Product) -> Tensor:
 
 def _norms(layer: Product) -> tuple[Tensor, Tensor]:
     """Norm and number of weights of each group-set, (kernel blocks, channel blocks, taps)."""
-    weight = _tapped(layer.fused()[0], layer)
+    weight = _tapped(layer.kept, layer)
     squares = _blocks(weight**2, layer).sum((1, 3))
     return torch.sqrt(squares + TINY), _blocks(torch.ones_like(weight), layer).sum((1, 3))
 
@@ -121,7 +121,7 @@ def _blocks(weight: Tensor, layer: Product) -> Tensor:
     """(Cout, Cin, taps) as (kernel blocks, kernels, channel blocks, channels, taps), with zeros."""
     kernels = kernels_per_set(layer.weights.bits)
     n_kernels, n_channels, n_taps = weight.shape
-    filled = F.pad(weight, (0, 0, 0, -n_channels % WORD_LINES, 0, -n_kernels % kernels))
+    filled = functional.pad(weight, (0, 0, 0, -n_channels % WORD_LINES, 0, -n_kernels % kernels))
     return filled.reshape(len(filled) // kernels, kernels, -1, WORD_LINES, n_taps)
 
 

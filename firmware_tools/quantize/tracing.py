@@ -3,11 +3,11 @@
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import fx, nn
+from torch.nn import functional
 
 from firmware_tools.quantize.errors import UnsupportedError
 from model.mars.network import INPUT
@@ -17,7 +17,9 @@ SUPPORTED = (
     "Identity and the addition of two maps"
 )
 _ADDITIONS = {operator.add, operator.iadd, torch.add, "add", "add_"}
-_RECTIFIERS = {F.relu, torch.relu, "relu", "relu_"}
+_RECTIFIERS = {functional.relu, torch.relu, "relu", "relu_"}
+_MAX_POOLS = {functional.max_pool2d, torch.max_pool2d}
+_AVERAGES = {functional.adaptive_avg_pool2d}
 _FLATTENERS = {torch.flatten, "flatten"}
 Product = nn.Conv2d | nn.Linear
 
@@ -68,12 +70,12 @@ def graph_of(model: nn.Module) -> fx.GraphModule:
     """The module as a graph; `Step.node` names its nodes."""
     try:
         traced = fx.symbolic_trace(model)
-    except Exception as error:  # noqa: BLE001  (whatever the user's forward raises)
+    except Exception as error:
         raise UnsupportedError(
             f"{type(model).__name__}: must be traceable by torch.fx, but {error}"
         ) from error
     traced.graph.eliminate_dead_code()
-    return cast("fx.GraphModule", traced)
+    return traced
 
 
 class _Tracer:
@@ -119,8 +121,8 @@ class _Tracer:
             _is_module(nn.Linear): self._linear,
             _is_module(nn.BatchNorm2d): self._norm,
             _is_module(nn.ReLU, calls=_RECTIFIERS): self._relu,
-            _is_module(nn.MaxPool2d, calls={F.max_pool2d, torch.max_pool2d}): self._max_pool,
-            _is_module(nn.AdaptiveAvgPool2d, calls={F.adaptive_avg_pool2d}): self._average,
+            _is_module(nn.MaxPool2d, calls=_MAX_POOLS): self._max_pool,
+            _is_module(nn.AdaptiveAvgPool2d, calls=_AVERAGES): self._average,
             _is_module(nn.Flatten, calls=_FLATTENERS): self._flatten,
             _is_module(nn.Identity, nn.Dropout, nn.Dropout2d): self._pass,
             _is_module(calls=_ADDITIONS): self._add,

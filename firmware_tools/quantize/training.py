@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from firmware_tools.interrupts import uninterrupted
 from firmware_tools.quantize.digits import Data, DigitsNet, Part, augmented
@@ -29,8 +29,8 @@ from model.mars.network import QuantizedNetwork
 
 BATCH = 64
 MOMENTUM = 0.9
-FLOAT_RATE, FLOAT_DECAY = 0.1, 5e-4
-RATE, DECAY, SCALE_RATE = 0.02, 1e-4, 0.02
+FLOAT_RATE, FLOAT_DECAY = 0.03, 1e-4
+RATE, DECAY, SCALE_RATE = 0.05, 1e-4, 0.02
 SMOOTHING = 0.1
 """Of the labels, in the float training."""
 CALIBRATION_IMAGES = 256
@@ -180,6 +180,8 @@ class Training:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             self.model: nn.Module = DigitsNet() if model is None else model
+        # A torch module's stubs do not know the faster order of a map's values.
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._schedule = [
             (stage, epoch)
             for stage, epochs in settings.stages.items()
@@ -245,7 +247,7 @@ class Training:
             images = augmented(part.images[batch], generator)
             loss = self._loss(stage, module(images), part.labels[batch])
             self._optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             self._optimizer.step()
         if stage == "sparse":
             self._prune(epoch)
@@ -257,7 +259,7 @@ class Training:
         prune(self.twin, self.settings.sparsity * (1 - rest**3))
 
     def _loss(self, stage: str, logits: Tensor, labels: Tensor) -> Tensor:
-        loss = F.cross_entropy(logits, labels, label_smoothing=SMOOTHING)
+        loss = functional.cross_entropy(logits, labels, label_smoothing=SMOOTHING)
         if stage != "sparse":
             return loss
         assert self.twin is not None
