@@ -72,7 +72,7 @@ def compare(path: Path, imported: Imported, inputs: Array, *, optimize: bool = T
         Let onnxruntime fuse quantised operators into integer kernels; otherwise it computes each
         in float32.
     """
-    expected = _run(path, inputs, optimize)
+    expected = run_onnxruntime(path, inputs, optimize=optimize)
     network = imported.network
     found = reference.run(network, imported.quantize(inputs))[network.output].reshape(
         len(inputs), -1
@@ -90,8 +90,8 @@ def compare(path: Path, imported: Imported, inputs: Array, *, optimize: bool = T
     )
 
 
-def _run(path: Path, inputs: Array, optimize: bool) -> Array:
-    """What onnxruntime computes, on one core."""
+def run_onnxruntime(path: Path, inputs: Array, *, optimize: bool = True) -> Array:
+    """What onnxruntime computes, on one core; parameters as in `compare`."""
     try:
         import onnxruntime
     except ImportError:
