@@ -330,8 +330,8 @@ class LGLSQ(Quantizer):
 
     NAME = "lg-lsq"
     K_SSG = 2.0
-    K_ASR = 2.0
-    DELTA = 0.1
+    K_ASR = 1.0
+    DELTA = 0.02
     SPEED = 1.0
     """c is SPEED divided by the scale at the start, so that units do not matter."""
     pace: Tensor

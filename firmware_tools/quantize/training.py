@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -34,7 +33,8 @@ RATE, DECAY, SCALE_RATE = 0.05, 1e-4, 0.02
 SMOOTHING = 0.1
 """Of the labels, in the float training."""
 CALIBRATION_IMAGES = 256
-CHECKPOINT_VERSION = 1
+VERSION = 1
+"""Counts changes of what settings mean."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +82,19 @@ class Settings:
         """Epochs of each stage, in order."""
         sparse = {"sparse": self.sparse_epochs} if self.sparsity else {}
         return {"float": self.float_epochs, **sparse, "quantised": self.epochs}
+
+    def fingerprint(self) -> str:
+        """JSON text that tells trainings apart."""
+        return json.dumps({"version": VERSION, **asdict(self)}, sort_keys=True)
+
+    @staticmethod
+    def of_fingerprint(text: str) -> "Settings":
+        """The settings that have this fingerprint; ValueError if it is of another version."""
+        fields = json.loads(text)
+        if fields.pop("version") != VERSION:
+            raise ValueError("another version's")
+        options = tuple((str(name), bool(value)) for name, value in fields.pop("options"))
+        return Settings(**fields, options=options)
 
     def twin(self, model: nn.Module) -> Twin:
         """The quantised twin of a float network."""
@@ -303,15 +316,12 @@ class Training:
         text = f"{self.settings.seed} {stage} {epoch}"
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7])
 
-    def _fingerprint(self) -> str:
-        return json.dumps({"version": CHECKPOINT_VERSION, **asdict(self.settings)}, sort_keys=True)
-
     def _save(self) -> None:
         if self._checkpoint is None:
             return
         assert self._optimizer is not None
         state = {
-            "settings": self._fingerprint(),
+            "settings": self.settings.fingerprint(),
             "done": self.done,
             "model": self.model.state_dict(),
             "twin": None if self.twin is None else self.twin.state_dict(),
@@ -321,7 +331,7 @@ class Training:
 
     def _resume(self, path: Path) -> None:
         state = load(path)
-        if state.get("settings") != self._fingerprint():
+        if state.get("settings") != self.settings.fingerprint():
             raise QuantizationError(
                 f"{path}: must be a checkpoint of the same settings; remove it to start anew"
             )
@@ -365,6 +375,30 @@ def train(
     return training.finish()
 
 
-def image_ints(result: Result, part: Part) -> np.ndarray:
-    """Images as the network's file takes them."""
-    return result.twin.image_ints(part.images)
+def save_result(settings: Settings, result: Result, path: Path) -> None:
+    """Write the float network and its twin."""
+    state = {
+        "settings": settings.fingerprint(),
+        "model": result.model.state_dict(),
+        "twin": result.twin.state_dict(),
+    }
+    save(state, path)
+
+
+def load_result(path: Path) -> tuple[nn.Module, Twin]:
+    """The float network and its twin out of a file."""
+    state = load(path)
+    try:
+        settings = Settings.of_fingerprint(state["settings"])
+        model = DigitsNet()
+        model.load_state_dict(state["model"])
+        model.eval()
+        twin = settings.twin(model)
+        twin.load_state_dict(state["twin"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise QuantizationError(
+            f"{path}: must be what this version of kenyon train wrote ({reason})"
+        ) from None
+    twin.eval()
+    return model, twin
