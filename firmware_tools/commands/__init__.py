@@ -13,7 +13,7 @@ NAMES = (
     "bench_quantizers",
     "plot",
     "schema",
-    "import_",
+    "import",
     "demo",
 )
 """In the order in which `kenyon --help` shows them."""

@@ -1,4 +1,4 @@
-"""`kenyon import`."""
+"""`kenyon import`."""  # noqa: N999  (the name of the verb)
 
 from dataclasses import asdict
 from pathlib import Path
