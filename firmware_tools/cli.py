@@ -77,7 +77,7 @@ def _register(name: str) -> None:
     verb = import_module(f"{commands.__name__}.{name}")
     paragraphs = cleandoc(verb.command.__doc__ or "").split("\n\n")
     app.command(
-        name=name,
+        name=name.replace("_", "-"),
         help="\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs),
         epilog=verb.EXAMPLES,
     )(verb.command)
