@@ -212,7 +212,7 @@ class Product(Layer):
             bad = ~torch.isfinite(values)
             if bad.any():
                 where = ", ".join(str(int(k)) for k in torch.nonzero(bad)[0])
-                value = float(values[bad][0])
+                value = float(values.detach()[bad][0])
                 raise QuantizationError(
                     f"layer {self.name!r}: {name}[{where}] must be a finite number, not {value}"
                 )

@@ -27,7 +27,9 @@ from firmware_tools.quantize.errors import CalibrationError, QuantizationError
 
 MIN_BITS, MAX_BITS = 2, 8
 SMALLEST_STEP = 1e-6
-"""A scale is never smaller: 0 and negative ones would have no meaning."""
+"""A scale never starts smaller: of data that are all 0 there is nothing to learn it from."""
+LEAST_SHARE = 2.0**-6
+"""Of the scale at the start: below it no step of training leads, let alone to 0 or beyond."""
 OCTAVE, OCTAVES = 8, 6
 """Scales that are tried at the start: steps of an octave, and octaves below the largest scale."""
 
@@ -95,6 +97,7 @@ class Quantizer(nn.Module):
     LEARNS: ClassVar[bool] = True
     """Whether alpha is trained."""
     alpha: Tensor
+    least: Tensor
     calibrated: Tensor
 
     def __init__(
@@ -116,6 +119,7 @@ class Quantizer(nn.Module):
             self.alpha = nn.Parameter(alpha)
         else:
             self.register_buffer("alpha", alpha)
+        self.register_buffer("least", torch.full_like(alpha, SMALLEST_STEP))
         self.register_buffer("calibrated", torch.tensor(False))
 
     @property
@@ -136,13 +140,14 @@ class Quantizer(nn.Module):
     @property
     def step(self) -> Tensor:
         """The scale as layers use it: positive, and without gradient."""
-        return self.alpha.detach().clamp_min(SMALLEST_STEP)
+        return torch.maximum(self.alpha.detach(), self.least)
 
     def start(self, x: Tensor) -> None:
         """Set the scale from the first data."""
         with torch.no_grad():
             scale = self.first_scale(self.rectified(x.detach()))
             self.alpha.copy_(scale.clamp_min(SMALLEST_STEP))
+            self.least.copy_((LEAST_SHARE * self.alpha).clamp_min(SMALLEST_STEP))
             self.calibrated.fill_(True)
 
     def forward(self, x: Tensor, exact: Tensor | None = None) -> Tensor:

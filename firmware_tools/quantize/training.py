@@ -29,7 +29,7 @@ from model.mars.network import QuantizedNetwork
 BATCH = 64
 MOMENTUM = 0.9
 FLOAT_RATE, FLOAT_DECAY = 0.03, 1e-4
-RATE, DECAY, SCALE_RATE = 0.05, 1e-4, 0.02
+RATE, DECAY, SCALE_RATE = 0.05, 1e-4, 0.05
 SMOOTHING = 0.1
 """Of the labels, in the float training."""
 CALIBRATION_IMAGES = 256
