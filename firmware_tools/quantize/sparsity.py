@@ -87,7 +87,7 @@ def group_sparsity(network: QuantizedNetwork) -> float:
         if isinstance(layer, Conv | Dense)
     ]
     flags: NDArray[np.bool_] = np.concatenate([part.ravel() for part in kept])
-    return 1 - float(flags.mean())
+    return float((~flags).mean())
 
 
 def _penalty(layer: Product) -> Tensor:

@@ -66,7 +66,7 @@ class Settings:
     seed: int = 0
     float_epochs: int = 30
     sparse_epochs: int = 10
-    epochs: int = 20
+    epochs: int = 15
     lasso: float = 1e-5
     options: tuple[tuple[str, bool], ...] = ()
 

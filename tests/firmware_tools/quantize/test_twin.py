@@ -197,7 +197,9 @@ def test_gradients_are_nearly_those_of_the_float_network():
     assert functional.cosine_similarity(fc.flatten(), last.flatten(), 0) > 0.999
     factor = model[1].weight / torch.sqrt(model[1].running_var + model[1].eps)
     first = model[0].weight.grad / factor.detach()[:, None, None, None]
-    cosine = functional.cosine_similarity(twin.products()[0].weight.grad.flatten(), first.flatten(), 0)
+    cosine = functional.cosine_similarity(
+        twin.products()[0].weight.grad.flatten(), first.flatten(), 0
+    )
     assert cosine > 0.97
 
 
@@ -253,7 +255,9 @@ def test_weights_that_are_no_numbers(value):
     model = chain()
     with torch.no_grad():
         model[3].weight[1, 2, 0, 1] = value
-    with pytest.raises(QuantizationError, match=r"layer '3': weight\[1, 2, 0, 1\] must be a finite"):
+    with pytest.raises(
+        QuantizationError, match=r"layer '3': weight\[1, 2, 0, 1\] must be a finite"
+    ):
         quantize(model, 4, 4)
 
 
