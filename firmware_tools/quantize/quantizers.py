@@ -337,7 +337,7 @@ class LGLSQ(Quantizer):
     K_SSG = 2.0
     K_ASR = 1.0
     DELTA = 0.02
-    SPEED = 0.2
+    SPEED = 0.05
     """c is SPEED divided by the scale at the start, so that units do not matter."""
     pace: Tensor
 

@@ -31,8 +31,8 @@ def group_lasso(twin: Twin) -> Tensor:
 def prune(twin: Twin, share: float) -> float:
     """Set the smallest group-sets to zero for good, and return the share of zero ones.
 
-    The first and the last layer are spared, but counted. A group-set's size is the root of its mean
-    square, relative to its layer's mean. Every layer keeps at least one.
+    The first layer is spared, but counted. A group-set's size is its norm relative to that
+    of its layer's weights, so layers of few group-sets lose fewer. Every layer keeps at least one.
 
     Parameters
     ----------
@@ -55,8 +55,8 @@ def prune(twin: Twin, share: float) -> float:
     most = sum(size.numel() - 1 for size in sizes)
     if n_zero > most:
         raise QuantizationError(
-            f"sparsity must be at most {most / n_sets:.3f} for this network (its first and last "
-            f"layer are spared), not {share:g}"
+            f"sparsity must be at most {most / n_sets:.3f} for this network (its first layer is "
+            f"spared), not {share:g}"
         )
     for layer, size in zip(layers, _ranked(sizes), strict=True):
         layer.mask.mul_(_spread(size >= n_zero, layer))
@@ -75,8 +75,8 @@ def _ranked(sizes: list[Tensor]) -> list[Tensor]:
 
 
 def prunable(twin: Twin) -> list[Product]:
-    """The layers with weights but for the first and the last one."""
-    return twin.products()[1:-1]
+    """The layers with weights but for the first one, which has few and reads the images."""
+    return twin.products()[1:]
 
 
 def group_sparsity(network: QuantizedNetwork) -> float:
@@ -97,9 +97,8 @@ def _penalty(layer: Product) -> Tensor:
 
 def _relative_sizes(layer: Product) -> Tensor:
     with torch.no_grad():
-        norms, sizes = _norms(layer)
-        spread = norms / torch.sqrt(sizes)
-        return spread / spread.mean().clamp_min(TINY)
+        norms = _norms(layer)[0]
+        return norms / norms.norm().clamp_min(TINY)
 
 
 def _norms(layer: Product) -> tuple[Tensor, Tensor]:

@@ -29,10 +29,16 @@ from model.mars.network import QuantizedNetwork
 BATCH = 64
 MOMENTUM = 0.9
 FLOAT_RATE, FLOAT_DECAY = 0.03, 1e-4
-RATE, DECAY, SCALE_RATE = 0.05, 1e-4, 0.05
+RATE, DECAY = 0.02, 1e-4
+SPARSE_RATE = 0.01
+"""While group-sets are pruned: what is left must not lose its way."""
+SCALE_SHARE = 2.5
+"""Learning rate of the scales, relative to that of the weights."""
 SMOOTHING = 0.1
 """Of the labels, in the float training."""
 CALIBRATION_IMAGES = 256
+PRUNING_SHARE = 0.7
+"""Of the sparse epochs, after each of which more is pruned."""
 VERSION = 1
 """Counts changes of what settings mean."""
 
@@ -65,9 +71,9 @@ class Settings:
     sparsity: float = 0.0
     seed: int = 0
     float_epochs: int = 30
-    sparse_epochs: int = 10
+    sparse_epochs: int = 20
     epochs: int = 15
-    lasso: float = 1e-5
+    lasso: float = 1e-4
     options: tuple[tuple[str, bool], ...] = ()
 
     def __post_init__(self) -> None:
@@ -85,7 +91,10 @@ class Settings:
 
     def fingerprint(self) -> str:
         """JSON text that tells trainings apart."""
-        return json.dumps({"version": VERSION, **asdict(self)}, sort_keys=True)
+        fields = {"version": VERSION, **asdict(self)}
+        if not self.sparsity:
+            del fields["sparse_epochs"], fields["lasso"]
+        return json.dumps(fields, sort_keys=True)
 
     @staticmethod
     def of_fingerprint(text: str) -> "Settings":
@@ -148,7 +157,7 @@ def parameter_groups(twin: Twin, rate: float = RATE) -> list[dict[str, Any]]:
         {"params": [p for p in parameters if id(p) not in scales], "lr": rate},
         {
             "params": [p for p in parameters if id(p) in scales],
-            "lr": rate * SCALE_RATE / RATE,
+            "lr": rate * SCALE_SHARE,
             "weight_decay": 0.0,
         },
     ]
@@ -266,10 +275,13 @@ class Training:
             self._prune(epoch)
 
     def _prune(self, epoch: int) -> None:
-        """More and more, as a cube: first much, then little, so that the rest can follow."""
+        """More and more, first much, then little, and nothing at the end: the rest recovers."""
         assert self.twin is not None
-        rest = 1 - (epoch + 1) / self.settings.sparse_epochs
+        progress = (epoch + 1) / (PRUNING_SHARE * self.settings.sparse_epochs)
+        rest = max(1 - progress, 0.0)
         prune(self.twin, self.settings.sparsity * (1 - rest**3))
+        if progress <= 1:
+            calibrate(self.twin, self._data.training.images[:CALIBRATION_IMAGES], again=True)
 
     def _loss(self, stage: str, logits: Tensor, labels: Tensor) -> Tensor:
         loss = functional.cross_entropy(logits, labels, label_smoothing=SMOOTHING)
@@ -298,7 +310,8 @@ class Training:
             rate, decay = FLOAT_RATE, FLOAT_DECAY
         else:
             assert self.twin is not None
-            groups, rate, decay = parameter_groups(self.twin), RATE, DECAY
+            rate, decay = SPARSE_RATE if stage == "sparse" else RATE, DECAY
+            groups = parameter_groups(self.twin, rate)
         optimizer = torch.optim.SGD(
             groups, lr=rate, momentum=MOMENTUM, weight_decay=decay, nesterov=True
         )

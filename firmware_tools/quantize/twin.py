@@ -199,8 +199,23 @@ class _Builder:
         return quantizers.make(self._name, bits, signed=signed, **self._options)
 
 
-def calibrate(twin: Twin, images: Tensor | Iterable[Tensor]) -> None:
-    """Start the scales that have not been started from images, one batch or several."""
+def calibrate(
+    twin: Twin, images: Tensor | Iterable[Tensor], *, again: bool = False
+) -> None:
+    """Start the scales from images, one batch or several.
+
+    Parameters
+    ----------
+    twin : Twin
+    images : (N, C, H, W) float, or some of them
+    again : bool
+        All scales but that of the images, rather than those that have not been started: weights
+        that were pruned have left others behind.
+    """
+    for layer in twin.steps() if again else ():
+        for quantizer in layer.children():
+            if isinstance(quantizer, Quantizer):
+                quantizer.calibrated.fill_(False)
     batches = [images] if isinstance(images, Tensor) else images
     before = twin.training
     twin.train()
