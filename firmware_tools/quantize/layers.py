@@ -84,6 +84,8 @@ class Layer(nn.Module):
         As in `Step`.
     activation : Quantizer or None
         Of the results; None where they are those of the source, or accumulators.
+    smooth : bool
+        Whether it computes with real numbers, nothing rounded (features then have the scale 1).
     """
 
     activation: Quantizer | None
@@ -92,6 +94,7 @@ class Layer(nn.Module):
         super().__init__()
         self.name, self.source, self.node = step.name, step.source, step.node
         self.skip = step.skip
+        self.smooth = False
 
     def forward(self, features: Mapping[str, Feature]) -> Feature:
         raise NotImplementedError
@@ -145,6 +148,8 @@ class Average(Layer):
 
     def forward(self, features: Mapping[str, Feature]) -> Feature:
         source = features[self.source]
+        if self.smooth:
+            return Feature(source.real.mean((2, 3), keepdim=True), 1.0)
         pixels = source.ints.shape[2] * source.ints.shape[3]
         total = source.ints.sum((2, 3), keepdim=True)
         z = total * (source.scale / pixels)
@@ -230,6 +235,8 @@ class Product(Layer):
     def forward(self, features: Mapping[str, Feature]) -> Feature:
         source = features[self.source]
         self._note_shape(source)
+        if self.smooth:
+            return self._smooth(features)
         weight = self.kept
         self._meet_weights(weight)
         n_weight = self.weights(weight)
@@ -250,6 +257,13 @@ class Product(Layer):
         self._meet(z)
         return self._requantised(z, self._exact(total, source, skip))
 
+    def _smooth(self, features: Mapping[str, Feature]) -> Feature:
+        source = features[self.source].real.to(self.weight.dtype)
+        z = self._linear(source, self.kept) + self.bias[:, None, None]
+        if self.skip is not None:
+            z = z + features[self.skip].real
+        return Feature(functional.relu(z) if self.relu else z, 1.0)
+
     def _note_shape(self, source: Feature) -> None:
         if self.training:
             self.source_shape.copy_(torch.tensor(source.ints.shape[1:]))
@@ -263,10 +277,13 @@ class Product(Layer):
     def _products(self, ints: Tensor, weight: Tensor) -> Tensor:
         """Exact accumulators without the bias, (N, Cout, H, W)."""
         wide = torch.float32 if self.training and self._fits_float32 else torch.float64
-        ints, weight = ints.to(wide), weight.to(wide)
+        return self._linear(ints.to(wide), weight.to(wide))
+
+    def _linear(self, source: Tensor, weight: Tensor) -> Tensor:
+        """Sums of products, (N, Cout, H, W)."""
         if self.is_conv:
-            return functional.conv2d(ints, weight, stride=self.stride, padding=self.padding)
-        return functional.linear(ints.flatten(1), weight)[:, :, None, None]
+            return functional.conv2d(source, weight, stride=self.stride, padding=self.padding)
+        return functional.linear(source.flatten(1), weight)[:, :, None, None]
 
     def _exact(self, total: Tensor, source: Feature, skip: Feature | None) -> Tensor:
         skip_scale = None if skip is None else skip.scale

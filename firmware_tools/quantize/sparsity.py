@@ -98,7 +98,8 @@ def _penalty(layer: Product) -> Tensor:
 def _relative_sizes(layer: Product) -> Tensor:
     with torch.no_grad():
         norms = _norms(layer)[0]
-        return norms / norms.norm().clamp_min(TINY)
+        result: Tensor = norms / norms.norm().clamp_min(TINY)
+        return result
 
 
 def _norms(layer: Product) -> tuple[Tensor, Tensor]:

@@ -280,8 +280,6 @@ class Training:
         progress = (epoch + 1) / (PRUNING_SHARE * self.settings.sparse_epochs)
         rest = max(1 - progress, 0.0)
         prune(self.twin, self.settings.sparsity * (1 - rest**3))
-        if progress <= 1:
-            calibrate(self.twin, self._data.training.images[:CALIBRATION_IMAGES], again=True)
 
     def _loss(self, stage: str, logits: Tensor, labels: Tensor) -> Tensor:
         loss = functional.cross_entropy(logits, labels, label_smoothing=SMOOTHING)
@@ -302,7 +300,17 @@ class Training:
             self.model.eval()
             self.twin = self.settings.twin(self.model)
             calibrate(self.twin, self._data.training.images[:CALIBRATION_IMAGES])
+        self._enter(stage)
+        if stage == "quantised" and self.settings.sparsity:
+            assert self.twin is not None
+            images = self._data.training.images[:CALIBRATION_IMAGES]
+            calibrate(self.twin, images, again=True)
         self._optimizer = self._new_optimizer(stage)
+
+    def _enter(self, stage: str) -> None:
+        """Pruning works on real numbers; only what is left is rounded."""
+        if self.twin is not None:
+            self.twin.smooth(stage == "sparse")
 
     def _new_optimizer(self, stage: str) -> torch.optim.Optimizer:
         if stage == "float":
@@ -354,6 +362,7 @@ class Training:
             self.twin = self.settings.twin(self.model)
             self.twin.load_state_dict(state["twin"])
         stage = self._schedule[self.done - 1][0]
+        self._enter(stage)
         self._optimizer = self._new_optimizer(stage)
         self._optimizer.load_state_dict(state["optimizer"])
 

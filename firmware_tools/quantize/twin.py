@@ -44,6 +44,7 @@ class Twin(nn.Module):
         self.inputs = inputs
         self.layers = nn.ModuleList(layers)
         self._flat = flat
+        self._smooth = False
         self.register_buffer("input_shape", torch.zeros(3, dtype=torch.int64))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -54,10 +55,25 @@ class Twin(nn.Module):
     def features(self, images: Tensor) -> dict[str, Feature]:
         """What every layer computes, by name, in order, after "input"."""
         self._meet(images)
-        features = {INPUT: Feature(self.inputs(images), float(self.inputs.step))}
+        features = {INPUT: self._input(images)}
         for layer in self.steps():
             features[layer.name] = layer(features)
         return features
+
+    def _input(self, images: Tensor) -> Feature:
+        if self._smooth:
+            return Feature(images, 1.0)
+        return Feature(self.inputs(images), float(self.inputs.step))
+
+    def smooth(self, on: bool = True) -> None:
+        """Compute with real numbers rather than integers, as the float network does, or no longer.
+
+        For the group lasso and for pruning, which go more smoothly before anything is rounded;
+        the scales are to be calibrated again afterwards.
+        """
+        self._smooth = on
+        for layer in self.steps():
+            layer.smooth = on
 
     def integers(self, images: Tensor) -> dict[str, Ints]:
         """The integers of every layer, by name, "input" first."""
@@ -199,9 +215,7 @@ class _Builder:
         return quantizers.make(self._name, bits, signed=signed, **self._options)
 
 
-def calibrate(
-    twin: Twin, images: Tensor | Iterable[Tensor], *, again: bool = False
-) -> None:
+def calibrate(twin: Twin, images: Tensor | Iterable[Tensor], *, again: bool = False) -> None:
     """Start the scales from images, one batch or several.
 
     Parameters

@@ -59,7 +59,6 @@ def test_pruned_group_sets_are_those_of_the_accelerator(bits, share):
     assert group_sparsity(network) == found
     flags = list(kept(network).values())
     assert flags[0].all()
-    assert flags[-1].all()
     assert all(part.any() for part in flags)
 
 
@@ -101,7 +100,7 @@ def test_lasso_is_the_closed_form():
             block = weight[kernels : kernels + 16, channels : channels + 16].reshape(-1, 9)
             wanted += np.sqrt(len(block)) * np.linalg.norm(block, axis=0).sum()
     only = [layer for layer in prunable(net) if layer.name == "2"]
-    assert [layer.name for layer in prunable(net)] == ["2", "4", "8"]
+    assert [layer.name for layer in prunable(net)] == ["2", "4", "8", "10"]
     with torch.no_grad():
         for layer in prunable(net):
             if layer not in only:
@@ -125,9 +124,7 @@ def test_lasso_slope():
 def test_refused():
     with pytest.raises(QuantizationError, match=r"sparsity must be 0\.\.1, not 1\.5"):
         prune(twin(), 1.5)
-    with pytest.raises(
-        QuantizationError, match=r"sparsity must be at most 0\.\d+ for this network"
-    ):
+    with pytest.raises(QuantizationError, match=r"sparsity must be at most 0\.\d+ for this"):
         prune(twin(), 0.99)
     with pytest.raises(CalibrationError, match="must be calibrated first"):
         prune(quantize(nn.Sequential(*(nn.Conv2d(4, 4, 1) for _ in range(3))), 4, 4), 0.5)

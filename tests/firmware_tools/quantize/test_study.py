@@ -19,7 +19,8 @@ def few(monkeypatch):
     monkeypatch.setattr(study, "METHODS", METHODS[:2])
 
 
-def test_a_study_goes_on(few, tmp_path, monkeypatch):
+@pytest.mark.usefixtures("few")
+def test_a_study_goes_on(tmp_path, monkeypatch):
     running = Study(tmp_path, 1, quick=True)
     assert len(running) == 3
     first = []
@@ -61,7 +62,8 @@ def test_markdown_and_picture(tmp_path):
     assert (tmp_path / "study.png").stat().st_size > 10_000
 
 
-def test_command(few, kenyon, monkeypatch):
+@pytest.mark.usefixtures("few")
+def test_command(kenyon, monkeypatch):
     monkeypatch.setattr("firmware_tools.quantize.study_report.BITS", (2,))
     monkeypatch.setattr("firmware_tools.quantize.study_report.METHODS", METHODS[:2])
     result = kenyon("bench-quantizers", "--seeds", "1", "--quick", "--json", "-o", "study.png")

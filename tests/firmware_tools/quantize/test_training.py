@@ -124,7 +124,8 @@ def test_settings(fields, text):
         Settings(**fields)
 
 
-def test_train_and_diff(few, kenyon, tmp_path, data):
+@pytest.mark.usefixtures("few")
+def test_train_and_diff(kenyon, tmp_path, data):
     options = ("--bits", "3", "--weight-bits", "2", "--epochs", "1", "--float-epochs", "1")
     result = kenyon("train", "digits", *options, "-o", tmp_path / "net.npz", "--json")
     assert result.exit_code == 0, result.output
@@ -162,7 +163,8 @@ def assert_diff(kenyon, folder, network):
     assert "part in layer conv3" in kenyon("diff", *pair).output
 
 
-def test_interrupted_command(few, kenyon, tmp_path, monkeypatch):
+@pytest.mark.usefixtures("few")
+def test_interrupted_command(kenyon, tmp_path, monkeypatch):
     command = ("train", "digits", "--epochs", "1", "--float-epochs", "2", "-o", tmp_path / "n.npz")
     whole = kenyon(*command, "--json")
     wanted = weights(load_result(tmp_path / "n.pt")[1])
@@ -192,7 +194,8 @@ def test_interrupted_command(few, kenyon, tmp_path, monkeypatch):
         (("diff", "nothing.npz"), "nothing.npz: no such file"),
     ],
 )
-def test_refused(few, kenyon, arguments, text):
+@pytest.mark.usefixtures("few")
+def test_refused(kenyon, arguments, text):
     result = kenyon(*arguments)
     assert result.exit_code == 2
     assert text in result.output

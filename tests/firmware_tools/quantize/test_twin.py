@@ -188,6 +188,19 @@ def test_fusion_is_what_the_float_network_computes():
         assert not row.unequal
 
 
+def test_smooth_is_the_float_network():
+    model = randomised(Residual())
+    twin = quantize(model, 2, 2)
+    twin.smooth()
+    calibrate(twin, images())
+    torch.testing.assert_close(twin(images()), model(images()), rtol=1e-4, atol=1e-5)
+    twin.smooth(False)
+    with pytest.raises(CalibrationError, match="must be calibrated first"):
+        export(twin)
+    calibrate(twin, images(), again=True)
+    assert_exact(twin, images(seed=2))
+
+
 def test_gradients_are_nearly_those_of_the_float_network():
     model = chain()
     twin = calibrated(randomised(model), 8, 8, asr=False, mde=False)
