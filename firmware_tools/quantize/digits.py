@@ -95,7 +95,7 @@ class Block(nn.Module):
 class DigitsNet(nn.Module):
     """Convolutions of 16, 32 and 64 channels, two residuals, two pools, a dense layer.
 
-    It has 331 group-sets, 178 of them where the maps are small.
+    It has 331 group-sets, 160 of them where the maps are 2x2.
     """
 
     def __init__(self) -> None:
