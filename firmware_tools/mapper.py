@@ -123,7 +123,7 @@ def group_sets(one: Convolution) -> list[GroupSets]:
     padded[: len(one.weight)] = one.weight
     # (kernel blocks, kernels, dy, dx, channel blocks, channels)
     tiled = padded.reshape(-1, per_block, size, size, blocks, WORD_LINES)
-    kept: NDArray[np.bool_] = tiled.astype(np.bool_).any(axis=(1, 5))
+    kept: NDArray[np.bool_] = np.any(tiled != 0, axis=(1, 5))
     return [_group_sets(tile, mask) for tile, mask in zip(tiled, kept, strict=True)]
 
 

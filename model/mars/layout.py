@@ -290,12 +290,14 @@ def unpack_codes(line: Lines) -> Ints:
 
 def pack_entries(words: NDArray[np.uint64]) -> Lines:
     """Group-sets (entries, split, 16 rows) as lines: row by row, in it split by split."""
-    return words.swapaxes(1, 2).reshape(-1, WORDS_PER_LINE)
+    lines: Lines = words.swapaxes(1, 2).reshape(-1, WORDS_PER_LINE)
+    return lines
 
 
 def unpack_entries(lines: Lines, split: int) -> NDArray[np.uint64]:
     """The inverse of `pack_entries`: (entries, split, 16)."""
-    return lines.reshape(-1, WORD_LINES, split).swapaxes(1, 2)
+    words: Lines = lines.reshape(-1, WORD_LINES, split).swapaxes(1, 2)
+    return words
 
 
 def lines_per_entry(split: int) -> int:
