@@ -245,7 +245,8 @@ def pack_header(bias: Ints, mult: Ints, shift: Ints, n_entries: int) -> Lines:
         | (shift.astype(np.uint64) << np.uint64(48))
     )
     words[0] |= np.uint64(n_entries << 54)
-    return words.reshape(HEADER_LINES, WORDS_PER_LINE)
+    lines: Lines = words.reshape(HEADER_LINES, WORDS_PER_LINE)
+    return lines
 
 
 def unpack_header(lines: Lines) -> tuple[Ints, Ints, Ints, int]:
