@@ -88,7 +88,7 @@ def compare_model(
     """Reference = golden machine in one frame; `compared` grows by what is equal."""
     expected = reference.run(network, features)
     for k, model in enumerate(run(image, features)):
-        difference = _against_reference(image, k, model, expected, compared)
+        difference = _in_results(image, k, expected, model, compared)
         if difference:
             return difference
         compared.passes += 1
@@ -124,18 +124,6 @@ def compare_frame(
         compared.passes += 1
         compared.clocks += model.clocks.clocks
     return _in_frame(network, expected[network.output][0], runs, trace)
-
-
-def compare_model(
-    network: QuantizedNetwork, image: Image, features: Ints, compared: Compared
-) -> Difference | None:
-    """Reference = golden machine in one frame; `compared` grows by the values that are equal."""
-    expected = reference.run(network, features)
-    for k, model in enumerate(run(image, features)):
-        difference = _in_results(image, k, expected, model, compared)
-        if difference:
-            return difference
-    return None
 
 
 def _in_results(
