@@ -309,8 +309,10 @@ def _place(
                 f"{max(needed - config.feature_words, 1)} too many"
             )
         shapes = smaller
+    # Maps that share a room may differ in sign and bits.
+    kinds = {INPUT: network_input, **{one.output: one.outputs[-1] for one in convolutions}}
     return shapes, {
-        name: Placement(room.kind, room.base, room.rows.first, room.rows.end)
+        name: Placement(kinds[name], room.base, room.rows.first, room.rows.end)
         for room in rooms
         for name in room.names
     }
