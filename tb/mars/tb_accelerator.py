@@ -469,18 +469,22 @@ async def beside_the_npu(dut) -> None:
     chip = Chip(dut, CHIP, bus.master)
     await chip.begin_bench()
     rng = np.random.default_rng(cocotb.RANDOM_SEED)
-    network = tb_chip.some_network(rng, with_events=True)
-    await bus.load(network)
-    session = cocotb.start_soon(tb_chip.run_session(bus, network))
     n_frames = 0
-    while not session.done():
-        frame = a_frame(f"frame {n_frames}", 17 + n_frames % 20)
-        await chip.prepare(frame)
-        record = await chip.begin(START)
-        while await chip.get("STATUS") != DONE:
-            pass
-        await chip.set("STATUS", DONE)
-        await chip.check(frame, record, frame.network.name)
-        n_frames += 1
-    await session
-    assert n_frames > 1, "the network ended before the second frame"
+
+    async def frames() -> None:
+        nonlocal n_frames
+        while True:
+            frame = a_frame(f"frame {n_frames}", 17 + n_frames % 20)
+            await chip.prepare(frame)
+            record = await chip.begin(START)
+            while await chip.get("STATUS") != DONE:
+                pass
+            await chip.set("STATUS", DONE)
+            await chip.check(frame, record, frame.network.name)
+            n_frames += 1
+
+    cocotb.start_soon(frames())
+    while n_frames < 5:
+        network = tb_chip.some_network(rng, with_events=True)
+        await bus.load(network)
+        await tb_chip.run_session(bus, network)
