@@ -8,6 +8,7 @@ import io
 import json
 import lzma
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -56,7 +57,9 @@ DAMAGED = (
     OSError,
     OverflowError,
     RuntimeError,
+    SyntaxError,
     ValueError,
+    tokenize.TokenError,
 )
 """What zipfile and numpy raise when bytes are wrong or missing."""
 
