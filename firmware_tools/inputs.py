@@ -22,6 +22,8 @@ def load_network(
 
     if (file is None) == (iqif is None):
         raise UserError("give either NETWORK.json or --iqif NEURONS CONNECTIONS SESSION")
+    if file is not None and file.suffix == ".npz":
+        raise UserError(f"{file}: quantised network is for MARS: kenyon infer runs it")
     if file is not None:
         return network_file.load(file)
     assert iqif is not None
