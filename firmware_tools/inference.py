@@ -89,13 +89,14 @@ def on_rtl(image: Image, inputs: Ints) -> Iterator[Inference]:
         n = 2 * n if time.perf_counter() - begin < SHORT_SECONDS else 1
 
 
-def frames_on_rtl(image: Image, inputs: Ints) -> Iterator[FrameTrace]:
+def frames_on_rtl(image: Image, inputs: Ints) -> list[FrameTrace]:
     """What the RTL did in one simulation with the golden machine's memory; raises as `on_rtl`."""
     frames = [Frame(image, features) for features in inputs]
-    for k, trace in enumerate(cosim.run(image.config, frames, latency=LATENCY)):
+    traces = list(cosim.run(image.config, frames, latency=LATENCY))
+    for k, trace in enumerate(traces):
         if trace.result.status != DONE:
             raise BenchFailure(f"frame {k} must end with STATUS {DONE}, not {trace.result.status}")
-        yield trace
+    return traces
 
 
 def pass_outputs(image: Image, records: Sequence[PassRecord]) -> dict[str, Ints]:
