@@ -22,9 +22,9 @@ from tb.simulator import BenchFailure
 
 BATCH = 10
 """Networks of one simulation, whose start takes longer than they do."""
-DEEP_EVERY = 4
+DEEP_EVERY = 2
 """Every so many networks of a chip with several macros need them all for one block of kernels."""
-DEEP = {"max_channels": 160, "max_size": 8, "max_sets": 512}
+DEEP = {"max_channels": 256, "max_size": 8, "max_sets": 512}
 SMALLER = (12, 8, 6, 4, 2, 1)
 """Rows and columns that a network may have, one after the other until it fits."""
 

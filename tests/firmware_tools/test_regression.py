@@ -149,7 +149,7 @@ def test_everything_fits_and_is_covered() -> None:
     assert {one.descriptor.n_teams for one in passes} == set(range(1, 9))
     assert max(block.n_entries for one in passes for block in one.blocks) > 56
     sets = [block.codes.size for one in passes for block in one.blocks]
-    assert max(sets) > 256  # only all eight macros together have so many
+    assert max(sets) > 128  # more than two macros have room for
 
 
 def test_random_cases_are_the_same_again() -> None:
