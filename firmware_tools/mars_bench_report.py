@@ -153,8 +153,8 @@ def _rows(rows: list[dict[str, Any]], *, with_bus: bool) -> Table:
     """The table; a weight bus that does not feed all macros at once has a bound of its own."""
     table = Table()
     table.add_column("network")
-    titles = ["sparsity", "bound", "clocks", "clocks / bound", "frames/s"]
-    for title in titles + with_bus * ["bound of the bus", "clocks / it"]:
+    titles = ["sparsity", "bound", "clocks", "ratio", "frames/s"]
+    for title in titles + with_bus * ["bus bound", "ratio"]:
         table.add_column(title, justify="right")
     for row in rows:
         cells = [
