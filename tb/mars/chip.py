@@ -182,9 +182,8 @@ class Chip:
         assert answer.resp == AxiResp.OKAY, f"feature memory refused to be read at {address}"
         return np.frombuffer(bytes(answer.data), "<u8").astype(np.uint64)
 
-    async def all_features(self) -> Ints:
-        """All feature memories."""
-        n_words = self.config.feature_words
+    async def features_of_all(self, n_words: int) -> Ints:
+        """The first words of all feature memories."""
         return np.stack([await self.features(m, 0, n_words) for m in range(self.config.n_macros)])
 
     async def prepare(self, frame: Frame, *, keep: bool = False) -> None:
