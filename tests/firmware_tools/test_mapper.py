@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firmware_tools.lowering import lower
@@ -163,6 +163,7 @@ def test_wide_group_sets_by_hand() -> None:
     assert [int(block.words[0, 0]) for block in (first, second)] == [0xFE00, 127]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000))
 def test_group_sets_are_those_of_the_model(seed: int) -> None:
     """As many as `model.mars.group_sets` counts, and all weights in them."""

@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firmware_tools.mapper import compile_network
@@ -90,6 +90,7 @@ def test_every_byte_flipped() -> None:
             read_image(bytes(damaged))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_anything_else(data: bytes) -> None:
     for damaged in (data, small() + data + b"\0", data + small()):
@@ -98,6 +99,7 @@ def test_anything_else(data: bytes) -> None:
                 read_image(damaged)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_damage_with_a_crc_that_matches(data: st.DataObject) -> None:
     """Then it is an image or an ImageError, and nothing else."""
@@ -112,6 +114,7 @@ def test_damage_with_a_crc_that_matches(data: st.DataObject) -> None:
     assert len(image.passes) >= 1
 
 
+@settings(deadline=None)
 @given(st.integers(HEADER.size, 10_000))
 def test_cut_with_a_crc_that_matches(n: int) -> None:
     data = small()

@@ -4,7 +4,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -79,6 +79,7 @@ def test_zero_is_zero() -> None:
     assert unpack_descriptor(np.zeros((DESCRIPTOR_LINES, 8), np.uint64)) == ZERO
 
 
+@settings(deadline=None)
 @given(DESCRIPTORS)
 def test_descriptor_there_and_back(descriptor: Descriptor) -> None:
     assert unpack_descriptor(pack_descriptor(descriptor)) == descriptor
@@ -125,6 +126,7 @@ def test_derived_figures() -> None:
     assert replace(d, skip_two=1).skip_planes == 0
 
 
+@settings(deadline=None)
 @given(st.integers(1, 4), st.data())
 def test_lines_there_and_back(n_lines: int, data: st.DataObject) -> None:
     bits = data.draw(st.integers(0, (1 << n_lines * LINE_BITS) - 1))
@@ -145,6 +147,7 @@ def test_header_by_hand() -> None:
     assert int(lines[1, 7]) == 40 << 48 | 0x1234 << 32 | 14
 
 
+@settings(deadline=None)
 @given(
     hnp.arrays(np.int64, KERNELS, elements=st.integers(-(1 << 31), (1 << 31) - 1)),
     hnp.arrays(np.int64, KERNELS, elements=st.integers(0, 65535)),
@@ -185,6 +188,7 @@ def test_codes_by_hand() -> None:
     assert unpack_codes(last).tolist() == [0] * 55 + [257]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 511), max_size=CODES_PER_LINE))
 def test_codes_there_and_back(codes: list[int]) -> None:
     padded = codes + [0] * (CODES_PER_LINE - len(codes))
@@ -200,6 +204,7 @@ def test_entries_by_hand() -> None:
     assert lines[8].tolist() == [64, 80, 96, 112, 65, 81, 97, 113]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 3), st.integers(0, 5), st.integers(0, 2**32 - 1))
 def test_entries_there_and_back(split_log2: int, n_entries: int, seed: int) -> None:
     split = 1 << split_log2

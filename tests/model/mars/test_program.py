@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.mars.layout import Descriptor, pack_codes, pack_descriptor, pack_entries, pack_header
@@ -86,6 +86,7 @@ PASSES = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(PASSES, st.integers(0, 1000))
 def test_there_and_back(shapes: list[tuple[int, list[int]]], seed: int) -> None:
     passes = tuple(
