@@ -19,7 +19,7 @@ from model.mars.config import ACC_WIDTH, KERNELS, LINE_BITS
 from model.mars.image import Image
 from model.mars.layout import Ints
 from model.mars.machine import HALF, Machine, PassResult
-from model.mars.memory import RecordedLines
+from model.mars.memory import BUFFER_LATENCY, RecordedLines
 from model.mars.network import QuantizedNetwork
 from model.mars.program import Pass, to_bytes
 from model.registers import register_map
@@ -67,11 +67,13 @@ class Frame:
 class Record:
     """What was seen at the ports in a frame; clocks are counted from its start.
 
-    `offers`: first clocks of requests; `arrivals`: last beats of lines; `commands`: host's writes.
+    `offers`: first clocks of requests; `requests`: when they were
+    taken, and their lines; `arrivals`: last beats of lines; `commands`: host's writes.
     """
 
     start: int | None = None
     offers: list[int] = field(default_factory=list)
+    requests: list[tuple[int, int]] = field(default_factory=list)
     n_requested: int = 0
     arrivals: list[int] = field(default_factory=list)
     first_bad: int | None = None
@@ -141,6 +143,8 @@ class Chip:
         self.golden = Machine(self.config)
         self.clock = 0
         self.n_prepared = 0
+        self.may_restart = False
+        """The next request behind the end of a frame is that of another one."""
         self.record = Record()
 
     def pause(self, probability: float, late: float = 0.0) -> None:
@@ -244,6 +248,8 @@ class Chip:
         when = clocks(frame, record)
         if not frame.behind:
             check(f"{where}: lines", sum(frame.n_lines), len(record.arrivals))
+            offers = expected_offers(frame, record, self.config.line_buffer)
+            check(f"{where}: clocks of requests", offers, record.offers)
         check_prefix(passes, record, where)
         check(f"{where}: passes", len(passes), len(record.ends))
         n_values = sum(len(result.values) for _, result in passes)
@@ -291,26 +297,33 @@ class Chip:
             if valid.value:
                 request = int(addr.value), int(length.value)
                 if offered is None:
-                    self._offer(record)
+                    record = self._offer(record)
                 else:
                     check("request while it waits", offered, request)
                 offered = request
                 if ready.value:
                     assert (request[1] + 1) % n_beats == 0, f"ARLEN {request[1]}: no whole lines"
-                    record.n_requested += (request[1] + 1) // n_beats
+                    n_lines = (request[1] + 1) // n_beats
+                    record.requests.append((self.clock - (record.start or 0), n_lines))
+                    record.n_requested += n_lines
                     offered = None
             else:
                 assert offered is None, "ARVALID was withdrawn"
             yield
 
-    def _offer(self, record: Record) -> None:
-        assert record.irq is None, "a request behind the end of the frame"
+    def _offer(self, record: Record) -> Record:
+        """A request begins; the first one behind the end of a frame begins the next one."""
+        if record.irq is not None:
+            assert self.may_restart, "a request behind the end of the frame"
+            self.may_restart = False
+            record = self.record = Record()
         if record.start is None:
             record.start = self.clock - FIRST_OFFER
-            if self.is_alone:
+            if record.commands and self.is_alone:
                 delay = record.start - record.commands[0]
                 check("clocks from write to start", START_AFTER, delay)
         record.offers.append(self.clock - record.start)
+        return record
 
     def _answers(self) -> Iterator[None]:
         """Watches the data channel of the weight bus, and the interrupt."""
@@ -319,6 +332,7 @@ class Chip:
         irq = self.dut.irq
         n_beats = self.config.beats_per_line
         beats = 0
+        was_set = False
         while True:
             record = self.record
             now = self.clock - (record.start or 0)
@@ -330,8 +344,10 @@ class Chip:
                     record.first_bad = now
                 if beats % n_beats == 0:
                     record.arrivals.append(now)
-            if self.is_alone and record.irq is None and irq.value:
+            is_set = bool(irq.value)
+            if self.is_alone and is_set and not was_set:
                 record.irq = now
+            was_set = is_set
             yield
 
     def _results(self) -> Iterator[None]:
@@ -366,6 +382,40 @@ def clocks(frame: Frame, record: Record) -> list[PassClocks]:
     """What the passes of a frame take if its lines arrive as they did."""
     works = [Pass(frame.image.input_descriptor, ()), *frame.image.passes]
     return simulate([work_of(one) for one in works], RecordedLines(record.arrivals))
+
+
+class _Fetches(RecordedLines):
+    """Also keeps in which clock each line was fetched out of the buffer."""
+
+    def __init__(self, arrivals: list[int]) -> None:
+        super().__init__(arrivals)
+        self._ready = [arrival + BUFFER_LATENCY for arrival in arrivals]
+        self._last_taken = 0
+        self.fetches: list[int] = []
+
+    def take(self, clock_ready: int) -> int:
+        self.fetches.append(max(self._ready[len(self.fetches)], self._last_taken))
+        self._last_taken = super().take(clock_ready)
+        return self._last_taken
+
+
+def expected_offers(frame: Frame, record: Record, line_buffer: int) -> list[int]:
+    """First clocks of the requests, if each is taken when it was, as `LineReader` promises."""
+    source = _Fetches(record.arrivals)
+    works = [Pass(frame.image.input_descriptor, ()), *frame.image.passes]
+    simulate([work_of(one) for one in works], source)
+    n_input, _ = frame.n_lines
+    offers = []
+    n_lines = decided = taken = 0
+    for clock, n_burst in record.requests:
+        decided += 1 + (n_lines == n_input)
+        n_lines += n_burst
+        if n_lines > line_buffer:
+            decided = max(decided, source.fetches[n_lines - line_buffer - 1] + 1)
+        decided = max(decided, taken)
+        offers.append(decided + 1)
+        taken = clock
+    return offers
 
 
 def flag_clock(frame: Frame, record: Record, last_clock: int) -> int:

@@ -13,8 +13,8 @@ import cocotb
 import numpy as np
 from cocotb.triggers import ClockCycles
 
-from firmware_tools import mapper
-from firmware_tools.mapper import FitError, compile_network
+from firmware_tools.mars import mapper
+from firmware_tools.mars.mapper import FitError, compile_network
 from model.config import CHIPS
 from model.mars import clocks as mars_clocks
 from model.mars.config import ADDRESSES
@@ -407,6 +407,67 @@ async def aborts_at_the_end(dut) -> None:
     check("from aborted to ended", sorted(results, reverse=True), results)
     check("both were seen", {True, False}, set(results))
     await chip.check_frame(frame, "last")
+
+
+@bench
+async def ends_slowly(dut) -> None:
+    """A frame that was ended runs until all that was requested has come, and ignores a start."""
+    chip = await begun(dut)
+    frame, next_frame = a_frame(), a_frame("next", 24)
+    answers = chip.slave.r_channel
+    for how, flag in (("abort", ABORTED), ("error", BUS_ERROR)):
+        await chip.prepare(frame)
+        if flag == BUS_ERROR:
+            chip.memory.bad, _ = chip.memory.regions[0]
+            record = await chip.begin()
+            while record.first_bad is None:
+                await ClockCycles(dut.clk, 1)
+            answers.pause = True
+            last = record.first_bad + 1
+        else:
+            record = await chip.begin()
+            await chip.at(40)
+            answers.pause = True
+            await chip.set("CONTROL", ABORT | IRQ_ENABLE)
+            last = record.commands[1] - record.commands[0]
+        for _ in range(3):
+            await ClockCycles(dut.clk, 50)
+            assert record.n_outstanding, f"{how}: nothing outstanding"
+            check(f"{how}: STATUS", RUNNING, await chip.get("STATUS"))
+            check(f"{how}: FRAME_CLOCKS", last, await chip.get("FRAME_CLOCKS"))
+            await chip.set("CONTROL", START | IRQ_ENABLE)
+        reading = cocotb.start_soon(chip.features(0, 0, 1))
+        await ClockCycles(dut.clk, 50)
+        assert not reading.done(), f"{how}: a feature memory did not wait"
+        answers.pause = False
+        check(f"{how}: STATUS", DONE | flag, await chip.end())
+        await reading
+        chip.memory.bad = None
+        n_good = 0 if flag == BUS_ERROR else len(record.arrivals)
+        await check_ended_early(chip, frame, n_good, last, how)
+        await chip.check_frame(next_frame, f"after {how}")
+
+
+@bench
+async def starts_at_once(dut) -> None:
+    """A start right behind the end of an aborted frame, with lines left in the buffer."""
+    chip = await begun(dut)
+    _, layers = far_ahead()[-1]
+    frame, next_frame = frame_of(layers, split=1), a_frame("next", 24)
+    end = estimate(frame)
+    for clock in range(end // 3, end - 300, end // 12):
+        await chip.prepare(frame)
+        record = await chip.begin()
+        await chip.prepare(next_frame, keep=True)
+        await chip.at(clock)
+        chip.may_restart = True
+        await chip.set("CONTROL", ABORT | IRQ_ENABLE)
+        while chip.record is record:
+            await chip.set("CONTROL", START | IRQ_ENABLE)
+        check("STATUS", RUNNING | DONE | ABORTED, await chip.get("STATUS"))
+        await chip.set("STATUS", DONE | ABORTED)
+        check("STATUS at the end", DONE, await chip.end())
+        await chip.check(next_frame, chip.record, f"after an abort in clock {clock}")
 
 
 @bench
