@@ -17,7 +17,7 @@ def load_network(
     file: Path | None, iqif: tuple[Path, Path, Path] | None, terminal: Terminal
 ) -> "Network":
     """The network of a network file, or of the IQIF simulator's text files."""
-    from firmware_tools import iqif_text
+    from firmware_tools.npu import iqif_text
     from model.npu import network_file
 
     if (file is None) == (iqif is None):

@@ -12,11 +12,12 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 
-from firmware_tools import mars_regression, rtl
-from firmware_tools.backends import simulate
-from firmware_tools.difference import first_difference
-from firmware_tools.lockstep import Agreement, lockstep
-from firmware_tools.mars_regression import BATCH
+from firmware_tools.mars import regression as mars_regression
+from firmware_tools.mars.regression import BATCH
+from firmware_tools.npu import rtl
+from firmware_tools.npu.backends import simulate
+from firmware_tools.npu.difference import first_difference
+from firmware_tools.npu.lockstep import Agreement, lockstep
 from model.config import ChipConfig
 from model.mars.config import MarsConfig
 from model.npu.config import NPUConfig

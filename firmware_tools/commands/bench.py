@@ -6,10 +6,10 @@ import typer
 from rich.table import Table
 
 from firmware_tools.console import DIFFERENCE, Json, Terminal, examples
-from firmware_tools.mars_inputs import DEFAULT, NAMES, mars_config, refuse_others
+from firmware_tools.mars.inputs import DEFAULT, NAMES, mars_config, refuse_others
 
 if TYPE_CHECKING:
-    from firmware_tools.figures import Figure
+    from firmware_tools.npu.figures import Figure
 
 Subject = Literal["npu", "mars"]
 Backend = Literal["model", "rtl"]
@@ -117,7 +117,7 @@ def command(
             "--table", {name: given[name] for name in ("--network", "--sparsity", "--backend")}
         )
     chip = mars_config(config, weight_bus)
-    from firmware_tools.mars_bench_report import Choice, bench, bench_table
+    from firmware_tools.mars.bench_report import Choice, bench, bench_table
 
     choice = Choice(
         config=chip,
@@ -135,7 +135,7 @@ def command(
 
 
 def _bench_npu(quick: bool, terminal: Terminal) -> None:
-    from firmware_tools.figures import measurements
+    from firmware_tools.npu.figures import measurements
 
     figures: list[Figure] = []
     for name, measure in measurements(quick=quick).items():

@@ -18,7 +18,7 @@ from firmware_tools.console import (
 )
 from firmware_tools.errors import UserError
 from firmware_tools.inputs import check_folder, fitting_config, load_network
-from firmware_tools.mars_inputs import (
+from firmware_tools.mars.inputs import (
     AnyConfig,
     AnyNetwork,
     is_quantised,
@@ -26,7 +26,7 @@ from firmware_tools.mars_inputs import (
 )
 
 if TYPE_CHECKING:
-    from firmware_tools.lockstep import Agreement
+    from firmware_tools.npu.lockstep import Agreement
 
 EXAMPLES = examples(
     "kenyon compare examples/decision.json",
@@ -85,7 +85,7 @@ def command(
     if is_quantised(network_file) and iqif is None:
         assert network_file is not None
         refuse_others("NET.npz", {"--pause": pause or None, "--waves": waves})
-        from firmware_tools import mars_compare
+        from firmware_tools.mars import compare as mars_compare
 
         mars_compare.compare(network_file, config, images, n_images, seed, terminal)
     else:
@@ -102,8 +102,8 @@ def _lockstep(
     waves: Path | None,
     terminal: Terminal,
 ) -> None:
-    from firmware_tools import rtl
-    from firmware_tools.lockstep import Agreement, lockstep
+    from firmware_tools.npu import rtl
+    from firmware_tools.npu.lockstep import Agreement, lockstep
 
     network = load_network(network_file, iqif, terminal)
     chip = fitting_config(config, network)

@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from firmware_tools.console import Iqif, Json, Terminal, examples
 from firmware_tools.inputs import check_folder, fitting_config, load_network
-from firmware_tools.mars_inputs import AnyConfig, AnyNetwork, is_quantised
+from firmware_tools.mars.inputs import AnyConfig, AnyNetwork, is_quantised
 from model.mars.config import MarsConfig
 from model.npu.config import NPUConfig
 
@@ -59,7 +59,7 @@ def command(
 def _for_mars(
     path: Path, config: str | None, terminal: Terminal
 ) -> tuple[bytes, NPUConfig | MarsConfig]:
-    from firmware_tools.mars_inputs import compiled, load_network, mars_config
+    from firmware_tools.mars.inputs import compiled, load_network, mars_config
     from model.mars.image import write_image
 
     chip = mars_config(config)

@@ -15,7 +15,7 @@ from firmware_tools.console import Json, Terminal, examples
 from firmware_tools.errors import UserError
 from firmware_tools.inputs import check_folder
 from firmware_tools.interrupts import uninterrupted
-from firmware_tools.mars_inputs import (
+from firmware_tools.mars.inputs import (
     DEFAULT,
     NAMES,
     ClockMHz,
@@ -29,7 +29,7 @@ from firmware_tools.mars_inputs import (
 from model.mars.config import MarsConfig
 
 if TYPE_CHECKING:
-    from firmware_tools.inference import Inference
+    from firmware_tools.mars.inference import Inference
     from model.mars.layout import Ints
     from model.mars.network import QuantizedNetwork
 
@@ -146,7 +146,7 @@ def _backend(
     backend: Backend,
     terminal: Terminal,
 ) -> "Iterator[Inference]":
-    from firmware_tools import inference
+    from firmware_tools.mars import inference
 
     if chip is None:
         return inference.on_reference(network, inputs)

@@ -64,7 +64,7 @@ def command(
 
 
 def _inspect_mars(path: Path, data: bytes, terminal: Terminal) -> None:
-    from firmware_tools import mars_inspect
+    from firmware_tools.mars import inspect as mars_inspect
     from model.mars.image import ImageError, read_image
 
     try:

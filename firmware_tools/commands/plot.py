@@ -56,7 +56,7 @@ def command(
 
 
 def _draw_run(trace: Path, output: Path) -> dict[str, int]:
-    from firmware_tools import plot, trace_file
+    from firmware_tools.npu import plot, trace_file
 
     recording = trace_file.read(trace)
     plot.draw(recording, output)
@@ -64,7 +64,7 @@ def _draw_run(trace: Path, output: Path) -> dict[str, int]:
 
 
 def _draw_mars(figures: Path, output: Path) -> dict[str, int]:
-    from firmware_tools import mars_plot
+    from firmware_tools.mars import plot as mars_plot
 
     values = mars_plot.read(figures)
     mars_plot.draw(values, output)

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from firmware_tools.cli import app
-from firmware_tools.inference import DONE, pass_outputs
+from firmware_tools.mars.inference import DONE, pass_outputs
 from model.mars import frame
 from tb.mars.cosim import Frame, FrameTrace, JobResult
 from tb.mars.records import PassTrace

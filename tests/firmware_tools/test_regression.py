@@ -10,7 +10,9 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from firmware_tools import backends, mars_regression, regression
+from firmware_tools import regression
+from firmware_tools.mars import regression as mars_regression
+from firmware_tools.npu import backends
 from firmware_tools.regression import (
     MARS,
     NPU,
@@ -70,7 +72,7 @@ def no_rtl(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("tb.benches.run", bench)
     monkeypatch.setattr("tb.mars.cosim.run", right_traces)
-    monkeypatch.setattr("firmware_tools.rtl.simulate", simulate)
+    monkeypatch.setattr("firmware_tools.npu.rtl.simulate", simulate)
     monkeypatch.setattr("tb.simulator.is_built", lambda *_: True)
 
 

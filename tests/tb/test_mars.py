@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from firmware_tools import mars_regression, regression
-from firmware_tools.mapper import compile_network
-from firmware_tools.mars_regression import Network
+from firmware_tools import regression
+from firmware_tools.mars import regression as mars_regression
+from firmware_tools.mars.mapper import compile_network
+from firmware_tools.mars.regression import Network
 from firmware_tools.regression import QUANTISED, QUANTISED_RTL, Regression
 from model.mars import networks
 from model.mars.config import CONFIGS, MarsConfig
