@@ -290,7 +290,7 @@ async def runs_far_ahead(dut) -> None:
             await chip.prepare(frame)
             record = await chip.begin()
             if pause is None:
-                await late_lines(chip, frame.n_lines[0] + 8)
+                await late_lines(chip, frame.n_lines[0] + 8, LONG)
             check(f"{where}: STATUS", DONE, await chip.end())
             await chip.check(frame, record, where)
             right = clocks(frame, record)
@@ -299,13 +299,46 @@ async def runs_far_ahead(dut) -> None:
     await check_features(chip)
 
 
-async def late_lines(chip: Chip, n_lines: int) -> None:
-    """No line for a long time behind the first ones: all that was loaded is used up."""
+async def late_lines(chip: Chip, n_lines: int, n_clocks: int) -> None:
+    """No line for some clocks behind the first ones."""
     while len(chip.record.arrivals) < n_lines:
         await ClockCycles(chip.dut.clk, 1)
     chip.slave.r_channel.pause = True
-    await ClockCycles(chip.dut.clk, LONG)
+    await ClockCycles(chip.dut.clk, n_clocks)
     chip.slave.r_channel.pause = False
+
+
+def coincidences(when: mars_clocks.PassClocks) -> set[str]:
+    """What happens in the same clock as something else in a pass."""
+    found = set()
+    for k, block in enumerate(when.blocks):
+        if any(block.loaded == other.first_step for other in when.blocks[:k]):
+            found.add("a block is complete when one before it begins")
+        if k and block.loaded == when.blocks[k - 1].last_step + 1:
+            found.add("a block is complete when the one before it ends")
+        if k and block.loaded == when.blocks[k - 1].last_step:
+            found.add("a block is complete one clock earlier")
+    return found
+
+
+@bench
+async def in_the_same_clock(dut) -> None:
+    """Lines that come later and later: loading and computing meet in every way."""
+    chip = await begun(dut)
+    rng = np.random.default_rng(7)
+    found = set()
+    for kernel, side, n_delays in ((1, 7, 24), (3, 5, 12)):
+        first = conv(rng, "a", "input", (96, 16, kernel, kernel), padding=kernel // 2)
+        frame = frame_of(network(f"{kernel}x{kernel}", 16, side, first), split=1)
+        for delay in range(n_delays):
+            await chip.prepare(frame)
+            record = await chip.begin()
+            await late_lines(chip, frame.n_lines[0] + 12, delay)
+            where = f"{frame.network.name}, lines {delay} clocks late"
+            check(f"{where}: STATUS", DONE, await chip.end())
+            await chip.check(frame, record, where)
+            found |= coincidences(clocks(frame, record)[-1])
+    check("coincidences", 3, len(found))
 
 
 @bench
