@@ -5,11 +5,13 @@ BIN := .venv/bin
 # Of the environment around nothing may shine in.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: help setup demo test lint clean
+.PHONY: help setup demo test test-full lint clean
 
 help:
 	@echo "make demo    generate a chip, run a network on model and RTL in lockstep, draw what happened"
-	@echo "make test    run all tests"
+	@echo "make test    run all tests but the long ones"
+	@echo "make test-full  run the long ones: whole frames of VGG16 and ResNet18 on the RTL of mars, on"
+	@echo "             the golden machine at all bounds, and 200 random networks, 60 on the RTL"
 	@echo "make lint    check style and types"
 	@echo "make setup   only set up .venv; afterwards .venv/bin/kenyon --help"
 	@echo "make clean   remove everything that was made"
@@ -22,6 +24,9 @@ demo: setup
 
 test: setup
 	@$(BIN)/python -m pytest -n auto --dist worksteal
+
+test-full: setup
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m full
 
 lint: setup
 	@$(BIN)/ruff check

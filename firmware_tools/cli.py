@@ -38,11 +38,7 @@ def exit_code(error: Exception) -> int | None:
     """The exit code of an error that the user should understand; none for a mistake of ours."""
     if isinstance(error, OSError | MemoryError | UserError):
         return BAD_INPUT
-    # Only now: these modules take longer to import than `kenyon --help` may.
-    from model.npu.image import FitError, ImageError
-    from model.npu.network import NetworkError
-
-    if isinstance(error, NetworkError | FitError | ImageError):
+    if isinstance(error, _bad_input()):
         return BAD_INPUT
     if isinstance(error, RuntimeError | AssertionError):
         from tb.cosim import BenchFailure, BuildError
@@ -50,6 +46,25 @@ def exit_code(error: Exception) -> int | None:
         if isinstance(error, BenchFailure | BuildError):
             return DIFFERENCE
     return None
+
+
+def _bad_input() -> tuple[type[Exception], ...]:
+    # Only now: these modules take longer to import than `kenyon --help` may.
+    from firmware_tools.mars import mapper
+    from model.mars import image as mars_image
+    from model.mars import network as mars_network
+    from model.mars import program
+    from model.npu import image, network
+
+    return (
+        image.FitError,
+        image.ImageError,
+        network.NetworkError,
+        mapper.FitError,
+        mars_image.ImageError,
+        mars_network.NetworkError,
+        program.ProgramError,
+    )
 
 
 def describe(error: Exception) -> str:

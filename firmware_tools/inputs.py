@@ -17,11 +17,13 @@ def load_network(
     file: Path | None, iqif: tuple[Path, Path, Path] | None, terminal: Terminal
 ) -> "Network":
     """The network of a network file, or of the IQIF simulator's text files."""
-    from firmware_tools import iqif_text
+    from firmware_tools.npu import iqif_text
     from model.npu import network_file
 
     if (file is None) == (iqif is None):
         raise UserError("give either NETWORK.json or --iqif NEURONS CONNECTIONS SESSION")
+    if file is not None and file.suffix == ".npz":
+        raise UserError(f"{file}: quantised network is for MARS: kenyon infer runs it")
     if file is not None:
         return network_file.load(file)
     assert iqif is not None

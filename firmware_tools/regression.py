@@ -1,8 +1,10 @@
 """Directed benches and random networks on the RTL: what to run, how it went, JUnit."""
 
+import itertools
+import math
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,21 +12,37 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 
-from firmware_tools import rtl
-from firmware_tools.backends import simulate
-from firmware_tools.difference import first_difference
-from firmware_tools.lockstep import Agreement, lockstep
+from firmware_tools.mars import regression as mars_regression
+from firmware_tools.mars.regression import BATCH
+from firmware_tools.npu import rtl
+from firmware_tools.npu.backends import simulate
+from firmware_tools.npu.difference import first_difference
+from firmware_tools.npu.lockstep import Agreement, lockstep
 from model.config import ChipConfig
+from model.mars.config import MarsConfig
 from model.npu.config import NPUConfig
 from model.npu.network import Network
 from model.npu.random_network import random_network
 from model.npu.trace import Trace
 from tb import benches
+from tb.benches import Bench
 from tb.cosim import chip
+from tb.mars.cosim import system
 from tb.simulator import BenchFailure, BuildError, Design
 
 RANDOM = "random"
-"""What random networks are called among the names of the directed benches."""
+"""What random networks of the NPU are called among the names of the directed benches."""
+QUANTISED, QUANTISED_RTL = "quantised", "quantised-rtl"
+"""Those of MARS, on the reference and the golden machine, and also on the RTL."""
+NPU, MARS = "npu", "mars"
+"""Everything of one accelerator."""
+COUNTS = {NPU: 20, MARS: 200}
+"""Random networks of a regression, unless it is told."""
+ANY_RANDOM = (RANDOM, QUANTISED, QUANTISED_RTL)
+RTL_SHARE = 0.3
+"""Of quantised networks, if they are not all one or the other."""
+Config = NPUConfig | MarsConfig
+DIRECTED = benches.BENCHES | benches.MARS_BENCHES
 FREE_STREAM_RATE = 0.25
 """Share of random networks whose spike stream is never paused: only those show our own stalls."""
 PAUSES = (0.05, 0.9)
@@ -37,14 +55,14 @@ class Case:
     Attributes
     ----------
     name : str
-        A directed bench, or `random`.
-    config : NPUConfig
+        A directed bench, `random`, `quantised` or `quantised-rtl`.
+    config : NPUConfig or MarsConfig
     seed : int
         Decides everything that is random in it.
     """
 
     name: str
-    config: NPUConfig
+    config: Config
     seed: int
 
     @property
@@ -52,7 +70,7 @@ class Case:
         """Runs this case alone."""
         words = ["-c", self.config.name, "--only", self.name, "--seed", str(self.seed)]
         return shlex.join(
-            ["kenyon", "regress", *words, *(["--count", "1"] if self.name == RANDOM else [])]
+            ["kenyon", "regress", *words, *(["--count", "1"] if self.name in ANY_RANDOM else [])]
         )
 
     def __str__(self) -> str:
@@ -61,7 +79,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a case went; `failure` is empty if it passed."""
+    """How a case went; `failure` is empty if it passed.
+
+    `again` is the command that shows the failure, if it is not the case's own.
+    """
 
     case: Case
     failure: str
@@ -69,6 +90,12 @@ class Outcome:
     steps: int = 0
     values: int = 0
     clocks: int = 0
+    again: str = ""
+
+    @property
+    def command(self) -> str:
+        """Shows the failure."""
+        return self.again or self.case.command
 
     def as_json(self) -> dict[str, object]:
         """Everything, ready for JSON."""
@@ -76,7 +103,7 @@ class Outcome:
             "name": self.case.name,
             "configuration": self.case.config.name,
             "seed": self.case.seed,
-            "command": self.case.command,
+            "command": self.command,
             "passed": not self.failure,
             "failure": self.failure,
             "seconds": self.seconds,
@@ -86,37 +113,76 @@ class Outcome:
         }
 
 
-def names() -> list[str]:
-    """What a regression can consist of."""
-    return [*benches.BENCHES, RANDOM]
-
-
-def cases(configs: list[NPUConfig], only: list[str], seed: int, count: int) -> list[Case]:
-    """Directed benches, those of single blocks once, and `count` random networks in turn.
-
-    The k-th random network has seed `seed + k`, so each can be run alone.
-    """
-    result = []
-    for name, bench in benches.BENCHES.items():
-        if name in only:
-            on = configs if bench.on_chip else configs[:1]
-            result += [Case(name, config, seed) for config in on]
-    if RANDOM in only:
-        result += [Case(RANDOM, configs[k % len(configs)], seed + k) for k in range(count)]
+def names() -> dict[str, list[str]]:
+    """What a regression can consist of, by accelerator."""
+    result: dict[str, list[str]] = {NPU: [], MARS: []}
+    for name, bench in DIRECTED.items():
+        result[_accelerator(bench)].append(name)
+    result[NPU].append(RANDOM)
+    result[MARS] += [QUANTISED, QUANTISED_RTL]
     return result
 
 
-def design(case: Case) -> Design:
-    """What the case runs on; it is to be built before `Regression.run`."""
+def _accelerator(bench: Bench) -> str:
+    return MARS if bench.module.startswith("tb.mars.") else NPU
+
+
+def cases(configs: Sequence[Config], only: list[str], seed: int, count: int | None) -> list[Case]:
+    """Directed benches, those of single blocks once, and random networks in turn.
+
+    The k-th random network has seed `seed + k`, so each can be run alone.
+
+    Parameters
+    ----------
+    configs : sequence of NPUConfig or MarsConfig
+        What has no configuration here is left out.
+    only : list of str
+        Of `names`.
+    seed : int
+    count : int or None
+        Random networks for each accelerator; None is `COUNTS`.
+    """
+    npus = [config for config in configs if isinstance(config, NPUConfig)]
+    marses = [config for config in configs if isinstance(config, MarsConfig)]
+    result = []
+    for name, bench in DIRECTED.items():
+        if name in only:
+            own: Sequence[Config] = npus if _accelerator(bench) == NPU else marses
+            result += [Case(name, config, seed) for config in (own if bench.on_chip else own[:1])]
+    if RANDOM in only and npus:
+        n = COUNTS[NPU] if count is None else count
+        result += [Case(RANDOM, npus[k % len(npus)], seed + k) for k in range(n)]
+    kinds = [kind for kind in (QUANTISED_RTL, QUANTISED) if kind in only]
+    if kinds and marses:
+        n = COUNTS[MARS] if count is None else count
+        shares = (
+            [n] if len(kinds) == 1 else [math.ceil(RTL_SHARE * n), math.floor(n - RTL_SHARE * n)]
+        )
+        for kind, share in zip(kinds, shares, strict=True):
+            result += _in_batches(kind, marses, seed, share)
+            seed += share
+    return result
+
+
+def _in_batches(kind: str, configs: Sequence[MarsConfig], seed: int, n: int) -> list[Case]:
+    """Networks of neighbouring seeds are for the same configuration, as one simulation is."""
+    size = max(1, min(BATCH, n // len(configs)))
+    return [Case(kind, configs[k // size % len(configs)], seed + k) for k in range(n)]
+
+
+def design(case: Case) -> Design | None:
+    """What the case runs on, if it is RTL; it is to be built before `Regression.run`."""
+    if isinstance(case.config, MarsConfig) and case.name in ANY_RANDOM:
+        return system(case.config) if case.name == QUANTISED_RTL else None
     if case.name == RANDOM:
         return chip(ChipConfig.alone(case.config))
-    return benches.design(benches.BENCHES[case.name], ChipConfig.alone(case.config))
+    return benches.design(DIRECTED[case.name], ChipConfig.alone(case.config))
 
 
-def random_case(case: Case) -> tuple[Network, float]:
-    """Network of a random case, and the probability of a pause of its spike stream."""
-    rng = np.random.default_rng(case.seed)
-    network = random_network(rng, case.config)
+def random_case(config: NPUConfig, seed: int) -> tuple[Network, float]:
+    """A random network of the NPU, and the probability of a pause of its spike stream."""
+    rng = np.random.default_rng(seed)
+    network = random_network(rng, config)
     return network, 0.0 if rng.random() < FREE_STREAM_RATE else rng.uniform(*PAUSES)
 
 
@@ -132,49 +198,88 @@ class Regression:
     """
 
     def __init__(self, folder: Path, *, waves: bool) -> None:
-        self._folder = folder.absolute()
+        self._folder = folder
         self._waves = waves
 
     def run(self, todo: list[Case], jobs: int) -> Iterator[Outcome]:
         """Outcomes as they come. Simulators are child processes, so threads fill the cores."""
         with ThreadPoolExecutor(jobs) as executor:
-            futures = [executor.submit(self._outcome, case) for case in todo]
+            futures = [executor.submit(self._outcomes, part) for part in _simulations(todo)]
             try:
                 for future in as_completed(futures):
-                    yield future.result()
+                    yield from future.result()
             finally:
                 executor.shutdown(cancel_futures=True)
 
-    def _outcome(self, case: Case) -> Outcome:
+    def _outcomes(self, part: list[Case]) -> list[Outcome]:
+        """Outcomes of cases that are one simulation, each with its share of the time."""
         begin = time.perf_counter()
         try:
-            outcome = self._random(case) if case.name == RANDOM else self._bench(case)
+            outcomes = self._run(part)
         except (BenchFailure, BuildError) as failure:
-            outcome = Outcome(case, str(failure))
-        return replace(outcome, seconds=time.perf_counter() - begin)
+            outcomes = [Outcome(case, str(failure)) for case in part]
+        seconds = (time.perf_counter() - begin) / len(part)
+        return [replace(outcome, seconds=seconds) for outcome in outcomes]
+
+    def _run(self, part: list[Case]) -> list[Outcome]:
+        case = part[0]
+        if case.name in DIRECTED:
+            return [self._bench(case)]
+        if isinstance(case.config, MarsConfig):
+            return self._quantised(part, case.config)
+        return [self._random(case, case.config)]
 
     def _results(self, case: Case) -> Path:
-        folder = self._folder / f"{case.config.name}-{case.name}-{case.seed}"
+        return self._folder / f"{case.config.name}-{case.name}-{case.seed}"
+
+    def _made(self, case: Case) -> Path:
+        folder = self._results(case).absolute()
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def _bench(self, case: Case) -> Outcome:
         chip = ChipConfig.alone(case.config)
-        benches.run(case.name, chip, self._results(case), seed=case.seed, waves=self._waves)
+        benches.run(case.name, chip, self._made(case), seed=case.seed, waves=self._waves)
         return Outcome(case, "")
 
-    def _random(self, case: Case) -> Outcome:
-        network, pause = random_case(case)
-        waves = self._results(case) / "waves.vcd" if self._waves else None
-        traces = rtl.simulate(network, case.config, seed=case.seed, pause=pause, waves=waves)
+    def _random(self, case: Case, config: NPUConfig) -> Outcome:
+        network, pause = random_case(config, case.seed)
+        waves = self._made(case) / "waves.vcd" if self._waves else None
+        traces = rtl.simulate(network, config, seed=case.seed, pause=pause, waves=waves)
         equal: list[Trace] = []
-        result = lockstep(network, case.config, traces, on_equal=equal.append)
+        result = lockstep(network, config, traces, on_equal=equal.append)
         if not isinstance(result, Agreement):
             return Outcome(case, f"RTL: {result}")
-        fast = Trace.join(list(simulate(network, "fast", case.config)))
+        fast = Trace.join(list(simulate(network, "fast", config)))
         difference = first_difference(network, Trace.join(equal), fast)
         failure = f"fast engine: {difference}" if difference else ""
         return Outcome(case, failure, 0.0, result.steps, result.values, result.clocks)
+
+    def _quantised(self, part: list[Case], config: MarsConfig) -> list[Outcome]:
+        networks = [mars_regression.random_case(config, case.seed) for case in part]
+        if part[0].name == QUANTISED_RTL:
+            found = list(mars_regression.on_rtl(config, networks))
+        else:
+            found = [mars_regression.on_model(network) for network in networks]
+        outcomes = []
+        for case, network, (failure, equal) in zip(part, networks, found, strict=True):
+            again = ""
+            if failure:
+                network.save(self._results(case))
+                again = network.command(self._results(case))
+            values = equal.values + equal.drained + equal.words
+            outcomes.append(Outcome(case, failure, values=values, clocks=equal.clocks, again=again))
+        return outcomes
+
+
+def _simulations(todo: list[Case]) -> list[list[Case]]:
+    """Cases one by one, but quantised networks on the RTL in batches."""
+    result = []
+    for (name, _), group in itertools.groupby(todo, lambda case: (case.name, case.config)):
+        own = list(group)
+        size = BATCH if name == QUANTISED_RTL else 1
+        result += [own[k : k + size] for k in range(0, len(own), size)]
+    return result
 
 
 def junit(outcomes: list[Outcome]) -> str:
@@ -197,6 +302,6 @@ def junit(outcomes: list[Outcome]) -> str:
         )
         if outcome.failure:
             failure = ET.SubElement(element, "failure", message=outcome.failure.splitlines()[0])
-            failure.text = f"{outcome.failure}\n{case.command}"
+            failure.text = f"{outcome.failure}\n{outcome.command}"
     ET.indent(suite)
     return ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"

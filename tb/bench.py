@@ -1,4 +1,7 @@
-"""What block benches share: a block's ports by their own names, a clock and a reset."""
+"""What benches share: a block's ports by their own names, a clock and a reset, pauses, checks."""
+
+import itertools
+import random
 
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, RisingEdge
@@ -47,6 +50,13 @@ class Block:
 def signed(value: int, width: int) -> int:
     """Reads two's complement."""
     return value - (1 << width) if value >> (width - 1) else value
+
+
+def pauses(rng: random.Random, probability: float):
+    """Pause patterns for the bus models: long and short bursts."""
+    while True:
+        paused = rng.random() < probability
+        yield from itertools.repeat(paused, rng.randint(1, 5))
 
 
 def check(where: str, expected: object, actual: object) -> None:

@@ -59,7 +59,11 @@ BENCHES = {
 }
 """Those of the blocks, and of chips with NPU."""
 MARS_BENCHES = {
-    bench.name: bench for bench in (Bench("mars_registers", "tb.mars.tb_registers", True),)
+    bench.name: bench
+    for bench in (
+        Bench("mars_registers", "tb.mars.tb_registers", True),
+        Bench("mars_accelerator", "tb.mars.tb_accelerator", True),
+    )
 }
 """Those of chips with MARS."""
 

@@ -32,6 +32,7 @@ from model.npu.network import Network
 from model.npu.random_network import random_network
 from model.npu.registers import register_map
 from model.npu.trace import Trace
+from tb.bench import pauses
 
 CHIP = CHIPS[os.environ["KENYON_CONFIG"]]
 CONFIG = CHIP.npu
@@ -41,13 +42,6 @@ RUNNING, DONE, OVERRUN, LATE_EVENT, BAD_EVENT = (1 << bit for bit in range(5))
 TIMEOUT_US = 20_000
 TEST_TIMEOUT_US = 5_000 + CONFIG.n_populations * CONFIG.max_rows * CONFIG.n_neurons // 5
 """Far beyond the longest test and its loading of weights: a hang is a failure."""
-
-
-def pauses(rng: random.Random, probability: float):
-    """Pause patterns for the bus models: long and short bursts."""
-    while True:
-        paused = rng.random() < probability
-        yield from itertools.repeat(paused, rng.randint(1, 5))
 
 
 async def keeps_its_word(dut, channel: str, payload: tuple[str, ...]) -> None:

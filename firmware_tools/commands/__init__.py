@@ -5,6 +5,7 @@ NAMES = (
     "compile",
     "inspect",
     "run",
+    "infer",
     "compare",
     "regress",
     "train",

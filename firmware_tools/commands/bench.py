@@ -1,32 +1,142 @@
 """`kenyon bench`."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
 
 from firmware_tools.console import DIFFERENCE, Json, Terminal, examples
+from firmware_tools.mars.inputs import DEFAULT, NAMES, mars_config, refuse_others
 
 if TYPE_CHECKING:
-    from firmware_tools.figures import Figure
+    from firmware_tools.npu.figures import Figure
 
-EXAMPLES = examples("kenyon bench", "kenyon bench --quick --json")
+Subject = Literal["npu", "mars"]
+Backend = Literal["model", "rtl"]
+EXAMPLES = examples(
+    "kenyon bench",
+    "kenyon bench --quick --json",
+    "kenyon bench mars",
+    "kenyon bench mars --network resnet18 --sparsity 0.75 --weight-bus 128",
+    "kenyon bench mars --network net.npz --backend rtl -c mars-tiny",
+    "kenyon bench mars --table --clock-mhz 200",
+    "kenyon bench mars --json > vgg16.json && kenyon plot vgg16.json",
+)
+
+
+def _mars_option(help_text: str, *names: str, metavar: str | None = None, **limits: Any) -> Any:
+    """An option for MARS only; its default is in its help text."""
+    return typer.Option(
+        *names,
+        metavar=metavar,
+        help=f"mars: {help_text}",
+        show_default=False,
+        **limits,
+    )
 
 
 def command(
+    subject: Annotated[Subject, typer.Argument(help="What is measured.")] = "npu",
     quick: Annotated[
-        bool, typer.Option("--quick", help="Fewer and shorter runs; vectors not on the RTL.")
+        bool, typer.Option("--quick", help="npu: fewer and shorter runs; vectors not on the RTL.")
     ] = False,
+    network: Annotated[
+        str | None,
+        _mars_option("vgg16 (default), resnet18 or NET.npz.", metavar="NETWORK"),
+    ] = None,
+    sparsity: Annotated[
+        float | None,
+        _mars_option("share of empty group-sets. Default: 0.5.", min=0, max=1),
+    ] = None,
+    weight_bits: Annotated[
+        int | None, _mars_option("bits of weights. Default: 4.", min=2, max=8)
+    ] = None,
+    act_bits: Annotated[
+        int | None, _mars_option("bits of activations. Default: 4.", min=1, max=8)
+    ] = None,
+    weight_bus: Annotated[
+        int | None, _mars_option("bits of the weight bus, 64 to 512. Default: as configured.")
+    ] = None,
+    config: Annotated[
+        str | None,
+        _mars_option(
+            f"{NAMES}. Default: {DEFAULT}.",
+            "--config",
+            "-c",
+            metavar="CONFIG",
+        ),
+    ] = None,
+    backend: Annotated[
+        Backend | None,
+        _mars_option("golden machine (default), or simulated hardware as well."),
+    ] = None,
+    table: Annotated[
+        bool, typer.Option("--table", help="mars: both networks, sparsities 0, 0.5 and 0.75.")
+    ] = False,
+    clock_mhz: Annotated[
+        float | None,
+        _mars_option("clock for frames per second, in MHz. Default: 100.", min=0.001),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        _mars_option("seed of weights and input. Default: 0.", min=0, max=(1 << 32) - 1),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Measure the figures that the project promises: speed, clocks, equality.
 
-    Exit code 1 if something is not equal or takes too many clocks; a slow machine is no failure.
-    How long make test and make demo take is for the clock on the wall. Needs a checkout.
-    """
-    from firmware_tools.figures import measurements
+    npu: exit code 1 if something is not equal or takes too many clocks; a slow machine is no
+    failure. How long make test and make demo take is for the clock on the wall. Needs a checkout.
 
+    mars: clocks, bound, stalls, stored bits and events of a frame, layer by layer; on our
+    reconstruction, not at the paper's clock or sparsity. The bound of a layer is the larger of
+    computing, G*P*c/M clocks, and loading, 16*G/M (G kept group-sets, P pixels, c accesses, M
+    macros). With --backend rtl every value and every clock must be the golden machine's: exit code
+    1 if not.
+    """
     terminal = Terminal(json=json)
+    given = {
+        "--network": network,
+        "--sparsity": sparsity,
+        "--weight-bits": weight_bits,
+        "--act-bits": act_bits,
+        "--weight-bus": weight_bus,
+        "--config": config,
+        "--backend": backend,
+        "--table": table or None,
+        "--clock-mhz": clock_mhz,
+        "--seed": seed,
+    }
+    if subject == "npu":
+        refuse_others("bench npu", given)
+        _bench_npu(quick, terminal)
+        return
+    refuse_others("bench mars", {"--quick": quick or None})
+    if table:
+        refuse_others(
+            "--table", {name: given[name] for name in ("--network", "--sparsity", "--backend")}
+        )
+    chip = mars_config(config, weight_bus)
+    from firmware_tools.mars.bench_report import Choice, bench, bench_table
+
+    choice = Choice(
+        config=chip,
+        network=network,
+        sparsity=sparsity,
+        weight_bits=weight_bits,
+        act_bits=act_bits,
+        seed=seed or 0,
+        clock_mhz=100.0 if clock_mhz is None else clock_mhz,
+    )
+    if table:
+        bench_table(choice, terminal)
+    else:
+        bench(choice, on_rtl=backend == "rtl", terminal=terminal)
+
+
+def _bench_npu(quick: bool, terminal: Terminal) -> None:
+    from firmware_tools.npu.figures import measurements
+
     figures: list[Figure] = []
     for name, measure in measurements(quick=quick).items():
         with terminal.busy(f"measuring: {name}"):

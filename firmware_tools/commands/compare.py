@@ -10,31 +10,56 @@ from rich.markup import escape
 
 from firmware_tools.console import (
     DIFFERENCE,
-    Config,
     Iqif,
     Json,
-    Network,
     Seed,
     Terminal,
     examples,
 )
 from firmware_tools.errors import UserError
 from firmware_tools.inputs import check_folder, fitting_config, load_network
+from firmware_tools.mars.inputs import (
+    AnyConfig,
+    AnyNetwork,
+    is_quantised,
+    refuse_others,
+)
 
 if TYPE_CHECKING:
-    from firmware_tools.lockstep import Agreement
+    from firmware_tools.npu.lockstep import Agreement
 
 EXAMPLES = examples(
     "kenyon compare examples/decision.json",
     "kenyon compare examples/decision.json -c large --pause 0.3 --seed 7",
     "kenyon compare network.json -c tiny --waves build/network.vcd",
+    "kenyon compare net.npz --input digits.npy --images 10",
+    "kenyon compare net.npz -c mars-tiny --seed 7",
 )
 
 
 def command(
-    network_file: Network = None,
+    network_file: AnyNetwork = None,
     iqif: Iqif = None,
-    config: Config = None,
+    config: AnyConfig = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            "--input",
+            metavar="X.npy",
+            help="Images for NET.npz. Default: random ones.",
+            show_default=False,
+        ),
+    ] = None,
+    n_images: Annotated[
+        int | None,
+        typer.Option(
+            "--images",
+            metavar="N",
+            min=1,
+            help="Only the first N images of X.npy, or N random ones. Default: all, or 1.",
+            show_default=False,
+        ),
+    ] = None,
     pause: Annotated[
         float,
         typer.Option(
@@ -50,14 +75,36 @@ def command(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Run a network on the model and on the RTL in lockstep; compare every value and every clock.
+    """Run a network on model and RTL; compare every value and every clock; exit code 1 if unequal.
 
-    Exit code 1 if they differ. --seed is that of the pauses.
+    NETWORK.json runs in lockstep on the RTL of the NPU; --seed is that of the pauses. NET.npz runs
+    on the reference, on the model and on the RTL of MARS: results of all layers, stored words, and
+    clocks of all passes; --seed is that of random images.
     """
-    from firmware_tools import rtl
-    from firmware_tools.lockstep import Agreement, lockstep
-
     terminal = Terminal(json=json)
+    if is_quantised(network_file) and iqif is None:
+        assert network_file is not None
+        refuse_others("NET.npz", {"--pause": pause or None, "--waves": waves})
+        from firmware_tools.mars import compare as mars_compare
+
+        mars_compare.compare(network_file, config, images, n_images, seed, terminal)
+    else:
+        refuse_others("NPU networks", {"--input": images, "--images": n_images})
+        _lockstep(network_file, iqif, config, pause, seed, waves, terminal)
+
+
+def _lockstep(
+    network_file: Path | None,
+    iqif: tuple[Path, Path, Path] | None,
+    config: str | None,
+    pause: float,
+    seed: int,
+    waves: Path | None,
+    terminal: Terminal,
+) -> None:
+    from firmware_tools.npu import rtl
+    from firmware_tools.npu.lockstep import Agreement, lockstep
+
     network = load_network(network_file, iqif, terminal)
     chip = fitting_config(config, network)
     if waves is not None:

@@ -6,12 +6,16 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from firmware_tools.console import Config, Iqif, Json, Network, Terminal, examples
+from firmware_tools.console import Iqif, Json, Terminal, examples
 from firmware_tools.inputs import check_folder, fitting_config, load_network
+from firmware_tools.mars.inputs import AnyConfig, AnyNetwork, is_quantised
+from model.mars.config import MarsConfig
+from model.npu.config import NPUConfig
 
 EXAMPLES = examples(
     "kenyon compile examples/decision.json -o decision.img",
     "kenyon compile --iqif neurons.txt connections.txt session.txt -c odin -o network.img",
+    "kenyon compile net.npz -o net.img",
 )
 
 
@@ -19,23 +23,24 @@ def command(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="IMAGE", help="Image file to write.")
     ],
-    network_file: Network = None,
+    network_file: AnyNetwork = None,
     iqif: Iqif = None,
-    config: Config = None,
+    config: AnyConfig = None,
     json: Json = False,
 ) -> None:
-    """Compile a network to the binary image that a chip's loader takes.
+    """Compile a network to the binary image that a chip takes.
 
-    Without -c the image is for the smallest configuration that fits. The stimulus (session and
-    events) is not part of an image.
+    NETWORK.json is for the loader of the NPU: without -c for the smallest configuration that fits;
+    the stimulus (session and events) is not part of an image. NET.npz is for MARS: without -c for
+    mars.
     """
-    from model.npu.image import compile_image
-
     terminal = Terminal(json=json)
-    network = load_network(network_file, iqif, terminal)
-    chip = fitting_config(config, network)
     check_folder(output)
-    image = compile_image(network, chip)
+    if is_quantised(network_file) and iqif is None:
+        assert network_file is not None
+        image, chip = _for_mars(network_file, config, terminal)
+    else:
+        image, chip = _for_npu(network_file, iqif, config, terminal)
     output.write_bytes(image)
     terminal.result(
         {
@@ -49,3 +54,26 @@ def command(
         f"wrote {escape(str(output))}: {len(image):,} bytes for configuration {chip.name} "
         f"({chip.fingerprint:08x})"
     )
+
+
+def _for_mars(
+    path: Path, config: str | None, terminal: Terminal
+) -> tuple[bytes, NPUConfig | MarsConfig]:
+    from firmware_tools.mars.inputs import compiled, load_network, mars_config
+    from model.mars.image import write_image
+
+    chip = mars_config(config)
+    return write_image(compiled(load_network(path), chip, terminal)), chip
+
+
+def _for_npu(
+    path: Path | None,
+    iqif: tuple[Path, Path, Path] | None,
+    config: str | None,
+    terminal: Terminal,
+) -> tuple[bytes, NPUConfig | MarsConfig]:
+    from model.npu.image import compile_image
+
+    network = load_network(path, iqif, terminal)
+    chip = fitting_config(config, network)
+    return compile_image(network, chip), chip

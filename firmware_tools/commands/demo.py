@@ -24,10 +24,10 @@ def command(json: Json = False) -> None:
     Population 0 sees something loom and decides by winner-take-all on which side; population 1
     turns away from it. Files go to the folder build.
     """
-    from firmware_tools import plot, rtl
     from firmware_tools.generator import generate
-    from firmware_tools.lockstep import Agreement, lockstep
-    from firmware_tools.trace_file import Recording
+    from firmware_tools.npu import plot, rtl
+    from firmware_tools.npu.lockstep import Agreement, lockstep
+    from firmware_tools.npu.trace_file import Recording
     from model.npu import network_file
     from model.npu.trace import Trace
 

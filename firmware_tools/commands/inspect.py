@@ -8,13 +8,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from firmware_tools.console import Json, Terminal, examples
+from firmware_tools.errors import UserError
 from firmware_tools.inputs import check_folder
 
 if TYPE_CHECKING:
     from model.npu.config import NPUConfig
     from model.npu.network import Network
 
-EXAMPLES = examples("kenyon inspect decision.img", "kenyon inspect decision.img -o decision.json")
+EXAMPLES = examples(
+    "kenyon inspect decision.img",
+    "kenyon inspect decision.img -o decision.json",
+    "kenyon inspect net.img --json",
+)
 
 
 def command(
@@ -33,31 +38,78 @@ def command(
 ) -> None:
     """Check a binary image and show what it holds.
 
-    The network of an image has no stimulus, its tau are powers of two and connections of weight 0
-    are gone: that is all the chip knows.
+    Of an NPU's image: populations, synapses, neurons. It has no stimulus, its tau are powers of two
+    and connections of weight 0 are gone: that is all the chip knows. Of an image of MARS: its
+    passes with stride behind the kernel's size, spread (macros that share a kernel block x teams x
+    rows of each), stored weights in kbit, and where macro 0 has the maps that are read (a residual
+    below) and written in its feature memory.
     """
-    from model.npu.image import decompile
-    from model.npu.network_file import dump
+    from model.mars.image import MAGIC as MARS_MAGIC
+    from model.npu.image import MAGIC as NPU_MAGIC
 
     terminal = Terminal(json=json)
     data = image.read_bytes()
+    magic = data[: len(MARS_MAGIC)]
+    if magic == MARS_MAGIC:
+        if output is not None:
+            raise UserError("--output must be left out: images of MARS hold no network file")
+        _inspect_mars(image, data, terminal)
+    elif magic == NPU_MAGIC:
+        _inspect_npu(image, data, output, terminal)
+    else:
+        raise UserError(
+            f"{image}: image must begin with {NPU_MAGIC.decode()} (NPU) or {MARS_MAGIC.decode()} "
+            f"(MARS), not {magic!r}"
+        )
+
+
+def _inspect_mars(path: Path, data: bytes, terminal: Terminal) -> None:
+    from firmware_tools.mars import inspect as mars_inspect
+    from model.mars.image import ImageError, read_image
+
+    try:
+        image = read_image(data)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from None
+    about = _about(path, data, image.config.name, image.config.fingerprint)
+    values = mars_inspect.describe(image)
+    terminal.result({**about, **values})
+    _print_about(terminal, about)
+    terminal.print(
+        f"network {escape(values['network'])}: {values['input']} to {values['output']}, "
+        f"result at {values['output_address']}"
+    )
+    terminal.print(mars_inspect.table(values))
+    terminal.print(mars_inspect.totals(values))
+
+
+def _about(path: Path, data: bytes, config: str, fingerprint: int) -> dict[str, object]:
+    return {
+        "image": str(path),
+        "bytes": len(data),
+        "configuration": config,
+        "fingerprint": f"{fingerprint:08x}",
+    }
+
+
+def _print_about(terminal: Terminal, about: dict[str, object]) -> None:
+    terminal.print(
+        f"{escape(str(about['image']))}: {about['bytes']:,} bytes for configuration "
+        f"{about['configuration']} ({about['fingerprint']})"
+    )
+
+
+def _inspect_npu(path: Path, data: bytes, output: Path | None, terminal: Terminal) -> None:
+    from model.npu.image import decompile
+    from model.npu.network_file import dump
+
     if output is not None:
         check_folder(output)
     chip, network = decompile(data)
     populations = [_population(data, chip, network, p) for p in range(len(network.populations))]
-    terminal.result(
-        {
-            "image": str(image),
-            "bytes": len(data),
-            "configuration": chip.name,
-            "fingerprint": f"{chip.fingerprint:08x}",
-            "populations": populations,
-        }
-    )
-    terminal.print(
-        f"{escape(str(image))}: {len(data):,} bytes for configuration {chip.name} "
-        f"({chip.fingerprint:08x})"
-    )
+    about = _about(path, data, chip.name, chip.fingerprint)
+    terminal.result({**about, "populations": populations})
+    _print_about(terminal, about)
     terminal.print(_table("Populations", populations))
     terminal.print(_table("Synapses", [_with_number(p, "synapses") for p in populations]))
     terminal.print(_table("Neurons", [_with_number(p, "parameters") for p in populations]))

@@ -14,12 +14,17 @@ EXAMPLES = examples(
     "kenyon run examples/decision.json --trace decision.npz",
     "kenyon plot decision.npz",
     "kenyon plot decision.npz -o decision.svg",
+    "kenyon bench mars --json > vgg16.json && kenyon plot vgg16.json",
 )
 
 
 def command(
     trace: Annotated[
-        Path, typer.Argument(metavar="TRACE", help="Trace of kenyon run, .npz or .csv.")
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="Trace of kenyon run, .npz or .csv, or .json of kenyon bench mars.",
+        ),
     ],
     output: Annotated[
         Path | None,
@@ -27,15 +32,16 @@ def command(
             "--output",
             "-o",
             metavar="FILE",
-            help="FILE.png or FILE.svg. Default: the trace's name with .png.",
+            help="FILE.png or FILE.svg. Default: the file's name with .png.",
             show_default=False,
         ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Draw the spikes and the membrane potentials of a run.
+    """Draw a run: spikes and membrane potentials, or what the macros of MARS did.
 
-    A CSV trace does not know the populations; an NPZ trace does.
+    A CSV trace does not know the populations; an NPZ trace does. Of kenyon bench mars --json:
+    utilisation of each layer, and when each kernel block was loaded and computed.
     """
     terminal = Terminal(json=json)
     if output is None:
@@ -43,10 +49,23 @@ def command(
     if output.suffix not in (".png", ".svg"):
         raise UserError(f"{output}: picture must end in .png or .svg")
     check_folder(output)
-    from firmware_tools import plot, trace_file
-
     with terminal.busy("drawing"):
-        recording = trace_file.read(trace)
-        plot.draw(recording, output)
-    terminal.result({"picture": str(output), "steps": len(recording.v)})
+        about = _draw_mars(trace, output) if trace.suffix == ".json" else _draw_run(trace, output)
+    terminal.result({"picture": str(output), **about})
     terminal.print(f"wrote {escape(str(output))}")
+
+
+def _draw_run(trace: Path, output: Path) -> dict[str, int]:
+    from firmware_tools.npu import plot, trace_file
+
+    recording = trace_file.read(trace)
+    plot.draw(recording, output)
+    return {"steps": len(recording.v)}
+
+
+def _draw_mars(figures: Path, output: Path) -> dict[str, int]:
+    from firmware_tools.mars import plot as mars_plot
+
+    values = mars_plot.read(figures)
+    mars_plot.draw(values, output)
+    return {"passes": len(values["passes"])}

@@ -1,6 +1,8 @@
 """`kenyon regress`."""
 
+import contextlib
 import os
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,16 +11,19 @@ from rich.markup import escape
 from rich.table import Table
 
 from firmware_tools.console import (
-    CONFIG_NAMES,
     DIFFERENCE,
+    INTERRUPTED,
     Json,
     Seed,
     Terminal,
     examples,
 )
 from firmware_tools.errors import UserError
-from firmware_tools.inputs import check_folder, named_config
-from model.npu.config import CONFIGS
+from firmware_tools.inputs import check_folder
+from model.mars.config import CONFIGS as MARS_CONFIGS
+from model.mars.config import MarsConfig
+from model.npu.config import CONFIGS as NPU_CONFIGS
+from model.npu.config import NPUConfig
 
 if TYPE_CHECKING:
     from firmware_tools.regression import Case, Outcome
@@ -27,7 +32,10 @@ EXAMPLES = examples(
     "kenyon regress",
     "kenyon regress -c tiny -c poppins --count 200 --seed 1 -j 2 --junit regress.xml",
     "kenyon regress -c tiny --only random --seed 17 --count 1 --waves",
+    "kenyon regress --only mars",
+    "kenyon regress --only quantised --count 5000",
 )
+CONFIGS: dict[str, NPUConfig | MarsConfig] = {**NPU_CONFIGS, **MARS_CONFIGS}
 FOLDER = Path("build") / "regress"
 
 
@@ -38,7 +46,7 @@ def command(
             "--config",
             "-c",
             metavar="CONFIG",
-            help=f"{CONFIG_NAMES}; may be repeated. Default: all.",
+            help=f"{', '.join(CONFIGS)}; may be repeated. Default: all.",
             show_default=False,
         ),
     ] = None,
@@ -50,17 +58,27 @@ def command(
     ] = None,
     seed: Seed = 1,
     count: Annotated[
-        int, typer.Option(min=0, help="Random networks, over all configurations.")
-    ] = 20,
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Random networks of each accelerator, over its configurations. Default: 20 of "
+            "the NPU, 200 quantised ones of MARS.",
+            show_default=False,
+        ),
+    ] = None,
     only: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Only this directed bench, or only random; may be repeated.",
+            help="Only npu, mars, a directed bench, random, quantised or quantised-rtl; may be "
+            "repeated.",
             show_default=False,
         ),
     ] = None,
-    waves: Annotated[bool, typer.Option("--waves", help="Write waves of every case.")] = False,
+    waves: Annotated[
+        bool, typer.Option("--waves", help="Write waves of every case but quantised networks.")
+    ] = False,
     junit: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write the outcomes as JUnit XML.", show_default=False),
@@ -69,64 +87,110 @@ def command(
 ) -> None:
     """Run the directed benches and random networks on the RTL; exit code 1 if any fails.
 
-    Random networks have random parameters, links, self connections, events, noise and back
-    pressure. RTL, fast engine and model must agree in every value and every clock. Logs and waves
-    go to the folder build/regress.
+    Random networks of the NPU have random parameters, links, self connections, events, noise and
+    back pressure. RTL, fast engine and model must agree in every value and every clock.
+
+    Quantised networks have all kinds of layers, bit widths, strides, residuals and sparsities.
+    Reference and golden machine of MARS must agree in every value, and on three in ten also the RTL
+    in every value, stored word and clock. --only quantised or quantised-rtl runs all on one.
+
+    Logs, waves and networks that failed go to the folder build/regress. Ctrl-C reports what is
+    done.
     """
     from firmware_tools import regression
 
     terminal = Terminal(json=json)
-    chips = [named_config(name) for name in dict.fromkeys(configs or CONFIGS)]
+    chips = [_config(name) for name in dict.fromkeys(configs or CONFIGS)]
     if junit is not None:
         check_folder(junit)
     todo = regression.cases(chips, _names(only), seed, count)
+    if not todo:
+        raise UserError("--only, --config and --count must leave something to run")
     outcomes = _run(todo, jobs or os.cpu_count() or 1, terminal, waves=waves)
     if junit is not None:
         junit.write_text(regression.junit(outcomes))
     failed = sum(bool(outcome.failure) for outcome in outcomes)
     passed = len(outcomes) - failed
+    not_run = len(todo) - len(outcomes)
     terminal.result(
         {
             "seed": seed,
             "passed": passed,
             "failed": failed,
+            "not_run": not_run,
             "outcomes": [outcome.as_json() for outcome in outcomes],
         }
     )
     terminal.print(_table(outcomes))
-    terminal.print(f"{passed} passed, {failed} failed")
+    for line in _quantised(outcomes):
+        terminal.print(line)
+    interrupted = f"; interrupted, {not_run} not run" if not_run else ""
+    terminal.print(f"{passed} passed, {failed} failed{interrupted}")
+    if not_run:
+        raise typer.Exit(INTERRUPTED)
     if failed:
         raise typer.Exit(DIFFERENCE)
+
+
+def _config(name: str) -> NPUConfig | MarsConfig:
+    if name not in CONFIGS:
+        raise UserError(f"configuration must be one of {', '.join(CONFIGS)}, not {name}")
+    return CONFIGS[name]
 
 
 def _names(only: list[str] | None) -> list[str]:
     from firmware_tools.regression import names
 
+    groups = names()
+    known = [*groups, *(name for group in groups.values() for name in group)]
     for name in only or ():
-        if name not in names():
-            raise UserError(f"--only must be one of {', '.join(names())}, not {name}")
-    return only or names()
+        if name not in known:
+            raise UserError(f"--only must be one of {', '.join(known)}, not {name}")
+    return [part for name in only or groups for part in groups.get(name, [name])]
+
+
+def _quantised(outcomes: "list[Outcome]") -> list[str]:
+    """Where the quantised networks ran, in words."""
+    from firmware_tools.regression import QUANTISED, QUANTISED_RTL
+
+    on_rtl, on_model = (
+        [o for o in outcomes if o.case.name in kinds]
+        for kinds in ((QUANTISED_RTL,), (QUANTISED, QUANTISED_RTL))
+    )
+    parts = []
+    for what, own in (
+        ("reference = golden machine", on_model),
+        ("also = RTL, values and clocks", on_rtl),
+    ):
+        if own:
+            counts = Counter(o.case.config.name for o in own)
+            each = ", ".join(f"{n} on {name}" for name, n in counts.items())
+            differences = sum(bool(o.failure) for o in own)
+            parts.append(
+                f"{what}: {len(own)} quantised networks ({each}), {differences} differences"
+            )
+    return parts
 
 
 def _run(todo: "list[Case]", jobs: int, terminal: Terminal, *, waves: bool) -> "list[Outcome]":
-    """All outcomes, in the order of the cases; failures are shown as they come."""
+    """Outcomes in the order of the cases, up to Ctrl-C; failures are shown as they come."""
     from firmware_tools.regression import Regression, design
     from tb import simulator
 
-    for needed in {d.name: d for d in map(design, todo)}.values():
+    for needed in {d.name: d for d in map(design, todo) if d}.values():
         if not simulator.is_built(needed, waves):
-            with terminal.busy(f"building the simulator of {needed.name}, once, about a minute"):
+            with terminal.busy(f"building the simulator of {needed.name}, once, a minute or two"):
                 simulator.build(needed, waves)
     outcomes = {}
-    with terminal.progress("cases", len(todo)) as advance:
+    with contextlib.suppress(KeyboardInterrupt), terminal.progress("cases", len(todo)) as advance:
         for outcome in Regression(FOLDER, waves=waves).run(todo, jobs):
             outcomes[outcome.case] = outcome
             if outcome.failure:
                 terminal.print(f"[red]{escape(str(outcome.case))} failed[/red]")
                 terminal.print(escape(outcome.failure))
-                terminal.print(f"again: {escape(outcome.case.command)}")
+                terminal.print(f"again: {escape(outcome.command)}")
             advance(len(outcomes))
-    return [outcomes[case] for case in todo]
+    return [outcomes[case] for case in todo if case in outcomes]
 
 
 def _table(outcomes: "list[Outcome]") -> Table:

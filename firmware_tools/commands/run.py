@@ -16,7 +16,7 @@ from firmware_tools.interrupts import uninterrupted
 from model.npu.config import NPUConfig
 
 if TYPE_CHECKING:
-    from firmware_tools.run_report import RunReport
+    from firmware_tools.npu.run_report import RunReport
     from model.npu import network as npu
     from model.npu.trace import Trace
 
@@ -89,7 +89,7 @@ def _config(name: str | None, backend: Backend, network: "npu.Network") -> NPUCo
 
 
 def _check_trace_path(path: Path) -> None:
-    from firmware_tools import trace_file
+    from firmware_tools.npu import trace_file
 
     trace_file.check_name(path)
     check_folder(path)
@@ -100,12 +100,12 @@ def _traces(
 ) -> "Generator[Trace, None, None]":
     """The network ready to run; whatever has to be compiled is compiled when this returns."""
     if backend == "rtl":
-        from firmware_tools import rtl
+        from firmware_tools.npu import rtl
 
         assert chip is not None
         rtl.build(chip, terminal)
         return rtl.simulate(network, chip)
-    from firmware_tools import backends
+    from firmware_tools.npu import backends
 
     with terminal.busy("preparing the engine"):
         return backends.simulate(network, backend, chip)
@@ -120,8 +120,8 @@ def _run(
     terminal: Terminal,
 ) -> "RunReport":
     """Run to the end; on Ctrl-C everything so far is on disk, and the error says how much."""
-    from firmware_tools.run_report import RunReport
-    from firmware_tools.trace_file import writing
+    from firmware_tools.npu.run_report import RunReport
+    from firmware_tools.npu.trace_file import writing
 
     report = RunReport(network)
     # An engine's chunk takes a fraction of a second, so Ctrl-C waits until it is written as well.

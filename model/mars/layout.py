@@ -245,7 +245,8 @@ def pack_header(bias: Ints, mult: Ints, shift: Ints, n_entries: int) -> Lines:
         | (shift.astype(np.uint64) << np.uint64(48))
     )
     words[0] |= np.uint64(n_entries << 54)
-    return words.reshape(HEADER_LINES, WORDS_PER_LINE)
+    lines: Lines = words.reshape(HEADER_LINES, WORDS_PER_LINE)
+    return lines
 
 
 def unpack_header(lines: Lines) -> tuple[Ints, Ints, Ints, int]:
@@ -290,12 +291,14 @@ def unpack_codes(line: Lines) -> Ints:
 
 def pack_entries(words: NDArray[np.uint64]) -> Lines:
     """Group-sets (entries, split, 16 rows) as lines: row by row, in it split by split."""
-    return words.swapaxes(1, 2).reshape(-1, WORDS_PER_LINE)
+    lines: Lines = words.swapaxes(1, 2).reshape(-1, WORDS_PER_LINE)
+    return lines
 
 
 def unpack_entries(lines: Lines, split: int) -> NDArray[np.uint64]:
     """The inverse of `pack_entries`: (entries, split, 16)."""
-    return lines.reshape(-1, WORD_LINES, split).swapaxes(1, 2)
+    words: Lines = lines.reshape(-1, WORD_LINES, split).swapaxes(1, 2)
+    return words
 
 
 def lines_per_entry(split: int) -> int:

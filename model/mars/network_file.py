@@ -8,6 +8,7 @@ import io
 import json
 import lzma
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from model import json_text
 from model.mars.network import (
     AvgPool,
     Conv,
@@ -56,7 +58,9 @@ DAMAGED = (
     OSError,
     OverflowError,
     RuntimeError,
+    SyntaxError,
     ValueError,
+    tokenize.TokenError,
 )
 """What zipfile and numpy raise when bytes are wrong or missing."""
 
@@ -156,7 +160,7 @@ def load(path: Path | str) -> QuantizedNetwork:
     """
     try:
         arrays = _read_archive(_read(path))
-        entry = _entry(_parse(_spec_text(arrays)))
+        entry = _entry(_spec(arrays))
         return _network(entry, arrays, Path(path).stem)
     except NetworkError as error:
         raise NetworkError(f"{path}: {error}") from None
@@ -281,32 +285,11 @@ def _spec_text(arrays: Mapping[str, Array]) -> str:
         raise NetworkError(f"entry {SPEC!r} must be UTF-8, but byte {error.start} is not") from None
 
 
-def _parse(text: str) -> object:
+def _spec(arrays: Mapping[str, Array]) -> object:
     try:
-        return json.loads(text, object_pairs_hook=_without_repetition)
-    except json.JSONDecodeError as error:
-        message = error.msg[0].lower() + error.msg[1:]
-        raise NetworkError(
-            f"{SPEC} line {error.lineno} column {error.colno} must be JSON: {message}"
-        ) from None
-    except RecursionError:
-        raise NetworkError(f"{SPEC} must be JSON of a few levels, not of that many") from None
-    except NetworkError:
-        raise
-    except ValueError:  # Python's limit on the digits of an integer; it does not say where
-        raise NetworkError(f"{SPEC} must have no integers of thousands of digits") from None
-
-
-def _without_repetition(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    fields: dict[str, object] = {}
-    for name, value in pairs:
-        if name in fields:
-            raise NetworkError(
-                f"{SPEC}: field {name!r} must be given once, not twice in one object "
-                f"({_shown(fields[name])} and {_shown(value)})"
-            )
-        fields[name] = value
-    return fields
+        return json_text.parse(_spec_text(arrays))
+    except json_text.JSONTextError as error:
+        raise NetworkError(f"{SPEC}: {error}") from None
 
 
 def _entry(data: object) -> NetworkEntry:
@@ -331,11 +314,12 @@ def _explain(detail: ErrorDetails, data: object) -> str:
     if kind == "union_tag_invalid":
         op = value["op"] if isinstance(value, dict) else value
         ops = ", ".join(LAYER_ENTRIES)
-        return f"op in {_place(loc, data)} must be one of {ops}, not {_shown(op)}"
+        return f"op in {_place(loc, data)} must be one of {ops}, not {json_text.shown(op)}"
     if kind in ("too_short", "too_long"):
         wanted = "three numbers, [C, H, W]" if loc[-1] == "shape" else "a list of at least one"
-        return f"{_place(loc, data)} must be {wanted}, not {_shown(value)}"
-    return f"{_place(loc, data)} must be {_WANTED.get(kind, detail['msg'])}, not {_shown(value)}"
+        return f"{_place(loc, data)} must be {wanted}, not {json_text.shown(value)}"
+    wanted = _WANTED.get(kind, detail["msg"])
+    return f"{_place(loc, data)} must be {wanted}, not {json_text.shown(value)}"
 
 
 _WANTED = {
@@ -368,7 +352,7 @@ def _layer_name(data: object, k: int) -> str:
     """The name of a layer in a text that is no network, if it has one."""
     layer = data["layers"][k] if isinstance(data, dict) else None
     name = layer.get("name") if isinstance(layer, dict) else None
-    return f" ({_shown(name)})" if isinstance(name, str) else ""
+    return f" ({json_text.shown(name)})" if isinstance(name, str) else ""
 
 
 def _fields_at(loc: tuple[int | str, ...]) -> str:
@@ -376,16 +360,6 @@ def _fields_at(loc: tuple[int | str, ...]) -> str:
     if len(loc) > 1:
         model = InputEntry if loc[0] == "input" else LAYER_ENTRIES[str(loc[2])]
     return f"fields are {', '.join(model.model_fields)}"
-
-
-def _shown(value: object) -> str:
-    """A short name of a JSON value, for error texts."""
-    if isinstance(value, list):
-        return f"a list of {len(value)}"
-    if isinstance(value, dict):
-        return "an object"
-    text = json.dumps(value)
-    return text if len(text) <= SHOWN_LENGTH else f"{text[: SHOWN_LENGTH - 3]}..."
 
 
 def _network(entry: NetworkEntry, arrays: dict[str, Array], stem: str) -> QuantizedNetwork:

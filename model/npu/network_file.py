@@ -18,6 +18,7 @@ from pydantic import (
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import ErrorDetails
 
+from model import json_text
 from model.npu.config import BIAS_MAX, BIAS_MIN, TAU_MAX
 from model.npu.network import (
     NEURON_LIMITS,
@@ -212,7 +213,7 @@ def loads(text: str, where: str) -> Network:
         The text does not hold a network.
     """
     try:
-        return _network(_entry(_parse(text)))
+        return _network(_entry(_parsed(text)))
     except NetworkError as error:
         raise NetworkFileError(f"{where}: {error}") from None
 
@@ -283,34 +284,11 @@ def _fill(texts: list[str]) -> Iterable[str]:
     yield line
 
 
-def _parse(text: str) -> object:
+def _parsed(text: str) -> object:
     try:
-        return json.loads(text, object_pairs_hook=_without_repetition)
-    except json.JSONDecodeError as error:
-        message = error.msg[0].lower() + error.msg[1:]
-        raise NetworkError(
-            f"line {error.lineno} column {error.colno} must be JSON: {message}"
-        ) from None
-    except RecursionError:
-        raise NetworkError("must be JSON of a few levels, but is nested too deeply") from None
-    except NetworkError:
-        raise
-    except ValueError:  # Python's limit on the digits of an integer; it does not say where
-        raise NetworkError(
-            f"integers must have at most {WORD_BITS} bits, but one is far longer"
-        ) from None
-
-
-def _without_repetition(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    fields: dict[str, object] = {}
-    for name, value in pairs:
-        if name in fields:
-            raise NetworkError(
-                f"field {name!r} must be given once, not twice in one object "
-                f"({_shown(fields[name])} and {_shown(value)})"
-            )
-        fields[name] = value
-    return fields
+        return json_text.parse(text)
+    except json_text.JSONTextError as error:
+        raise NetworkError(str(error)) from None
 
 
 def _entry(data: object) -> NetworkEntry:
@@ -333,10 +311,10 @@ def _explain(detail: ErrorDetails) -> str:
     if kind in ("missing", "too_long", "tuple_type"):
         row = loc[:-1] if kind == "missing" else loc
         columns = ", ".join(COLUMNS[_list_name(row)])
-        return f"{_place(row)} must be [{columns}], not {_shown(value)}"
+        return f"{_place(row)} must be [{columns}], not {json_text.shown(value)}"
     if kind == "too_short":
         return f"{_place(loc)} must be a list of at least one, not empty"
-    return f"{_place(loc)} must be {_WANTED[kind]}, not {_shown(value)}"
+    return f"{_place(loc)} must be {_WANTED[kind]}, not {json_text.shown(value)}"
 
 
 _WANTED = {
@@ -373,18 +351,6 @@ def _fields_at(loc: tuple[int | str, ...]) -> str:
     owner: dict[int | str, type[BaseModel]] = {"neurons": NeuronEntry, "session": SegmentEntry}
     model = owner[loc[0]] if len(loc) > 1 else NetworkEntry
     return f"fields are {', '.join(model.model_fields)}"
-
-
-def _shown(value: object) -> str:
-    """A short name of a JSON value, for error texts."""
-    if isinstance(value, list):
-        return f"a list of {len(value)}"
-    if isinstance(value, dict):
-        return "an object"
-    if isinstance(value, int) and value.bit_length() > WORD_BITS:
-        return f"one of {value.bit_length()} bits"
-    text = json.dumps(value)
-    return text if len(text) <= SHOWN_LENGTH else f"{text[: SHOWN_LENGTH - 3]}..."
 
 
 def _network(entry: NetworkEntry) -> Network:

@@ -17,9 +17,8 @@ from cocotbext.axi import AxiRamRead, AxiReadBus
 
 from model.mars.config import MarsConfig
 from model.mars.memory import BURST_LINES, LineSource, RecordedLines
-from tb.bench import Block, check
+from tb.bench import Block, check, pauses
 from tb.blocks import LINE_READERS
-from tb.tb_chip import pauses
 
 LINE_BYTES = 64
 BURST_BYTES = BURST_LINES * LINE_BYTES

@@ -1,20 +1,26 @@
 """A folder to work in, and networks whose runs are known."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
 from firmware_tools.cli import app
+from firmware_tools.mars.inference import DONE, pass_outputs
+from model.mars import frame
+from tb.mars.cosim import Frame, FrameTrace, JobResult
+from tb.mars.records import PassTrace
 
 TONIC = {"rest": 128, "threshold": 200, "reset": 128, "a": 1, "b": 1}
 """With bias 10 the neuron fires in time step 14 for the first time (docs/neuron.md)."""
 
 Save = Callable[..., Path]
 Kenyon = Callable[..., Result]
+Change = Callable[[dict[str, Any], dict[str, Any]], None]
 
 
 @pytest.fixture(autouse=True)
@@ -68,3 +74,80 @@ def pair(tonic: Save) -> Path:
         session=[{"steps": 20, "bias": [[0, 10]]}, {"steps": 30, "bias": [[0, 0], [3, 12]]}],
         events=[[3, 0], [4, 0], [40, 1]],
     )
+
+
+def layer(spec: dict[str, Any], name: str) -> dict[str, Any]:
+    """The layer of that name in the JSON of a network file."""
+    return next(part for part in spec["layers"] if part["name"] == name)
+
+
+@pytest.fixture
+def quantised(in_empty_folder: Path) -> Save:
+    """Save a network with every kind of layer, as net.npz; its spec and arrays may be changed."""
+
+    def save(change: Change = lambda _spec, _arrays: None, name: str = "net") -> Path:
+        rng = np.random.default_rng(5)
+        arrays: dict[str, Any] = {}
+
+        def products(key: str, *shape: int) -> dict[str, object]:
+            arrays[f"{key}.w"] = rng.integers(-8, 8, shape).astype(np.int8)
+            arrays[f"{key}.b"] = rng.integers(-20, 20, shape[0]).astype(np.int32)
+            arrays[f"{key}.m"] = rng.integers(1000, 3000, shape[0]).astype(np.uint16)
+            arrays[f"{key}.s"] = np.full(shape[0], 14, np.uint8)
+            names = {"weight": "w", "bias": "b", "mult": "m", "shift": "s"}
+            fields = {field: f"{key}.{end}" for field, end in names.items()}
+            return {"weight_bits": 4, "out_bits": 4, "out_signed": False, **fields}
+
+        conv = {"op": "conv", "stride": 1, "padding": 1}
+        spec: dict[str, Any] = {
+            "name": "small",
+            "input": {"shape": [3, 6, 5], "bits": 4, "signed": False},
+            "layers": [
+                {"name": "a", "input": "input", **conv, **products("a", 17, 3, 3, 3)},
+                {"name": "b", "input": "a", **conv, **products("b", 17, 17, 3, 3)},
+                {"name": "pool", "op": "maxpool2", "input": "b"},
+                {"name": "fc", "op": "dense", "input": "pool", **products("fc", 4, 17 * 3 * 2)},
+            ],
+        }
+        layer(spec, "b").update(skip="a", skip_mult=4096)
+        change(spec, arrays)
+        path = in_empty_folder / f"{name}.npz"
+        np.savez(path, spec=json.dumps(spec), **arrays)
+        return path
+
+    return save
+
+
+@pytest.fixture
+def pictures(in_empty_folder: Path) -> Path:
+    """Three images for `quantised`, x.npy."""
+    path = in_empty_folder / "x.npy"
+    np.save(path, np.random.default_rng(6).integers(0, 16, (3, 3, 6, 5)))
+    return path
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[FrameTrace], FrameTrace]]:
+    """The golden machine instead of the RTL of MARS; what is in the list spoils its frames."""
+    spoil: list[Callable[[FrameTrace], FrameTrace]] = []
+
+    def frames(_config: object, wanted: Sequence[Frame], *, latency: int) -> Iterator[FrameTrace]:
+        for one in wanted:
+            runs = list(frame.run(one.image, one.features, latency))
+            stalls = [
+                sum(getattr(part.clocks, name) for part in runs)
+                for name in ("weight_stalls", "drain_stalls", "layer_stalls")
+            ]
+            output = list(pass_outputs(one.image, runs).values())[-1]
+            trace = FrameTrace(
+                [PassTrace(part.values, part.writes, part.clocks.end) for part in runs],
+                output,
+                JobResult(DONE, runs[-1].clocks.end, *stalls, (), 0.1),
+            )
+            for change in spoil:
+                trace = change(trace)
+            yield trace
+
+    monkeypatch.setattr("tb.mars.cosim.run", frames)
+    monkeypatch.setattr("tb.mars.cosim.is_built", lambda _config: True)
+    return spoil

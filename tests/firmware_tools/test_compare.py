@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from firmware_tools import backends
+from firmware_tools.npu import backends
 
 
 @pytest.fixture
@@ -19,8 +19,8 @@ def rtl(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
             wrong = options["seed"] == 3 and trace.first_step >= 20
             yield replace(trace, v=trace.v ^ wrong)
 
-    monkeypatch.setattr("firmware_tools.rtl.simulate", simulate)
-    monkeypatch.setattr("firmware_tools.rtl.build", lambda *_, **__: None)
+    monkeypatch.setattr("firmware_tools.npu.rtl.simulate", simulate)
+    monkeypatch.setattr("firmware_tools.npu.rtl.build", lambda *_, **__: None)
     return calls
 
 

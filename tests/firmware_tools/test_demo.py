@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from firmware_tools import backends
+from firmware_tools.npu import backends
 
 
 @pytest.fixture
@@ -18,8 +18,8 @@ def rtl(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
         for trace in backends.simulate(network, "fast", config):
             yield replace(trace, v=trace.v ^ mistake["flip"])
 
-    monkeypatch.setattr("firmware_tools.rtl.simulate", simulate)
-    monkeypatch.setattr("firmware_tools.rtl.build", lambda *_, **__: None)
+    monkeypatch.setattr("firmware_tools.npu.rtl.simulate", simulate)
+    monkeypatch.setattr("firmware_tools.npu.rtl.build", lambda *_, **__: None)
     monkeypatch.setattr("firmware_tools.generator.generate", lambda _, path: [path])
     return mistake
 

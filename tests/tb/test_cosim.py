@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from firmware_tools.backends import simulate as simulate_model
-from firmware_tools.difference import first_difference
+from firmware_tools.npu.backends import simulate as simulate_model
+from firmware_tools.npu.difference import first_difference
 from model.config import CHIPS
 from model.npu import network_file
 from model.npu.config import CONFIGS, NPUConfig

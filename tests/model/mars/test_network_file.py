@@ -166,11 +166,11 @@ CONV_FIELDS = (
     "op, stride, padding, skip, skip_mult"
 )
 SPEC_ERRORS: list[tuple[object, str]] = [
-    ("{", "spec line 1 column 2 must be JSON: expecting property name enclosed in double quotes"),
+    ("{", "spec: line 1 column 2 must be JSON: expecting property name enclosed in double quotes"),
     (b"\xff", "entry 'spec' must be UTF-8, but byte 0 is not"),
     (np.arange(3), "entry 'spec' must be a text, not an array (3,) of int64"),
-    ("[" * 100000, "spec must be JSON of a few levels, not of that many"),
-    ("1" * 5000, "spec must have no integers of thousands of digits"),
+    ("[" * 100000, "spec: must be JSON of a few levels, but is nested too deeply"),
+    ("1" * 5000, "spec: integers must be short, but one has thousands of digits"),
     ('{"a": 1, "a": 2}', "spec: field 'a' must be given once, not twice in one object (1 and 2)"),
     ([], "spec: the network must be an object, not a list of 0"),
     ({}, "spec: missing field 'input' in the network; fields are name, input, layers"),

@@ -5,8 +5,8 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from firmware_tools.backends import Player, simulate
-from firmware_tools.difference import first_difference
+from firmware_tools.npu.backends import Player, simulate
+from firmware_tools.npu.difference import first_difference
 from model.npu import network_file
 from model.npu.clocks import step_clocks
 from model.npu.config import CONFIGS

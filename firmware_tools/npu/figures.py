@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from firmware_tools import bench_engine, regression
-from firmware_tools.backends import simulate
+from firmware_tools import regression
+from firmware_tools.npu import bench_engine
+from firmware_tools.npu.backends import simulate
 from model.npu import network_file
 from model.npu.clocks import used_groups
 from model.npu.config import CONFIGS
@@ -30,7 +31,7 @@ MAX_OVERHEAD = 12
 HELP_SECONDS = 0.7
 
 FOLDER = Path("build") / "bench"
-VECTORS = Path(__file__).parents[1] / "tests" / "vectors" / "iqif"
+VECTORS = Path(__file__).parents[2] / "tests" / "vectors" / "iqif"
 RANDOM_SEED = 1
 FULL_COUNT, QUICK_COUNT = 200, 8
 """Random networks."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from firmware_tools.examples import (
+from firmware_tools.npu.examples import (
     FOLDER,
     LEFT_LOOMS,
     LOOMING_LEFT,
@@ -42,7 +42,7 @@ def test_files_are_current(tmp_path: Path) -> None:
     write_examples(tmp_path)
     written = {path.name: path.read_text() for path in tmp_path.iterdir()}
     committed = {path.name: path.read_text() for path in FOLDER.glob("*.json")}
-    assert written == committed, "write them anew: python -m firmware_tools.examples"
+    assert written == committed, "write them anew: python -m firmware_tools.npu.examples"
 
 
 def test_decision_fits_the_default_chip() -> None:

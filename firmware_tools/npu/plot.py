@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from firmware_tools.trace_file import Recording
+from firmware_tools.npu.trace_file import Recording
 from model.npu.network import Ints
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")

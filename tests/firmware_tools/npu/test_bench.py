@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from firmware_tools.figures import Figure
+from firmware_tools.npu.figures import Figure
 
 
 def give(monkeypatch: pytest.MonkeyPatch, *figures: Figure) -> None:
     """Let these be the figures."""
     monkeypatch.setattr(
-        "firmware_tools.figures.measurements", lambda *, quick: {str(quick): lambda: [*figures]}
+        "firmware_tools.npu.figures.measurements", lambda *, quick: {str(quick): lambda: [*figures]}
     )
 
 

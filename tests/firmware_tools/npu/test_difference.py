@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from firmware_tools.backends import simulate
-from firmware_tools.difference import Difference, first_difference
+from firmware_tools.npu.backends import simulate
+from firmware_tools.npu.difference import Difference, first_difference
 from model.npu import network_file
 from model.npu.config import CONFIGS
 from model.npu.trace import Trace

@@ -1,4 +1,4 @@
-"""The networks of `examples/`, made from scratch: `python -m firmware_tools.examples`."""
+"""The networks of `examples/`, made from scratch: `python -m firmware_tools.npu.examples`."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from model.npu.network_file import dump
 
 Rates = NDArray[np.float64]
 
-FOLDER = Path(__file__).parent.parent / "examples"
+FOLDER = Path(__file__).parents[2] / "examples"
 SEED = 2022
 
 N_SENSORY = 48

@@ -11,7 +11,7 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from firmware_tools.lowering import (
+from firmware_tools.mars.lowering import (
     Convolution,
     features,
     kernels_per_block,
@@ -123,7 +123,7 @@ def group_sets(one: Convolution) -> list[GroupSets]:
     padded[: len(one.weight)] = one.weight
     # (kernel blocks, kernels, dy, dx, channel blocks, channels)
     tiled = padded.reshape(-1, per_block, size, size, blocks, WORD_LINES)
-    kept: NDArray[np.bool_] = tiled.astype(np.bool_).any(axis=(1, 5))
+    kept: NDArray[np.bool_] = np.any(tiled != 0, axis=(1, 5))
     return [_group_sets(tile, mask) for tile, mask in zip(tiled, kept, strict=True)]
 
 
@@ -309,8 +309,10 @@ def _place(
                 f"{max(needed - config.feature_words, 1)} too many"
             )
         shapes = smaller
+    # Maps that share a room may differ in sign and bits.
+    kinds = {INPUT: network_input, **{one.output: one.outputs[-1] for one in convolutions}}
     return shapes, {
-        name: Placement(room.kind, room.base, room.rows.first, room.rows.end)
+        name: Placement(kinds[name], room.base, room.rows.first, room.rows.end)
         for room in rooms
         for name in room.names
     }

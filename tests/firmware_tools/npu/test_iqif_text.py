@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firmware_tools.iqif_text import IqifTextError, TauConflictWarning, load
+from firmware_tools.npu.iqif_text import IqifTextError, TauConflictWarning, load
 from model.npu.network import Network, NetworkError
 from model.npu.network_file import dump
 from model.npu.network_file import load as load_json
 
-VECTORS = sorted((Path(__file__).parents[1] / "vectors/iqif").glob("*.json"))
+VECTORS = sorted((Path(__file__).parents[2] / "vectors/iqif").glob("*.json"))
 
 NEURONS = "0 62 75 68 4 1 0\n1 128 200 128 1 1 5\n2 50 75 90 1 1 0\n"
 CONNECTIONS = "0 1 -20 8\n1 1 5 8\n1 2 90 16\n"

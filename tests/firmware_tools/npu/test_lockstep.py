@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from firmware_tools.backends import simulate
-from firmware_tools.difference import Difference
-from firmware_tools.lockstep import Agreement, lockstep
+from firmware_tools.npu.backends import simulate
+from firmware_tools.npu.difference import Difference
+from firmware_tools.npu.lockstep import Agreement, lockstep
 from model.npu import network_file
 from model.npu.config import CONFIGS
 from model.npu.trace import Trace

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from firmware_tools import trace_file
-from firmware_tools.backends import MAX_CHUNK_STEPS
+from firmware_tools.npu import trace_file
+from firmware_tools.npu.backends import MAX_CHUNK_STEPS
 
 MAIN = "from firmware_tools.cli import main; main()"
 INTERRUPT_IN_THIRD_CHUNK = """
 import os, signal
-from firmware_tools.run_report import RunReport
+from firmware_tools.npu.run_report import RunReport
 
 add = RunReport.add
 
@@ -167,7 +167,7 @@ def test_trace_must_be_writable_before_anything_runs(
     def fail(*_: object) -> None:
         raise AssertionError("must not run")
 
-    monkeypatch.setattr("firmware_tools.backends.simulate", fail)
+    monkeypatch.setattr("firmware_tools.npu.backends.simulate", fail)
     Path("folder.csv").mkdir()
     result = kenyon("run", tonic(), "--trace", name)
     assert result.exit_code == 2

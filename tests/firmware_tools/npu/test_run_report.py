@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from firmware_tools.backends import simulate
-from firmware_tools.run_report import RunReport
+from firmware_tools.npu.backends import simulate
+from firmware_tools.npu.run_report import RunReport
 from model.npu import network_file
 from model.npu.config import CONFIGS
 

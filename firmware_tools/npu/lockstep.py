@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass
 
-from firmware_tools.backends import Backend, Player
-from firmware_tools.difference import NEURON_FIELDS, Difference, first_difference
+from firmware_tools.npu.backends import Backend, Player
+from firmware_tools.npu.difference import NEURON_FIELDS, Difference, first_difference
 from model.npu.config import NPUConfig
 from model.npu.network import Network
 from model.npu.trace import Trace

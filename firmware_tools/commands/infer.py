@@ -1,0 +1,208 @@
+"""`kenyon infer`."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from firmware_tools.console import Json, Terminal, examples
+from firmware_tools.errors import UserError
+from firmware_tools.inputs import check_folder
+from firmware_tools.interrupts import uninterrupted
+from firmware_tools.mars.inputs import (
+    DEFAULT,
+    NAMES,
+    ClockMHz,
+    Quantised,
+    build_rtl,
+    compiled,
+    load_images,
+    load_network,
+    mars_config,
+)
+from model.mars.config import MarsConfig
+
+if TYPE_CHECKING:
+    from firmware_tools.mars.inference import Inference
+    from model.mars.layout import Ints
+    from model.mars.network import QuantizedNetwork
+
+Backend = Literal["reference", "model", "rtl"]
+
+EXAMPLES = examples(
+    "kenyon infer net.npz --input digits.npy --output scores.npy",
+    "kenyon infer net.npz --input digits.npy --backend model --clock-mhz 200",
+    "kenyon infer net.npz --input digit.npy --backend rtl -c mars-tiny --json",
+)
+
+
+def command(
+    network_file: Quantised,
+    images: Annotated[
+        Path,
+        typer.Option(
+            "--input", metavar="X.npy", help="Images, integers (N, C, H, W) or (C, H, W)."
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="Y.npy",
+            help="Write the results, int32 (N, C, H, W).",
+            show_default=False,
+        ),
+    ] = None,
+    backend: Annotated[
+        Backend,
+        typer.Option(help="Plain integer arithmetic, golden machine, or simulated hardware."),
+    ] = "reference",
+    config: Annotated[
+        str | None,
+        typer.Option(
+            "--config",
+            "-c",
+            metavar="CONFIG",
+            help=f"For model and rtl: {NAMES}. Default: {DEFAULT}.",
+            show_default=False,
+        ),
+    ] = None,
+    clock_mhz: ClockMHz = 100.0,
+    json: Json = False,
+) -> None:
+    """Run images through a quantised network; report classes, clocks and frames per second.
+
+    All backends give the same integers; the reference has no clocks. The class is the channel with
+    the largest result, the first of equal ones. After Ctrl-C, Y.npy holds the images that were
+    finished.
+    """
+    terminal = Terminal(json=json)
+    chip = _config(config, backend)
+    network = load_network(network_file)
+    inputs = load_images(images, network)
+    if output is not None:
+        _check_output(output)
+    results = _backend(network, inputs, chip, backend, terminal)
+    begin = time.perf_counter()
+    done = _collect(results, len(inputs), output, terminal, in_process=backend != "rtl")
+    seconds = time.perf_counter() - begin
+    classes = _classes(done)
+    clocks = done[-1].clocks
+    frames_per_s = clock_mhz * 1e6 / clocks if clocks else None
+    terminal.result(
+        {
+            "network": network.name,
+            "backend": backend,
+            "configuration": chip.name if chip else None,
+            "images": len(done),
+            "shape": list(network.types[network.output].shape),
+            "classes": classes,
+            "outputs": None if classes is None else [one.output.ravel().tolist() for one in done],
+            "clocks": clocks,
+            "passes": [{"layers": one.layers, "clocks": one.clocks} for one in done[-1].passes],
+            "clock_mhz": clock_mhz,
+            "frames_per_second": frames_per_s,
+            "output": str(output) if output else None,
+            "wall_seconds": seconds,
+        }
+    )
+    where = f"backend {backend}" + (f", configuration {chip.name}" if chip else "")
+    images_done = "1 image" if len(done) == 1 else f"{len(done):,} images"
+    terminal.print(f"[bold]{escape(network.name)}[/bold], {where}: {images_done}")
+    if classes is not None:
+        terminal.print(_table(classes, done))
+    if clocks:
+        terminal.print(
+            f"{clocks:,} clocks per frame, {frames_per_s:,.1f} frames/s at {clock_mhz:g} MHz"
+        )
+    terminal.print(f"time: {seconds:.2f} s")
+    if output is not None:
+        terminal.print(f"wrote {escape(str(output))}")
+
+
+def _config(name: str | None, backend: Backend) -> MarsConfig | None:
+    if backend != "reference":
+        return mars_config(name)
+    if name is not None:
+        raise UserError("--config must be left out with --backend reference: it has none")
+    return None
+
+
+def _check_output(path: Path) -> None:
+    if path.suffix != ".npy":
+        raise UserError(f"{path}: output must end in .npy")
+    check_folder(path)
+
+
+def _backend(
+    network: "QuantizedNetwork",
+    inputs: "Ints",
+    chip: MarsConfig | None,
+    backend: Backend,
+    terminal: Terminal,
+) -> "Iterator[Inference]":
+    from firmware_tools.mars import inference
+
+    if chip is None:
+        return inference.on_reference(network, inputs)
+    image = compiled(network, chip, terminal)
+    if backend == "model":
+        return inference.on_model(image, inputs)
+    build_rtl(chip, terminal)
+    return inference.on_rtl(image, inputs)
+
+
+def _collect(
+    results: "Iterator[Inference]",
+    total: int,
+    path: Path | None,
+    terminal: Terminal,
+    *,
+    in_process: bool,
+) -> "list[Inference]":
+    """All results; on Ctrl-C what is finished is on disk, and the error says how much that is."""
+    done: list[Inference] = []
+    # An image takes a fraction of a second, so Ctrl-C waits for it; a simulation does not.
+    computing = uninterrupted if in_process else contextlib.nullcontext
+    try:
+        with terminal.progress("images", total) as advance:
+            while len(done) < total:
+                with computing():
+                    done.append(replace(next(results), outputs={}))
+                advance(len(done))
+    except KeyboardInterrupt:
+        where = f"; {path} holds them" if path and done else ""
+        raise KeyboardInterrupt(f"interrupted after {len(done)} of {total} images{where}") from None
+    finally:
+        if path is not None and done:
+            _save(path, done)
+    return done
+
+
+def _save(path: Path, done: "list[Inference]") -> None:
+    import numpy as np
+
+    with path.open("wb") as file:
+        np.save(file, np.stack([one.output for one in done]).astype(np.int32))
+
+
+def _classes(done: "list[Inference]") -> list[int] | None:
+    """The channel with the largest result of each image, if the result is a vector."""
+    channels, rows, columns = done[0].output.shape
+    if channels == 1 or (rows, columns) != (1, 1):
+        return None
+    return [int(one.output.argmax()) for one in done]
+
+
+def _table(classes: list[int], done: "list[Inference]") -> Table:
+    table = Table()
+    for title in ("image", "class", "result"):
+        table.add_column(title, justify="right")
+    for k, (label, one) in enumerate(zip(classes, done, strict=True)):
+        table.add_row(str(k), str(label), f"{int(one.output.max()):,}")
+    return table

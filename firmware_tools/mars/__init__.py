@@ -1,0 +1,1 @@
+"""Tools for quantised networks on the accelerator."""

@@ -1,0 +1,192 @@
+"""What a frame costs on MARS, layer by layer: clocks, bounds, stalls, bits, events."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from firmware_tools.mars.inspect import share, stored_bits
+from model.mars.config import WORD_BITS, WORD_LINES, MarsConfig
+from model.mars.frame import PassRun, run
+from model.mars.image import Image, PassContents
+from model.mars.layout import Ints
+
+NOTE = "measured on our reconstruction; not the paper's clock or sparsity"
+
+
+@dataclass(frozen=True)
+class PassFigures:
+    """A pass, or the input, which has no layers.
+
+    Parameters
+    ----------
+    layers : tuple of str
+    split, teams : int
+        Macros that share a kernel block, and how often there are so many.
+    clocks, end : int
+        Since the end of the pass before, and since the start of the frame.
+    bound, bus_bound : float
+        Clocks that computing or loading takes at least (`bounds_of`).
+    steps, weight_stalls, drain_stalls, layer_stalls : int
+        What the clocks were spent on (`model.mars.clocks.PassClocks`).
+    sets_kept, sets_total : int
+        Group-sets.
+    weight_bits, index_bits, table_bits : int
+        Stored in the program, each read once per frame.
+    loaded_bits : int
+        Weight bits written into macros: teams hold the same.
+    accesses, feature_reads, feature_writes, requantisations : int
+        Events (`model.mars.machine.Counters`).
+    blocks : tuple of (int, int, int)
+        Kernel blocks: clocks of group-sets complete, first step, last step.
+    """
+
+    layers: tuple[str, ...]
+    split: int
+    teams: int
+    clocks: int
+    end: int
+    bound: float
+    bus_bound: float
+    steps: int
+    weight_stalls: int
+    drain_stalls: int
+    layer_stalls: int
+    sets_kept: int
+    sets_total: int
+    weight_bits: int
+    index_bits: int
+    table_bits: int
+    loaded_bits: int
+    accesses: int
+    feature_reads: int
+    feature_writes: int
+    requantisations: int
+    blocks: tuple[tuple[int, int, int], ...]
+
+
+ADDED = (
+    "clocks",
+    "bound",
+    "bus_bound",
+    "steps",
+    "weight_stalls",
+    "drain_stalls",
+    "layer_stalls",
+    "sets_kept",
+    "sets_total",
+    "weight_bits",
+    "index_bits",
+    "table_bits",
+    "loaded_bits",
+    "accesses",
+    "feature_reads",
+    "feature_writes",
+    "requantisations",
+)
+"""What of a pass adds up to that of the frame."""
+
+
+@dataclass(frozen=True)
+class FrameFigures:
+    """A frame, pass by pass.
+
+    Parameters
+    ----------
+    network : str
+    config : MarsConfig
+    passes : tuple of PassFigures
+        The input first.
+    """
+
+    network: str
+    config: MarsConfig
+    passes: tuple[PassFigures, ...]
+
+    def total(self, name: str) -> Any:
+        """Sum of a figure over the passes."""
+        return sum(getattr(one, name) for one in self.passes)
+
+    def frames_per_s(self, clock_mhz: float) -> float:
+        """Frames per second at a clock, one after the other."""
+        return clock_mhz * 1e6 / float(self.total("clocks"))
+
+    def as_json(self, clock_mhz: float) -> dict[str, object]:
+        """Everything, ready for JSON."""
+        n_macros = self.config.n_macros
+        totals = {name: self.total(name) for name in ADDED}
+        return {
+            "note": NOTE,
+            "network": self.network,
+            "configuration": self.config.name,
+            "macros": n_macros,
+            "weight_bus": self.config.weight_bus,
+            "clock_mhz": clock_mhz,
+            "frames_per_second": self.frames_per_s(clock_mhz),
+            "total": {**totals, **_derived(totals, n_macros)},
+            "passes": [{**asdict(one), **_derived(asdict(one), n_macros)} for one in self.passes],
+        }
+
+
+def _derived(figures: dict[str, Any], n_macros: int) -> dict[str, object]:
+    return {
+        "ratio": figures["clocks"] / figures["bound"] if figures["bound"] else None,
+        "bus_ratio": figures["clocks"] / figures["bus_bound"] if figures["bus_bound"] else None,
+        "utilisation": share(figures["accesses"], n_macros * figures["clocks"]),
+        "index_overhead": share(figures["index_bits"], figures["weight_bits"]),
+        "sets_skipped": figures["sets_total"] - figures["sets_kept"],
+    }
+
+
+def measure(image: Image, features: Ints) -> FrameFigures:
+    """The figures of a frame on the golden machine."""
+    runs = list(run(image, features))
+    contents = [None, *image.contents.passes]
+    passes = tuple(
+        _pass_figures(one, what, image.config) for one, what in zip(runs, contents, strict=True)
+    )
+    return FrameFigures(image.contents.name, image.config, passes)
+
+
+def bounds_of(one: PassRun, contents: PassContents, config: MarsConfig) -> tuple[float, float]:
+    """``max(G*P*c/M, 16*G/M)``, and ``max(G*P*c/M, 1024*G/B)`` with the weight bus as it is.
+
+    G group-sets kept, P pixels, c accesses, M macros, B bits of the weight bus. A pass that only
+    copies is none of the network's layers: 0.
+    """
+    if contents.copies:
+        return 0.0, 0.0
+    n_sets = contents.kept_sets
+    computing = n_sets * contents.pixels * one.program.descriptor.in_planes / config.n_macros
+    return (
+        max(computing, n_sets * WORD_LINES / config.n_macros),
+        max(computing, n_sets * WORD_LINES * WORD_BITS / config.weight_bus),
+    )
+
+
+def _pass_figures(one: PassRun, contents: PassContents | None, config: MarsConfig) -> PassFigures:
+    d, clocks, events = one.program.descriptor, one.clocks, one.counters
+    bits = stored_bits(one.program)
+    bound, bus_bound = bounds_of(one, contents, config) if contents else (0.0, 0.0)
+    return PassFigures(
+        layers=contents.layers if contents else (),
+        split=d.split,
+        teams=d.n_teams,
+        clocks=clocks.clocks,
+        end=clocks.end,
+        bound=bound,
+        bus_bound=bus_bound,
+        steps=clocks.steps,
+        weight_stalls=clocks.weight_stalls,
+        drain_stalls=clocks.drain_stalls,
+        layer_stalls=clocks.layer_stalls,
+        sets_kept=contents.kept_sets if contents else 0,
+        sets_total=contents.total_sets if contents else 0,
+        weight_bits=bits["weight_bits"],
+        index_bits=bits["index_bits"],
+        table_bits=bits["table_bits"],
+        loaded_bits=bits["weight_bits"] * d.n_teams,
+        accesses=events.accesses,
+        feature_reads=events.feature_reads,
+        feature_writes=events.feature_writes,
+        requantisations=events.requantisations,
+        blocks=tuple((b.loaded, b.first_step, b.last_step) for b in clocks.blocks),
+    )

@@ -1,0 +1,244 @@
+"""`kenyon bench mars`: measures a network or the whole table, and says what came out."""
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from firmware_tools.console import DIFFERENCE, Terminal
+from firmware_tools.errors import UserError
+from firmware_tools.mars.bench import NOTE, FrameFigures, measure
+from firmware_tools.mars.inference import frames_on_rtl
+from firmware_tools.mars.inputs import SUFFIX, build_rtl, compiled, load_network
+from firmware_tools.mars.inspect import share
+from firmware_tools.mars.mapper import compile_network
+from firmware_tools.mars.pass_difference import Compared, compare_frame
+from model.mars import networks
+from model.mars.config import WORD_BITS, MarsConfig
+from model.mars.image import Image
+from model.mars.layout import Ints
+from model.mars.network import QuantizedNetwork
+from model.mars.random_network import random_input
+
+NETWORKS = {"vgg16": networks.vgg16, "resnet18": networks.resnet18}
+SPARSITIES = (0.0, 0.5, 0.75)
+"""Rows of the table, for each network."""
+DEFAULT_NETWORK, DEFAULT_SPARSITY, DEFAULT_BITS = "vgg16", 0.5, 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What is measured; None is the default.
+
+    Parameters
+    ----------
+    config : MarsConfig
+    network : str, optional
+        A name, or the path of a network file.
+    sparsity : float, optional
+    weight_bits, act_bits : int, optional
+    seed : int
+        Of weights and input.
+    clock_mhz : float
+    """
+
+    config: MarsConfig
+    network: str | None
+    sparsity: float | None
+    weight_bits: int | None
+    act_bits: int | None
+    seed: int
+    clock_mhz: float
+
+    def load(self) -> QuantizedNetwork:
+        """The network: made, or out of a file."""
+        name = DEFAULT_NETWORK if self.network is None else self.network
+        if name in NETWORKS:
+            sparsity = DEFAULT_SPARSITY if self.sparsity is None else self.sparsity
+            return self.make(name, sparsity)
+        if not name.endswith(SUFFIX):
+            known = ", ".join(NETWORKS)
+            raise UserError(f"--network must be one of {known}, or a file NET.npz, not {name}")
+        given = {
+            "--sparsity": self.sparsity,
+            "--weight-bits": self.weight_bits,
+            "--act-bits": self.act_bits,
+        }
+        for option, value in given.items():
+            if value is not None:
+                raise UserError(f"{option} must be left out: {name} has its own")
+        return load_network(Path(name))
+
+    def make(self, name: str, sparsity: float) -> QuantizedNetwork:
+        """A named network with seeded weights."""
+        weight_bits, act_bits = self.weight_bits or DEFAULT_BITS, self.act_bits or DEFAULT_BITS
+        return NETWORKS[name](sparsity, weight_bits, act_bits, self.seed)
+
+
+def bench(choice: Choice, *, on_rtl: bool, terminal: Terminal) -> None:
+    """Measure a frame of one network; on the RTL, too, it must be equal, or the exit code is 1."""
+    with terminal.busy("preparing the network"):
+        network = choice.load()
+    image = compiled(network, choice.config, terminal)
+    features = random_input(network, choice.seed)[0]
+    with terminal.busy("a frame on the golden machine"):
+        figures = measure(image, features)
+    result = {"backend": "rtl" if on_rtl else "model", **figures.as_json(choice.clock_mhz)}
+    text = ""
+    if on_rtl:
+        seconds = _check_on_rtl(network, image, features, terminal)
+        speed = figures.total("clocks") / seconds
+        result |= {"rtl_seconds": seconds, "rtl_clocks_per_second": speed}
+        text = (
+            f"; RTL equal in every value and clock, {seconds:.1f} s, {speed / 1000:,.1f} k clocks/s"
+        )
+    terminal.result(result)
+    terminal.print(
+        f"[bold]{escape(network.name)}[/bold] on {choice.config.name}, weight bus "
+        f"{choice.config.weight_bus} bit: {NOTE}{text}"
+    )
+    terminal.print(_layers(figures))
+    _print_totals(figures, choice.clock_mhz, terminal)
+
+
+def bench_table(choice: Choice, terminal: Terminal) -> None:
+    """Measure both networks at three sparsities on the golden machine."""
+    cases = [(name, sparsity) for name in NETWORKS for sparsity in SPARSITIES]
+    rows: list[dict[str, Any]] = []
+    with terminal.progress("networks", len(cases)) as advance:
+        for name, sparsity in cases:
+            network = choice.make(name, sparsity)
+            image = compile_network(network, choice.config)
+            figures = measure(image, random_input(network, choice.seed)[0])
+            rows.append(
+                {
+                    "network": name,
+                    "sparsity": sparsity,
+                    "bound": figures.total("bound"),
+                    "clocks": figures.total("clocks"),
+                    "ratio": figures.total("clocks") / figures.total("bound"),
+                    "bus_bound": figures.total("bus_bound"),
+                    "bus_ratio": figures.total("clocks") / figures.total("bus_bound"),
+                    "frames_per_second": figures.frames_per_s(choice.clock_mhz),
+                }
+            )
+            advance(len(rows))
+    config, clock_mhz = choice.config, choice.clock_mhz
+    terminal.result(
+        {
+            "note": NOTE,
+            "configuration": config.name,
+            "weight_bus": config.weight_bus,
+            "weight_bits": choice.weight_bits or DEFAULT_BITS,
+            "act_bits": choice.act_bits or DEFAULT_BITS,
+            "clock_mhz": clock_mhz,
+            "rows": rows,
+        }
+    )
+    terminal.print(
+        f"{config.name}, weight bus {config.weight_bus} bit, {clock_mhz:g} MHz, "
+        f"{choice.weight_bits or DEFAULT_BITS}-bit weights, "
+        f"{choice.act_bits or DEFAULT_BITS}-bit activations: {NOTE}"
+    )
+    terminal.print(_rows(rows, with_bus=config.weight_bus < config.n_macros * WORD_BITS))
+
+
+def _rows(rows: list[dict[str, Any]], *, with_bus: bool) -> Table:
+    """The table; a weight bus that does not feed all macros at once has a bound of its own."""
+    table = Table()
+    table.add_column("network")
+    titles = ["sparsity", "bound", "clocks", "ratio", "frames/s"]
+    for title in titles + with_bus * ["bus bound", "ratio"]:
+        table.add_column(title, justify="right")
+    for row in rows:
+        cells = [
+            f"{row['sparsity']:g}",
+            f"{row['bound']:,.0f}",
+            f"{row['clocks']:,}",
+            f"{row['ratio']:.3f}",
+            f"{row['frames_per_second']:,.0f}",
+        ]
+        bus = [f"{row['bus_bound']:,.0f}", f"{row['bus_ratio']:.3f}"]
+        table.add_row(row["network"], *cells, *with_bus * bus)
+    return table
+
+
+def _check_on_rtl(
+    network: QuantizedNetwork, image: Image, features: Ints, terminal: Terminal
+) -> float:
+    """Seconds of a frame on the RTL; exit code 1 if it is not the golden machine's."""
+    build_rtl(image.config, terminal)
+    begin = time.perf_counter()
+    with terminal.busy(f"a frame on the RTL of {image.config.name}"):
+        (trace,) = frames_on_rtl(image, features[np.newaxis])
+    seconds = time.perf_counter() - begin
+    difference = compare_frame(network, image, features, trace, Compared())
+    if difference:
+        terminal.result({"equal": False, "difference": asdict(difference)})
+        terminal.print(f"[red]not equal[/red]: {escape(str(difference))}")
+        raise typer.Exit(DIFFERENCE)
+    return seconds
+
+
+def _layers(figures: FrameFigures) -> Table:
+    """Clocks of each pass."""
+    table = Table(box=SIMPLE_HEAD, padding=0)
+    table.add_column("layers", overflow="fold")
+    titles = (
+        "clocks",
+        "bound",
+        "ratio",
+        "busy %",
+        "weight stalls",
+        "drain stalls",
+        "layer stalls",
+        "sets kept",
+    )
+    for title in titles:
+        table.add_column(title, justify="right")
+    n_macros = figures.config.n_macros
+    for one in figures.passes:
+        table.add_row(
+            escape("\n".join(one.layers)) or "(input)",
+            f"{one.clocks:,}",
+            f"{one.bound:,.0f}",
+            f"{one.clocks / one.bound:.2f}" if one.bound else "",
+            f"{100 * one.accesses / (n_macros * one.clocks):.1f}",
+            f"{one.weight_stalls:,}",
+            f"{one.drain_stalls:,}",
+            f"{one.layer_stalls:,}",
+            f"{one.sets_kept}/{one.sets_total}" if one.sets_total else "",
+        )
+    return table
+
+
+def _print_totals(figures: FrameFigures, clock_mhz: float, terminal: Terminal) -> None:
+    total = figures.total
+    clocks, bound = total("clocks"), total("bound")
+    ratio = f", {clocks / bound:.3f} x bound ({bound:,.0f})" if bound else ""
+    weight_bits, index_bits = total("weight_bits"), total("index_bits")
+    busy = share(total("accesses"), figures.config.n_macros * clocks)
+    terminal.print(
+        f"{clocks:,} clocks{ratio}: {figures.frames_per_s(clock_mhz):,.1f} frames/s at "
+        f"{clock_mhz:g} MHz; macros busy {100 * busy:.1f} %"
+    )
+    terminal.print(
+        f"stalls: weights {total('weight_stalls'):,}, drain {total('drain_stalls'):,}, "
+        f"layers {total('layer_stalls'):,}"
+    )
+    terminal.print(
+        f"stored: {weight_bits:,} weight bits, {index_bits:,} index bits "
+        f"({100 * share(index_bits, weight_bits):.2f} %), {total('table_bits'):,} table bits; "
+        f"written into macros: {total('loaded_bits'):,} weight bits"
+    )
+    terminal.print(
+        f"events: {total('accesses'):,} accesses, {total('feature_reads'):,} feature reads, "
+        f"{total('feature_writes'):,} feature writes, {total('requantisations'):,} "
+        f"requantisations; {total('sets_total') - total('sets_kept'):,} group-sets skipped"
+    )

@@ -1,0 +1,130 @@
+"""`kenyon compare` for quantised networks: reference = golden machine = RTL."""
+
+import shlex
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.markup import escape
+
+from firmware_tools.console import DIFFERENCE, Terminal
+from firmware_tools.mars.inference import frames_on_rtl
+from firmware_tools.mars.inputs import (
+    build_rtl,
+    compiled,
+    load_images,
+    load_network,
+    mars_config,
+)
+from firmware_tools.mars.pass_difference import Compared, compare_frame
+from model.mars.random_network import random_input
+
+if TYPE_CHECKING:
+    from model.mars.layout import Ints
+    from model.mars.network import QuantizedNetwork
+
+
+def compare(
+    path: Path,
+    config: str | None,
+    images: Path | None,
+    n_images: int | None,
+    seed: int,
+    terminal: Terminal,
+) -> None:
+    """Compare the images of a file, or random ones, in one simulation; exit code 1 if they differ.
+
+    Parameters
+    ----------
+    path : Path
+        The network.
+    config : str, optional
+        Name of the configuration; the default one.
+    images : Path, optional
+        Input file; without it images are random.
+    n_images : int, optional
+        Only the first ones of the file (all), or how many random ones (1).
+    seed : int
+        Of random images.
+    terminal : Terminal
+    """
+    chip = mars_config(config)
+    network = load_network(path)
+    inputs = _inputs(network, images, n_images, seed)
+    image = compiled(network, chip, terminal)
+    build_rtl(chip, terminal)
+    compared = Compared()
+    begin = time.perf_counter()
+    difference, n_done = None, 0
+    with terminal.busy(f"frames on the RTL of {chip.name}: {len(inputs)}"):
+        traces = frames_on_rtl(image, inputs)
+        for features, trace in zip(inputs, traces, strict=True):
+            difference = compare_frame(network, image, features, trace, compared)
+            n_done += 1
+            if difference:
+                break
+    seconds = time.perf_counter() - begin
+    about = {
+        "network": network.name,
+        "configuration": chip.name,
+        "input": str(images) if images else None,
+        "seed": None if images else seed,
+    }
+    if difference is None:
+        terminal.result(
+            {**about, "equal": True, "images": len(inputs), **asdict(compared), "seconds": seconds}
+        )
+        _print(terminal, network.name, chip.name, len(inputs), compared, seconds)
+        return
+    source = ["--input", str(images)] if images else ["--seed", str(seed)]
+    again = shlex.join(
+        ["kenyon", "compare", str(path), "-c", chip.name, *source, "--images", str(n_done)]
+    )
+    terminal.result(
+        {
+            **about,
+            "equal": False,
+            "image": n_done - 1,
+            "difference": asdict(difference),
+            "command": again,
+        }
+    )
+    terminal.print(
+        f"[red]{difference.expected_by} and {difference.actual_by} of {chip.name} differ[/red]: "
+        f"image {n_done - 1}, {escape(str(difference))}"
+    )
+    terminal.print(f"again: {escape(again)}")
+    raise typer.Exit(DIFFERENCE)
+
+
+def _inputs(
+    network: "QuantizedNetwork", images: Path | None, n_images: int | None, seed: int
+) -> "Ints":
+    if images is None:
+        return random_input(network, seed, n_images or 1)
+    return load_images(images, network)[:n_images]
+
+
+def _print(
+    terminal: Terminal,
+    network_name: str,
+    config_name: str,
+    n_images: int,
+    compared: Compared,
+    seconds: float,
+) -> None:
+    images = "1 image" if n_images == 1 else f"{n_images:,} images"
+    terminal.print(
+        f"[green]reference, model and RTL of {config_name} agree[/green] on "
+        f"{escape(network_name)}: {images}"
+    )
+    terminal.print(
+        f"compared: {compared.values:,} results of layers (reference, model), "
+        f"{compared.drained:,} drained values and {compared.words:,} stored words (model, RTL), "
+        f"and the clocks of {compared.passes:,} passes, {compared.clocks:,} in all"
+    )
+    terminal.print(
+        f"RTL and model: {seconds:.1f} s, {compared.clocks / seconds / 1000:,.1f} k clocks/s"
+    )

@@ -1,0 +1,116 @@
+"""Quantised networks on the reference, on the golden machine and on the RTL of MARS."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from model.mars import frame, reference
+from model.mars.frame import LATENCY, PassRecord, layer_outputs
+from model.mars.image import Image
+from model.mars.layout import Ints
+from model.mars.network import QuantizedNetwork
+from tb.mars import cosim
+from tb.mars.cosim import Frame, FrameTrace
+from tb.simulator import BenchFailure
+
+Backend = Literal["reference", "model", "rtl"]
+DONE = 0b0010
+"""STATUS of a frame that ended well."""
+SHORT_SECONDS = 10.0
+"""A simulation that took less is followed by one of twice as many images."""
+
+
+@dataclass(frozen=True)
+class PassTime:
+    """A pass: its layers (none for the input), and its clocks since the end of the one before."""
+
+    layers: tuple[str, ...]
+    clocks: int
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What became of an image.
+
+    Parameters
+    ----------
+    outputs : {str: (C, H, W) int64}
+        Results of the layers, in order, as far as the backend shows them
+        (`model.mars.frame.layer_outputs`).
+    output : (C, H, W) int64
+        The network's result; that of the RTL is what the host read.
+    passes : tuple of PassTime
+        The input first; empty for the reference, which has no clocks.
+    """
+
+    outputs: dict[str, Ints]
+    output: Ints
+    passes: tuple[PassTime, ...] = ()
+
+    @property
+    def clocks(self) -> int | None:
+        """Clocks of the frame."""
+        return sum(one.clocks for one in self.passes) if self.passes else None
+
+
+def on_reference(network: QuantizedNetwork, inputs: Ints) -> Iterator[Inference]:
+    """Images (N, C, H, W) on the reference."""
+    for features in inputs:
+        outputs = {name: maps[0] for name, maps in reference.run(network, features).items()}
+        yield Inference(outputs, outputs[network.output])
+
+
+def on_model(image: Image, inputs: Ints) -> Iterator[Inference]:
+    """Images on the golden machine, one after the other."""
+    for features in inputs:
+        runs = list(frame.run(image, features))
+        outputs = pass_outputs(image, runs)
+        ends = [run.clocks.end for run in runs]
+        yield Inference(outputs, list(outputs.values())[-1], _times(image, ends))
+
+
+def on_rtl(image: Image, inputs: Ints) -> Iterator[Inference]:
+    """Images on the RTL, several in one simulation if they are quick; the simulator must be built.
+
+    Raises
+    ------
+    BenchFailure
+        A frame did not end, or did not end well.
+    """
+    first, n = 0, 1
+    while first < len(inputs):
+        part = inputs[first : first + n]
+        begin = time.perf_counter()
+        for trace in frames_on_rtl(image, part):
+            outputs = pass_outputs(image, trace.passes)
+            yield Inference(outputs, trace.output, _times(image, [p.end for p in trace.passes]))
+        first += n
+        n = 2 * n if time.perf_counter() - begin < SHORT_SECONDS else 1
+
+
+def frames_on_rtl(image: Image, inputs: Ints) -> list[FrameTrace]:
+    """What the RTL did in one simulation with the golden machine's memory; raises as `on_rtl`."""
+    frames = [Frame(image, features) for features in inputs]
+    traces = list(cosim.run(image.config, frames, latency=LATENCY))
+    for k, trace in enumerate(traces):
+        if trace.result.status != DONE:
+            raise BenchFailure(f"frame {k} must end with STATUS {DONE}, not {trace.result.status}")
+    return traces
+
+
+def pass_outputs(image: Image, records: Sequence[PassRecord]) -> dict[str, Ints]:
+    """Results of the layers out of what a machine did; the input's record comes first."""
+    outputs = {}
+    for one, contents, record in zip(image.passes, image.contents.passes, records[1:], strict=True):
+        outputs.update(layer_outputs(one.descriptor, contents, record))
+    return outputs
+
+
+def _times(image: Image, ends: list[int]) -> tuple[PassTime, ...]:
+    names = [(), *(one.layers for one in image.contents.passes)]
+    begins = [0, *ends[:-1]]
+    return tuple(
+        PassTime(layers, end - begin)
+        for layers, begin, end in zip(names, begins, ends, strict=True)
+    )

@@ -1,0 +1,106 @@
+"""What the user names on the command line for MARS: networks, images, configurations."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from firmware_tools.console import Terminal
+from firmware_tools.errors import UserError
+from model.mars.config import CONFIGS, MarsConfig
+from model.npu.config import CONFIGS as NPU_CONFIGS
+
+if TYPE_CHECKING:
+    from model.mars.image import Image
+    from model.mars.layout import Ints
+    from model.mars.network import QuantizedNetwork
+
+DEFAULT = "mars"
+NAMES = ", ".join(CONFIGS)
+SUFFIX = ".npz"
+
+Quantised = Annotated[
+    Path, typer.Argument(metavar="NET.npz", help="Quantised network.", show_default=False)
+]
+AnyNetwork = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="NETWORK",
+        help="NETWORK.json, for the NPU, or NET.npz, quantised, for MARS.",
+        show_default=False,
+    ),
+]
+AnyConfig = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="CONFIG",
+        help=f"For NETWORK.json: {', '.join(NPU_CONFIGS)}. For NET.npz: {NAMES}.",
+        show_default=False,
+    ),
+]
+ClockMHz = Annotated[float, typer.Option(min=0.001, help="Clock for frames per second, in MHz.")]
+
+
+def is_quantised(path: Path | None) -> bool:
+    """Whether a network file is one of MARS, which its name tells."""
+    return path is not None and path.suffix == SUFFIX
+
+
+def refuse_others(subject: str, options: Mapping[str, object]) -> None:
+    """Refuse options that are for something else; None is one that was not given."""
+    for name, value in options.items():
+        if value is not None:
+            raise UserError(f"{name} must be left out: it is not for {subject}")
+
+
+def mars_config(name: str | None, weight_bus: int | None = None) -> MarsConfig:
+    """The configuration of this name, or the default one; its weight bus may be replaced."""
+    name = DEFAULT if name is None else name
+    if name not in CONFIGS:
+        raise UserError(f"configuration must be one of {NAMES} for MARS, not {name}")
+    config = CONFIGS[name]
+    if weight_bus is None:
+        return config
+    try:
+        return replace(config, weight_bus=weight_bus)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def load_network(path: Path) -> "QuantizedNetwork":
+    """The network of a file."""
+    from model.mars import network_file
+
+    if not is_quantised(path):
+        raise UserError(f"{path}: quantised network must end in {SUFFIX}")
+    return network_file.load(path)
+
+
+def load_images(path: Path, network: "QuantizedNetwork") -> "Ints":
+    """The images of a file, (N, C, H, W)."""
+    from model.mars import network_file
+
+    if path.suffix != ".npy":
+        raise UserError(f"{path}: input must end in .npy")
+    return network_file.load_input(path, network)
+
+
+def compiled(network: "QuantizedNetwork", config: MarsConfig, terminal: Terminal) -> "Image":
+    """The image of a network; `FitError` if it does not fit."""
+    from firmware_tools.mars.mapper import compile_network
+
+    with terminal.busy(f"compiling {network.name}"):
+        return compile_network(network, config)
+
+
+def build_rtl(config: MarsConfig, terminal: Terminal) -> None:
+    """Build the simulator of a configuration unless it is there."""
+    from tb.mars import cosim
+
+    if not cosim.is_built(config):
+        with terminal.busy(f"building the simulator of {config.name}, once, some minutes"):
+            cosim.build(config)

@@ -1,0 +1,1 @@
+"""Tools for spiking networks on the neural processing units."""

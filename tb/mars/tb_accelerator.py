@@ -1,0 +1,618 @@
+"""MARS on the whole chip: every value, every feature write and every clock, and all ends of frames.
+
+The clock in which each line arrives is recorded, whatever the memory does, and from those
+`model.mars.clocks` says when every pass ends. Nothing is reset between the frames of a test, and
+feature memories keep what other networks left there.
+"""
+
+import os
+from dataclasses import replace
+from unittest.mock import patch
+
+import cocotb
+import numpy as np
+from cocotb.triggers import ClockCycles
+
+from firmware_tools.mars import mapper
+from firmware_tools.mars.mapper import FitError, compile_network
+from model.config import CHIPS
+from model.mars import clocks as mars_clocks
+from model.mars.config import ADDRESSES
+from model.mars.image import Image
+from model.mars.layout import CODES_PER_LINE, HEADER_SLOTS
+from model.mars.network import AvgPool, Conv, Dense, FeatureType, Layer, QuantizedNetwork
+from model.mars.program import Pass
+from model.mars.random_network import random_input, random_network
+from tb.bench import check
+from tb.mars.chip import (
+    ABORT,
+    ABORTED,
+    BUS_ERROR,
+    DONE,
+    IRQ_ENABLE,
+    LINE_BYTES,
+    RUNNING,
+    START,
+    Chip,
+    Frame,
+    Record,
+    check_prefix,
+    clocks,
+    flag_clock,
+)
+
+CHIP = CHIPS[os.environ["KENYON_CONFIG"]]
+CONFIG = CHIP.mars
+SPLITS = [split for split in (1, 2, 4, 8) if split <= CONFIG.n_macros]
+TIMEOUT_US = 5_000
+LOOKED_AT = min(CONFIG.feature_words, 2048 // CONFIG.n_macros)
+"""First words of each feature memory, where small networks live, that are compared as a whole."""
+LONGEST = 2_500
+"""Clocks of a random network, so that many of them can be run."""
+LONG = 2_000
+SEEDS = 400
+"""Among so many networks is one for everything in `kinds`."""
+
+
+def bench(test):
+    """A test of MARS, not repeated on a chip that has more than MARS."""
+    return cocotb.test(timeout_time=TIMEOUT_US, timeout_unit="us", skip=CHIP.npu is not None)(test)
+
+
+def kinds(one: Pass) -> dict[str, bool]:
+    """What a pass has that could go wrong."""
+    d = one.descriptor
+    sizes = [block.n_entries for block in one.blocks]
+    several = len(sizes) > 1
+    return {
+        "3x3 with padding": d.kernel3 and d.pad and not d.stride2,
+        "3x3 without padding": d.kernel3 and not d.pad and not d.stride2,
+        "3x3 with stride and padding": d.stride2 and d.pad,
+        "3x3 with stride": d.stride2 and d.kernel3 and not d.pad,
+        "1x1 with stride": d.stride2 and not d.kernel3,
+        "dense": not d.in_col_pitch and one.n_sets > 1,
+        "8-bit weights": d.wide,
+        "8-bit weights, residual": d.wide and d.has_skip,
+        "8-bit weights, average": d.wide and d.gap,
+        "8-bit weights, pool": d.wide and d.pool,
+        "two nibbles": d.in_two,
+        "signed": d.in_signed and not d.in_two,
+        "signed, two nibbles": d.in_signed and d.in_two,
+        "residual": d.has_skip and not d.skip_two and not d.in_two,
+        "residual of two nibbles": d.has_skip and d.skip_two and not d.in_two,
+        "two nibbles, residual of one": d.has_skip and not d.skip_two and d.in_two,
+        "two nibbles, residual of two": d.has_skip and d.skip_two and d.in_two,
+        "signed residual": d.has_skip and d.skip_signed,
+        "residual and pool": d.has_skip and d.pool,
+        "residual alone": d.has_skip and 0 in sizes,
+        "bias alone": not d.has_skip and 0 in sizes and several,
+        "bias alone, two nibbles": d.in_two and 0 in sizes,
+        "bias alone at first": sizes[0] == 0 and any(sizes),
+        "bias alone at last": sizes[-1] == 0 and any(sizes),
+        "pool": d.pool and not d.gap,
+        "pool and average": d.pool and d.gap,
+        "pool, padding": d.pool and d.pad,
+        "pool, stride": d.pool and d.stride2,
+        "average": d.gap and not d.pool,
+        "several averages": d.gap and several,
+        "results of 8 bit": d.out_planes == 2,
+        "raw": d.raw and several,
+        "more kernel blocks than headers": len(sizes) > HEADER_SLOTS,
+        "more codes than a line": one.n_sets > CODES_PER_LINE,
+        "more entries than addresses": CONFIG.n_macros > 1 or sum(sizes) > ADDRESSES,
+        "bands": CONFIG.n_macros == 1 or (d.n_teams > 1 and d.rows_per_team > 1),
+        "a band that ends early": CONFIG.n_macros == 1 or d.n_teams * d.rows_per_team > d.n_rows,
+        **{f"split {s}": d.split == s for s in SPLITS},
+    }
+
+
+def compiled(network: QuantizedNetwork, split: int | None = None) -> Image:
+    """The image of a network, with the quickest splits or, where it can be, with one."""
+    options = mapper._options  # noqa: SLF001
+
+    def chosen(*args) -> list[mapper.Shape]:
+        shapes = options(*args)
+        return [shape for shape in shapes if shape.split == split] or shapes
+
+    with patch.object(mapper, "_options", options if split is None else chosen):
+        return compile_network(network, CONFIG)
+
+
+def frame_of(network: QuantizedNetwork, seed: int = 0, split: int | None = None) -> Frame:
+    """A frame with a random input."""
+    return Frame(network, compiled(network, split), random_input(network, seed)[0])
+
+
+def small_network(seed: int) -> Frame | None:
+    """A random network, unless it is too large."""
+    network = random_network(seed, max_channels=33, max_size=7, max_layers=5)
+    try:
+        frame = frame_of(network, seed)
+    except FitError:
+        return None
+    return frame if estimate(frame) <= LONGEST else None
+
+
+def estimate(frame: Frame) -> int:
+    """Clocks of a frame whose lines arrive as fast as they can."""
+    beats = CONFIG.beats_per_line
+    arrivals = [beats * k + 10 for k in range(sum(frame.n_lines))]
+    return clocks(frame, Record(arrivals=arrivals))[-1].end
+
+
+def some_networks() -> list[Frame]:
+    """Random networks that have everything in `kinds`."""
+    frames: list[Frame] = []
+    missing: set[str] = {"anything"}
+    found: set[str] = {"anything"}
+    for seed in range(SEEDS):
+        frame = small_network(seed)
+        if frame is None:
+            continue
+        has = [kinds(one) for one in frame.image.passes]
+        new = {name for one in has for name, is_here in one.items() if is_here} - found
+        missing = {*missing, *has[0]} - found - new
+        if new:
+            frames.append(frame)
+            found |= new
+        if not missing:
+            return frames
+    raise AssertionError(f"no network has {missing}")
+
+
+def conv(rng: np.random.Generator, name: str, source: str, shape: tuple[int, ...], **more) -> Conv:
+    """A convolution of 4-bit features and weights with results all over the range."""
+    weight = rng.integers(-8, 8, shape)
+    n = shape[0]
+    shift = 12 + round(np.log2(8 * np.sqrt(weight[0].size)))
+    fields = {
+        "name": name,
+        "input": source,
+        "weight": weight,
+        "bias": rng.integers(-100, 100, n),
+        "mult": rng.integers(2000, 8000, n),
+        "shift": np.full(n, shift),
+        "weight_bits": 4,
+        "out_bits": 4,
+        "out_signed": False,
+    }
+    return Conv(**{**fields, **more})
+
+
+def network(name: str, channels: int, side: int, *layers: Layer) -> QuantizedNetwork:
+    """A network of 4-bit features."""
+    return QuantizedNetwork(FeatureType((channels, side, side), 4, signed=False), layers, name)
+
+
+def dense(rng: np.random.Generator, source: str, shape: tuple[int, int]) -> Dense:
+    """A last layer with raw results."""
+    return Dense(
+        name="last",
+        input=source,
+        weight=rng.integers(-8, 8, shape),
+        bias=rng.integers(-1000, 1000, shape[0]),
+        weight_bits=4,
+        out_bits=32,
+        out_signed=True,
+    )
+
+
+def far_ahead() -> list[tuple[str, QuantizedNetwork]]:
+    """Passes that compute for so long that the loader fills headers or addresses."""
+    rng = np.random.default_rng(5)
+    side, wide_side = (9, 8) if CONFIG.feature_words < 4096 else (24, 24)
+    shape = (160, 16, 1, 1)
+    raw = {"mult": None, "shift": None, "out_bits": 32, "out_signed": True}
+    average = AvgPool(name="b", input="a", out_bits=8, out_signed=False, mult=9000, shift=18)
+    return [
+        ("HEADER_SLOTS", network("short", 16, side, conv(rng, "a", "input", shape))),
+        (
+            "HEADER_SLOTS",
+            network("averages", 16, side, conv(rng, "a", "input", shape, weight_bits=8), average),
+        ),
+        ("HEADER_SLOTS", network("raw", 16, 3, conv(rng, "a", "input", shape, **raw))),
+        (
+            "ADDRESSES",
+            network("long", 32, wide_side, conv(rng, "a", "input", (96, 32, 3, 3), padding=1)),
+        ),
+    ]
+
+
+def full_lines() -> list[QuantizedNetwork]:
+    """A long input; index lines that end with a block or a pass; blocks of all addresses."""
+    rng = np.random.default_rng(6)
+    kind = FeatureType((64, 8, 8), 8, signed=True)
+    return [
+        QuantizedNetwork(kind, (conv(rng, "a", "input", (8, 64, 1, 1)),), "input"),
+        network(
+            "codes",
+            128,
+            2,
+            conv(rng, "a", "input", (128, 128, 1, 1)),
+            conv(rng, "b", "a", (112, 128, 1, 1)),
+            dense(rng, "b", (5, 4 * 112)),
+        ),
+        network("entries", 16, 8, dense(rng, "input", (20, 16 * 64))),
+    ]
+
+
+async def begun(dut) -> Chip:
+    """The chip after reset, and the golden machine with the same feature memory."""
+    chip = Chip(dut, CHIP)
+    await chip.begin_bench()
+    chip.golden.banks[:, :LOOKED_AT] = await chip.features_of_all(LOOKED_AT)
+    return chip
+
+
+async def check_features(chip: Chip) -> None:
+    """Nothing was written anywhere but where it should."""
+    seen = await chip.features_of_all(LOOKED_AT)
+    np.testing.assert_array_equal(seen, chip.golden.banks[:, :LOOKED_AT], "feature memories")
+
+
+@bench
+async def kinds_of_layers(dut) -> None:
+    """Networks that have everything, one after the other, out of a memory without pauses."""
+    chip = await begun(dut)
+    for frame in some_networks():
+        await chip.check_frame(frame, frame.network.name)
+    await check_features(chip)
+
+
+@bench
+async def random_memory(dut) -> None:
+    """Random networks, two inputs each; lines arrive at random, from almost at once to rarely."""
+    chip = await begun(dut)
+    rng = chip.rng
+    for pause, late in ((0.0, 0.02), (0.2, 0.0), (0.5, 0.03), (0.8, 0.1)):
+        chip.pause(pause, late)
+        n_left = 3
+        while n_left:
+            frame = small_network(rng.randrange(1 << 30))
+            if frame is None:
+                continue
+            n_left -= 1
+            for features in random_input(frame.network, rng.randrange(1 << 30), 2):
+                where = f"{frame.network.name}, pause {pause}, late {late}"
+                await chip.check_frame(replace(frame, features=features), where)
+    await check_features(chip)
+
+
+@bench
+async def runs_far_ahead(dut) -> None:
+    """The loader waits for headers and for addresses, at any clock, also after it was late."""
+    chip = await begun(dut)
+    for limit, layers in far_ahead():
+        frame = frame_of(layers, split=1)
+        for pause in (0.0, 0.15, None):
+            where = f"{layers.name}, pause {pause}"
+            chip.pause(pause or 0.0)
+            await chip.prepare(frame)
+            record = await chip.begin()
+            if pause is None:
+                await late_lines(chip, frame.n_lines[0] + 8, LONG)
+            check(f"{where}: STATUS", DONE, await chip.end())
+            await chip.check(frame, record, where)
+            right = clocks(frame, record)
+            with patch.object(mars_clocks, limit, 1000):
+                assert clocks(frame, record) != right, f"{where}: {limit} limited nothing"
+    await check_features(chip)
+
+
+async def late_lines(chip: Chip, n_lines: int, n_clocks: int) -> None:
+    """No line for some clocks behind the first ones."""
+    while len(chip.record.arrivals) < n_lines:
+        await ClockCycles(chip.dut.clk, 1)
+    chip.slave.r_channel.pause = True
+    await ClockCycles(chip.dut.clk, n_clocks)
+    chip.slave.r_channel.pause = False
+
+
+def coincidences(when: mars_clocks.PassClocks) -> set[str]:
+    """What happens in the same clock as something else in a pass."""
+    found = set()
+    for k, block in enumerate(when.blocks):
+        if any(block.loaded == other.first_step for other in when.blocks[:k]):
+            found.add("a block is complete when one before it begins")
+        if k and block.loaded == when.blocks[k - 1].last_step + 1:
+            found.add("a block is complete when the one before it ends")
+        if k and block.loaded == when.blocks[k - 1].last_step:
+            found.add("a block is complete one clock earlier")
+    return found
+
+
+@bench
+async def in_the_same_clock(dut) -> None:
+    """Lines that come later and later: loading and computing meet in every way."""
+    chip = await begun(dut)
+    rng = np.random.default_rng(7)
+    found = set()
+    for kernel, side, n_delays in ((1, 7, 24), (3, 5, 12)):
+        first = conv(rng, "a", "input", (96, 16, kernel, kernel), padding=kernel // 2)
+        frame = frame_of(network(f"{kernel}x{kernel}", 16, side, first), split=1)
+        for delay in range(n_delays):
+            await chip.prepare(frame)
+            record = await chip.begin()
+            await late_lines(chip, frame.n_lines[0] + 12, delay)
+            where = f"{frame.network.name}, lines {delay} clocks late"
+            check(f"{where}: STATUS", DONE, await chip.end())
+            await chip.check(frame, record, where)
+            found |= coincidences(clocks(frame, record)[-1])
+    check("coincidences", 3, len(found))
+
+
+@bench
+async def every_split(dut) -> None:
+    """Full index lines and full macros, with any number of macros that share a kernel block."""
+    chip = await begun(dut)
+    for layers in full_lines():
+        for split in SPLITS:
+            frame = frame_of(layers, split=split)
+            await chip.check_frame(frame, f"{layers.name}, split {split}")
+    await check_features(chip)
+
+
+def a_frame(name: str = "some", n_kernels: int = 40) -> Frame:
+    """A frame of three passes with some of everything that takes time."""
+    rng = np.random.default_rng(n_kernels)
+    layers = (
+        conv(rng, "a", "input", (n_kernels, 20, 3, 3), padding=1),
+        conv(rng, "b", "a", (n_kernels, n_kernels, 1, 1), skip="a", skip_mult=3000),
+        dense(rng, "b", (10, 9 * n_kernels)),
+    )
+    return frame_of(network(name, 20, 3, *layers))
+
+
+async def check_ended_early(chip: Chip, frame: Frame, n_good: int, last: int, where: str) -> None:
+    """What a frame did before it ended in some clock, with so many good lines, and its end."""
+    record = chip.record
+    check_prefix(chip.golden_frame(frame), record, where)
+    never = [10_000_000 + k for k in range(sum(frame.n_lines))]
+    when = clocks(frame, Record(arrivals=[*record.arrivals[:n_good], *never]))
+    # What ends in the clock behind the last one is still seen.
+    ends = [one.end for one in when if one.end <= last + 1]
+    check(f"{where}: ends of passes", ends, [end for end, _, _ in record.ends])
+    check(f"{where}: FRAME_CLOCKS", last, await chip.get("FRAME_CLOCKS"))
+    # An error stops the line reader in its own clock, the accelerator only in the one behind it.
+    late = [clock for clock in record.offers if clock > last + (record.first_bad != last - 1)]
+    check(f"{where}: requests behind the end", [], late)
+    check(f"{where}: clock of irq", flag_clock(frame, record, last), record.irq)
+
+
+@bench
+async def bus_errors(dut) -> None:
+    """A beat of any kind of line answers with an error: the frame ends and the next one works."""
+    chip = await begun(dut)
+    frame, next_frame = a_frame(), a_frame("next", 24)
+    n_input, n_program = frame.n_lines
+    n_last = n_program - 1
+    lines = [("input", k) for k in (0, 1, 2, n_input - 1)]
+    lines += [("program", k) for k in (0, 1, 2, 3, 4, 5, n_last // 3, n_last // 2, n_last)]
+    for pause in (0.0, 0.4):
+        chip.pause(pause, late=pause / 10)
+        for part, line in lines:
+            where = f"error in line {line} of the {part}, pause {pause}"
+            await chip.prepare(frame)
+            base, _ = chip.memory.regions[part == "program"]
+            beat = chip.rng.randrange(CONFIG.beats_per_line)
+            chip.memory.bad = base + LINE_BYTES * line + CONFIG.weight_bus // 8 * beat
+            record = await chip.begin()
+            check(f"{where}: STATUS", DONE | BUS_ERROR, await chip.end())
+            chip.memory.bad = None
+            assert record.first_bad is not None
+            n_good = line + n_input * (part == "program")
+            await check_ended_early(chip, frame, n_good, record.first_bad + 1, where)
+            await chip.check_frame(next_frame, f"after {where}")
+
+
+async def aborted(chip: Chip, frame: Frame, clock: int, where: str) -> bool:
+    """Abort a frame about in some clock, and check how it ended; returns whether it was in time."""
+    await chip.prepare(frame)
+    beginning = cocotb.start_soon(chip.begin())
+    if clock:
+        await beginning
+        await chip.at(clock)
+    await cocotb.start_soon(chip.set("CONTROL", ABORT | IRQ_ENABLE))
+    record = await beginning
+    flags = await chip.end()
+    begin, abort, *_ = record.commands
+    check(f"{where}: DONE", DONE, flags & ~ABORTED)
+    if flags & ABORTED:
+        await check_ended_early(chip, frame, len(record.arrivals), abort - begin, where)
+    else:
+        await chip.check(frame, record, where)
+        check(f"{where}: too late", True, abort - begin > record.ends[-1][0])
+    return bool(flags & ABORTED)
+
+
+@bench
+async def aborts(dut) -> None:
+    """In any clock of a frame, whatever the memory does; the next frame works."""
+    chip = await begun(dut)
+    frame, next_frame = a_frame(), a_frame("next", 24)
+    end = estimate(frame)
+    for k in range(40):
+        pause, late = chip.rng.choice(((0.0, 0.0), (0.0, 0.1), (0.5, 0.0), (0.9, 0.1)))
+        chip.pause(pause, late)
+        clock = 8 * k if k < 6 else chip.rng.randrange(end)
+        where = f"abort in clock {clock}, pause {pause}, late {late}"
+        await aborted(chip, frame, clock, where)
+        if k % 2:
+            chip.pause(0.0)
+            await chip.check_frame(next_frame, f"after {where}")
+    await chip.check_frame(next_frame, "after all")
+
+
+@bench
+async def aborts_at_the_end(dut) -> None:
+    """Up to the last clock of a frame it is aborted; in the one behind it is not."""
+    chip = await begun(dut)
+    frame = a_frame()
+    await chip.check_frame(frame, "first")
+    end = chip.record.ends[-1][0]
+    results = [
+        await aborted(chip, frame, clock, f"abort about in clock {clock} of {end}")
+        for clock in range(end - 14, end + 1)
+    ]
+    check("from aborted to ended", sorted(results, reverse=True), results)
+    check("both were seen", {True, False}, set(results))
+    await chip.check_frame(frame, "last")
+
+
+@bench
+async def ends_slowly(dut) -> None:
+    """A frame that was ended runs until all that was requested has come, and ignores a start."""
+    chip = await begun(dut)
+    frame, next_frame = a_frame(), a_frame("next", 24)
+    answers = chip.slave.r_channel
+    for how, flag in (("abort", ABORTED), ("error", BUS_ERROR)):
+        await chip.prepare(frame)
+        if flag == BUS_ERROR:
+            chip.memory.bad, _ = chip.memory.regions[0]
+            record = await chip.begin()
+            while record.first_bad is None:
+                await ClockCycles(dut.clk, 1)
+            answers.pause = True
+            last = record.first_bad + 1
+        else:
+            record = await chip.begin()
+            await chip.at(40)
+            answers.pause = True
+            await chip.set("CONTROL", ABORT | IRQ_ENABLE)
+            last = record.commands[1] - record.commands[0]
+        for _ in range(3):
+            await ClockCycles(dut.clk, 50)
+            assert record.n_outstanding, f"{how}: nothing outstanding"
+            check(f"{how}: STATUS", RUNNING, await chip.get("STATUS"))
+            check(f"{how}: FRAME_CLOCKS", last, await chip.get("FRAME_CLOCKS"))
+            await chip.set("CONTROL", START | IRQ_ENABLE)
+        reading = cocotb.start_soon(chip.features(0, 0, 1))
+        await ClockCycles(dut.clk, 50)
+        assert not reading.done(), f"{how}: a feature memory did not wait"
+        answers.pause = False
+        check(f"{how}: STATUS", DONE | flag, await chip.end())
+        await reading
+        chip.memory.bad = None
+        n_good = 0 if flag == BUS_ERROR else len(record.arrivals)
+        await check_ended_early(chip, frame, n_good, last, how)
+        await chip.check_frame(next_frame, f"after {how}")
+
+
+@bench
+async def starts_at_once(dut) -> None:
+    """A start right behind the end of an aborted frame, with lines left in the buffer."""
+    chip = await begun(dut)
+    _, layers = far_ahead()[-1]
+    frame, next_frame = frame_of(layers, split=1), a_frame("next", 24)
+    end = estimate(frame)
+    for clock in range(end // 3, end - 300, end // 12):
+        await chip.prepare(frame)
+        record = await chip.begin()
+        await chip.prepare(next_frame, keep=True)
+        await chip.at(clock)
+        chip.may_restart = True
+        n_commands = len(record.commands)
+        await chip.set("CONTROL", ABORT | IRQ_ENABLE)
+        while chip.record is record:
+            await chip.set("CONTROL", START | IRQ_ENABLE)
+        check("STATUS", RUNNING | DONE | ABORTED, await chip.get("STATUS"))
+        last = record.commands[n_commands] - record.commands[0]
+        check("clock of irq", flag_clock(frame, record, last), record.irq)
+        await chip.set("STATUS", DONE | ABORTED)
+        check("STATUS at the end", DONE, await chip.end())
+        await chip.check(next_frame, chip.record, f"after an abort in clock {clock}")
+
+
+@bench
+async def start_while_running(dut) -> None:
+    """It is ignored, but what was written with it counts for the next frame; features wait."""
+    chip = await begun(dut)
+    frame, next_frame = a_frame(), a_frame("next", 24)
+    for pause in (0.0, 0.6):
+        chip.pause(pause)
+        await chip.prepare(frame)
+        record = await chip.begin()
+        await chip.prepare(next_frame, keep=True)
+        await chip.set("CONTROL", START | IRQ_ENABLE)
+        image = frame.image
+        words = await chip.features(0, image.contents.output_address, image.output_words)
+        assert record.irq is not None, "a feature memory did not wait for the end of the frame"
+        result = image.output.from_words(words)
+        check("STATUS", DONE, await chip.end())
+        await chip.check(frame, record, "frame with another start in it")
+        _, last = chip.golden_frame(frame)[-1]
+        np.testing.assert_array_equal(result.reshape(-1), last.values[0, : result.size])
+        await ClockCycles(dut.clk, 100)
+        record = await chip.begin()
+        check("STATUS", DONE, await chip.end())
+        await chip.check(next_frame, record, "next frame")
+
+
+@bench
+async def short_programs(dut) -> None:
+    """The chip waits for lines that do not come, until the frame is aborted."""
+    chip = await begun(dut)
+    frame, next_frame = a_frame(), a_frame("next", 24)
+    n_program = frame.n_lines[1]
+    for n_lines in (0, 1, 2, 3, 10, n_program // 2, n_program - 1):
+        where = f"{n_lines} of {n_program} lines"
+        await chip.prepare(frame)
+        await chip.set("PROGRAM_LINES", n_lines)
+        record = await chip.begin()
+        await chip.at(estimate(frame) + 300)
+        check(f"{where}: STATUS", RUNNING, await chip.get("STATUS"))
+        check(f"{where}: lines", frame.n_lines[0] + n_lines, len(record.arrivals))
+        assert not record.n_outstanding, f"{where}: outstanding lines"
+        await chip.set("CONTROL", ABORT | IRQ_ENABLE)
+        check(f"{where}: STATUS", DONE | ABORTED, await chip.end())
+        begin, abort, *_ = record.commands
+        record.n_requested = sum(frame.n_lines)
+        await check_ended_early(chip, frame, len(record.arrivals), abort - begin, where)
+        await chip.check_frame(next_frame, f"after {where}")
+
+
+@bench
+async def lines_behind_the_end(dut) -> None:
+    """They are ignored, noise or another program, few or more than there is room for."""
+    chip = await begun(dut)
+    frame, next_frame = a_frame(), a_frame("next", 24)
+    noise = chip.rng.randbytes(LINE_BYTES * 300)
+    behinds = [noise[: LINE_BYTES * n] for n in (1, 2, 5, 8, CONFIG.line_buffer, 300)]
+    behinds += [next_frame.packet + next_frame.program, bytes(len(noise)), b"\xff" * len(noise)]
+    for pause in (0.0, 0.5):
+        chip.pause(pause)
+        for k, behind in enumerate(behinds):
+            where = f"{len(behind) // LINE_BYTES} lines behind the end ({k}), pause {pause}"
+            await chip.check_frame(replace(frame, behind=behind), where)
+            await chip.check_frame(next_frame, f"after {where}")
+
+
+@cocotb.test(timeout_time=TIMEOUT_US, timeout_unit="us", skip=CHIP.npu is None)
+async def beside_the_npu(dut) -> None:
+    """Frames are computed while a network of spiking neurons runs; both are right."""
+    from tb import tb_chip
+
+    bus = tb_chip.Bus(dut)
+    await bus.start()
+    chip = Chip(dut, CHIP, bus.master)
+    await chip.begin_bench()
+    rng = np.random.default_rng(cocotb.RANDOM_SEED)
+    n_frames = 0
+
+    async def frames() -> None:
+        nonlocal n_frames
+        while True:
+            frame = a_frame(f"frame {n_frames}", 17 + n_frames % 20)
+            await chip.prepare(frame)
+            record = await chip.begin(START)
+            while await chip.get("STATUS") != DONE:
+                pass
+            await chip.set("STATUS", DONE)
+            await chip.check(frame, record, frame.network.name)
+            n_frames += 1
+
+    cocotb.start_soon(frames())
+    while n_frames < 5:
+        network = tb_chip.some_network(rng, with_events=True)
+        await bus.load(network)
+        await tb_chip.run_session(bus, network)

@@ -1,0 +1,150 @@
+"""From layers to passes: what is fused, what is copied, how weights are laid out."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from firmware_tools.mars.lowering import features, kernels_per_block, lower
+from model.mars.network import (
+    INPUT,
+    AvgPool,
+    Conv,
+    Dense,
+    FeatureType,
+    Layer,
+    MaxPool2,
+    QuantizedNetwork,
+)
+from model.mars.random_network import random_network
+
+
+def conv(name: str, source: str, channels: int = 3, n: int = 3, size: int = 1, **fields: Any):
+    weight = np.arange(n * channels * size * size).reshape(n, channels, size, size) % 7 - 3
+    scale: dict[str, Any] = {"mult": np.full(n, 5), "shift": np.full(n, 3)}
+    if fields.get("out_bits") == 32:
+        scale = {}
+    kind = {"weight_bits": 4, "out_bits": 4, "out_signed": False, **scale, **fields}
+    return Conv(name=name, input=source, weight=weight, bias=np.arange(n), **kind)
+
+
+def pool(name: str, source: str) -> MaxPool2:
+    return MaxPool2(name=name, input=source)
+
+
+def average(name: str, source: str) -> AvgPool:
+    return AvgPool(name=name, input=source, mult=9, shift=4, out_bits=8, out_signed=False)
+
+
+def network(*layers: Layer, shape: tuple[int, int, int] = (3, 8, 8)) -> QuantizedNetwork:
+    return QuantizedNetwork(FeatureType(shape, 4, False), layers, "network")
+
+
+@pytest.mark.parametrize(
+    ("layers", "passes"),
+    [
+        ([conv("a", INPUT), conv("b", "a")], [("a",), ("b",)]),
+        ([conv("a", INPUT), pool("p", "a"), conv("b", "p")], [("a", "p"), ("b",)]),
+        ([conv("a", INPUT), average("g", "a")], [("a", "g")]),
+        ([conv("a", INPUT), pool("p", "a"), average("g", "p")], [("a", "p", "g")]),
+        # One pool at a time: the second one gets a convolution that copies.
+        ([conv("a", INPUT), pool("p", "a"), pool("q", "p")], [("a", "p"), ("q",)]),
+        ([pool("p", INPUT), pool("q", "p"), average("g", "q")], [("p",), ("q", "g")]),
+        ([average("g", INPUT), average("h", "g")], [("g",), ("h",)]),
+        # Somebody else needs what the pool would hide.
+        (
+            [conv("a", INPUT), pool("p", "a"), conv("b", "a", stride=2, skip="p", skip_mult=1)],
+            [("a",), ("p",), ("b",)],
+        ),
+        (
+            [conv("a", INPUT), average("g", "a"), conv("b", "g", skip="g", skip_mult=3)],
+            [("a", "g"), ("b",)],
+        ),
+    ],
+)
+def test_passes(layers: list[Layer], passes: list[tuple[str, ...]]) -> None:
+    net = network(*layers)
+    lowered = lower(net)
+    assert [one.layers for one in lowered] == passes
+    for one in lowered:
+        assert one.output == one.layers[-1]
+        assert one.source == net.layer(one.layers[0]).input
+        assert one.outputs == tuple(features(net, name) for name in one.layers)
+        assert one.copy == (not isinstance(net.layer(one.layers[0]), Conv))
+
+
+def test_weights_by_hand() -> None:
+    """(kernels, dy, dx, channels), channels filled up to 16."""
+    layer = conv("a", INPUT, channels=3, n=2, size=3, padding=1, stride=2)
+    (one,) = lower(network(layer))
+    assert one.weight.shape == (2, 3, 3, 16)
+    for kernel, channel, dy, dx in np.ndindex(2, 3, 3, 3):
+        assert one.weight[kernel, dy, dx, channel] == layer.weight[kernel, channel, dy, dx]
+    assert not one.weight[..., 3:].any()
+    assert (one.stride, one.pad, one.map_size, one.flat) == (2, 1, (4, 4), False)
+    assert (one.mult.tolist(), one.shift.tolist(), one.bias.tolist()) == ([5, 5], [3, 3], [0, 1])
+
+
+def test_dense_sees_pixels_as_blocks_of_channels() -> None:
+    """Its weights are (C, H, W); the feature memory has pixel by pixel 16 channels."""
+    shape = (17, 2, 3)
+    weight = np.arange(17 * 6).reshape(1, -1) % 15 - 7
+    dense = Dense(
+        name="fc",
+        input=INPUT,
+        weight=weight,
+        bias=np.array([5]),
+        weight_bits=8,
+        out_bits=32,
+        out_signed=True,
+    )
+    (one,) = lower(network(dense, shape=shape))
+    assert one.weight.shape == (1, 1, 1, 6 * 32)
+    by_pixel = one.weight.reshape(2, 3, 32)
+    for c, row, col in np.ndindex(*shape):
+        assert by_pixel[row, col, c] == weight.reshape(shape)[c, row, col]
+    assert not by_pixel[..., 17:].any()
+    assert (one.flat, one.raw, one.wide, one.map_size) == (True, True, True, (1, 1))
+    assert (one.mult.tolist(), one.shift.tolist()) == ([0], [1])
+
+
+@pytest.mark.parametrize("channels", [1, 16, 17])
+def test_copies_copy(channels: int) -> None:
+    (one,) = lower(network(pool("p", INPUT), shape=(channels, 4, 4)))
+    assert one.copy
+    assert one.pool
+    matrix = one.weight[:, 0, 0, :channels]
+    np.testing.assert_array_equal(matrix, np.eye(channels))
+    x = np.arange(-128, 256)
+    half = 1 << (int(one.shift[0]) - 1)
+    np.testing.assert_array_equal((x * int(one.mult[0]) + half) >> int(one.shift[0]), x)
+
+
+def test_residual() -> None:
+    _, one = lower(network(conv("a", INPUT), conv("b", "a", skip=INPUT, skip_mult=77)))
+    assert (one.skip, one.skip_mult) == (INPUT, 77)
+    assert one.skip_kind == one.source_kind
+    (plain, _) = lower(network(conv("a", INPUT), conv("b", "a", skip=INPUT, skip_mult=77)))
+    assert (plain.skip, plain.skip_kind, plain.skip_mult) == (None, None, 0)
+
+
+@pytest.mark.parametrize(
+    ("bits", "wide", "kernels"), [(3, False, 16), (4, False, 16), (5, True, 8), (8, True, 8)]
+)
+def test_width(bits: int, wide: bool, kernels: int) -> None:
+    (one,) = lower(network(conv("a", INPUT, weight_bits=bits)))
+    assert one.wide == wide
+    assert kernels_per_block(one) == kernels
+
+
+def test_every_layer_is_in_one_pass() -> None:
+    for seed in range(300):
+        net = random_network(seed)
+        passes = lower(net)
+        names = [name for one in passes for name in one.layers]
+        assert sorted(names) == sorted(layer.name for layer in net.layers)
+        known = {INPUT}
+        for one in passes:
+            assert {one.source, one.skip or INPUT} <= known
+            known.add(one.output)
+        assert passes[-1].output == net.output

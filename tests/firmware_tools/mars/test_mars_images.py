@@ -1,0 +1,126 @@
+"""`kenyon compile` and `kenyon inspect` for MARS."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from firmware_tools.mars.mapper import compile_network
+from model.mars import network_file
+from model.mars.config import CONFIGS
+from model.mars.image import write_image
+
+TINY = CONFIGS["mars-tiny"]
+
+
+def test_compile(kenyon, quantised) -> None:
+    net = quantised()
+    result = kenyon("compile", net, "-o", "net.img", "-c", "mars-tiny")
+    assert result.exit_code == 0
+    data = Path("net.img").read_bytes()
+    assert data == write_image(compile_network(network_file.load(net), TINY))
+    assert result.stdout == (
+        f"wrote net.img: {len(data):,} bytes for configuration mars-tiny ({TINY.fingerprint:08x})\n"
+    )
+
+
+def test_default_configuration_is_mars(kenyon, quantised) -> None:
+    result = kenyon("compile", quantised(), "-o", "net.img", "--json")
+    assert json.loads(result.stdout)["configuration"] == "mars"
+
+
+def test_network_too_large(kenyon, quantised) -> None:
+    def larger(spec, arrays) -> None:
+        spec["input"]["shape"] = [3, 20, 20]
+        spec["layers"].pop()
+        for end in "wbms":
+            del arrays[f"fc.{end}"]
+
+    result = kenyon("compile", quantised(larger), "-o", "net.img", "-c", "mars-tiny")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "error: layer a must leave the maps in use within 1024 words of feature memory per macro "
+        "to fit mars-tiny, not 1200: 176 too many\n"
+    )
+    assert not Path("net.img").exists()
+
+
+def test_inspect(kenyon, quantised) -> None:
+    kenyon("compile", quantised(), "-o", "net.img", "-c", "mars-tiny")
+    result = kenyon("inspect", "net.img")
+    assert result.exit_code == 0
+    for text in ("configuration mars-tiny", "network small: 3x6x5 u4 to 4x1x1 u4", "index bits"):
+        assert text in result.stdout
+    row = next(line for line in result.stdout.splitlines() if line.startswith(" b "))
+    # Two blocks of kernels, each with two channel blocks of 3x3; the weights of one set are all 0.
+    assert row.split() == ["b", "3x3", "1x1x6", "35", "35/36", "35", "17x3x2", "u4", "30", "0"]
+
+
+def test_inspect_json(kenyon, quantised) -> None:
+    kenyon("compile", quantised(), "-o", "net.img", "-c", "mars-tiny")
+    values = json.loads(kenyon("inspect", "net.img", "--json").stdout)
+    stored = values["weight_bits"] + values["index_bits"] + values["table_bits"]
+    assert stored == 512 * values["lines"]
+    assert values["index_overhead"] == values["index_bits"] / values["weight_bits"]
+    first, second, third = values["passes"]
+    assert first == {
+        "layers": ["a"],
+        "source": "input",
+        "copies": False,
+        "kernel": 3,
+        "stride": 1,
+        "padding": 1,
+        "stored_weight_bits": 4,
+        "split": 1,
+        "teams": 1,
+        "rows_per_team": 6,
+        "kernel_blocks": 2,
+        "entries": 18,
+        "sets_kept": 18,
+        "sets_total": 18,
+        "weight_bits": 18 * 1024,
+        "index_bits": 512,
+        "table_bits": 512 * (2 + 2 * 2),
+        "output": "17x6x5 u4",
+        "source_address": 0,
+        "skip_address": None,
+        "output_address": first["output_address"],
+    }
+    assert second["layers"] == ["b", "pool"]
+    assert second["source_address"] == second["skip_address"] == first["output_address"]
+    assert third["output_address"] == values["output_address"]
+
+
+def test_inspect_has_no_output(kenyon, quantised) -> None:
+    kenyon("compile", quantised(), "-o", "net.img")
+    result = kenyon("inspect", "net.img", "-o", "net.json")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "error: --output must be left out: images of MARS hold no network file\n"
+    )
+
+
+def test_damaged_images(kenyon, quantised) -> None:
+    kenyon("compile", quantised(), "-o", "net.img", "-c", "mars-tiny")
+    data = Path("net.img").read_bytes()
+    path = Path("damaged.img")
+    for k in (*range(24), *range(24, len(data), len(data) // 100)):
+        path.write_bytes(data[:k])
+        cut = kenyon("inspect", path)
+        flipped = bytearray(data)
+        flipped[k] ^= 1 << k % 8
+        path.write_bytes(flipped)
+        for result in (cut, kenyon("inspect", path)):
+            assert result.exit_code == 2
+            assert result.stdout == ""
+            assert result.stderr.startswith("error: damaged.img: image ")
+
+
+@pytest.mark.parametrize("data", [b"", b"KNYX", b"PK\3\4"])
+def test_no_image(kenyon, data: bytes) -> None:
+    Path("x.img").write_bytes(data)
+    result = kenyon("inspect", "x.img")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"error: x.img: image must begin with KNYI (NPU) or KMRS (MARS), not {data!r}\n"
+    )

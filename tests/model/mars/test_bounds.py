@@ -1,0 +1,54 @@
+"""Clocks of whole frames on the golden machine of `mars` against the bounds of the contract."""
+
+import numpy as np
+import pytest
+
+from firmware_tools.mars.mapper import compile_network
+from model.mars import frame, networks, reference
+from model.mars.config import CONFIGS
+from model.mars.image import Image
+from model.mars.random_network import random_input
+
+MARS = CONFIGS["mars"]
+TARGET = 1.15
+BOUNDS = {
+    ("vgg16", 0.0): 198_208,
+    ("vgg16", 0.5): 101_440,
+    ("vgg16", 0.75): 53_056,
+    ("resnet18", 0.0): 275_008,
+    ("resnet18", 0.5): 139_840,
+    ("resnet18", 0.75): 72_256,
+}
+"""Clocks by network and sparsity, 4-bit weights and activations."""
+
+
+def bound(image: Image) -> float:
+    """Sum of max(compute, load) over the layers with weights, as the contract defines it."""
+    total = 0.0
+    for one, contents in zip(image.passes, image.contents.passes, strict=True):
+        if not contents.copies:
+            sets, accesses = contents.kept_sets, one.descriptor.in_planes
+            total += max(sets * contents.pixels * accesses, 16 * sets) / MARS.n_macros
+    return total
+
+
+@pytest.mark.parametrize(("name", "sparsity"), BOUNDS)
+def test_bounds_are_those_of_the_contract(name: str, sparsity: float) -> None:
+    image = compile_network(getattr(networks, name)(sparsity), MARS)
+    assert bound(image) == pytest.approx(BOUNDS[name, sparsity], rel=0.002)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize(("name", "sparsity"), BOUNDS)
+def test_whole_frame(name: str, sparsity: float, bits: int) -> None:
+    """Every layer is the reference's, and the frame takes at most 1.15 times the bound."""
+    network = getattr(networks, name)(sparsity, bits, bits, seed=1)
+    image = compile_network(network, MARS)
+    features = random_input(network, 1)[0]
+    right = reference.run(network, features)
+    _, *runs = frame.run(image, features)
+    for run, contents in zip(runs, image.contents.passes, strict=True):
+        for layer, values in frame.layer_outputs(run.program.descriptor, contents, run).items():
+            np.testing.assert_array_equal(values, right[layer][0], layer)
+    assert runs[-1].clocks.end <= TARGET * bound(image)

@@ -1,0 +1,363 @@
+"""Clocks against a simulation that goes clock by clock, as the docstrings of hw/mars say it."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from firmware_tools.mars.mapper import compile_network
+from model.mars.clocks import Work, simulate, work_of
+from model.mars.config import CONFIGS, MarsConfig
+from model.mars.memory import LineSource, RecordedLines
+from model.mars.program import Pass
+from model.mars.random_network import random_input, random_network
+
+N_ADDRESSES, N_HEADERS, CODES = 64, 4, 56
+AVERAGE_PAUSE = 8
+"""Global average pooling: one value more, so long behind the last pixel (hw.mars.drain)."""
+PIPELINE = 6
+"""Index memory, feature memory, macro (2), accumulator, copy: from a step to its drain."""
+LAST_WRITE = 8
+"""Adder tree (2), requantiser (5), feature memory: from the drain to the write."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the stream: what must be free for it, and what comes of it."""
+
+    kind: str
+    hold: int = 0
+    n_entries: int = 0
+    done: str = ""
+
+
+def stream(works: Sequence[Work]) -> Iterator[Line]:
+    """The lines of a frame as the loader sees them."""
+    for work in works:
+        yield Line("descriptor")
+        yield Line("second", done="described")
+        for k in range(work.n_input_lines):
+            is_last = k == work.n_input_lines - 1
+            yield Line("features", hold=8, done="input" if is_last else "")
+        codes = 0
+        for n_entries in work.entries:
+            yield Line("header", n_entries=n_entries)
+            yield Line("second", done="" if n_entries else "block")
+            for entry in range(n_entries):
+                if not codes:
+                    yield Line("codes")
+                    codes = CODES
+                codes -= work.split
+                n_lines = 2 * work.split
+                for k in range(n_lines):
+                    is_last = k == n_lines - 1 and entry == n_entries - 1
+                    done = "block" if is_last else ""
+                    yield Line("row" if k else "first row", hold=8 // work.split, done=done)
+
+
+class Frame:
+    """Registers of line buffer, loader, walker and drain; `step` is a clock."""
+
+    def __init__(self, works: Sequence[Work], arrivals: Sequence[int]) -> None:
+        self.works = list(works)
+        self.arrivals = deque(arrivals)
+        self.clock = 0
+        # Line buffer: the line at its output.
+        self.is_offered = False
+        # Loader.
+        self.lines = deque(stream(works))
+        self.kept: Line | None = None
+        self.hold = 0
+        self.described = False
+        self.entries_in_use = self.headers_in_use = 0
+        # Walker.
+        self.state = "DESCRIPTOR"
+        self.waiting: deque[int] = deque()
+        self.loading: deque[int] = deque()
+        self.work: Work | None = None
+        self.blocks_left = 0
+        self.n_entries = self.steps_left = self.rounds_left = 0
+        self.drain_left = 0
+        # Drain: clocks left for the round in it.
+        self.draining = 0
+        # What happens at the end of a later clock.
+        self.later: dict[int, list[tuple[str, int]]] = {}
+        self.counts = dict.fromkeys(("clocks", "steps", "weight_stalls", "drain_stalls"), 0)
+        self.results: list[dict[str, int]] = []
+
+    def at(self, clocks: int, what: str, value: int = 0) -> None:
+        """Something is so many clocks later than now."""
+        self.later.setdefault(self.clock + clocks, []).append((what, value))
+
+    def step(self) -> None:
+        """One clock: all decisions on the state before it, then all changes."""
+        pass_done = self._events()
+        takes_descriptor = self.state == "DESCRIPTOR" and self.described
+        transfer, loaded = self._loader()
+        self._walker(pass_done)
+        self._line_buffer(transfer)
+        if takes_descriptor:
+            self.described = False
+        if self.draining:
+            self.draining -= 1
+        for what in loaded:
+            if what == "described":
+                self.described = True
+            elif what == "block":
+                self.at(1, "waiting", self.loading.popleft())
+            elif what == "input":
+                self.at(1, "pass")
+        self.clock += 1
+
+    def _events(self) -> bool:
+        """What was put off until now; returns whether the pass is done."""
+        pass_done = False
+        for what, value in self.later.pop(self.clock, ()):
+            if what == "entries":
+                self.entries_in_use -= value
+            elif what == "header":
+                self.headers_in_use -= 1
+            elif what == "round":
+                assert not self.draining, "a round comes before the last one is drained"
+                self.draining = value
+            elif what == "waiting":
+                self.waiting.append(value)
+            else:
+                pass_done = True
+        return pass_done
+
+    def _line_buffer(self, transfer: bool) -> None:
+        has_room = not self.is_offered or transfer
+        if has_room:
+            self.is_offered = bool(self.arrivals) and self.arrivals[0] < self.clock
+            if self.is_offered:
+                self.arrivals.popleft()
+
+    def _loader(self) -> tuple[bool, list[str]]:
+        loaded = []
+        last_word = self.kept is not None and self.hold == 1
+        if last_word and self.kept and self.kept.done:
+            loaded.append(self.kept.done)
+        is_free = self.kept is None or last_word
+        transfer = False
+        if self.lines and self.is_offered:
+            transfer = {
+                "descriptor": is_free and not self.described,
+                "second": True,
+                "features": is_free and not self.described,
+                "header": is_free and self.headers_in_use != N_HEADERS,
+                "codes": is_free,
+                "first row": is_free and self.entries_in_use != N_ADDRESSES,
+                "row": is_free,
+            }[self.lines[0].kind]
+        if self.kept is not None:
+            self.hold -= 1
+            if not self.hold:
+                self.kept = None
+        if transfer:
+            line = self.lines.popleft()
+            if line.hold:
+                self.kept, self.hold = line, line.hold
+            elif line.done:
+                loaded.append(line.done)
+            if line.kind == "header":
+                self.headers_in_use += 1
+                self.loading.append(line.n_entries)
+            self.entries_in_use += line.kind == "first row"
+        return transfer, loaded
+
+    def _walker(self, pass_done: bool) -> None:
+        self.counts["clocks"] += 1
+        may_drain = not self.drain_left
+        self.drain_left = max(0, self.drain_left - 1)
+        if self.state == "DESCRIPTOR":
+            if self.described:
+                self.work = self.works.pop(0)
+                self.blocks_left = len(self.work.entries)
+                self.state = "FINISH" if self.work.n_input_lines else "BEGIN"
+        elif self.state in {"BEGIN", "WAIT"}:
+            self.counts["weight_stalls"] += self.state == "WAIT"
+            self.state = "WAIT"
+            self._begin()
+        elif self.state == "STEP":
+            self._step(may_drain)
+        if pass_done:
+            assert self.state == "FINISH"
+            self.state = "DESCRIPTOR"
+            self.results.append({"end": self.clock, **self.counts})
+            self.counts = dict.fromkeys(self.counts, 0)
+
+    def _begin(self) -> None:
+        assert self.work
+        if self.waiting:
+            self.n_entries = self.waiting.popleft()
+            self.blocks_left -= 1
+            self.rounds_left = self.work.n_rounds
+            self.steps_left = self._steps()
+            self.state = "STEP"
+
+    def _steps(self) -> int:
+        assert self.work
+        return max(1, self.n_entries * self.work.in_planes + self.work.skip_planes)
+
+    def _step(self, may_drain: bool) -> None:
+        assert self.work
+        if self.steps_left == 1 and not may_drain:
+            self.counts["drain_stalls"] += 1
+            return
+        self.counts["steps"] += 1
+        self.steps_left -= 1
+        if self.steps_left:
+            return
+        self.rounds_left -= 1
+        words = self.work.n_teams * self.work.out_planes
+        if not self.rounds_left and self.work.has_average:
+            words += AVERAGE_PAUSE
+        self.at(PIPELINE, "round", words)
+        self.drain_left = words - 1
+        if self.rounds_left:
+            self.steps_left = self._steps()
+            return
+        self.at(3, "entries", self.n_entries)
+        self.at(PIPELINE + words - 1 + 2, "header")
+        if self.blocks_left:
+            self.state = "WAIT"
+            self._begin()
+        else:
+            self.at(PIPELINE + words - 1 + LAST_WRITE, "pass")
+            self.state = "FINISH"
+
+
+def clock_by_clock(works: Sequence[Work], arrivals: Sequence[int]) -> list[dict[str, int]]:
+    """The passes of a frame."""
+    frame = Frame(works, arrivals)
+    # The clock of the start is clock 0.
+    while len(frame.results) < len(works):
+        frame.step()
+        assert frame.clock < 1_000_000
+    frame.results[0]["clocks"] -= 1
+    return frame.results
+
+
+def assert_same(works: Sequence[Work], arrivals: Sequence[int]) -> None:
+    expected = clock_by_clock(works, arrivals)
+    actual = simulate(works, RecordedLines(arrivals))
+    names = ("end", "clocks", "steps", "weight_stalls", "drain_stalls")
+    assert [{name: getattr(one, name) for name in names} for one in actual] == expected
+    for one in actual:
+        parts = one.steps + one.weight_stalls + one.drain_stalls + one.layer_stalls
+        assert parts == one.clocks
+
+
+INPUT = Work(n_input_lines=2, split=1, entries=())
+WORKS = st.builds(
+    Work,
+    n_input_lines=st.just(0),
+    split=st.sampled_from((1, 2, 4, 8)),
+    entries=st.lists(st.one_of(st.integers(0, 4), st.integers(0, 64)), min_size=1, max_size=7).map(
+        tuple
+    ),
+    n_rounds=st.integers(1, 5),
+    in_planes=st.integers(1, 2),
+    skip_planes=st.integers(0, 2),
+    n_teams=st.integers(1, 8),
+    out_planes=st.sampled_from((1, 2, 8)),
+    has_average=st.booleans(),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(1, 3), st.lists(WORKS, min_size=1, max_size=3), st.integers(0, 2), st.data())
+def test_clock_by_clock(n_lines: int, works: list[Work], slow: int, data: st.DataObject) -> None:
+    works = [replace(INPUT, n_input_lines=n_lines), *works]
+    n = len(list(stream(works)))
+    rng = data.draw(st.randoms(use_true_random=False))
+    arrivals, clock = [], 0
+    for _ in range(n):
+        clock += rng.choice(((1,), (1, 1, 1, 9), (1, 4, 8, 60))[slow])
+        arrivals.append(clock)
+    assert_same(works, arrivals)
+
+
+def arrivals_of(
+    config: MarsConfig, n_input: int, n_program: int, takes: Sequence[int]
+) -> list[int]:
+    """Last beats of the lines of an ideal memory, which depend on when lines are taken."""
+    source = LineSource(config, n_input, n_program, 20)
+    result = []
+    for clock in takes:
+        source.take(clock)
+        result.append(source._last_beat)  # noqa: SLF001
+    return result
+
+
+class Recorder:
+    """Remembers from when on lines were wanted."""
+
+    def __init__(self, source: LineSource) -> None:
+        self.source = source
+        self.wanted: list[int] = []
+
+    def take(self, clock_ready: int) -> int:
+        self.wanted.append(clock_ready)
+        return self.source.take(clock_ready)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_programs_clock_by_clock(seed: int) -> None:
+    """Whole random networks with the line buffer's own arrivals."""
+    config = list(CONFIGS.values())[seed % 2]
+    network = random_network(seed, max_size=6)
+    image = compile_network(network, config)
+    packet = image.packet(random_input(network, seed)[0])
+    works = [work_of(Pass(image.input_descriptor, ())), *map(work_of, image.passes)]
+    lengths = len(packet), len(image.lines)
+    recorder = Recorder(LineSource(config, *lengths, 20))
+    ends = [one.end for one in simulate(works, recorder)]
+    arrivals = arrivals_of(config, *lengths, recorder.wanted)
+    assert [one["end"] for one in clock_by_clock(works, arrivals)] == ends
+    assert_same(works, arrivals)
+
+
+def test_by_hand() -> None:
+    """One kernel block of two group-sets and three pixels; all lines are there at once."""
+    work = Work(n_input_lines=0, split=1, entries=(2,), n_rounds=3)
+    first, second = simulate([INPUT, work], RecordedLines([1] * 13))
+    # Lines can be taken from clock 3 on: descriptor 3 and 4, taken by the walker 5, features 6 and
+    # 14, whose last word is handed on in 22 and written in 23.
+    assert (first.end, first.clocks, first.layer_stalls) == (23, 23, 23)
+    # Descriptor 22 and 23, taken 24; header 24 and 25, codes 26, rows 27, 35, 43, 51 to 59.
+    (block,) = second.blocks
+    assert (block.loaded, block.first_step, block.last_step) == (60, 61, 66)
+    assert second.steps == 6
+    # Drained 6 clocks after the last step, written 8 clocks after that.
+    assert second.end == 66 + 6 + 8
+    assert (second.weight_stalls, second.drain_stalls) == (61 - 26, 0)
+    assert second.layer_stalls == second.clocks - 6 - 35
+
+
+def test_drain_is_the_limit() -> None:
+    """Eight teams of two words need 16 clocks for a round, whatever its steps."""
+    work = Work(n_input_lines=0, split=1, entries=(5,), n_rounds=10, n_teams=8, out_planes=2)
+    _, one = simulate([INPUT, work], RecordedLines([1] * 100))
+    (block,) = one.blocks
+    assert block.last_step - block.first_step + 1 == 5 + 9 * 16
+    assert (one.steps, one.drain_stalls) == (50, 9 * 11)
+
+
+def test_steps_are_the_limit() -> None:
+    """Kernel blocks that are loaded follow each other without a gap."""
+    work = Work(n_input_lines=0, split=8, entries=(8, 8, 8), n_rounds=200, in_planes=2)
+    _, one = simulate([INPUT, work], RecordedLines([1] * 1000))
+    assert one.steps == 3 * 8 * 2 * 200
+    assert one.drain_stalls == 0
+    assert [b.first_step for b in one.blocks[1:]] == [b.last_step + 1 for b in one.blocks[:-1]]
+
+
+def test_bias_alone_takes_a_step() -> None:
+    assert Work(n_input_lines=0, split=1, entries=(0,)).steps(0) == 1
+    assert Work(n_input_lines=0, split=1, entries=(0,), skip_planes=2).steps(0) == 2
+    assert Work(n_input_lines=0, split=1, entries=(0,), in_planes=2).steps(3) == 6
