@@ -327,7 +327,7 @@ async def in_the_same_clock(dut) -> None:
     chip = await begun(dut)
     rng = np.random.default_rng(7)
     found = set()
-    for kernel, side, n_delays in ((1, 7, 24), (3, 5, 12)):
+    for kernel, side, n_delays in ((1, 7, 40), (3, 5, 10)):
         first = conv(rng, "a", "input", (96, 16, kernel, kernel), padding=kernel // 2)
         frame = frame_of(network(f"{kernel}x{kernel}", 16, side, first), split=1)
         for delay in range(n_delays):
