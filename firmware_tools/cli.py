@@ -92,7 +92,7 @@ def _register(name: str) -> None:
     verb = import_module(f"{commands.__name__}.{name}")
     paragraphs = cleandoc(verb.command.__doc__ or "").split("\n\n")
     app.command(
-        name=name.replace("_", "-"),
+        name=name,
         help="\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs),
         epilog=verb.EXAMPLES,
     )(verb.command)

@@ -11,7 +11,6 @@ NAMES = (
     "train",
     "diff",
     "bench",
-    "bench_quantizers",
     "plot",
     "schema",
     "import",

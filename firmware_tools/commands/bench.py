@@ -1,5 +1,6 @@
 """`kenyon bench`."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -11,7 +12,7 @@ from firmware_tools.mars.inputs import DEFAULT, NAMES, mars_config, refuse_other
 if TYPE_CHECKING:
     from firmware_tools.npu.figures import Figure
 
-Subject = Literal["npu", "mars"]
+Subject = Literal["npu", "mars", "quantizers"]
 Backend = Literal["model", "rtl"]
 EXAMPLES = examples(
     "kenyon bench",
@@ -21,6 +22,7 @@ EXAMPLES = examples(
     "kenyon bench mars --network net.npz --backend rtl -c mars-tiny",
     "kenyon bench mars --table --clock-mhz 200",
     "kenyon bench mars --json > vgg16.json && kenyon plot vgg16.json",
+    "kenyon bench quantizers --seeds 5 -o docs/quantizers.png",
 )
 
 
@@ -38,7 +40,11 @@ def _mars_option(help_text: str, *names: str, metavar: str | None = None, **limi
 def command(
     subject: Annotated[Subject, typer.Argument(help="What is measured.")] = "npu",
     quick: Annotated[
-        bool, typer.Option("--quick", help="npu: fewer and shorter runs; vectors not on the RTL.")
+        bool,
+        typer.Option(
+            "--quick",
+            help="npu: fewer and shorter runs, vectors not on the RTL. quantizers: one epoch each.",
+        ),
     ] = False,
     network: Annotated[
         str | None,
@@ -81,6 +87,20 @@ def command(
         int | None,
         _mars_option("seed of weights and input. Default: 0.", min=0, max=(1 << 32) - 1),
     ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(min=1, help="quantizers: seeds of each. Default: 5.", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE.png",
+            help="quantizers: figure; table and JSON are written beside it.",
+            show_default=False,
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Measure the figures that the project promises: speed, clocks, equality.
@@ -93,6 +113,10 @@ def command(
     computing, G*P*c/M clocks, and loading, 16*G/M (G kept group-sets, P pixels, c accesses, M
     macros). With --backend rtl every value and every clock must be the golden machine's: exit code
     1 if not.
+
+    quantizers: trains every quantiser at 2, 3 and 4 bits, and LG-LSQ without each of its parts, on
+    scikit-learn's digits, not on ImageNet. What has been measured is kept in build/quantizers, so
+    after Ctrl-C the same command goes on.
     """
     terminal = Terminal(json=json)
     given = {
@@ -107,6 +131,14 @@ def command(
         "--clock-mhz": clock_mhz,
         "--seed": seed,
     }
+    study = {"--seeds": seeds, "--output": output}
+    if subject == "quantizers":
+        refuse_others("bench quantizers", given)
+        from firmware_tools.quantize import study_report
+
+        study_report.bench(terminal, n_seeds=seeds or 5, quick=quick, output=output)
+        return
+    refuse_others(f"bench {subject}", study)
     if subject == "npu":
         refuse_others("bench npu", given)
         _bench_npu(quick, terminal)

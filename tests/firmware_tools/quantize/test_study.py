@@ -66,6 +66,6 @@ def test_markdown_and_picture(tmp_path):
 def test_command(kenyon, monkeypatch):
     monkeypatch.setattr("firmware_tools.quantize.study_report.BITS", (2,))
     monkeypatch.setattr("firmware_tools.quantize.study_report.METHODS", METHODS[:2])
-    result = kenyon("bench-quantizers", "--seeds", "1", "--quick", "--json", "-o", "study.png")
+    result = kenyon("bench", "quantizers", "--seeds", "1", "--quick", "--json", "-o", "study.png")
     assert result.exit_code == 0, result.output
     assert len(json.loads(result.stdout)["runs"]) == 3
