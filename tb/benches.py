@@ -39,6 +39,9 @@ BENCHES = {
         Bench("population", "tb.npu.tb_population", False),
         Bench("macro", "tb.mars.tb_macro", False),
         Bench("requantiser", "tb.mars.tb_requantiser", False),
+        Bench("index_decoder", "tb.mars.tb_index_decoder", False),
+        Bench("core", "tb.mars.tb_core", False),
+        Bench("post_processing", "tb.mars.tb_post_processing", False),
         Bench("line_reader", "tb.mars.tb_line_reader", False),
         Bench(
             "axi_memory",

@@ -1,19 +1,28 @@
 """All blocks that have a bench of their own side by side, so that one build serves."""
 
 from amaranth.hdl import Elaboratable, Module, Value
-from amaranth.lib.wiring import Component
+from amaranth.lib.wiring import Component, In, Out
 
 from hw.generate import ports
+from hw.mars.core import Core
+from hw.mars.drain import Drain
+from hw.mars.index_decoder import IndexDecoder
+from hw.mars.lane import RESIDUAL_WORDS, SUMS
+from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, HEADER_BITS, ROW_WIDTH
 from hw.mars.line_reader import LineReader
 from hw.mars.macro import CIMMacro
+from hw.mars.post_processing import PostProcessing
 from hw.mars.requantiser import Requantiser
+from hw.mars.walker import ROUND
+from hw.memory import TwoPortMemory
 from hw.npu.noise import NoiseGenerator
 from hw.npu.population import Population
 from hw.npu.post_synaptic import PostSynapticUnit
 from hw.npu.row_walker import RowWalker
 from hw.npu.soma import Soma
 from model.mars.config import CONFIGS as MARS_CONFIGS
-from model.mars.config import MarsConfig
+from model.mars.config import LINE_BITS, WORD_BITS, MarsConfig
+from model.mars.layout import HEADER_SLOTS
 from model.npu.config import CONFIGS
 
 TOP = "blocks"
@@ -33,6 +42,88 @@ LINE_READERS = {
     )
 }
 """One for every width of the bus."""
+PROCESSING = (1, 8)
+"""Numbers of macros whose rounds are drained."""
+CORE_FIRST, CORE_MACROS, CORE_WORDS = 5, 2, 256
+"""An odd number, so that the lanes are of different teams also with two macros in a team."""
+
+
+class Processing(Component):
+    """Drain, headers and post-processing, connected as in `hw.mars.engine.Engine`.
+
+    Parameters
+    ----------
+    n_macros : int
+
+    Members
+    -------
+    header_write, header_slot, header_data : In
+        Writes the header of a kernel block.
+    The others as those of `hw.mars.drain.Drain` and `hw.mars.post_processing.PostProcessing`.
+    """
+
+    def __init__(self, n_macros: int) -> None:
+        self.n_macros = n_macros
+        super().__init__(
+            {
+                "descriptor": In(DESCRIPTOR),
+                "round_done": In(1),
+                "round": In(ROUND),
+                "sums": In(SUMS).array(n_macros),
+                "residuals": In(RESIDUAL_WORDS * WORD_BITS).array(n_macros),
+                "header_write": In(1),
+                "header_slot": In(range(HEADER_SLOTS)),
+                "header_data": In(HEADER_BITS),
+                "feature_valid": In(1),
+                "feature_word": In(WORD_BITS),
+                "header_freed": Out(1),
+                "last_word": Out(1),
+                "value_valid": Out(1),
+                "values": Out(SUMS),
+                "write": Out(1),
+                "write_row": Out(ROW_WIDTH),
+                "write_offset": Out(ADDR_WIDTH),
+                "write_halves": Out(2),
+                "write_data": Out(WORD_BITS),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.drain = drain = Drain(self.n_macros)
+        m.submodules.post_processing = post = PostProcessing()
+        m.submodules.headers = headers = TwoPortMemory(
+            depth=HEADER_SLOTS, width=HEADER_BITS, granularity=LINE_BITS
+        )
+        m.d.comb += [
+            headers.w_mask.eq(self.header_write.replicate(HEADER_BITS // LINE_BITS)),
+            headers.w_addr.eq(self.header_slot),
+            headers.w_data.eq(self.header_data),
+            headers.r_enable.eq(1),
+            headers.r_addr.eq(drain.header_slot),
+            post.header.eq(headers.r_data),
+            drain.descriptor.eq(self.descriptor),
+            drain.round_done.eq(self.round_done),
+            drain.round.eq(self.round),
+            *(to.eq(sums) for to, sums in zip(drain.sums, self.sums, strict=True)),
+            *(to.eq(words) for to, words in zip(drain.residuals, self.residuals, strict=True)),
+            post.descriptor.eq(self.descriptor),
+            post.pixel.eq(drain.pixel),
+            post.acc.eq(drain.acc),
+            post.residual.eq(drain.residual),
+            post.feature_valid.eq(self.feature_valid),
+            post.feature_word.eq(self.feature_word),
+            self.header_freed.eq(drain.header_freed),
+            self.last_word.eq(drain.last_word),
+            self.value_valid.eq(post.value_valid),
+            self.values.eq(post.values),
+            self.write.eq(post.write),
+            self.write_row.eq(post.write_row),
+            self.write_offset.eq(post.write_offset),
+            self.write_halves.eq(post.write_halves),
+            self.write_data.eq(post.write_data),
+        ]
+        return m
 
 
 class Blocks(Elaboratable):
@@ -48,6 +139,9 @@ class Blocks(Elaboratable):
             "macro": CIMMacro(),
             "requantiser": Requantiser(),
             **{name: LineReader(config) for name, config in LINE_READERS.items()},
+            "index_decoder": IndexDecoder(),
+            "core": Core(CORE_FIRST, CORE_MACROS, CORE_WORDS),
+            **{f"processing_{n}": Processing(n) for n in PROCESSING},
         }
 
     def ports(self) -> dict[str, tuple[Value, None]]:

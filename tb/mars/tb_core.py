@@ -1,0 +1,533 @@
+"""Two lanes of a core in the walk, every clock, against sums over the map as they are defined.
+
+The memories hold random words and change all the time: a step reads its index in its own clock,
+the features 2 clocks later and the group-set in the clock after that, whatever is being written.
+"""
+
+import itertools
+import random
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cocotb
+
+from hw.mars.layout import INDEX
+from hw.mars.walker import STEP
+from model.mars.clocks import DRAIN_AFTER, WRITTEN_AFTER
+from model.mars.config import ACC_WIDTH, ADDRESSES, KERNELS, NIBBLE, WORD_BITS, WORD_LINES
+from model.mars.layout import MAX_MACROS, Descriptor, bits_of, pack_descriptor
+from tb.bench import Block, check, signed
+from tb.blocks import CORE_FIRST, CORE_MACROS, CORE_WORDS
+
+LANES = tuple(range(CORE_MACROS))
+FEATURES_AFTER, ACCESS_AFTER, SUMS_AFTER = 2, 3, 6
+QUIET = DRAIN_AFTER + WRITTEN_AFTER
+"""From the last step of a pass, a descriptor later than this one may come."""
+TEAMS = ((0, 8), (0, 7), (0, 6), (0, 5), (1, 4), (1, 3), (1, 2), (2, 2), (2, 1), (3, 1))
+"""`split_log2` and teams: each lane works in some and rests in others."""
+TAPS = tuple(itertools.product(range(3), repeat=2))
+WORD_MASK = (1 << WORD_BITS) - 1
+Index = tuple[int, int, int]
+"""dy, dx, channel block."""
+
+
+@dataclass(frozen=True)
+class Map:
+    """A descriptor, and where each lane has (or had) row 0, column 0 of its input."""
+
+    descriptor: Descriptor
+    origin: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What all lanes do in a step: a pixel of the band, its tap by the entry, a nibble."""
+
+    row: int
+    col: int
+    entry: int
+    access: bool = False
+    skip: bool = False
+    upper: int = 0
+    first: bool = False
+    last: bool = False
+
+
+@dataclass(frozen=True)
+class Clock:
+    """What comes in a clock.
+
+    Parameters
+    ----------
+    step : Step
+    row : (entry, word line, word of each lane)
+    index : (entry, index, lanes)
+    feature : (address of each lane, halves of each lane, word)
+    host : (address, lanes)
+    """
+
+    step: Step | None = None
+    row: tuple[int, int, list[int]] | None = None
+    index: tuple[int, Index, tuple[int, ...]] | None = None
+    feature: tuple[list[int], list[int], int] | None = None
+    host: tuple[int, tuple[int, ...]] | None = None
+
+
+@dataclass
+class Flight:
+    """A step under way, and what each lane has read for it."""
+
+    clock: int
+    map: Map
+    step: Step
+    indices: list[Index]
+    words: list[int]
+
+
+def nibbles(word: int, *, is_signed: bool) -> list[int]:
+    """The 16 nibbles of a word."""
+    values = [word >> NIBBLE * i & 0xF for i in range(WORD_LINES)]
+    return [value - 16 if is_signed and value > 7 else value for value in values]
+
+
+@lru_cache(maxsize=1 << 12)
+def weights(row: int, *, wide: bool) -> list[int]:
+    """The weights of one input channel."""
+    if wide:
+        return [signed(row >> 8 * k & 0xFF, 8) for k in range(KERNELS // 2)]
+    return nibbles(row, is_signed=True)
+
+
+class Lane:
+    """What the memories of a lane hold, and its round."""
+
+    def __init__(self, lane: int) -> None:
+        self.lane = lane
+        self.number = CORE_FIRST + lane
+        self.indices: list[Index] = [(0, 0, 0)] * ADDRESSES
+        self.features = [0] * CORE_WORDS
+        self.rows = [[0] * WORD_LINES for _ in range(ADDRESSES)]
+        self.sums = [0] * KERNELS
+        self.residual = [0, 0]
+
+    def in_use(self, d: Descriptor) -> bool:
+        """Whether the lane is of a team."""
+        return self.number // d.split < d.n_teams
+
+    def word(self, flight: Flight) -> int:
+        """The features of a step: 0 outside of the map, and in a lane that is of no team."""
+        d, step = flight.map.descriptor, flight.step
+        if step.skip:
+            offset = step.row * d.skip_row_pitch + step.col * d.skip_col_pitch + step.upper
+            return self.features[(d.skip_base[self.number] + offset) % CORE_WORDS]
+        dy, dx, block = flight.indices[self.lane]
+        stride, team = 1 + d.stride2, self.number // d.split
+        row = stride * (team * d.rows_per_team + step.row) - d.pad + dy
+        col = stride * step.col - d.pad + dx
+        if not (0 <= row < d.in_height and 0 <= col < d.in_width and self.in_use(d)):
+            return 0
+        address = flight.map.origin[self.lane] + row * d.in_row_pitch + col * d.in_col_pitch
+        return self.features[(address + block * d.in_planes + step.upper) % CORE_WORDS]
+
+    def access(self, flight: Flight) -> None:
+        """The residual, or the products."""
+        d, step, word = flight.map.descriptor, flight.step, flight.words[self.lane]
+        if step.first:
+            self.sums = [0] * KERNELS
+        if step.skip:
+            self.residual[step.upper] = word
+        if step.access and word:
+            is_signed = bool(d.in_signed) and step.upper == d.in_two
+            factors = nibbles(word, is_signed=is_signed)
+            for factor, row in zip(factors, self.rows[step.entry], strict=True):
+                if factor:
+                    for k, weight in enumerate(weights(row, wide=bool(d.wide))):
+                        self.sums[k] += (factor << NIBBLE * step.upper) * weight
+
+    def write(self, now: Clock) -> None:
+        """What comes from the loader and from post-processing."""
+        if now.row:
+            entry, word_line, words = now.row
+            self.rows[entry][word_line] = words[self.lane]
+        if now.index:
+            entry, index, lanes = now.index
+            if self.lane in lanes:
+                self.indices[entry] = index
+        if now.feature:
+            addresses, masks, word = now.feature
+            bits = (0, 0xFFFFFFFF, 0xFFFFFFFF << 32, WORD_MASK)[masks[self.lane]]
+            at = addresses[self.lane] % CORE_WORDS
+            self.features[at] = self.features[at] & ~bits | word & bits
+
+    def packed_sums(self) -> int:
+        """As a port has them."""
+        mask = (1 << ACC_WIDTH) - 1
+        return sum((value & mask) << ACC_WIDTH * k for k, value in enumerate(self.sums))
+
+
+class Bench:
+    """The core, driven and compared clock by clock."""
+
+    def __init__(self, dut, rng: random.Random) -> None:
+        names = itertools.product(("sums", "residuals", "host_data"), LANES)
+        self.block = Block(dut, "core", tuple(f"{name}_{lane}" for name, lane in names))
+        self.rng = rng
+        self.lanes = [Lane(lane) for lane in LANES]
+        self.map = Map(Descriptor(), (0,) * CORE_MACROS)
+        self.clock = 0
+        self.flights: deque[Flight] = deque()
+        self.shown: Step | None = None
+        self.expected: dict[str, tuple[int, int]] = {}
+        """Output: (value, bits of it that count), until there is a new one."""
+        self.coming: dict[int, dict[str, tuple[int, int]]] = {}
+        self.host: dict[str, int] = {}
+
+    async def start(self) -> None:
+        """Reset; then random words everywhere."""
+        await self.block.start(walk_step=0, walk_index_read=0)
+        for number in range(ADDRESSES * WORD_LINES):
+            word = self.random_word()
+            feature = ([number] * CORE_MACROS, [0b11] * CORE_MACROS, word)
+            await self.tick(Clock(row=self.random_row(number), feature=feature))
+
+    def random_word(self) -> int:
+        """A word, of the ends of nibbles in every third."""
+        if self.rng.random() < 2 / 3:
+            return self.rng.getrandbits(WORD_BITS)
+        return sum(self.rng.choice((0, 7, 8, 15)) << NIBBLE * i for i in range(WORD_LINES))
+
+    def random_row(self, number: int) -> tuple[int, int, list[int]]:
+        """A row of each macro."""
+        return (*divmod(number, WORD_LINES), [self.random_word() for _ in LANES])
+
+    def random_clock(self, step: Step | None, *, busy: float) -> Clock:
+        """A step, and writes of anything."""
+        rng = self.rng
+        row = index = feature = None
+        if rng.random() < busy:
+            row = self.random_row(rng.randrange(ADDRESSES * WORD_LINES))
+        if rng.random() < busy:
+            lanes = tuple(rng.sample(LANES, rng.randint(1, CORE_MACROS)))
+            index = (rng.randrange(ADDRESSES), (*rng.choice(TAPS), rng.randrange(32)), lanes)
+        if rng.random() < busy:
+            addresses = [rng.randrange(1 << 16) for _ in LANES]
+            feature = (addresses, [rng.randrange(4) for _ in LANES], self.random_word())
+        return Clock(step, row, index, feature)
+
+    def drive(self, now: Clock) -> None:
+        """All inputs of a clock; those that do not count are random."""
+        rng, inputs, d = self.rng, {}, self.map.descriptor
+        step = now.step
+        inputs["walk_index_read"] = int(step is not None and step.access)
+        inputs["walk_index_read_addr"] = step.entry if step else rng.randrange(ADDRESSES)
+        inputs["walk_step"] = self.step_word(d)
+
+        entry, word_line, words = now.row or self.random_row(rng.randrange(1 << 10))
+        inputs["walk_row_enable"] = int(now.row is not None)
+        inputs |= {"walk_row_addr": entry, "walk_row_word_line": word_line}
+        inputs |= {f"row_data_{lane}": words[lane] for lane in LANES}
+
+        entry, (dy, dx, block), lanes = now.index or (rng.randrange(ADDRESSES), (1, 2, 3), ())
+        offset = dy * d.in_row_pitch + dx * d.in_col_pitch + block * d.in_planes
+        index = INDEX.const({"offset": offset % (1 << 16), "dy": dy, "dx": dx})
+        inputs |= {"walk_index_write_addr": entry, "walk_index_data": index.as_value().value}
+        inputs |= {f"index_write_{lane}": int(lane in lanes) for lane in LANES}
+
+        addresses, masks, word = now.feature or ([rng.randrange(1 << 16)] * 2, [0] * 2, 0)
+        inputs["walk_feature_data"] = word
+        inputs |= {f"feature_addr_{lane}": addresses[lane] for lane in LANES}
+        inputs |= {f"feature_mask_{lane}": masks[lane] for lane in LANES}
+
+        address, lanes = now.host or (rng.randrange(1 << 16), ())
+        inputs["walk_host_addr"] = address
+        inputs |= {f"host_read_{lane}": int(lane in lanes) for lane in LANES}
+        self.block.set(**inputs)
+
+    def step_word(self, d: Descriptor) -> int:
+        """The step of the clock before, as the walker tells it."""
+        rng, step = self.rng, self.shown
+        fields = {
+            "upper": rng.randrange(2),
+            "in_row": rng.randrange(-1, 600),
+            "in_col": rng.randrange(-1, 600),
+            "in_offset": rng.randrange(1 << 16),
+            "skip_offset": rng.randrange(1 << 16),
+        }
+        if step:
+            fields |= {
+                "access": step.access,
+                "skip": step.skip,
+                "first": step.first,
+                "last": step.last,
+                "upper": step.upper,
+            }
+        stride = 1 + d.stride2
+        if step and step.access:
+            row, col = stride * step.row, stride * step.col
+            offset = row * d.in_row_pitch + col * d.in_col_pitch + step.upper
+            fields |= {"in_row": row - d.pad, "in_col": col - d.pad}
+            fields["in_offset"] = offset % (1 << 16)
+        if step and step.skip:
+            offset = step.row * d.skip_row_pitch + step.col * d.skip_col_pitch + step.upper
+            fields["skip_offset"] = offset % (1 << 16)
+        return STEP.const(fields).as_value().value
+
+    def follow(self, now: Clock) -> None:
+        """What the steps under way read and add, then what is written."""
+        if now.step:
+            indices = [lane.indices[now.step.entry] for lane in self.lanes]
+            self.flights.append(Flight(self.clock, self.map, now.step, indices, []))
+        for flight in self.flights:
+            if self.clock == flight.clock + FEATURES_AFTER:
+                flight.words = [lane.word(flight) for lane in self.lanes]
+        if self.flights and self.clock == self.flights[0].clock + ACCESS_AFTER:
+            self.add(self.flights.popleft())
+        address, lanes = now.host or (0, ())
+        for k in lanes:
+            word = self.lanes[k].features[address % CORE_WORDS]
+            self.coming.setdefault(self.clock + 1, {})[f"host_data_{k}"] = (word, WORD_MASK)
+        for lane in self.lanes:
+            lane.write(now)
+
+    def add(self, flight: Flight) -> None:
+        """A step's products; its round's sums and residual if it is the last one."""
+        d = flight.map.descriptor
+        coming = self.coming.setdefault(flight.clock + SUMS_AFTER, {})
+        for lane in self.lanes:
+            lane.access(flight)
+            if flight.step.last:
+                coming[f"sums_{lane.lane}"] = (lane.packed_sums(), (1 << ACC_WIDTH * KERNELS) - 1)
+                bits = (0, WORD_MASK, WORD_MASK << WORD_BITS | WORD_MASK)[d.skip_planes]
+                word = lane.residual[1] << WORD_BITS | lane.residual[0]
+                coming[f"residuals_{lane.lane}"] = (word, bits if lane.in_use(d) else 0)
+
+    async def tick(self, now: Clock) -> None:
+        """One clock; everything that was promised must be there."""
+        self.drive(now)
+        self.follow(now)
+        self.expected = {
+            **{k: v for k, v in self.expected.items() if not k.startswith("host")},
+            **self.coming.pop(self.clock, {}),
+        }
+        outputs = await self.block.tick()
+        for name, (value, bits) in self.expected.items():
+            check(f"clock {self.clock}: {name}", hex(value & bits), hex(outputs[name] & bits))
+        self.shown = now.step
+        self.clock += 1
+
+    async def run(
+        self, one: Map, rounds: list[list[Step]], *, density: float = 1.0, busy: float = 0.3
+    ) -> None:
+        """A pass: its descriptor, the indices of its entries, then its rounds."""
+        self.map = one
+        self.block.set(walk_descriptor=bits_of(pack_descriptor(one.descriptor)))
+        await self.tick(Clock())
+        for entry, lane in itertools.product(range(ADDRESSES), LANES):
+            index = (*TAPS[(entry + 2 * lane) % len(TAPS)], self.rng.randrange(32))
+            await self.tick(Clock(index=(entry, index, (lane,))))
+        for step in itertools.chain.from_iterable(rounds):
+            while self.rng.random() >= density:
+                await self.tick(self.random_clock(None, busy=busy))
+            await self.tick(self.random_clock(step, busy=busy))
+        for _ in range(QUIET):
+            await self.tick(self.random_clock(None, busy=busy))
+        for _ in range(20):
+            host = None
+            if self.rng.random() < 0.7:
+                lanes = tuple(self.rng.sample(LANES, self.rng.randint(1, CORE_MACROS)))
+                host = (self.rng.randrange(1 << 16), lanes)
+            await self.tick(Clock(host=host))
+
+
+def random_map(rng: random.Random, **parameters: int) -> Map:
+    """Any pass, of a map that is about as large as the teams need, so that its edges are met."""
+    split_log2, n_teams = rng.choice(TEAMS)
+    values = {
+        "split_log2": split_log2,
+        "n_teams": n_teams,
+        "rows_per_team": rng.randint(1, 3),
+        "n_cols": rng.randint(1, 4),
+        **{
+            name: rng.randrange(2)
+            for name in ("wide", "stride2", "pad", "in_signed", "in_two", "has_skip", "skip_two")
+        },
+        **parameters,
+    }
+    stride, n_rows = 1 + values["stride2"], values["n_teams"] * values["rows_per_team"]
+    values = {
+        "in_height": max(1, n_rows * stride + rng.randint(-2, 2)),
+        "in_width": max(1, values["n_cols"] * stride + rng.randint(-2, 2)),
+        **values,
+    }
+    pitches = {
+        f"{name}_{direction}_pitch": rng.choice((rng.randrange(16), rng.randrange(1 << 16)))
+        for name, direction in itertools.product(("in", "skip"), ("row", "col"))
+    }
+    d = Descriptor(**(pitches | values))
+    origin = tuple(rng.randrange(1 << 16) for _ in LANES)
+    # Of the first pixel's first tap.
+    in_base = [rng.randrange(1 << 16) for _ in range(MAX_MACROS)]
+    for lane, start in zip(LANES, origin, strict=True):
+        team = (CORE_FIRST + lane) // d.split
+        row, col = stride * team * d.rows_per_team - d.pad, -d.pad
+        base = start + row * d.in_row_pitch + col * d.in_col_pitch
+        in_base[CORE_FIRST + lane] = base % (1 << 16)
+    skip_base = tuple(rng.randrange(1 << 16) for _ in range(MAX_MACROS))
+    values = pitches | values
+    return Map(Descriptor(**values, in_base=tuple(in_base), skip_base=skip_base), origin)
+
+
+def round_of(d: Descriptor, row: int, col: int, head: int, n_entries: int) -> list[Step]:
+    """The steps of a pixel as the walker issues them."""
+    steps = [{"skip": True, "upper": plane} for plane in range(d.skip_planes)]
+    for entry, plane in itertools.product(range(n_entries), range(d.in_planes)):
+        steps.append({"access": True, "upper": plane, "entry": (head + entry) % ADDRESSES})
+    # A kernel block of bias alone takes one.
+    steps = steps or [{}]
+    last = len(steps) - 1
+    return [
+        Step(row, col, **{"entry": 0, **step}, first=k == 0, last=k == last)
+        for k, step in enumerate(steps)
+    ]
+
+
+def rounds_of(d: Descriptor, head: int, n_entries: int) -> list[list[Step]]:
+    """A kernel block, pixel by pixel."""
+    pixels = itertools.product(range(d.rows_per_team), range(d.n_cols))
+    return [round_of(d, row, col, head, n_entries) for row, col in pixels]
+
+
+def some_rounds(rng: random.Random, d: Descriptor) -> Iterator[list[Step]]:
+    """Pixels of several short kernel blocks."""
+    for n_entries in (*rng.sample(range(7), 4), 1):
+        rounds = rounds_of(d, rng.randrange(ADDRESSES), n_entries)
+        yield from rng.sample(rounds, min(3, len(rounds)))
+
+
+async def begin(dut, seed: int) -> Bench:
+    """A core with random contents."""
+    bench = Bench(dut, random.Random(seed))
+    await bench.start()
+    return bench
+
+
+@cocotb.test()
+async def edges_of_the_map(dut) -> None:
+    """Every tap of every pixel, with and without padding, stride 1 and 2, at every edge."""
+    bench = await begin(dut, 1)
+    teams = ((0, 7), (1, 4), (3, 1))  # the last one has a lane; the first one in the third case
+    for (split_log2, n_teams), stride2, pad, more in itertools.product(
+        teams, (0, 1), (0, 1), range(-2, 3)
+    ):
+        one = random_map(
+            bench.rng,
+            split_log2=split_log2,
+            n_teams=n_teams,
+            stride2=stride2,
+            pad=pad,
+            rows_per_team=2,
+            n_cols=2,
+            in_width=2 * (1 + stride2) + more,
+            in_height=2 * (1 + stride2) * n_teams + more,
+            has_skip=0,
+            in_two=0,
+        )
+        await bench.run(one, rounds_of(one.descriptor, 0, len(TAPS)), busy=0)
+
+
+@cocotb.test()
+async def wide_maps(dut) -> None:
+    """The last rows and columns of maps of 255, and those behind them."""
+    bench = await begin(dut, 2)
+    for stride2, (split_log2, n_teams), less in itertools.product((0, 1), TEAMS, (0, 1)):
+        n_out = 255 >> stride2
+        # Some bands are behind the map as a whole.
+        rows_per_team = min(255, -(-n_out // n_teams) + 6 * less)
+        one = random_map(
+            bench.rng,
+            stride2=stride2,
+            split_log2=split_log2,
+            n_teams=n_teams,
+            rows_per_team=rows_per_team,
+            n_cols=n_out,
+            in_height=255 - less,
+            in_width=255 - less,
+            has_skip=0,
+            in_two=0,
+        )
+        pixels = itertools.product(
+            sorted({0, rows_per_team // 2, rows_per_team - 2, rows_per_team - 1}),
+            (0, 127 >> stride2, n_out - 2, n_out - 1),
+        )
+        rounds = [round_of(one.descriptor, r, c, 0, 2) for r, c in pixels if r >= 0]
+        await bench.run(one, rounds, busy=0.1)
+
+
+@cocotb.test()
+async def every_type(dut) -> None:
+    """Weights of 4 and 8 bit, activations of one and two nibbles with both signs, residuals."""
+    bench = await begin(dut, 3)
+    for wide, two, is_signed, skip in itertools.product((0, 1), (0, 1), (0, 1), range(3)):
+        one = random_map(
+            bench.rng,
+            wide=wide,
+            in_two=two,
+            in_signed=is_signed,
+            has_skip=int(skip > 0),
+            skip_two=int(skip > 1),
+        )
+        rounds = list(some_rounds(bench.rng, one.descriptor))
+        await bench.run(one, rounds, density=bench.rng.choice((1.0, 0.6)))
+
+
+@cocotb.test()
+async def every_team(dut) -> None:
+    """Lanes in each team, alone or together, or in none."""
+    bench = await begin(dut, 4)
+    for (split_log2, n_teams), stride2 in itertools.product(TEAMS, (0, 1)):
+        one = random_map(bench.rng, split_log2=split_log2, n_teams=n_teams, stride2=stride2)
+        await bench.run(one, list(some_rounds(bench.rng, one.descriptor)))
+
+
+@cocotb.test()
+async def largest_sums(dut) -> None:
+    """Accumulators at both ends of 32 bit, which no layer reaches."""
+    bench = await begin(dut, 5)
+    for address in range(CORE_WORDS):
+        await bench.tick(Clock(feature=([address] * CORE_MACROS, [3] * CORE_MACROS, WORD_MASK)))
+    for weight in (0x80, 0x7F):
+        row = sum(weight << 8 * k for k in range(KERNELS // 2))
+        for word_line in range(WORD_LINES):
+            await bench.tick(Clock(row=(0, word_line, [row] * CORE_MACROS)))
+        # Upper nibbles alone add up fastest.
+        n_steps = (1 << 31) // (WORD_LINES * (15 << NIBBLE) * (weight if weight < 128 else 128))
+        one = random_map(
+            bench.rng,
+            wide=1,
+            in_two=1,
+            in_signed=0,
+            has_skip=0,
+            pad=0,
+            split_log2=0,
+            n_teams=8,
+            in_height=255,
+            in_width=255,
+        )
+        steps = [
+            Step(0, 0, 0, access=True, upper=1, first=k == 0, last=k == n_steps - 1)
+            for k in range(n_steps)
+        ]
+        await bench.run(one, [steps], busy=0)
+
+
+@cocotb.test()
+async def random_walks(dut) -> None:
+    """Anything, with and without pauses, with few and many writes."""
+    bench = await begin(dut, cocotb.RANDOM_SEED)
+    for density, busy in itertools.product((1.0, 0.9, 0.4), (0.1, 0.9)):
+        for _ in range(6):
+            one = random_map(bench.rng)
+            rounds = list(some_rounds(bench.rng, one.descriptor))
+            await bench.run(one, rounds, density=density, busy=busy)
