@@ -2,6 +2,7 @@
 
 import os
 
+from amaranth.back import rtlil as rtlil_backend
 from amaranth.back import verilog as backend
 from amaranth.hdl import Value, ValueCastable
 from amaranth.lib.wiring import Component
@@ -30,3 +31,8 @@ def convert(component: Component, name: str) -> str:
 def verilog(chip, trace: bool = False) -> str:
     """Verilog of a chip; the module is called `kenyon`."""
     return convert(Kenyon(chip, trace=trace), TOP)
+
+
+def rtlil(component: Component, name: str) -> str:
+    """The same as `convert`, as Yosys' own text: what synthesis, proofs and mutants start from."""
+    return rtlil_backend.convert(component, name=name, ports=ports(component), emit_src=False)
