@@ -7,7 +7,7 @@ import numpy as np
 
 from firmware_tools.onnx_import import values
 from firmware_tools.onnx_import.graph import Graph, Node, OnnxError
-from firmware_tools.onnx_import.scaling import Post, Reals, post
+from firmware_tools.onnx_import.scaling import Post, post
 from firmware_tools.onnx_import.values import (
     Average,
     Feature,
@@ -18,6 +18,7 @@ from firmware_tools.onnx_import.values import (
     Sum,
     Tensor,
 )
+from firmware_tools.requantization import Reals
 from model.mars.network import (
     ACC_MAX,
     INPUT,

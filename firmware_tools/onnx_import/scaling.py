@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from model.mars.network import MULT_MAX, SHIFT_MAX, Ints
-
-Reals = NDArray[np.float64]
+from firmware_tools.requantization import FactorError, Reals, multiplier, shared_multiplier
+from model.mars.network import Ints
 
 
 @dataclass(frozen=True)
@@ -42,10 +40,6 @@ def post(
 ) -> Post | None:
     """The nearest multipliers and biases, or None if a ratio is too large for 16 bits.
 
-    A channel has the largest shift with which its multiplier fits into 16 bits: the multiplier is
-    then at least 2^15 (if the shift is not at its end, 40), and off by a 2^-16th part or less.
-    With a residual, whose only multiplier serves all channels, they all have one shift.
-
     Parameters
     ----------
     ratio : (Cout,) float
@@ -59,13 +53,14 @@ def post(
     skip_ratio, skip_largest : float
         Output steps per step of the residual, and bound of its absolute value.
     """
-    shift = _shifts(ratio)
-    if skip_ratio:
-        shift = np.full_like(shift, min(shift.min(), _shifts(np.array([skip_ratio]))[0]))
-    if shift.min() < 1:
+    try:
+        if skip_ratio:
+            mult, shift, skip_mult = shared_multiplier(ratio, skip_ratio)
+        else:
+            (mult, shift), skip_mult = multiplier(ratio), 0
+    except FactorError:
         return None
-    unit = np.exp2(-shift.astype(np.float64))
-    mult, skip_mult = np.rint(ratio / unit), np.rint(skip_ratio / unit[0])
+    unit = np.ldexp(1.0, -shift)
     whole = np.rint(bias)
     skip = skip_ratio * skip_largest
     reach = np.minimum(largest, (span + skip + 1) / ratio)
@@ -76,14 +71,8 @@ def post(
     )
     return Post(
         bias=whole.astype(np.int64),
-        mult=mult.astype(np.int64),
+        mult=mult,
         shift=shift,
-        skip_mult=int(skip_mult),
+        skip_mult=skip_mult,
         error=float(error.max()),
     )
-
-
-def _shifts(ratio: Reals) -> Ints:
-    """The largest shifts with which rounded multipliers have 16 bits; below 1: there is none."""
-    shift = np.clip(np.floor(np.log2((MULT_MAX + 0.5) / ratio)), 0, SHIFT_MAX).astype(np.int64)
-    return shift - (np.rint(ratio * np.exp2(shift.astype(np.float64))) > MULT_MAX)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firmware_tools.onnx_import.graph import Array, Graph, Node, OnnxError
-from firmware_tools.onnx_import.scaling import Reals
+from firmware_tools.requantization import Reals
 from model.mars.network import Ints
 
 TYPES: dict[str, tuple[int, int]] = {"int8": (-128, 127), "uint8": (0, 255)}

@@ -23,12 +23,8 @@ from torch.nn import functional
 
 from firmware_tools.quantize.errors import CalibrationError, QuantizationError
 from firmware_tools.quantize.quantizers import Quantizer
-from firmware_tools.quantize.requantization import (
-    multiplier,
-    requantise,
-    shared_multiplier,
-)
 from firmware_tools.quantize.tracing import Step
+from firmware_tools.requantization import FactorError, multiplier, shared_multiplier
 from model.mars.network import ACC_MAX, RAW_BITS
 
 EXACT_FLOAT32 = 1 << 24
@@ -109,6 +105,17 @@ class Layer(nn.Module):
         assert self.activation is not None
         return self.activation.q_min, self.activation.q_max
 
+    def _hardware(
+        self, factors: Floats, skip_factor: float | None = None
+    ) -> tuple[Ints, Ints, int]:
+        """Multipliers and shifts of the hardware, and the residual's multiplier."""
+        try:
+            if skip_factor is None:
+                return *multiplier(factors), 0
+            return shared_multiplier(factors, skip_factor)
+        except FactorError as error:
+            raise QuantizationError(f"layer {self.name!r}: {error}") from None
+
     def check_calibrated(self) -> None:
         """Refuse a layer that has seen no data."""
         for quantizer in self.children():
@@ -163,7 +170,7 @@ class Average(Layer):
         """Multiplier and shift of the hardware."""
         assert self.activation is not None
         factor = np.array([source_scale / pixels / float(self.activation.step)])
-        mult, shift = multiplier(factor)
+        mult, shift, _ = self._hardware(factor)
         return int(mult[0]), int(shift[0])
 
 
@@ -319,17 +326,30 @@ class Product(Layer):
         assert self.activation is not None
         out_scale = float(self.activation.step)
         factors = np.broadcast_to(self.units(source_scale) / out_scale, (len(self.weight),))
-        try:
-            if skip_scale is None:
-                return *multiplier(factors), 0
-            return shared_multiplier(factors, skip_scale / out_scale)
-        except QuantizationError as error:
-            raise QuantizationError(f"layer {self.name!r}: {error}") from None
+        return self._hardware(factors, None if skip_scale is None else skip_scale / out_scale)
 
     @property
     def out_bits(self) -> int:
         """Width of the results."""
         return RAW_BITS if self.activation is None else self.activation.bits
+
+
+def requantise(
+    total: Tensor,
+    mult: Tensor,
+    power: Tensor,
+    limits: tuple[int, int],
+    skip: Tensor | None = None,
+    skip_mult: int = 0,
+) -> Tensor:
+    """``clamp((total*mult + skip*skip_mult + (1 << (shift-1))) >> shift)`` in float64.
+
+    All numbers are integers below 2^50, and division by a power of two, `power`, is exact.
+    """
+    scaled = total * mult
+    if skip is not None:
+        scaled = scaled + skip.double() * skip_mult
+    return torch.floor((scaled + power / 2) / power).clamp(*limits)
 
 
 def fused(module: nn.Conv2d | nn.Linear, norm: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor]:
