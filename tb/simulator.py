@@ -46,6 +46,10 @@ BUILD_ARGS = [
     "-O2",
 ]
 
+STAND_IN, PLUSARGS = "KENYON_SIMULATOR", "KENYON_PLUSARGS"
+"""Environment variables: the folder of a simulator that takes the place of whatever would be built,
+and what every run gets besides its own plusargs. So mutants run under benches that do not know."""
+
 
 class BuildError(RuntimeError):
     """The RTL could not be turned into a simulator; the text says where the log is."""
@@ -85,6 +89,8 @@ def _key(design: Design, waves: bool) -> str:
 
 def build_dir(design: Design, waves: bool = False) -> Path:
     """Where the simulator of this content is or will be."""
+    if STAND_IN in os.environ:
+        return Path(os.environ[STAND_IN])
     return CACHE / f"{design.name}{'-waves' if waves else ''}-{_key(design, waves)}"
 
 
@@ -191,7 +197,7 @@ def run(
             results_xml=str(junit),
             log_file=log,
             seed=seed,
-            plusargs=list(plusargs),
+            plusargs=[*plusargs, *os.environ.get(PLUSARGS, "").split()],
             waves=waves,
             extra_env={"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default", **(environment or {})},
         )
