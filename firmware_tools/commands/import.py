@@ -9,15 +9,19 @@ from rich.markup import escape
 from rich.table import Table
 
 from firmware_tools.console import DIFFERENCE, Json, Terminal, examples
+from firmware_tools.errors import UserError
 from firmware_tools.inputs import check_folder
 
 if TYPE_CHECKING:
     from firmware_tools.onnx_import import Imported
+    from model.mars.network import Ints
 
 EXAMPLES = examples(
     "kenyon import model.onnx -o network.npz",
     "kenyon import model.onnx -o network.npz --check images.npy",
 )
+
+SUFFIX = ".npz"
 
 
 def command(
@@ -47,14 +51,19 @@ def command(
     """Import an ONNX model that onnxruntime's static quantiser wrote.
 
     What the accelerator cannot do is refused. docs/import.md says what is accepted and how exact
-    the result is. With --check, exit code 1 if a largest output is another one, or more than one
-    in 1000 outputs differ by more than one step.
+    the result is.
+
+    --check also writes the images as the network takes them (NET-images.npy). Exit code 1 if a
+    largest output is another one than onnxruntime's, or more than one in 1000 outputs differ by
+    more than one step.
     """
+    terminal = Terminal(json=json)
+    if output.suffix != SUFFIX:
+        raise UserError(f"{output}: network file must end in {SUFFIX}")
+    check_folder(output)
     from firmware_tools import onnx_import
     from model.mars import network_file
 
-    terminal = Terminal(json=json)
-    check_folder(output)
     imported = onnx_import.load(model, fuse_residuals=fuse_residuals)
     agreement = None
     if check is not None:
@@ -63,12 +72,14 @@ def command(
         inputs = load_inputs(check, imported)
         with terminal.busy("onnxruntime and the network"):
             agreement = compare(model, imported, inputs)
+        _save(imported.quantize(inputs), output.with_name(f"{output.stem}-images.npy"))
     network_file.dump(imported.network, output)
     rows = _rows(imported)
     result = {"network": str(output), "input": rows[0], "layers": rows[1:]}
     terminal.result(result if agreement is None else {**result, "agreement": asdict(agreement)})
     terminal.print(_table(rows))
-    terminal.print(f"wrote {escape(str(output))}: {len(rows) - 1} layers")
+    also = "" if check is None else f", {escape(str(output.with_suffix('')))}-images.npy"
+    terminal.print(f"wrote {escape(str(output))}: {len(rows) - 1} layers{also}")
     if agreement is not None:
         terminal.print(
             f"against onnxruntime, {agreement.images:,} images: largest output the same "
@@ -77,6 +88,12 @@ def command(
         )
         if not agreement.is_good:
             raise typer.Exit(DIFFERENCE)
+
+
+def _save(images: "Ints", path: Path) -> None:
+    import numpy as np
+
+    np.save(path, images.astype(np.int16))
 
 
 def _rows(imported: "Imported") -> list[dict[str, Any]]:

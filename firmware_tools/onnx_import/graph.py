@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-FIRST_OPSET = 10
-"""The first with QuantizeLinear."""
+FIRST_OPSET, LAST_OPSET = 10, 28
+"""The first with QuantizeLinear, and the newest whose definitions the importer follows."""
 DOMAINS = {"", "ai.onnx", "com.microsoft"}
 """Of the operators that onnxruntime's quantiser writes."""
 
@@ -99,11 +99,7 @@ def load(path: Path) -> Graph:
     OSError
         It cannot be read.
     """
-    model = _model(path)
-    graph = model.graph
-    for opset in model.opset_import:
-        if opset.domain in {"", "ai.onnx"} and opset.version < FIRST_OPSET:
-            raise OnnxError(f"opset must be at least {FIRST_OPSET}, not {opset.version}")
+    graph = _model(path).graph
     constants = _constants(graph)
     inputs = [entry for entry in graph.input if entry.name not in constants]
     for what, entries in (("input", inputs), ("output", list(graph.output))):
@@ -132,6 +128,7 @@ def _model(path: Path) -> "onnx.ModelProto":
     damaged = "must be an ONNX model, cut or damaged?"
     try:
         model = onnx.load_model_from_string(data)
+        _check_opset(model)
         onnx.load_external_data_for_model(model, str(path.parent))
         onnx.checker.check_model(model)
     except DecodeError as error:
@@ -141,6 +138,13 @@ def _model(path: Path) -> "onnx.ModelProto":
     except (ValueError, RuntimeError) as error:  # data in a second file that is not there or short
         raise OnnxError(f"{damaged} ({_line(error)})") from None
     return model
+
+
+def _check_opset(model: "onnx.ModelProto") -> None:
+    for opset in model.opset_import:
+        is_core = opset.domain in {"", "ai.onnx"}
+        if is_core and not FIRST_OPSET <= opset.version <= LAST_OPSET:
+            raise OnnxError(f"opset must be {FIRST_OPSET}..{LAST_OPSET}, not {opset.version}")
 
 
 def _line(error: Exception) -> str:

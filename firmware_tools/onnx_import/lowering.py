@@ -7,7 +7,7 @@ import numpy as np
 
 from firmware_tools.onnx_import import values
 from firmware_tools.onnx_import.graph import Graph, Node, OnnxError
-from firmware_tools.onnx_import.scaling import Post, post
+from firmware_tools.onnx_import.scaling import Post, Skip, post
 from firmware_tools.onnx_import.values import (
     Average,
     Feature,
@@ -357,6 +357,12 @@ class _Lowering:
             self.pending[result] = Sum(node, (source,), relu=True)
 
     def add(self, node: Node) -> None:
+        for name in node.inputs:
+            if name in self.tensors or name in self.graph.constants:
+                raise OnnxError(
+                    f"{node}: both inputs must be maps, but {name!r} is constant; it must be in "
+                    "the bias of the convolution before"
+                )
         parts = self._feature(node, 0), self._feature(node, 1)
         first, second = ((part.shape, part.is_flat) for part in parts)
         if first != second:
@@ -586,8 +592,9 @@ def _sums(weight: Ints | Reals) -> Reals:
 
 
 def _span(storage: Storage) -> float:
-    """Largest absolute value of a type."""
-    return float(1 << (storage.bits - storage.signed))
+    """Largest distance from the value that stands for 0, and one more for what is rounded."""
+    values = 1 << (storage.bits - storage.signed)
+    return float(max(storage.zero, values - storage.zero))
 
 
 def _checked(node: Node, found: Post | None) -> Post:
@@ -597,25 +604,19 @@ def _checked(node: Node, found: Post | None) -> Post:
 
 
 def _post(pending: Products, grid: Grid, storage: Storage, skip: Feature | None) -> Post | None:
-    """Bias, multipliers and shifts of a layer.
-
-    With the zero points of what is read and written in the bias, all is as if they were 0.
-    """
-    source, ratio = pending.source, pending.scale / grid.scale
-    bias = _bias(pending, ratio, storage)
-    skip_ratio, skip_largest = 0.0, 0.0
+    """Bias, multipliers and shifts of a layer; the bias has all zero points in it."""
+    source = pending.source
+    residual = None
     if skip is not None:
-        skip_ratio = skip.grid.scale / grid.scale
-        skip_largest = float(skip.largest + skip.storage.zero)
-        bias = bias - skip.storage.zero * skip_ratio / ratio
-    largest = _sums(np.abs(pending.weight)) * _high(source) + np.abs(bias)
+        residual = Skip(skip.grid.scale / grid.scale, skip.storage.zero, skip.largest)
     return post(
-        ratio, bias, largest, _span(storage), skip_ratio=skip_ratio, skip_largest=skip_largest
+        pending.scale / grid.scale,
+        pending.bias - source.storage.zero * _sums(pending.weight),
+        _sums(np.abs(pending.weight)) * source.largest + np.abs(pending.bias),
+        _span(storage),
+        offset=storage.zero,
+        skip=residual,
     )
-
-
-def _bias(pending: Products, ratio: Reals, storage: Storage) -> Reals:
-    return pending.bias - pending.source.storage.zero * _sums(pending.weight) + storage.zero / ratio
 
 
 def _fitting(pending: Products, grid: Grid, storage: Storage) -> tuple[Products, float]:
@@ -624,7 +625,9 @@ def _fitting(pending: Products, grid: Grid, storage: Storage) -> tuple[Products,
     The weights of a channel that hardly contributes are tiny, and its bias and zero point in their
     steps too large: all are divided by a power of two.
     """
-    bias = _bias(pending, pending.scale / grid.scale, storage)
+    zero = pending.source.storage.zero
+    offset = storage.zero / (pending.scale / grid.scale)
+    bias = pending.bias - zero * _sums(pending.weight) + offset
     high = _high(pending.source)
     largest = np.abs(bias) + _sums(np.abs(pending.weight)) * high
     places = np.ceil(np.log2(np.maximum(largest / (ACC_MAX // 2), 1)))

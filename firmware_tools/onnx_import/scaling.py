@@ -19,7 +19,7 @@ class Post:
         0 without a residual.
     error : float
         Steps of the output type by which a value before its rounding differs at most from
-        ``(acc + bias)*ratio + skip*skip_ratio`` in real numbers.
+        ``(acc + bias)*ratio + (skip - skip_zero)*skip_ratio + offset`` in real numbers.
     """
 
     bias: Ints
@@ -29,16 +29,39 @@ class Post:
     error: float
 
 
+@dataclass(frozen=True)
+class Skip:
+    """A residual.
+
+    Parameters
+    ----------
+    ratio : float
+        Output steps per step of the residual.
+    zero : int
+        The residual's integer that stands for 0.
+    largest : int
+        Largest distance from it.
+    """
+
+    ratio: float
+    zero: int
+    largest: int
+
+
 def post(
     ratio: Reals,
     bias: Reals,
     largest: Reals,
     span: float,
     *,
-    skip_ratio: float = 0.0,
-    skip_largest: float = 0.0,
+    offset: int = 0,
+    skip: Skip | None = None,
 ) -> Post | None:
     """The nearest multipliers and biases, or None if a ratio is too large for 16 bits.
+
+    What the zero points of result and residual add is divided by the hardware's multiplier rather
+    than by the ratio, so that multipliers are off by a part of the distance from 0 and not of the
+    distance from the type's least value.
 
     Parameters
     ----------
@@ -49,30 +72,31 @@ def post(
     largest : (Cout,) float
         Bound of the absolute accumulator, bias included.
     span : float
-        Bound of the absolute output before the offset of its zero: what is beyond is clamped.
-    skip_ratio, skip_largest : float
-        Output steps per step of the residual, and bound of its absolute value.
+        Bound of the absolute output before the offset is added: what is beyond is clamped.
+    offset : int
+        The output's integer that stands for 0.
+    skip : Skip, optional
     """
     try:
-        if skip_ratio:
-            mult, shift, skip_mult = shared_multiplier(ratio, skip_ratio)
-        else:
+        if skip is None:
             (mult, shift), skip_mult = multiplier(ratio), 0
+        else:
+            mult, shift, skip_mult = shared_multiplier(ratio, skip.ratio)
     except FactorError:
         return None
     unit = np.ldexp(1.0, -shift)
-    whole = np.rint(bias)
-    skip = skip_ratio * skip_largest
-    reach = np.minimum(largest, (span + skip + 1) / ratio)
-    error = (
-        np.abs(mult * unit - ratio) * reach
-        + np.abs(whole - bias) * ratio
-        + abs(skip_mult * unit[0] - skip_ratio) * skip_largest
+    scale = np.where(mult > 0, mult * unit, ratio)  # below 2^-41 there is no multiplier
+    rest, error, reach = float(offset), 0.0, span
+    if skip is not None:
+        skip_scale = skip_mult * unit[0]
+        rest -= skip.zero * skip_scale
+        error = abs(skip_scale - skip.ratio) * skip.largest
+        reach += skip.ratio * skip.largest
+    wanted = bias + rest / scale
+    whole = np.rint(wanted)
+    errors = (
+        np.abs(mult * unit - ratio) * np.minimum(largest, (reach + 1) / ratio)
+        + np.abs(whole - wanted) * scale
+        + error
     )
-    return Post(
-        bias=whole.astype(np.int64),
-        mult=mult,
-        shift=shift,
-        skip_mult=skip_mult,
-        error=float(error.max()),
-    )
+    return Post(whole.astype(np.int64), mult, shift, skip_mult, float(errors.max()))

@@ -13,6 +13,9 @@ from model.mars.network import Ints
 TYPES: dict[str, tuple[int, int]] = {"int8": (-128, 127), "uint8": (0, 255)}
 """Ranges of the types that activations may have."""
 
+FLOAT = 1
+"""ONNX' number of float32."""
+
 
 @dataclass(frozen=True)
 class Storage:
@@ -150,6 +153,8 @@ Pending = Products | Sum | Average
 def grid_of(graph: Graph, node: Node) -> Grid:
     """Scale and zero point of a QuantizeLinear or DequantizeLinear of activations."""
     scale, zero_point, dtype = _parameters(graph, node)
+    if not node.input(2):
+        raise OnnxError(f"{node}: zero point must be given, 0 too: it tells int8 from uint8")
     if dtype not in TYPES:
         raise OnnxError(f"{node}: activations must be int8 or uint8, not {dtype}")
     if scale.size != 1 or zero_point.size != 1:
@@ -204,6 +209,7 @@ def _parameters(graph: Graph, node: Node) -> tuple[Reals, Ints, str]:
                 f"{node}: scale and zero point must be constants, but {name!r} is computed "
                 "(quantise with quantize_static, not quantize_dynamic)"
             )
+    _check_precision(node, graph.constants[node.input(1)])
     scale: NDArray[Any] = np.asarray(graph.constants[node.input(1)], np.float64)
     bad = ~(np.isfinite(scale) & (scale > 0))
     if bad.any():
@@ -218,3 +224,12 @@ def _parameters(graph: Graph, node: Node) -> tuple[Reals, Ints, str]:
         raise OnnxError(f"{node}: zero points must be {scale.size}, not {zero_point.size}")
     whole = np.broadcast_to(zero_point.astype(np.int64).ravel(), (scale.size,))
     return scale, whole, dtype
+
+
+def _check_precision(node: Node, scale: Array) -> None:
+    """Refuse arithmetic that is not in float32."""
+    if scale.dtype != np.float32:
+        raise OnnxError(f"{node}: scale must be float32, not {scale.dtype}")
+    name = "precision" if node.op == "QuantizeLinear" else "output_dtype"
+    if node.attributes.get(name, 0):
+        node.require(name, FLOAT, default=0, text=f"{FLOAT} (float32)")

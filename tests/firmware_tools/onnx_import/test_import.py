@@ -1,0 +1,141 @@
+"""Imported ONNX models against onnxruntime, and on the accelerator."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnxruntime.quantization import QuantType
+
+from firmware_tools import onnx_import
+from firmware_tools.onnx_import.check import compare, run_onnxruntime
+from model.mars import network_file, reference
+from model.mars.network import AvgPool, Conv, Dense, MaxPool2, QuantizedNetwork
+
+STYLES = ("uint8", "int8, per channel", "symmetric")
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_agrees_with_onnxruntime(models, images, style) -> None:
+    imported = onnx_import.load(models[style])
+    assert max(imported.errors.values()) < 0.01
+    # In float32: integer kernels of processors without VNNI saturate sums of two products.
+    agreement = compare(models[style], imported, images, optimize=False)
+    assert agreement.images == 360
+    assert agreement.top1_equal == 1
+    assert agreement.within_one >= 0.999
+    assert agreement.equal >= 0.96
+
+
+def test_whole_data_set_with_integer_kernels(models, digits) -> None:
+    path = models["uint8"]
+    agreement = compare(path, onnx_import.load(path), digits[0])
+    assert (agreement.images, agreement.top1_equal) == (1797, 1)
+    assert agreement.within_one >= 0.999
+
+
+def test_layers(models) -> None:
+    network = onnx_import.load(models["uint8"]).network
+    kinds = {layer.name: type(layer) for layer in network.layers}
+    names = {"conv1", "pool1", "conv2", "conv3", "conv4", "add1", "conv5", "conv6", "add2"}
+    assert set(kinds) == names | {"average", "last"}
+    assert kinds["pool1"] is MaxPool2
+    assert kinds["average"] is AvgPool
+    assert kinds["last"] is Dense
+    assert (network.input_type.shape, network.input_type.bits) == ((1, 8, 8), 8)
+    assert not network.input_type.signed
+    add = network.layer("add2")
+    assert isinstance(add, Conv)
+    assert {add.input, add.skip} == {"conv5", "conv6"}
+    assert np.count_nonzero(add.weight) == len(add.weight)
+
+
+def test_relu_of_symmetric_activations_has_7_bits(models) -> None:
+    imported = onnx_import.load(models["symmetric"])
+    types = imported.network.types
+    assert types["input"].signed
+    assert (types["conv1"].bits, types["conv1"].signed) == (7, False)
+    assert (types["conv3"].bits, types["conv3"].signed) == (8, True)
+    assert set(imported.zeros.values()) == {0}
+
+
+def test_int8_and_uint8_are_one(float_model, quantise, images, models) -> None:
+    """They differ by 128 in all zero points, and the chip has neither."""
+    path = quantise(float_model, activation_type=QuantType.QInt8)
+    results = []
+    for file in (path, models["uint8"]):
+        imported = onnx_import.load(file)
+        results.append(reference.run(imported.network, imported.quantize(images[:10])))
+    for name, values in results[0].items():
+        assert np.array_equal(values, results[1][name])
+
+
+def test_fused_residuals(models, images) -> None:
+    imported = onnx_import.load(models["uint8"], fuse_residuals=True)
+    skips = {
+        layer.name: (layer.skip, len(set(layer.shift)))
+        for layer in imported.network.layers
+        if isinstance(layer, Conv) and layer.skip is not None
+    }
+    assert skips == {"conv3": ("conv4", 1), "conv6": ("conv5", 1)}
+    agreement = compare(models["uint8"], imported, images, optimize=False)
+    assert agreement.within_one >= 0.99
+
+
+def test_channel_that_is_all_but_gone(weights, changed, quantise, images, styles) -> None:
+    """Its zero point is more than 32 bits of its accumulator's steps."""
+    w3 = weights["w3"].copy()
+    w3[5] *= 1e-8
+    b3 = weights["b3"].copy()
+    b3[5] = 0
+    path = quantise(changed(w3=w3, b3=b3), **styles["int8, per channel"])
+    imported = onnx_import.load(path)
+    assert not imported.network.layer("conv3").weight[5].any()
+    assert max(imported.errors.values()) < 0.02
+    agreement = compare(path, imported, images, optimize=False)
+    assert agreement.within_one >= 0.999
+
+
+def test_raw_output(float_model, quantise, images) -> None:
+    path = quantise(float_model, extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm"]})
+    imported = onnx_import.load(path)
+    assert imported.network.types["last"].bits == 32
+    results = reference.run(imported.network, imported.quantize(images[:50]))["last"]
+    expected = run_onnxruntime(path, images[:50], optimize=False)
+    real = imported.dequantize(results).reshape(expected.shape)
+    assert np.abs(real - expected).max() < 0.05 * np.abs(expected).max()
+
+
+def test_command(kenyon, model, images, tmp_path) -> None:
+    np.save("images.npy", images[:20])
+    result = kenyon("import", model, "-o", "net.npz", "--check", "images.npy", "--json")
+    assert result.exit_code == 0
+    values = json.loads(result.stdout)
+    assert values["network"] == "net.npz"
+    assert values["input"]["shape"] == [1, 8, 8]
+    assert values["agreement"]["top1_equal"] == 1
+    assert [row["name"] for row in values["layers"]][-1] == "last"
+    loaded = network_file.load(tmp_path / "net.npz")
+    assert isinstance(loaded, QuantizedNetwork)
+    assert loaded.scales["last"] == values["layers"][-1]["scale"]
+    result = kenyon("import", model, "-o", "net.npz")
+    assert result.exit_code == 0
+    assert "wrote net.npz: 11 layers" in result.stdout
+
+
+def test_command_refuses(kenyon, model) -> None:
+    result = kenyon("import", "none.onnx", "-o", "net.npz")
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "error: none.onnx: no such file or directory\n",
+    )
+    result = kenyon("import", model, "-o", "none/net.npz")
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "error: none/net.npz: folder must exist: none\n",
+    )
+    np.save("images.npy", np.zeros((2, 3, 8, 8)))
+    result = kenyon("import", model, "-o", "net.npz", "--check", "images.npy")
+    assert result.exit_code == 2
+    assert "images.npy: shape must be (N, 1, 8, 8), not (2, 3, 8, 8)" in result.stderr
+    assert not Path("net.npz").exists()
