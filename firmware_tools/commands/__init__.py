@@ -8,6 +8,7 @@ NAMES = (
     "infer",
     "compare",
     "regress",
+    "mutate",
     "train",
     "diff",
     "bench",

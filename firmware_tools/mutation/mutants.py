@@ -1,0 +1,212 @@
+"""Draws mutants with Yosys' `mutate`, and makes one design that holds them all."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from firmware_tools.errors import UserError
+from firmware_tools.mutation.targets import (
+    CONTROL,
+    CONTROL_WIDTH,
+    Module,
+    Target,
+    modules_by_file,
+    relative,
+)
+from hw import yosys
+
+LEAST = 5
+"""Mutants of every RTL file."""
+SPARE = 4
+"""So many times as many are drawn as are needed, because some are of no use."""
+CLOCKS = ("clk", "CLK", "RD_CLK", "WR_CLK")
+"""A gate in a clock is a race in simulation, even if it does nothing."""
+DIGITS = 12
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One way to break the RTL: a bit of a port of a cell is inverted, stuck or disturbed.
+
+    Attributes
+    ----------
+    design : str
+    number : int
+        What wakes it, from 1.
+    file : str
+        RTL file to which it counts.
+    module, cell, port : str
+    bit : int
+        Of the port.
+    mode : str
+        `inv`; `const0`, `const1`; `cnot0`, `cnot1`: inverted where another bit of the port is 0, 1.
+    control_bit : str
+        That other bit, or empty.
+    source : str
+        Place of the cell in a source file, if it is known.
+    wire : str
+        A named signal at the port, if there is one.
+    fingerprint : str
+        Of the module: says whether a reason that was given for its survival still holds.
+    """
+
+    design: str
+    number: int
+    file: str
+    module: str
+    cell: str
+    port: str
+    bit: int
+    mode: str
+    control_bit: str
+    source: str
+    wire: str
+    fingerprint: str
+
+    @property
+    def label(self) -> str:
+        """Short, among the mutants of one draw."""
+        return f"{self.design}-{self.number}"
+
+    @property
+    def name(self) -> str:
+        """The same for the same change of the same RTL."""
+        control = f"/{self.control_bit}" if self.control_bit else ""
+        return f"{self.mode}{control} {self.module} {self.cell}.{self.port}[{self.bit}]"
+
+    @property
+    def where(self) -> str:
+        """For people: place and signal."""
+        return f"{self.source or self.file} {self.wire}".strip()
+
+    def command(self, *options: object) -> str:
+        """Yosys' command that makes it."""
+        words = ["mutate", "-mode", self.mode, "-module", self.module, "-cell", self.cell]
+        words += ["-port", self.port, "-portbit", str(self.bit)]
+        words += ["-ctrlbit", self.control_bit] if self.control_bit else []
+        return " ".join([*words, *map(str, options)])
+
+    @property
+    def switched(self) -> str:
+        """The command that makes it sleep until its number comes."""
+        return self.command("-ctrl", CONTROL, CONTROL_WIDTH, self.number)
+
+
+def shares(cells: dict[tuple[str, str], int], count: int) -> dict[tuple[str, str], int]:
+    """Mutants by file: `LEAST` for each, the others in proportion to its cells.
+
+    Raises
+    ------
+    UserError
+        There are not enough for all files.
+    """
+    rest = count - LEAST * len(cells)
+    if rest < 0:
+        raise UserError(f"--count must be at least {LEAST * len(cells)}, not {count}")
+    total = sum(cells.values())
+    exact = {key: rest * n / total for key, n in cells.items()}
+    result = {key: LEAST + int(share) for key, share in exact.items()}
+    for key in sorted(exact, key=lambda key: int(exact[key]) - exact[key]):
+        result[key] += sum(result.values()) < count
+    return result
+
+
+def draw(targets: list[Target], count: int, seed: int, folder: Path) -> list[Mutant]:
+    """Mutants of all designs; each design leaves its files in a folder of its name.
+
+    Raises
+    ------
+    UserError
+        `count` is less than what all files together need.
+    """
+    n_cells = {target.name: target.prepare(folder / target.name) for target in targets}
+    modules = modules_by_file(targets)
+    sizes = {key: sum(_of_classes(own, n_cells[key[0]]).values()) for key, own in modules.items()}
+    by_file = shares(sizes, count)
+    result: list[Mutant] = []
+    for target in targets:
+        files = {key[1]: own for key, own in modules.items() if key[0] == target.name}
+        counts = {file: by_file[target.name, file] for file in files}
+        result += _drawn(target, files, counts, seed, folder / target.name)
+    return result
+
+
+def _of_classes(modules: list[Module], n_cells: dict[str, int]) -> dict[str, int]:
+    """Cells of the largest instance of each class."""
+    result: dict[str, int] = {}
+    for module in modules:
+        result[module.source] = max(result.get(module.source, 0), n_cells[module.name])
+    return result
+
+
+def _drawn(
+    target: Target, files: dict[str, list[Module]], counts: dict[str, int], seed: int, folder: Path
+) -> list[Mutant]:
+    script = ["read_rtlil ready.il"]
+    for k, (file, modules) in enumerate(files.items()):
+        n = SPARE * counts[file]
+        script.append(f"mutate -list {n} -seed {seed} -o list{k} {_selection(modules)}")
+    yosys.run("\n".join(script), folder, "list")
+    found: list[Mutant] = []
+    for k, (file, modules) in enumerate(files.items()):
+        prints = {m.name: _digest(m.text) for m in modules}
+        lines = (folder / f"list{k}").read_text().splitlines()
+        chosen = [options for options in map(_options, lines) if options["port"] not in CLOCKS]
+        found += [
+            _mutant(options, target.name, file, len(found) + i, prints)
+            for i, options in enumerate(chosen[: counts[file]], start=1)
+        ]
+    return found
+
+
+def _selection(modules: list[Module]) -> str:
+    """Everything in them but what memories start with, which has to stay a constant."""
+    names = [module.name for module in modules]
+    return " ".join([*names, *["%u"] * (len(names) - 1), "t:$meminit*", "%d"])
+
+
+def _options(line: str) -> dict[str, str]:
+    """Options of a line of the list; of several sources the last one is the cell's."""
+    words = line.split()[1:]
+    return {name.lstrip("-"): value for name, value in zip(words[::2], words[1::2], strict=True)}
+
+
+def _mutant(
+    options: dict[str, str], design: str, file: str, number: int, prints: dict[str, str]
+) -> Mutant:
+    return Mutant(
+        design=design,
+        number=number,
+        file=file,
+        module=options["module"],
+        cell=options["cell"],
+        port=options["port"],
+        bit=int(options["portbit"]),
+        mode=options["mode"],
+        control_bit=options.get("ctrlbit", ""),
+        source=relative(options["src"]) if "src" in options else "",
+        wire=f"{options['wire']}[{options['wirebit']}]" if "wire" in options else "",
+        fingerprint=prints[options["module"]],
+    )
+
+
+def verilog(target: Target, mutants: Iterable[Mutant], folder: Path) -> str:
+    """Verilog of a design with all its mutants asleep."""
+    script = [
+        "read_rtlil ready.il",
+        f"add -wire {CONTROL} {CONTROL_WIDTH} {target.top}",
+        *(mutant.switched for mutant in mutants),
+        "write_verilog -noattr mutated.v",
+    ]
+    yosys.run("\n".join(script), folder, "mutate")
+    return (folder / "mutated.v").read_text()
+
+
+def digest(mutants: Iterable[Mutant]) -> str:
+    """Of mutants and the RTL around them."""
+    return _digest("\n".join(f"{mutant.name} {mutant.fingerprint}" for mutant in mutants))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]

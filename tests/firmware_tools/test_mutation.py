@@ -1,0 +1,158 @@
+"""The mutation score: mutants that must be caught and one that cannot be, on the soma alone."""
+
+import json
+import re
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import pytest
+from amaranth.back import rtlil
+from amaranth.hdl import Elaboratable, Module, Signal
+
+from firmware_tools.errors import UserError
+from firmware_tools.mutation import score
+from firmware_tools.mutation.mutants import LEAST, Mutant, draw, shares
+from firmware_tools.mutation.score import CAUGHT, EQUIVALENT, HUNG, SURVIVED, Campaign, Outcome
+from firmware_tools.mutation.targets import TARGETS, Target, modules_by_file
+from hw.generate import ports
+from hw.npu.soma import Soma
+from tb.simulator import BenchFailure
+
+SEED = 3
+
+
+class SomaAlone(Elaboratable):
+    """As in `tb.blocks`, with logic on `v` that changes nothing: v | (v & enable)."""
+
+    def __init__(self) -> None:
+        self.soma = Soma()
+        self.v = Signal(8)
+
+    def ports(self) -> dict:
+        inner = {f"soma_{name}": port for name, port in ports(self.soma).items()}
+        return {**inner, "soma_v": (self.v, None)}
+
+    def elaborate(self, platform):  # noqa: ARG002
+        m = Module()
+        m.submodules.soma = self.soma
+        m.d.comb += self.soma.v.eq(self.v | (self.v & self.soma.enable.replicate(8)))
+        return m
+
+
+class SomaTarget(Target):
+    """The soma alone, under its own bench."""
+
+    @cached_property
+    def rtlil(self) -> str:
+        alone = SomaAlone()
+        return str(rtlil.convert(alone, name="blocks", ports=alone.ports(), emit_src=True))
+
+
+SOMA = SomaTarget("soma", "blocks", ("soma",))
+
+
+def planted(number: int, mode: str, module: str, cell: str, port: str, bit: int = 0) -> Mutant:
+    return Mutant("soma", number, "planted", module, cell, port, bit, mode, "", "", "", "")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("mutation")
+
+
+@pytest.fixture(scope="module")
+def drawn(folder: Path) -> list[Mutant]:
+    return draw([SOMA], LEAST, SEED, folder)
+
+
+def test_mutants_are_drawn(drawn: list[Mutant], folder: Path) -> None:
+    assert [mutant.number for mutant in drawn] == [1, 2, 3, 4, 5]
+    assert {mutant.file for mutant in drawn} == {"hw/npu/soma.py"}
+    assert {mutant.module for mutant in drawn} == {"blocks.soma"}
+    assert len({mutant.name for mutant in drawn}) == LEAST
+    assert not any(mutant.port.lower().endswith("clk") for mutant in drawn)
+    assert all(re.match(r"hw/npu/soma.py:\d+$", mutant.source) for mutant in drawn if mutant.source)
+    assert drawn == draw([SOMA], LEAST, SEED, folder)
+
+
+def test_outcomes(drawn: list[Mutant], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All fates of a mutant, in one simulator."""
+    ready = (folder / "soma" / "ready.il").read_text()
+    top = ready.split("module \\blocks\n")[1].split("\nend\n")[0]
+    (redundant,) = re.findall(r"cell \$and (\$\S+)\n", top)
+    dead = planted(6, "const0", "blocks", redundant, "Y")
+    inverted = planted(7, "inv", "blocks", "soma", "spike")
+    campaign = Campaign(folder, [*drawn, dead, inverted], {"soma": SOMA})
+    assert campaign.needed([dead, inverted]) == [("soma", "soma")]
+    campaign.prepare("soma", "soma")
+    outcomes = {o.mutant.number: o for o in campaign.run([dead, inverted, drawn[0]], 1)}
+    assert outcomes[6].outcome == EQUIVALENT
+    assert (outcomes[7].outcome, outcomes[7].bench) == (CAUGHT, "soma")
+    assert outcomes[7].failure.startswith("tb.npu.tb_soma.")
+    assert outcomes[1].outcome in {CAUGHT, EQUIVALENT}
+    assert {label: o.outcome for label, o in campaign.known().items()} == {
+        o.mutant.label: o.outcome for o in outcomes.values()
+    }
+    monkeypatch.setattr(score, "MARGIN", 0)
+    monkeypatch.setattr(score, "SPARE_CLOCKS", 5)
+    (hung,) = campaign.run([dead], 1)
+    assert (hung.outcome, hung.bench) == (HUNG, "soma")
+    assert campaign.known()["soma-6"].outcome == HUNG
+
+
+def test_bench_that_fails_without_a_mutant(
+    drawn: list[Mutant], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    campaign = Campaign(folder, drawn[:4], {"soma": SOMA})
+    monkeypatch.setattr(campaign, "simulator", lambda *_: folder)
+    monkeypatch.setattr(campaign, "_run", lambda *_: "tb.npu.tb_soma.boundaries")
+    text = "soma must pass on soma without a mutant: tb.npu.tb_soma.boundaries"
+    with pytest.raises(BenchFailure, match=text):
+        campaign.prepare("soma", "soma")
+
+
+def test_shares() -> None:
+    assert shares({("a", "x"): 0, ("a", "y"): 10, ("b", "z"): 30}, 20) == {
+        ("a", "x"): 5,
+        ("a", "y"): 6,
+        ("b", "z"): 9,
+    }
+    assert sum(shares({("a", str(n)): n for n in range(29)}, 300).values()) == 300
+    with pytest.raises(UserError, match="--count must be at least 10, not 9"):
+        shares({("a", "x"): 0, ("a", "y"): 10}, 9)
+
+
+def test_every_file_is_mutated() -> None:
+    """All files of the RTL with an `elaborate`, each in one design, under a bench that exists."""
+    modules = modules_by_file(list(TARGETS.values()))
+    files = [file for _, file in modules]
+    root = Path(score.__file__).parents[2]
+    expected = [
+        path.relative_to(root).as_posix()
+        for path in (root / "hw").rglob("*.py")
+        if "def elaborate" in path.read_text()
+    ]
+    assert sorted(files) == sorted(expected)
+    for (design, _), own in modules.items():
+        for module in own:
+            for bench in TARGETS[design].bench_names(module.name):
+                assert score.Bench(bench).config in {"tiny", "mars-tiny"}
+
+
+def test_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    mutants = [replace(planted(k, "inv", "m", "c", "Y"), fingerprint="f") for k in range(6)]
+    fates = [CAUGHT, HUNG, CAUGHT, EQUIVALENT, SURVIVED, SURVIVED]
+    mutants[4] = replace(mutants[4], bit=1)
+    explained = {("inv m c.Y[1]", "f"): "nobody reads it", ("inv m c.Y[0]", "g"): "another RTL"}
+    monkeypatch.setattr(score, "explanations", lambda: explained)
+    result = score.Score.of([Outcome(m, fate) for m, fate in zip(mutants, fates, strict=True)])
+    assert result == score.Score(mutants=6, caught=3, hung=1, equivalent=1, explained=1)
+    assert result.survived == 1
+    assert result.share == 3 / 4
+
+
+def test_explanations_are_complete() -> None:
+    entries = json.loads(score.EXPLANATIONS.read_text())
+    assert all(set(e) == {"mutant", "fingerprint", "reason"} for e in entries)
+    assert len(score.explanations()) == len(entries)
