@@ -86,6 +86,33 @@ def test_asr_gradient_is_the_slope_of_the_soft_round():
     torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-7)
 
 
+def closed_slope(v, k):
+    """ASR's slope, written a second time."""
+    u = v % 1 - 0.5
+    return k / (2 * np.arctan(k / 2) * (1 + (k * u) ** 2))
+
+
+@pytest.mark.parametrize("k", [1.0, 10.0])
+def test_asr_gradient_is_the_closed_form_in_its_tails_too(k):
+    """From integer to integer, with the tails near 0 and 1, to 1e-12."""
+    quantizer = started(LGLSQ(4, signed=True, mde=False))
+    quantizer.K_ASR = k
+    v = np.concatenate([np.linspace(-4, 4, 801), np.arange(-4, 4) + 1e-6, np.arange(-3, 5) - 1e-6])
+    found, _ = gradients(quantizer, torch.from_numpy(v * STEP), torch.ones(len(v)).double())
+    # v * STEP / STEP may be on the other side of an integer, where the slope is the same.
+    np.testing.assert_allclose(found.numpy(), closed_slope(v, k), rtol=0, atol=1e-12)
+
+
+def test_tails_of_arctangent_and_tanh():
+    """At the integers, by hand: 10/(2*atan(5)*26), and 10/2*(1 - tanh(5)^2)/tanh(5)."""
+    quantizer = started(LGLSQ(4, signed=True, mde=False))
+    quantizer.K_ASR = 10.0
+    found, _ = gradients(quantizer, torch.tensor([STEP], dtype=torch.float64), torch.ones(1))
+    assert found.item() == pytest.approx(0.1400230, abs=1e-7)
+    tanh = slope(lambda v: math.tanh(10 * (v - 0.5)) / (2 * math.tanh(5)), 0.0)
+    assert tanh == pytest.approx(0.0009080, abs=1e-7)
+
+
 def test_mde_gradient_is_that_of_the_loss_plus_the_discretisation_error():
     """g*x + delta*|g|*alpha/2*(v - round v)^2 has MDE's gradient."""
     quantizer = started(LGLSQ(4, signed=True, asr=False))
