@@ -8,6 +8,7 @@ NAMES = (
     "infer",
     "compare",
     "regress",
+    "prove",
     "mutate",
     "train",
     "diff",

@@ -1,0 +1,1 @@
+"""Proofs of the RTL: every input at every clock, instead of some."""
