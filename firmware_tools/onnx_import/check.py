@@ -45,8 +45,8 @@ def load_inputs(path: Path, imported: Imported) -> Array:
     """Inputs of the model, (N, ...) float32, from an `.npy` file."""
     try:
         inputs: object = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise OnnxError(f"{path}: must be an .npy file of numbers ({error})") from None
+    except (ValueError, EOFError):
+        raise OnnxError(f"{path}: must be an .npy file of numbers, cut or damaged?") from None
     shape = imported.network.input_type.shape
     if not isinstance(inputs, np.ndarray) or inputs.dtype.kind not in "fiu":
         raise OnnxError(f"{path}: must be an .npy file of numbers")

@@ -211,7 +211,7 @@ class Product(Layer):
         self.relu = step.relu
         weight, bias = fused(module, step.norm)
         self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
-        self._check_finite()
+        self.check_finite()
         self.weights = weights
         self.activation = activation
         self.register_buffer("mask", torch.ones_like(self.weight))
@@ -219,14 +219,16 @@ class Product(Layer):
         most = self.weight[0].numel() * (1 << (weights.bits - 1)) * largest
         self._fits_float32 = most < EXACT_FLOAT32
 
-    def _check_finite(self) -> None:
+    def check_finite(self) -> None:
+        """Refuse weights that are no numbers, such as those of a training that went astray."""
         for name, values in (*self.named_parameters(), *self.named_buffers()):
             bad = ~torch.isfinite(values)
             if bad.any():
                 where = ", ".join(str(int(k)) for k in torch.nonzero(bad)[0])
+                place = f"{name}[{where}]" if where else name
                 value = float(values.detach()[bad][0])
                 raise QuantizationError(
-                    f"layer {self.name!r}: {name}[{where}] must be a finite number, not {value}"
+                    f"layer {self.name!r}: {place} must be a finite number, not {value}"
                 )
 
     @property

@@ -400,12 +400,16 @@ QUANTIZERS: dict[str, type[Quantizer]] = {
 """By the name that the command line knows."""
 
 
+OPTIONS = {"ssg", "asr", "mde", "three_valued"}
+"""Of `LGLSQ`."""
+
+
 def make(name: str, bits: int, **options: Any) -> Quantizer:
     """A quantiser by name; options are those of its class."""
     if name not in QUANTIZERS:
         raise QuantizationError(f"quantizer must be one of {', '.join(QUANTIZERS)}, not {name}")
     kind = QUANTIZERS[name]
-    extra = {"ssg", "asr", "mde", "three_valued"} & options.keys()
+    extra = OPTIONS & options.keys()
     if extra and kind is not LGLSQ:
         raise QuantizationError(f"{', '.join(sorted(extra))} must be left to lg-lsq, not {name}")
     return kind(bits, **options)

@@ -380,9 +380,11 @@ def load(path: Path) -> dict[str, Any]:
         state = torch.load(path, weights_only=True)
     except FileNotFoundError:
         raise QuantizationError(f"{path}: no such file") from None
-    except Exception as error:  # noqa: BLE001  (torch raises whatever the bytes lead it to)
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise QuantizationError(f"{path}: must be a file of kenyon train ({reason})") from None
+    except Exception:  # noqa: BLE001  (torch raises whatever the bytes lead it to)
+        # torch's own texts advise to load what could run.
+        raise QuantizationError(
+            f"{path}: must be a file of kenyon train, cut or damaged?"
+        ) from None
     if not isinstance(state, dict) or "settings" not in state:
         raise QuantizationError(f"{path}: must be a file of kenyon train")
     return state

@@ -54,6 +54,7 @@ class Twin(nn.Module):
 
     def features(self, images: Tensor) -> dict[str, Feature]:
         """What every layer computes, by name, in order, after "input"."""
+        _check_images(images)
         self._meet(images)
         features = {INPUT: self._input(images)}
         for layer in self.steps():
@@ -83,6 +84,8 @@ class Twin(nn.Module):
 
     def image_ints(self, images: Tensor) -> Ints:
         """Images as the accelerator takes them."""
+        _check_images(images)
+        _check_finite(images)
         self.check_calibrated()
         return cast("Ints", self.inputs.discretised(images).numpy().astype(np.int64))
 
@@ -107,8 +110,7 @@ class Twin(nn.Module):
         if not self.training:
             self.check_calibrated()
             return
-        if not torch.isfinite(images).all():
-            raise QuantizationError("images must be finite numbers")
+        _check_finite(images)
         if not self.inputs.is_calibrated:
             if not self.inputs.signed and images.min() < 0:
                 raise QuantizationError(
@@ -117,6 +119,18 @@ class Twin(nn.Module):
                 )
             self.inputs.start(images)
         self.input_shape.copy_(torch.tensor(images.shape[1:]))
+
+
+def _check_images(images: object) -> None:
+    if not isinstance(images, Tensor):
+        raise QuantizationError(f"images must be a tensor, not {type(images).__name__}")
+    if images.dim() != 4 or not len(images):
+        raise QuantizationError(f"images must be (N, C, H, W), not {tuple(images.shape)}")
+
+
+def _check_finite(images: Tensor) -> None:
+    if not torch.isfinite(images).all():
+        raise QuantizationError("images must be finite numbers")
 
 
 def quantize(
@@ -163,6 +177,10 @@ def quantize(
         ("average_bits", act_bits if average_bits is None else average_bits),
     ):
         quantizers.check_bits(what, bits)
+    unknown = options.keys() - quantizers.OPTIONS
+    if unknown:
+        known = ", ".join(sorted(quantizers.OPTIONS))
+        raise QuantizationError(f"options must be among {known}, not {', '.join(sorted(unknown))}")
     steps, flat = trace(copy.deepcopy(model))
     inputs = StraightThrough(act_bits if input_bits is None else input_bits, signed=input_signed)
     builder = _Builder(weight_bits, act_bits, average_bits or act_bits, quantizer, options)
@@ -225,11 +243,18 @@ def calibrate(twin: Twin, images: Tensor | Iterable[Tensor], *, again: bool = Fa
     again : bool
         All scales but that of the images, rather than those that have not been started: weights
         that were pruned have left others behind.
+
+    Raises
+    ------
+    QuantizationError
+        Images or weights are not finite numbers, or images are not as above.
     """
     for layer in twin.steps() if again else ():
         for quantizer in layer.children():
             if isinstance(quantizer, Quantizer):
                 quantizer.calibrated.fill_(False)
+    for product in twin.products():
+        product.check_finite()
     batches = [images] if isinstance(images, Tensor) else images
     before = twin.training
     twin.train()
@@ -247,9 +272,17 @@ def export(twin: Twin, name: str = "network") -> QuantizedNetwork:
     CalibrationError
         The twin has seen no data.
     QuantizationError
-        A scale or a weight is not what the hardware can hold.
+        A scale or a weight is not what the hardware can hold, or the twin is smooth.
     """
     twin.check_calibrated()
+    for layer in twin.steps():
+        if layer.smooth:
+            raise QuantizationError(
+                "the twin must compute with integers: call twin.smooth(False), then "
+                "calibrate(twin, images, again=True)"
+            )
+        if isinstance(layer, Product):
+            layer.check_finite()
     shape = tuple(int(size) for size in twin.input_shape)
     kind = FeatureType((shape[0], shape[1], shape[2]), twin.inputs.bits, twin.inputs.signed)
     scales = {INPUT: float(twin.inputs.step)}

@@ -138,4 +138,17 @@ def test_command_refuses(kenyon, model) -> None:
     result = kenyon("import", model, "-o", "net.npz", "--check", "images.npy")
     assert result.exit_code == 2
     assert "images.npy: shape must be (N, 1, 8, 8), not (2, 3, 8, 8)" in result.stderr
+    Path("text.txt").write_text("text")
+    for arguments, text in (
+        (("text.txt", "-o", "net.npz"), "text.txt: must be an ONNX model, cut or damaged? ("),
+        ((model, "-o", "net.onnx"), "net.onnx: network file must end in .npz"),
+        (
+            (model, "-o", "net.npz", "--check", "text.txt"),
+            "text.txt: must be an .npy file of numbers, cut or damaged?",
+        ),
+    ):
+        result = kenyon("import", *arguments)
+        assert result.exit_code == 2
+        assert result.stderr.startswith(f"error: {text}")
+        assert result.stderr.count("\n") == 1
     assert not Path("net.npz").exists()

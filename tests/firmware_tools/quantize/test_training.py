@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -192,13 +193,16 @@ def test_interrupted_command(kenyon, tmp_path, monkeypatch):
         (("train", "digits", "-o", "net.txt"), "network file must end in .npz"),
         (("train", "digits", "-o", "nowhere/net.npz"), "folder must exist: nowhere"),
         (("diff", "nothing.npz"), "nothing.npz: no such file"),
+        (("diff", "text.txt"), "text.txt: must be an .npz file, cut or damaged?"),
     ],
 )
 @pytest.mark.usefixtures("few")
 def test_refused(kenyon, arguments, text):
+    Path("text.txt").write_text("text")
     result = kenyon(*arguments)
     assert result.exit_code == 2
     assert text in result.output
+    assert result.output.count("\n") == 1
 
 
 @pytest.mark.parametrize("bits", ["1", "9"])

@@ -1,5 +1,7 @@
 """The twin's integers are the accelerator's; what it refuses."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -274,11 +276,55 @@ def test_weights_that_are_no_numbers(value):
         quantize(model, 4, 4)
 
 
+@pytest.mark.parametrize(
+    ("name", "place"), [("weight", "weight[0, 0, 0, 0]"), ("bias", "bias[0]"), ("alpha", None)]
+)
+def test_weights_that_training_has_lost(name, place):
+    """They are refused wherever they would become integers."""
+    twin = calibrated(chain(), 4, 4)
+    layer = twin.products()[1]
+    with torch.no_grad():
+        lost = layer.activation.alpha if name == "alpha" else getattr(layer, name)
+        lost.view(-1)[0] = torch.nan
+    text = f"layer '3': {place or 'activation.alpha'} must be a finite number, not nan"
+    for use in (lambda: export(twin), lambda: calibrate(twin, images())):
+        with pytest.raises(QuantizationError, match=re.escape(text)):
+            use()
+
+
+def test_smooth_is_not_exported():
+    twin = calibrated(chain(), 4, 4)
+    twin.smooth()
+    with pytest.raises(QuantizationError, match=r"must compute with integers: call twin\.smooth"):
+        export(twin)
+
+
+def test_unknown_option():
+    with pytest.raises(QuantizationError, match="options must be among asr, mde, ssg, three_val"):
+        quantize(chain(), 4, 4, soft=True)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        (np.zeros((2, *SHAPE)), "images must be a tensor, not ndarray"),
+        ([(images(), 1)], "images must be a tensor, not tuple"),
+        (images()[0], r"images must be \(N, C, H, W\), not \(3, 9, 8\)"),
+        (images()[:0], r"images must be \(N, C, H, W\), not \(0, 3, 9, 8\)"),
+    ],
+)
+def test_no_images(wrong, text):
+    with pytest.raises(QuantizationError, match=text):
+        calibrate(quantize(chain(), 4, 4), wrong)
+
+
 def test_images_that_are_not_wanted():
+    twin = calibrated(chain(), 4, 4)
     with pytest.raises(QuantizationError, match="images must not be negative"):
         calibrate(quantize(chain(), 4, 4), images() - 1)
-    with pytest.raises(QuantizationError, match="images must be finite numbers"):
-        calibrate(quantize(chain(), 4, 4), images() * float("nan"))
+    for use in (lambda x: calibrate(quantize(chain(), 4, 4), x), twin.image_ints):
+        with pytest.raises(QuantizationError, match="images must be finite numbers"):
+            use(images() * float("nan"))
 
 
 class Twice(nn.Module):
