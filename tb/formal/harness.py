@@ -17,6 +17,9 @@ ARITHMETIC = "smtbmc --stbv --unroll z3 -- --noincr"
 """Engine for arithmetic: a new solver for each step, which simplifies before it searches; that made
 the soma's proof take seconds instead of more than ten minutes."""
 
+MEMORY = "smtbmc --nomem --stbv --unroll z3 -- --noincr"
+"""Engine for small memories, which become registers."""
+
 
 def _implied(test, when):
     """Whether the test is true, or `when` is not."""

@@ -1,9 +1,19 @@
 """All proofs."""
 
+from tb.formal.bus import axi_lite
 from tb.formal.harness import Proof
-from tb.formal.mars import index_decoder
-from tb.formal.npu import post_synaptic, row_walker, soma
+from tb.formal.mars import index_decoder, line_reader
+from tb.formal.npu import event_input, post_synaptic, row_walker, soma, spike_output
 
-MODULES = (soma, post_synaptic, row_walker, index_decoder)
+MODULES = (
+    soma,
+    post_synaptic,
+    row_walker,
+    event_input,
+    spike_output,
+    axi_lite,
+    index_decoder,
+    line_reader,
+)
 PROOFS: dict[str, Proof] = {proof.name: proof for module in MODULES for proof in module.PROOFS}
 """By name, in the order of the table."""
