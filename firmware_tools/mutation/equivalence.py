@@ -20,19 +20,20 @@ def is_equivalent(mutant: Mutant, folder: Path) -> bool:
     folder : Path
         Where `Target.prepare` left the design.
     """
-    name = f"prove-{mutant.number}"
     script = [
         *_opened(mutant, "gold"),
         *_opened(mutant, "gate", mutant.command()),
         "design -reset",
         f"design -copy-from gold -as gold {mutant.module}",
         f"design -copy-from gate -as gate {mutant.module}",
-        "miter -equiv -flatten -ignore_gold_x gold gate miter",
+        "miter -equiv -flatten gold gate miter",
         "hierarchy -top miter",
+        "opt_merge",  # what both have in common need not be solved
+        "opt_clean",
         f"sat -timeout {TIMEOUT_S} -verify -prove trigger 0 miter",
     ]
     try:
-        yosys.run("\n".join(script), folder, name)
+        yosys.run("\n".join(script), folder, f"prove-{mutant.number}")
     except yosys.YosysError:
         return False
     return True
@@ -44,6 +45,8 @@ def _opened(mutant: Mutant, name: str, *commands: str) -> list[str]:
         "design -reset",
         "read_rtlil ready.il",
         *commands,
-        f"expose -evert -evert-dff {mutant.module}",
+        f"cd {mutant.module}",
+        "expose -evert -evert-dff c:*",
+        "cd",
         f"design -stash {name}",
     ]

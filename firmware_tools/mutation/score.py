@@ -212,7 +212,7 @@ class Campaign:
         return Outcome(mutant, outcome, seconds=time.perf_counter() - begin)
 
     def environment(self, folder: Path, bench: str, number: int) -> dict[str, str]:
-        """What makes `kenyon regress` run a bench under a mutant; it stops at the first failure."""
+        """What makes a bench run under a mutant; it stops at the first failure."""
         baseline = self._baseline(folder, bench)
         limit = MARGIN * int(baseline.read_text()) + SPARE_CLOCKS if baseline.exists() else 0
         clocks = self._clocks_file(folder, bench, number)
@@ -230,10 +230,9 @@ class Campaign:
         clocks = self._clocks_file(folder, bench, number)
         clocks.parent.mkdir(parents=True, exist_ok=True)
         clocks.write_text("0\n")
-        program = [sys.executable, "-c", "from firmware_tools.cli import main; main()"]
         try:
             done = subprocess.run(
-                [*program, "regress", *Bench(bench).options, "--json"],
+                [sys.executable, "-m", "firmware_tools.mutation.bench", bench, Bench(bench).config],
                 check=False,
                 cwd=clocks.parent,
                 env={**os.environ, **self.environment(folder, bench, number)},
@@ -243,12 +242,11 @@ class Campaign:
             )
         except subprocess.TimeoutExpired:
             return HUNG
-        if done.returncode not in {0, 1}:
-            raise BenchFailure(f"{bench}, mutant {number}: {done.stderr.strip()}")
         if HUNG in clocks.read_text().split():
             return HUNG
-        failures = [o["failure"] for o in json.loads(done.stdout)["outcomes"] if o["failure"]]
-        return _short(failures[0]) if failures else ""
+        if done.returncode and not done.stdout:
+            raise BenchFailure(f"{bench}, mutant {number}: {done.stderr.strip()}")
+        return _short(done.stdout)
 
     def _clocks_file(self, folder: Path, bench: str, number: int) -> Path:
         return self._folder / folder.name / f"{bench}-{number}" / "clocks"
@@ -258,6 +256,6 @@ class Campaign:
 
 
 def _short(failure: str) -> str:
-    """The test that failed, if a directed bench tells, or the first line."""
+    """The test that failed, if a directed bench tells, or the first line, if any."""
     test = FAILED_TEST.search(failure)
-    return test[1] if test else failure.splitlines()[0]
+    return test[1] if test else failure.partition("\n")[0]

@@ -26,12 +26,11 @@ MODULE = re.compile(r"^((?:attribute [^\n]*\n)+)module \\(\S+)\n(.*?)^end$", re.
 SOURCE = re.compile(r'attribute \\src "([^"]+)"')
 LINT = "".join(f"// verilator lint_off {code}\n" for code in ("CASEOVERLAP", "UNOPTFLAT"))
 """Yosys' cases have priorities; a bit that disturbs its neighbours looks like a loop."""
-N_RANDOM = {RANDOM: 5, QUANTISED_RTL: 10}
 
 
 @dataclass(frozen=True)
 class Bench:
-    """A bench that can see mutants; `kenyon regress` runs it.
+    """A bench that can see mutants.
 
     Attributes
     ----------
@@ -45,12 +44,6 @@ class Bench:
     def config(self) -> str:
         """The chip on which it runs, or whose accelerator the block belongs to."""
         return "mars-tiny" if self.name in regression.names()[MARS] else "tiny"
-
-    @property
-    def options(self) -> list[str]:
-        """Of `kenyon regress`."""
-        count = ["--count", str(N_RANDOM[self.name])] if self.name in N_RANDOM else []
-        return ["-c", self.config, "--only", self.name, "--seed", "1", "-j", "1", *count]
 
     @property
     def design(self) -> Design:
