@@ -1,8 +1,11 @@
 """One population in lockstep with the golden model: every retirement at its clock."""
 
+import itertools
+
 import cocotb
 import numpy as np
 
+from model.npu import layout, noise
 from model.npu.clocks import PIPELINE_LATENCY, WALK_LATENCY, used_groups
 from model.npu.engine import Engine
 from model.npu.image import records
@@ -35,6 +38,7 @@ NETWORKS = 12
 SATURATED_BEFORE = 3
 """Clocks from the report of a saturation to the retirement of its group."""
 REGION_SIZE = 0x10000
+FULL_WORD = 0xFFFF_FFFF
 
 
 async def load(block: Block, network, addresses) -> dict[str, int]:
@@ -172,3 +176,54 @@ async def lockstep(dut) -> None:
                     block, network, engine, n_groups, f"{network.name} step {engine.step_index}"
                 )
         done += 1
+
+
+@cocotb.test()
+async def host(dut) -> None:
+    """Each bit of both memories reads back as it was written; behind the last word is an error."""
+    outputs = [f"{bus}_bus_{name}" for bus in ("neuron", "weight") for name in ("r_data", "error")]
+    block = Block(dut, "population", tuple(outputs))
+    rng = np.random.default_rng(cocotb.RANDOM_SEED)
+    await block.start(**dict.fromkeys(IDLE, 0))
+    fields = [sum(((1 << n) - 1) << low for low, n in word.values()) for word in layout.WORD_FIELDS]
+    masks = {
+        "neuron": fields * CONFIG.n_neurons,
+        "weight": [FULL_WORD] * (CONFIG.weight_words(POPULATION) * LANES // 4),
+    }
+    for bus, mask in masks.items():
+        values = rng.integers(0, FULL_WORD + 1, len(mask)).tolist()
+        for invert in (0, FULL_WORD):
+            for k, value in enumerate(values):
+                out = await access(block, bus, write=1, addr=4 * k, w_data=value ^ invert)
+                check(f"{bus} word {k}: error", 0, out[f"{bus}_bus_error"])
+            for k, value in enumerate(values):
+                out = await access(block, bus, write=0, addr=4 * k)
+                check(f"{bus} word {k}", (value ^ invert) & mask[k], out[f"{bus}_bus_r_data"])
+        for write in (0, 1):
+            out = await access(block, bus, write=write, addr=4 * len(mask), w_data=0)
+            check(f"{bus}: error behind the last word", 1, out[f"{bus}_bus_error"])
+
+
+async def access(block: Block, bus: str, **request: int) -> dict[str, int]:
+    """One host access; returns the outputs of the clock of its answer."""
+    inputs = {f"{bus}_bus_{name}": value for name, value in request.items()}
+    block.set(**{f"{bus}_bus_valid": 1, f"{bus}_bus_w_strb": 15}, **inputs)
+    await block.tick()
+    block.set(**{f"{bus}_bus_valid": 0})
+    return await block.tick()
+
+
+@cocotb.test()
+async def noise_state(dut) -> None:
+    """The state that the host sees: as it was loaded, and a time step further after each commit."""
+    block = Block(dut, "population", ("noise_state",))
+    rng = np.random.default_rng(cocotb.RANDOM_SEED)
+    await block.start(**dict.fromkeys(IDLE, 0))
+    for state in (1, 0xFFFF_FFFF, int(rng.integers(1, 1 << 32))):
+        block.set(noise_load=1, noise_load_value=state)
+        await block.tick()
+        block.set(noise_load=0, commit=1)
+        for expected in itertools.accumulate(range(20), lambda s, _: noise.jump(s), initial=state):
+            out = await block.tick()
+            check("noise_state", expected, out["noise_state"])
+        block.set(commit=0)
