@@ -63,6 +63,7 @@ def _opened(name: str, top: str, *commands: str) -> list[str]:
         f"hierarchy -top {top}",
         *commands,
         f"cd {top}",
+        "splitnets -driver",  # registers that drive a part of a wire
         "expose -evert -evert-dff c:*",
         "cd",
         f"design -stash {name}",
