@@ -13,6 +13,7 @@ NAMES = (
     "train",
     "diff",
     "bench",
+    "fpga",
     "plot",
     "schema",
     "import",

