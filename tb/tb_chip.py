@@ -389,6 +389,30 @@ async def out_of_map(dut) -> None:
     await run_session(bus, network)
 
 
+@cocotb.test(timeout_time=TEST_TIMEOUT_US, timeout_unit="us")
+async def every_address_bit(dut) -> None:
+    """A legal address with any other upper bit is another place, or SLVERR."""
+    bus = Bus(dut)
+    await bus.start()
+    legal = [range(0x1_0000)]
+    if CHIP.mars is not None:
+        legal.append(range(0x8000_0000, 0x1_0000_0000))
+    starts = [bus.map["STATUS"], bus.map["population[0].N_GROUPS"]]
+    for p in range(CONFIG.n_populations):
+        sizes = {
+            f"neurons[{p}]": 16 * CONFIG.n_neurons,
+            f"weights[{p}]": CONFIG.weight_words(p) * CONFIG.n_lanes,
+        }
+        legal += [range(bus.map[name], bus.map[name] + size) for name, size in sizes.items()]
+        starts += [bus.map[name] for name in sizes]
+    for start, bit in itertools.product(starts, range(32)):
+        address = start ^ (1 << bit)
+        if any(address in own for own in legal):
+            continue
+        response, data = await bus.read(address)
+        assert (response, data) == (AxiResp.SLVERR, b"\0\0\0\0"), f"{address:#x}"
+
+
 def saturated_addresses(bus: Bus) -> set[int]:
     """Registers whose record clears them."""
     return {bus.map[f"population[{p}].SATURATED"] for p in range(CONFIG.n_populations)}
