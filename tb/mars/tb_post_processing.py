@@ -22,6 +22,8 @@ from tb.bench import Block, check, signed
 
 FLAGS = ("header_freed", "last_word", "value_valid", "write")
 OTHERS = ("values", "write_row", "write_offset", "write_halves", "write_data")
+INPUT_SHAPES = ((1, 1), (3, 5), (255, 1), (32, 9), (2, 300), (1, 4099))
+"""Rows and words in each."""
 N_MACROS = 8
 HALF = KERNELS // 2
 LANES = range(KERNELS)
@@ -608,28 +610,41 @@ async def short_kernel_blocks(dut) -> None:
 async def input_words(dut) -> None:
     """Words of the input become features as they are; those behind the last row do not."""
     bench = await begin(dut, 8)
+    for shape in INPUT_SHAPES:
+        await feed(bench, *shape)
+        await bench.run([random_pass(bench.rng) for _ in range(2)])
+
+
+@cocotb.test()
+async def input_words_of_one_macro(dut) -> None:
+    """The same with a single macro."""
+    bench = await begin(dut, 10, 1)
+    for shape in INPUT_SHAPES:
+        await feed(bench, *shape)
+
+
+async def feed(bench: Bench, n_rows: int, pitch: int) -> None:
+    """An input of so many rows of so many words, and what rounds it up to whole lines."""
     rng = bench.rng
-    for n_rows, pitch in ((1, 1), (3, 5), (255, 1), (32, 9), (2, 300), (1, 4099)):
-        await bench.reset()
-        line = Timeline()
-        d = descriptor_of(rng, is_input=1, n_rows=n_rows, out_row_pitch=pitch)
-        line.set(bench.clock, descriptor=bits_of(pack_descriptor(d)))
-        at, n_words = bench.clock + 2, n_rows * pitch
-        for number in range(n_words + -n_words % 8):
-            word = rng.getrandbits(WORD_BITS)
-            line.pulse(at, "feature_valid", feature_word=word)
-            if number < n_words:
-                line.expect(
-                    at + 1,
-                    write=1,
-                    write_row=number // pitch,
-                    write_offset=number,
-                    write_halves=0b11,
-                    write_data=word,
-                )
-            at += 1 if rng.random() < 0.8 else rng.randint(1, 20)
-        await bench.follow(line)
-        await bench.run([random_pass(rng) for _ in range(2)])
+    await bench.reset()
+    line = Timeline()
+    d = descriptor_of(rng, is_input=1, n_rows=n_rows, out_row_pitch=pitch)
+    line.set(bench.clock, descriptor=bits_of(pack_descriptor(d)))
+    at, n_words = bench.clock + 2, n_rows * pitch
+    for number in range(n_words + -n_words % 8):
+        word = rng.getrandbits(WORD_BITS)
+        line.pulse(at, "feature_valid", feature_word=word)
+        if number < n_words:
+            line.expect(
+                at + 1,
+                write=1,
+                write_row=number // pitch,
+                write_offset=number,
+                write_halves=0b11,
+                write_data=word,
+            )
+        at += 1 if rng.random() < 0.8 else rng.randint(1, 20)
+    await bench.follow(line)
 
 
 @cocotb.test()

@@ -12,6 +12,7 @@ from amaranth.hdl import Elaboratable, Module, Signal
 
 from firmware_tools.errors import UserError
 from firmware_tools.mutation import score
+from firmware_tools.mutation.equivalence import is_equivalent
 from firmware_tools.mutation.mutants import LEAST, Mutant, draw, shares
 from firmware_tools.mutation.score import CAUGHT, EQUIVALENT, HUNG, SURVIVED, Campaign, Outcome
 from firmware_tools.mutation.targets import TARGETS, Target, modules_by_file
@@ -90,6 +91,7 @@ def test_outcomes(drawn: list[Mutant], folder: Path, monkeypatch: pytest.MonkeyP
     assert outcomes[6].outcome == EQUIVALENT
     assert (outcomes[7].outcome, outcomes[7].bench) == (CAUGHT, "soma")
     assert outcomes[7].failure.startswith("tb.npu.tb_soma.")
+    assert not is_equivalent(inverted, folder / "soma")
     assert outcomes[1].outcome in {CAUGHT, EQUIVALENT}
     assert {label: o.outcome for label, o in campaign.known().items()} == {
         o.mutant.label: o.outcome for o in outcomes.values()
