@@ -47,6 +47,7 @@ def command(
     Each proof also reaches its covers: situations that show that it does not hold for nothing.
     Results are kept by content in the folder build/proofs, so a proof runs again only after its
     block or its text has changed. A proof that fails names the statement and the trace (VCD).
+    --list says what each one states.
 
     With --mutants, random bits of the block are broken, one at a time. The proof should fail on
     each; a survivor is shown, and may be one that changes nothing.
@@ -148,15 +149,14 @@ def _list(proofs: "list[Proof]") -> Table:
 
 def _table(outcomes: "list[Outcome]", mutants: "dict[str, list[Mutant]]", n_mutants: int) -> Table:
     """A line for each proof."""
-    table = Table("proof", "says", "kind", "result")
-    for title in ("covers", "seconds", *(["mutants refuted"] if n_mutants else [])):
+    table = Table("proof", "kind", "result")
+    for title in ("covers", "seconds", *(["refuted"] if n_mutants else [])):
         table.add_column(title, justify="right")
     for outcome in outcomes:
         own = mutants[outcome.proof.name]
         refuted = f"{sum(mutant.refuted for mutant in own)} of {len(own)}"
         table.add_row(
             outcome.proof.name,
-            outcome.proof.says,
             outcome.proof.kind,
             "holds" if outcome.passed else "[red]fails[/red]",
             f"{len(outcome.covers) - len(outcome.missed)} of {len(outcome.covers)}",

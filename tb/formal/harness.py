@@ -35,6 +35,7 @@ class Harness:
     def __init__(self) -> None:
         self.m = Module()
         self.probes: dict[str, str] = {}
+        self.cuts: list[str] = []
         self.covers: list[str] = []
         self._ports: dict[str, tuple[Value, None]] = {}
         domain = ClockDomain("sync", reset_less=True)
@@ -94,6 +95,10 @@ class Harness:
         self.probes[name] = f"{BLOCK}.{path}"
         return signal
 
+    def cut(self, path: str) -> None:
+        """Let a signal inside of the block have any value: what drives it does not matter."""
+        self.cuts.append(f"{BLOCK}.{path}")
+
     def always(self, name: str, test, when=1) -> None:
         """State that the test is true in every clock in which `when` is."""
         self._state(Assert, name, _implied(test, when))
@@ -145,6 +150,8 @@ class Proof:
     engine : str
     seed : int
         Of the mutants.
+    broken : str
+        Yosys selection of the cells that mutants break: those that the statements speak of.
     """
 
     name: str
@@ -155,6 +162,7 @@ class Proof:
     bounded: bool = False
     engine: str = LOGIC
     seed: int = 1
+    broken: str = f"{TOP}.{BLOCK}*"
 
     @property
     def kind(self) -> str:

@@ -2,7 +2,7 @@
 
 from tb.formal.bus import axi_lite
 from tb.formal.harness import Proof
-from tb.formal.mars import index_decoder, line_reader
+from tb.formal.mars import index_decoder, line_reader, loader, requantiser
 from tb.formal.npu import event_input, post_synaptic, row_walker, soma, spike_output
 
 MODULES = (
@@ -14,6 +14,8 @@ MODULES = (
     axi_lite,
     index_decoder,
     line_reader,
+    loader,
+    requantiser,
 )
 PROOFS: dict[str, Proof] = {proof.name: proof for module in MODULES for proof in module.PROOFS}
 """By name, in the order of the table."""

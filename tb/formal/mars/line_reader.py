@@ -88,6 +88,7 @@ PROOFS = (
         state=state,
         depth=3,
         reach=8,
+        broken=" ".join(f"proof.dut/w:{name} %ci2" for name in ("n_used", "n_outstanding", "beat")),
     ),
     Proof(
         name="line_buffer",

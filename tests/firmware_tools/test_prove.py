@@ -1,0 +1,40 @@
+"""`kenyon prove`."""
+
+import json
+
+from tb.formal.proofs import PROOFS
+
+QUICK = "axi_lite_progress"
+
+
+def test_lists_all(kenyon) -> None:
+    result = kenyon("prove", "--list", "--json")
+    assert result.exit_code == 0
+    listed = json.loads(result.stdout)["proofs"]
+    assert [proof["name"] for proof in listed] == list(PROOFS)
+    assert {proof["kind"] for proof in listed} == {"unbounded", "first 2 clocks", "first 8 clocks"}
+
+
+def test_proves(kenyon) -> None:
+    result = kenyon("prove", QUICK, "--mutants", "1", "--json")
+    assert result.exit_code == 0
+    values = json.loads(result.stdout)
+    assert (values["passed"], values["failed"], values["not_run"]) == (1, 0, 0)
+    (proof,) = values["proofs"]
+    assert proof["passed"]
+    assert set(proof["covers"]) == {"read_waited_for_its_turn", "write_waited_for_its_turn"}
+    assert len(proof["mutants"]) == 1
+
+
+def test_table(kenyon) -> None:
+    result = kenyon("prove", QUICK)
+    assert result.exit_code == 0
+    assert "2 of 2" in result.stdout
+    assert result.stdout.endswith("1 proved, 0 failed\n")
+
+
+def test_unknown_name(kenyon) -> None:
+    result = kenyon("prove", "nothing")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: proof must be one of soma, post_synaptic, ")
+    assert result.stderr.endswith(", not nothing\n")
