@@ -2,6 +2,8 @@
 
 import json
 
+from hw.bus.axi_lite import AXI4LiteBridge
+from tb.formal.harness import Harness, Proof
 from tb.formal.proofs import PROOFS
 
 QUICK = "axi_lite_progress"
@@ -31,6 +33,22 @@ def test_table(kenyon) -> None:
     assert result.exit_code == 0
     assert "2 of 2" in result.stdout
     assert result.stdout.endswith("1 proved, 0 failed\n")
+
+
+def test_failure(kenyon, monkeypatch) -> None:
+    def state(h: Harness) -> None:
+        bridge = h.block(AXI4LiteBridge())
+        h.always("nothing_is_taken", ~bridge.axi.arready)
+        h.reached("both_at_once", bridge.axi.arready & bridge.axi.awready)
+
+    wrong = Proof(name="wrong", says="", state=state, depth=4, reach=4)
+    monkeypatch.setitem(PROOFS, "wrong", wrong)
+    result = kenyon("prove", "wrong")
+    assert result.exit_code == 1
+    assert "wrong FAIL: nothing_is_taken /" in result.stdout
+    assert "trace.vcd\n" in result.stdout
+    assert "0 of 1" in result.stdout
+    assert result.stdout.endswith("0 proved, 1 failed\n")
 
 
 def test_unknown_name(kenyon) -> None:
