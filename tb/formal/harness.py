@@ -16,7 +16,6 @@ LOGIC = "smtbmc z3"
 ARITHMETIC = "smtbmc --stbv --unroll z3 -- --noincr"
 """Engine for arithmetic: a new solver for each step, which simplifies before it searches; that made
 the soma's proof take seconds instead of more than ten minutes."""
-
 MEMORY = "smtbmc --nomem --stbv --unroll z3 -- --noincr"
 """Engine for small memories, which become registers."""
 
@@ -50,7 +49,9 @@ class Harness:
             if member.flow == In:
                 port = Value.cast(value)
                 name = "_".join(map(str, path))
-                self.m.d.comb += port.eq(inputs[name] if name in inputs else AnySeq(port.shape()))
+                self.m.d.comb += port.eq(inputs.pop(name, AnySeq(port.shape())))
+        if inputs:
+            raise ValueError(f"inputs must be ports of the block, not {', '.join(inputs)}")
         return component
 
     def free(self, name: str, shape) -> Signal:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from amaranth.hdl import Module, Mux
 from amaranth.lib.wiring import Component, In, Out
 
@@ -65,6 +66,12 @@ def test_not_reached() -> None:
     assert outcome.prove.status == "PASS"
     assert not outcome.passed
     assert outcome.reason == "not reached: gets_there"
+
+
+def test_inputs_exist() -> None:
+    """A misspelled input does not stay free in silence."""
+    with pytest.raises(ValueError, match="inputs must be ports of the block, not stop"):
+        Harness().block(Counter(), stop=0)
 
 
 def test_clock() -> None:
