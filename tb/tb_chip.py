@@ -701,28 +701,53 @@ async def events_in_any_clock(dut) -> None:
     assert state[0] == 250, f"{state[0]} of 250 events were used"
 
 
-@cocotb.test(timeout_time=TEST_TIMEOUT_US, timeout_unit="us")
-async def saturation_flag(dut) -> None:
-    """The flag is set by a step in which a current saturates, and stays cleared afterwards."""
-    bus = Bus(dut)
-    await bus.start()
+async def about_to_saturate(bus: Bus) -> int:
+    """One neuron that external axon 0 excites; returns the address of its state."""
     await set_neurons(bus, 0)
     # A neuron of the last group: its lane keeps what it found until the next step.
     neuron = CONFIG.n_neurons - CONFIG.n_lanes
     row = CONFIG.n_groups * CONFIG.n_rows(0) - CONFIG.n_axons
     address = bus.map["weights[0]"] + row * CONFIG.n_lanes
     assert await bus.write(address, bytes([1] + [0] * (CONFIG.n_lanes - 1))) == AxiResp.OKAY
-    state = bus.map["neurons[0]"] + 16 * neuron + 4 * layout.STATE_WORD
     await bus.set("RUN_STEPS", 1)
+    return bus.map["neurons[0]"] + 16 * neuron + 4 * layout.STATE_WORD
+
+
+async def run_from(bus: Bus, state: int, i_syn: int) -> None:
+    """Start a step with that current and an event of axon 0."""
+    word = i_syn << layout.STATE_FIELDS["i_syn"][0]
+    assert await bus.write(state, word.to_bytes(4, "little")) == AxiResp.OKAY
+    await bus.send(await bus.get("STEP"), 0, 0)
+    await bus.set("CONTROL", START | IRQ_ENABLE)
+
+
+@cocotb.test(timeout_time=TEST_TIMEOUT_US, timeout_unit="us")
+async def saturation_flag(dut) -> None:
+    """The flag is set by a step in which a current saturates, and stays cleared afterwards."""
+    bus = Bus(dut)
+    await bus.start()
+    state = await about_to_saturate(bus)
     for i_syn, saturates in ((I_MAX, 1), (I_MAX - 1, 0)):
-        word = i_syn << layout.STATE_FIELDS["i_syn"][0]
-        assert await bus.write(state, word.to_bytes(4, "little")) == AxiResp.OKAY
-        await bus.send(await bus.get("STEP"), 0, 0)
-        await bus.set("CONTROL", START | IRQ_ENABLE)
+        await run_from(bus, state, i_syn)
         await bus.irq()
         assert await bus.get("population[0].SATURATED") == saturates
         await bus.set("population[0].SATURATED", 1)
         assert await bus.get("population[0].SATURATED") == 0
+
+
+@cocotb.test(timeout_time=TEST_TIMEOUT_US, timeout_unit="us")
+async def reads_write_nothing(dut) -> None:
+    """Data on the write channel that is not valid clears no flag in a read."""
+    bus = Bus(dut)
+    await bus.start()
+    await run_from(bus, await about_to_saturate(bus), I_MAX)
+    if not dut.irq.value:
+        await with_timeout(RisingEdge(dut.irq), TIMEOUT_US, "us")
+    dut.s_axil_wdata.value = 0xFFFF_FFFF
+    dut.s_axil_wstrb.value = 0b1111
+    for _ in range(2):
+        assert await bus.get("STATUS") == DONE
+        assert await bus.get("population[0].SATURATED") == 1
 
 
 @cocotb.test(timeout_time=TEST_TIMEOUT_US, timeout_unit="us")

@@ -547,6 +547,19 @@ async def maxima(dut) -> None:
 
 
 @cocotb.test()
+async def maxima_of_eight_teams(dut) -> None:
+    """Every bit of every team's maximum so far."""
+    bench = await begin(dut, 11)
+    sizes = {"split_log2": 0, "n_teams": 8, "rows_per_team": 2, "n_cols": 12}
+    await bench.run(
+        [
+            random_pass(bench.rng, pool=1, gap=0, bits=8, is_signed=is_signed, raw=0, **sizes)
+            for is_signed in (0, 1, 0, 1, 0, 1)
+        ]
+    )
+
+
+@cocotb.test()
 async def averages(dut) -> None:
     """Averages of every type, of few pixels, kernel block behind kernel block."""
     bench = await begin(dut, 5)
