@@ -3,7 +3,7 @@
 from tb.formal.bus import axi_lite
 from tb.formal.harness import Proof
 from tb.formal.mars import index_decoder, line_reader, loader, requantiser
-from tb.formal.npu import event_input, post_synaptic, row_walker, soma, spike_output
+from tb.formal.npu import event_input, population, post_synaptic, row_walker, soma, spike_output
 
 MODULES = (
     soma,
@@ -11,6 +11,7 @@ MODULES = (
     row_walker,
     event_input,
     spike_output,
+    population,
     axi_lite,
     index_decoder,
     line_reader,
