@@ -3,7 +3,7 @@
 import contextlib
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -89,6 +89,13 @@ class Terminal:
     @contextlib.contextmanager
     def busy(self, what: str) -> Iterator[None]:
         """Show that something of unknown length goes on."""
+        with self.stages() as begin:
+            begin(what)
+            yield
+
+    @contextlib.contextmanager
+    def stages(self) -> Iterator[Callable[[str], None]]:
+        """Show one after the other what goes on; yields what says that something begins."""
         progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -98,8 +105,8 @@ class Terminal:
             disable=not self._moves,
         )
         with progress:
-            progress.add_task(what, total=None)
-            yield
+            task = progress.add_task("", total=None)
+            yield lambda what: progress.update(task, description=what)
 
     @contextlib.contextmanager
     def progress(self, what: str, total: int) -> Iterator["Advance"]:

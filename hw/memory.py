@@ -7,7 +7,7 @@ from amaranth.utils import ceil_log2
 
 
 class SinglePortMemory(Component):
-    """SRAM with one port for reading or writing.
+    """SRAM with one port for reading or writing; on an FPGA it becomes block RAM.
 
     **Latency**: `r_data` is valid 1 clock after a read and stays until the next read.
     **Throughput**: one access per clock. **Reset**: contents are not reset.
@@ -44,7 +44,9 @@ class SinglePortMemory(Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.array = array = Memory(shape=unsigned(self.width), depth=self.depth, init=[])
+        m.submodules.array = array = Memory(
+            shape=unsigned(self.width), depth=self.depth, init=[], attrs={"ram_style": "block"}
+        )
         write = array.write_port(granularity=self.granularity)
         read = array.read_port()
         m.d.comb += [

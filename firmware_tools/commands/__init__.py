@@ -13,6 +13,7 @@ NAMES = (
     "train",
     "diff",
     "bench",
+    "ppa",
     "fpga",
     "plot",
     "schema",

@@ -92,5 +92,7 @@ class EventInput(Component):
         with m.If(self.clear):
             m.d.sync += full.eq(0)
         with m.Elif(self.axis.tready):
-            m.d.sync += [full.eq(self.axis.tvalid), held.eq(self.axis.tdata)]
+            m.d.sync += full.eq(self.axis.tvalid)
+        with m.If(self.axis.tready & self.axis.tvalid):
+            m.d.sync += held.eq(self.axis.tdata)
         return m

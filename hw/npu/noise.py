@@ -101,7 +101,7 @@ class NoiseGenerator(Component):
         with m.Elif(self.commit):
             m.d.sync += self.state.eq(leap(self.state, STEP_STRIDE))
 
-        walk = Signal(STATE_WIDTH)
+        walk = Signal(STATE_WIDTH, reset_less=True)
         with m.If(self.start):
             m.d.sync += walk.eq(self.state)
         with m.Elif(self.next):
@@ -114,15 +114,13 @@ class NoiseGenerator(Component):
                 state = Signal(STATE_WIDTH, name=f"leap_{lane}")
                 m.d.comb += state.eq(leap(walk, lane))
             state = xorshift(m, state, f"state_{lane}")
-            uniform_1 = Signal(16, name=f"uniform_1_{lane}")
-            strength_1 = Signal(8, name=f"strength_1_{lane}")
+            uniform_1 = Signal(16, name=f"uniform_1_{lane}", reset_less=True)
+            strength_1 = Signal(8, name=f"strength_1_{lane}", reset_less=True)
             scaled = Signal(24, name=f"scaled_{lane}")
             noisy = strength > 1
             m.d.comb += scaled.eq(uniform_1 * strength_1)
             with m.If(self.next):
-                m.d.sync += strength_1.eq(Mux(noisy, strength, 0))
-            with m.If(self.next & noisy):
-                m.d.sync += uniform_1.eq(state[16:])
+                m.d.sync += [strength_1.eq(Mux(noisy, strength, 0)), uniform_1.eq(state[16:])]
             with m.If(next_1):
                 m.d.sync += self.draw[lane].eq(scaled[16:] - (strength_1 >> 1))
         return m

@@ -120,9 +120,11 @@ class Population(Component):
         n_rows = config.n_rows(self.index)
 
         m.submodules.walker = walker = RowWalker(n_rows, config.n_groups)
-        m.submodules.weights = weights = WeightMemory(n_rows * config.n_groups, config.n_lanes)
-        m.submodules.neurons = neurons = NeuronMemory(config.n_neurons, config.n_lanes)
-        m.submodules.noise = noise = NoiseGenerator(config.n_lanes)
+        m.submodules.weight_memory = weights = WeightMemory(
+            n_rows * config.n_groups, config.n_lanes
+        )
+        m.submodules.neuron_memory = neurons = NeuronMemory(config.n_neurons, config.n_lanes)
+        m.submodules.noise_generator = noise = NoiseGenerator(config.n_lanes)
         connect(m, flipped(self.neuron_bus), neurons.bus)
         connect(m, flipped(self.weight_bus), weights.bus)
 
@@ -197,37 +199,41 @@ class Population(Component):
         """External events: collected for the next step while those of this one are walked."""
         axons = Signal(self.config.n_axons)
         axons_next = Signal(self.config.n_axons)
-        with m.If(self.clear):
-            m.d.sync += axons_next.eq(0)
-        with m.Elif(self.start):
-            m.d.sync += [axons.eq(axons_next), axons_next.eq(0)]
-        with m.Elif(self.axon_event):
-            m.d.sync += axons_next.bit_select(self.axon, 1).eq(1)
+        empty = self.clear | self.start
+        with m.If(empty | self.axon_event):
+            m.d.sync += axons_next.eq(Mux(empty, 0, axons_next | (1 << self.axon)))
+        with m.If(self.start & ~self.clear):
+            m.d.sync += axons.eq(axons_next)
         return axons
 
     def _spikes(self, m, neurons, write, group, fired):
         """Who fired in the last step, and who fires in this one."""
         spikes_next = Signal(self.config.n_neurons)
         with m.If(self.commit):
-            m.d.sync += [self.spikes.eq(spikes_next), spikes_next.eq(0)]
+            m.d.sync += spikes_next.eq(0)
         with m.Elif(write):
             m.d.sync += spikes_next.word_select(group, self.config.n_lanes).eq(fired)
-        with m.If(neurons.spike_load):
-            m.d.sync += self.spikes.bit_select(neurons.spike_index, 1).eq(neurons.spike_value)
-        with m.If(self.clear):
-            m.d.sync += self.spikes.eq(0)
-        m.d.comb += neurons.spikes.eq(self.spikes)
+
+        # One enable for all bits, so that one gate stops their clock.
+        loaded = Signal(self.config.n_neurons)
+        index = 1 << neurons.spike_index
+        m.d.comb += [
+            loaded.eq((self.spikes & ~index) | Mux(neurons.spike_value, index, 0)),
+            neurons.spikes.eq(self.spikes),
+        ]
+        with m.If(self.clear | self.commit | neurons.spike_load):
+            m.d.sync += self.spikes.eq(Mux(self.clear, 0, Mux(self.commit, spikes_next, loaded)))
 
     def _lanes(self, m, row, closes, weights, neurons, noise):
         """One post-synaptic unit and one soma per lane; returns who fires."""
         fired = Signal(self.config.n_lanes)
         saturated = Signal(self.config.n_lanes)
         m.d.comb += self.saturated.eq(closes[1] & saturated.any())
+        m.submodules.post_synaptic_units = units = Module()
+        m.submodules.somas = somas = Module()
         for k in range(self.config.n_lanes):
-            m.submodules[f"post_synaptic_{k}"] = unit = PostSynapticUnit(
-                self.config.n_rows(self.index)
-            )
-            m.submodules[f"soma_{k}"] = soma = Soma()
+            units.submodules[f"lane_{k}"] = unit = PostSynapticUnit(self.config.n_rows(self.index))
+            somas.submodules[f"lane_{k}"] = soma = Soma()
             p, state, write = neurons.parameters[k], neurons.state[k], neurons.write_state[k]
             m.d.comb += [
                 unit.add.eq(row),

@@ -55,18 +55,19 @@ class PostSynapticUnit(Component):
     def elaborate(self, platform):
         m = Module()
 
+        # One adder for weights and old current: a second one would toggle with every row.
         sum_width = WEIGHT_WIDTH + self.n_rows.bit_length()
         row_sum = Signal(signed(sum_width))
+        total = Signal(signed(max(sum_width, I_WIDTH) + 1))
+        m.d.comb += total.eq(row_sum + Mux(self.close, self.i_old, self.weight))
         with m.If(self.close):
             m.d.sync += row_sum.eq(0)
         with m.Elif(self.add):
-            m.d.sync += row_sum.eq(row_sum + self.weight)
+            m.d.sync += row_sum.eq(total)
 
-        total = Signal(signed(max(sum_width, I_WIDTH) + 1))
-        total_1 = Signal(signed(I_WIDTH))
-        tau_log2_1 = Signal(4)
-        no_decay_1 = Signal()
-        m.d.comb += total.eq(row_sum + self.i_old)
+        total_1 = Signal(signed(I_WIDTH), reset_less=True)
+        tau_log2_1 = Signal(4, reset_less=True)
+        no_decay_1 = Signal(reset_less=True)
         with m.If(self.close):
             m.d.sync += [
                 self.saturated.eq((total > I_MAX) | (total < I_MIN)),
@@ -76,9 +77,9 @@ class PostSynapticUnit(Component):
             ]
 
         close_1 = Signal()
-        total_2 = Signal(signed(I_WIDTH))
-        shifted_2 = Signal(signed(I_WIDTH))
-        no_decay_2 = Signal()
+        total_2 = Signal(signed(I_WIDTH), reset_less=True)
+        shifted_2 = Signal(signed(I_WIDTH), reset_less=True)
+        no_decay_2 = Signal(reset_less=True)
         m.d.sync += close_1.eq(self.close)
         with m.If(close_1):
             m.d.sync += [
@@ -88,7 +89,7 @@ class PostSynapticUnit(Component):
             ]
 
         close_2 = Signal()
-        no_decay_3 = Signal()
+        no_decay_3 = Signal(reset_less=True)
         leak = Signal()
         m.d.sync += close_2.eq(close_1)
         m.d.comb += leak.eq(~no_decay_2 & ~total_2[-1] & total_2.any())

@@ -147,7 +147,9 @@ class Scheduler(Component):
             ),
         ]
         with m.If(~self.running | ~self.free_run):
-            m.d.sync += [ticks.eq(0), owed.eq(1)]
+            m.d.sync += owed.eq(1)
+            with m.If(ticks.any()):
+                m.d.sync += ticks.eq(0)
         with m.Else():
             m.d.sync += ticks.eq(ticks + 1)
             with m.If(self.start):

@@ -48,11 +48,11 @@ class Soma(Component):
         m = Module()
 
         left = Signal()
-        distance_1 = Signal(signed(V_WIDTH + 1))
-        slope_1 = Signal(SLOPE_WIDTH)
-        v_1 = Signal(V_WIDTH)
-        bias_1 = Signal(signed(BIAS_WIDTH))
-        reset_1 = Signal(V_WIDTH)
+        distance_1 = Signal(signed(V_WIDTH + 1), reset_less=True)
+        slope_1 = Signal(SLOPE_WIDTH, reset_less=True)
+        v_1 = Signal(V_WIDTH, reset_less=True)
+        bias_1 = Signal(signed(BIAS_WIDTH), reset_less=True)
+        reset_1 = Signal(V_WIDTH, reset_less=True)
         m.d.comb += left.eq(self.v < self.v_branch)
         with m.If(self.enable):
             m.d.sync += [
@@ -65,9 +65,9 @@ class Soma(Component):
 
         enable_1 = Signal()
         force = Signal(signed(V_WIDTH + 1 + SLOPE_WIDTH))
-        static_2 = Signal(signed(BIAS_WIDTH + 1))
-        force_2 = Signal(signed(V_WIDTH + 1 + SLOPE_WIDTH - 3))
-        reset_2 = Signal(V_WIDTH)
+        static_2 = Signal(signed(BIAS_WIDTH + 1), reset_less=True)
+        force_2 = Signal(signed(V_WIDTH + 1 + SLOPE_WIDTH - 3), reset_less=True)
+        reset_2 = Signal(V_WIDTH, reset_less=True)
         m.d.sync += enable_1.eq(self.enable)
         m.d.comb += force.eq(distance_1 * slope_1)
         with m.If(enable_1):
@@ -78,15 +78,15 @@ class Soma(Component):
             ]
 
         enable_2 = Signal()
-        drive_3 = Signal(signed(BIAS_WIDTH + 2))
-        reset_3 = Signal(V_WIDTH)
+        drive_3 = Signal(signed(BIAS_WIDTH + 2), reset_less=True)
+        reset_3 = Signal(V_WIDTH, reset_less=True)
         m.d.sync += enable_2.eq(enable_1)
         with m.If(enable_2):
             m.d.sync += [drive_3.eq(static_2 + force_2 + self.noise), reset_3.eq(reset_2)]
 
         enable_3 = Signal()
-        total_4 = Signal(signed(I_WIDTH + 1))
-        reset_4 = Signal(V_WIDTH)
+        total_4 = Signal(signed(I_WIDTH + 1), reset_less=True)
+        reset_4 = Signal(V_WIDTH, reset_less=True)
         m.d.sync += enable_3.eq(enable_2)
         with m.If(enable_3):
             m.d.sync += [total_4.eq(drive_3 + self.i_syn), reset_4.eq(reset_3)]

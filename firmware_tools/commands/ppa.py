@@ -1,0 +1,95 @@
+"""`kenyon ppa`."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from firmware_tools.console import CONFIG_NAMES, Json, Terminal, examples
+from firmware_tools.errors import UserError
+from firmware_tools.inputs import named_config
+
+if TYPE_CHECKING:
+    from firmware_tools.silicon.report import Measurement, Report
+
+EXAMPLES = examples("kenyon ppa -c tiny", "kenyon ppa -c poppins --json > poppins.json")
+
+
+def command(
+    config: Annotated[
+        str, typer.Option("--config", "-c", metavar="CONFIG", help=f"One of {CONFIG_NAMES}.")
+    ] = "poppins",
+    json: Json = False,
+) -> None:
+    """Area, clock and energy of a spiking processor in 180 nm (Yosys, OpenSTA, Verilator).
+
+    The RTL becomes standard cells; timing analysis finds the fastest clock; the cells are simulated
+    while a network runs, and what toggles is what takes energy. Memories are counted by a model.
+    docs/silicon.md says what this leaves out.
+
+    Takes minutes (tiny) to a quarter of an hour (poppins); netlists and simulators are kept by
+    content in build, so that the next time takes seconds.
+    """
+    terminal = Terminal(json=json)
+    npu = named_config(config)
+    from firmware_tools.silicon.report import measure
+    from hw.asic.osu018 import MissingLibrary
+    from hw.yosys import YosysError
+
+    try:
+        with terminal.stages() as begin:
+            report = measure(npu, begin)
+    except (MissingLibrary, YosysError) as error:
+        raise UserError(str(error)) from None
+    terminal.result(report.as_json())
+    terminal.print(_areas(report))
+    timing = report.timing
+    terminal.print(
+        f"clock {timing.clock_mhz:.0f} MHz, from {escape(timing.start)} to {escape(timing.end)} in "
+        f"{timing.steps[-1].time:.2f} ns, {len(timing.steps)} pins"
+    )
+    named = dict.fromkeys(step.net for step in timing.steps if not step.net.endswith("_"))
+    terminal.print(f"  by {escape(', '.join(named))}")
+    for measurement in report.measurements:
+        terminal.print(_energies(measurement))
+    terminal.print(
+        f"static {report.leakage:.0f} uW; typical corner, 1.8 V, before layout: see docs/silicon.md"
+    )
+
+
+def _areas(report: "Report") -> Table:
+    table = Table(caption=f"{report.area / 1e6:.2f} mm2")
+    table.add_column(report.config)
+    for title in ("cells", "logic, um2", "gate equivalents", "memory, um2"):
+        table.add_column(title, justify="right")
+    from hw.asic.osu018 import GATE_EQUIVALENT
+
+    for area in report.areas:
+        table.add_row(
+            area.module or "(top)",
+            f"{area.cells:,}",
+            f"{area.logic:,.0f}",
+            f"{area.logic / GATE_EQUIVALENT:,.0f}",
+            f"{area.memory:,.0f}" if area.memory else "",
+        )
+    return table
+
+
+def _energies(measurement: "Measurement") -> Table:
+    from firmware_tools.silicon.report import REST, SYNAPTIC, UPDATE
+
+    work = measurement.work
+    table = Table(
+        title=f"{measurement.network}: {work.steps} time steps, {measurement.clocks:,} clocks, "
+        f"{work.synaptic_operations:,} synaptic operations, {work.firing:.1%} firing",
+        caption=f"{measurement.pj_per_sop:.1f} pJ per synaptic operation, everything included",
+    )
+    table.add_column("energy of")
+    for title in ("logic, pJ", "memory, pJ", "of each, pJ"):
+        table.add_column(title, justify="right")
+    for part, count in ((SYNAPTIC, work.synaptic_operations), (UPDATE, work.updates), (REST, 0)):
+        logic, memory = measurement.parts(part)
+        each = f"{(logic + memory) / count:.1f}" if count else ""
+        table.add_row(part, f"{logic:,.0f}", f"{memory:,.0f}", each)
+    return table

@@ -1,0 +1,1 @@
+"""Area, clock and energy of a chip in 180 nm."""

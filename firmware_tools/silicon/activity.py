@@ -1,0 +1,142 @@
+"""What toggles in a netlist while a network runs: a simulation in gates, without delays.
+
+Without delays there are no glitches: what toggles more than once in a clock is not seen.
+"""
+
+import os
+import pickle
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from model.config import ChipConfig
+from model.npu.config import NPUConfig
+from model.npu.network import Network
+from tb import netlist as gates
+from tb import simulator, tb_activity
+
+CLOCK = "clk"
+
+
+@dataclass
+class Activity:
+    """Counts of a simulation.
+
+    Attributes
+    ----------
+    clocks : int
+    toggles : dict
+        Changes of each net, by a name that it has in the design.
+    ones : dict
+        Clocks in which a net was 1 when the clock rose; only of the nets that were asked for.
+    """
+
+    clocks: int = 0
+    toggles: dict[str, int] = field(default_factory=dict)
+    ones: dict[str, int] = field(default_factory=dict)
+
+
+def run(config: NPUConfig, network: Network, watched: set[str]) -> Activity:
+    """Run a network on the netlist without trace ports, from its start to its end.
+
+    Parameters
+    ----------
+    watched : set of str
+        Nets whose clocks at 1 are counted.
+    """
+    design = gates.untraced(ChipConfig.alone(config))
+    built = simulator.build(design, waves=True)
+    with tempfile.TemporaryDirectory(prefix="kenyon-") as name:
+        folder = Path(name)
+        job = folder / "job"
+        job.write_bytes(pickle.dumps((config, network)))
+        environment = {tb_activity.JOB: str(job), simulator.STAND_IN: str(built)}
+        kept = {key: os.environ.get(key) for key in environment}
+        os.environ.update(environment)
+        try:
+            simulator.run(design, tb_activity.__name__, folder)
+        finally:
+            for key, value in kept.items():
+                if value is None:
+                    del os.environ[key]
+                else:
+                    os.environ[key] = value
+        with (folder / "activity.vcd").open("rb") as file:
+            return _count(file, watched)
+
+
+def _count(file: BinaryIO, watched: set[str]) -> Activity:
+    names = _names(file)
+    now = {code: [0] * len(bits) for code, bits in names.items()}
+    counts = {code: [0] * len(bits) for code, bits in names.items()}
+    clock = next(code for code, bits in names.items() if CLOCK in bits[0])
+    asked = [
+        (name, now[code], k)
+        for code, bits in names.items()
+        for k, own in enumerate(bits)
+        for name in own & watched
+    ]
+    ones: dict[str, int] = defaultdict(int)
+    _start(file, now)
+    for code, value in _changes(file):
+        if code == clock and value == b"1":
+            # What registers take is what stood there before the edge.
+            for name, bits, k in asked:
+                ones[name] += bits[k]
+        bits, count = now[code], counts[code]
+        for k, digit in enumerate(reversed(value.rjust(len(bits), b"0"))):
+            if bits[k] != digit - 48:
+                bits[k] = digit - 48
+                count[k] += 1
+    toggles = {
+        name: counts[code][k]
+        for code, bits in names.items()
+        for k, own in enumerate(bits)
+        for name in own
+    }
+    return Activity(counts[clock][0] // 2, toggles, dict(ones))
+
+
+def _names(file: BinaryIO) -> dict[bytes, list[set[str]]]:
+    """Names of each bit of each code of a VCD file; reads its head with the first values."""
+    names: dict[bytes, list[set[str]]] = {}
+    scope: list[str] = []
+    for line in file:
+        words = line.split()
+        if words[:1] == [b"$scope"]:
+            scope.append(words[2].decode())
+        elif words[:1] == [b"$upscope"]:
+            scope.pop()
+        elif words[:1] == [b"$var"]:
+            width, code, name = int(words[2]), words[3], words[4].decode()
+            bits = names.setdefault(code, [set() for _ in range(width)])
+            path = ".".join([*scope[1:], name])
+            for k, own in enumerate(bits):
+                own.add(path if width == 1 else f"{path}[{k}]")
+        elif words[:1] == [b"$enddefinitions"]:
+            return names
+    raise ValueError("a VCD file must have definitions")
+
+
+def _start(file: BinaryIO, now: dict[bytes, list[int]]) -> None:
+    """Reads the values at the first time: nothing has changed yet."""
+    for line in file:
+        if line[:1] == b"#" and any(map(any, now.values())):
+            return
+        for code, value in _changes([line]):
+            bits = now[code]
+            for k, digit in enumerate(reversed(value.rjust(len(bits), b"0"))):
+                bits[k] = digit - 48
+
+
+def _changes(file: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Codes and their new values."""
+    for line in file:
+        if line[:1] in b"01":
+            yield line[1:-1], line[:1]
+        elif line[:1] == b"b":
+            value, code = line[1:-1].split()
+            yield code, value

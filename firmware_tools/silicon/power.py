@@ -1,0 +1,91 @@
+"""Energy of a netlist from what toggled in it.
+
+Debian's OpenSTA (2.0.17) has no way to take the activity of inner nets: it propagates a guess from
+the inputs whatever `set_power_activity -pins` says. So the sum over cells is made here, from the
+same tables of the same library.
+"""
+
+from typing import Any
+
+from firmware_tools.silicon.activity import CLOCK, Activity
+from firmware_tools.silicon.cells import library
+from firmware_tools.silicon.macros import PIN_CAPACITANCE, WIRE_PER_FANOUT
+from hw.asic.osu018 import VDD
+from hw.asic.synthesis import Netlist
+
+CLOCK_NET = "clock net"
+
+
+def energy(netlist: Netlist, activity: Activity) -> dict[str, float]:
+    """pJ per clock of every cell: inside it, by the library's tables, and in the net it drives.
+
+    `CLOCK_NET` is the net of the clock itself, without a tree of buffers.
+    """
+    cells = netlist.cells["cells"]
+    rates = _rates(netlist, activity)
+    loads = _loads(cells)
+    (clock,) = netlist.cells["ports"][CLOCK]["bits"]
+    result = {CLOCK_NET: _switched(loads[clock])}
+    for path, instance in cells.items():
+        cell = library().get(instance["type"])
+        if cell is None:
+            continue
+        pins = {pin: bits[0] for pin, bits in instance["connections"].items()}
+        # Constants and nets that nothing drives do not toggle.
+        total = sum(inner * rates.get(pins[pin], 0) for pin, inner in cell.inputs.items())
+        for pin, table in cell.outputs.items():
+            load = loads.get(pins[pin], 0)
+            total += rates[pins[pin]] * (table.at(load) + _switched(load) / 2)
+        result[path] = total
+    return result
+
+
+def leakage(netlist: Netlist) -> float:
+    """uW of all cells."""
+    types = (instance["type"] for instance in netlist.cells["cells"].values())
+    return sum(library()[name].leakage for name in types if name in library()) / 1000
+
+
+def _switched(load: float) -> float:
+    """pJ that a net of so many pF takes from the supply in a pair of transitions."""
+    return load * VDD**2
+
+
+def _loads(cells: dict[str, Any]) -> dict[Any, float]:
+    """pF of every net: inputs that it drives, and the estimate of its wire."""
+    loads: dict[Any, float] = {}
+    for instance in cells.values():
+        known = library().get(instance["type"])
+        for pin, bits in instance["connections"].items():
+            if instance["port_directions"][pin] == "input":
+                own = known.capacitance[pin] if known else PIN_CAPACITANCE
+                for bit in bits:
+                    loads[bit] = loads.get(bit, 0) + own + WIRE_PER_FANOUT
+    return loads
+
+
+def _rates(netlist: Netlist, activity: Activity) -> dict[Any, float]:
+    """Transitions in a clock of every net."""
+    module = netlist.cells
+    toggles: dict[Any, int] = {}
+    named = list(module["netnames"].items())
+    for path, cell in module["cells"].items():
+        named += [(f"{path}.{pin}", {"bits": bits}) for pin, bits in cell["connections"].items()]
+    for name, net in named:
+        for k, bit in enumerate(net["bits"]):
+            count = activity.toggles.get(name if len(net["bits"]) == 1 else f"{name}[{k}]")
+            if count is not None:
+                toggles[bit] = count
+    # The simulator merges what a buffer drives with what drives it.
+    buffers = [
+        (cell["connections"]["A"][0], cell["connections"]["Y"][0])
+        for cell in module["cells"].values()
+        if "BUF" in cell["type"]
+    ]
+    known = 0
+    while known != len(toggles):
+        known = len(toggles)
+        for one, other in (*buffers, *(pair[::-1] for pair in buffers)):
+            if one in toggles:
+                toggles.setdefault(other, toggles[one])
+    return {bit: count / activity.clocks for bit, count in toggles.items()}

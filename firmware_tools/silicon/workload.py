@@ -1,0 +1,99 @@
+"""What a chip does while its energy is measured."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from firmware_tools.npu.backends import simulate
+from firmware_tools.npu.examples import LEFT_LOOMS, decision_network
+from model.npu.config import NPUConfig
+from model.npu.network import Connections, Ints, Network, Neurons, Segment
+
+SEED = 180
+WARM_UP, N_STEPS = 40, 10
+"""Time steps before the measurement, and in it."""
+AXON_RATE = 0.1
+WEIGHT_SPREAD = 6
+"""Standard deviation of the dense network's weights."""
+BIAS = (10, 36)
+"""Range of the dense network's biases: about one neuron in ten fires in a time step."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Counts of the measured time steps.
+
+    Attributes
+    ----------
+    steps, synaptic_operations, updates : int
+        Time steps; weights that were added to a current, zero or not; neurons that were updated.
+    firing : float
+        Spikes per neuron and time step.
+    """
+
+    steps: int
+    synaptic_operations: int
+    updates: int
+    firing: float
+
+
+def work(network: Network) -> Work:
+    """What a network does in the last segment of its session, by the golden model."""
+    traces = list(simulate(network, "fast"))
+    steps = network.session[-1].steps
+    rows = np.concatenate([trace.rows for trace in traces])[-steps:]
+    spikes = np.concatenate([trace.spikes for trace in traces])[-steps:]
+    return Work(
+        steps,
+        int((rows @ np.array(network.populations)).sum()),
+        steps * network.n_neurons,
+        float(spikes.mean()),
+    )
+
+
+def dense_network(config: NPUConfig) -> Network:
+    """Every neuron and every connection that the chip has; about one neuron in ten fires."""
+    rng = np.random.default_rng(SEED)
+    n, count = config.n_neurons, config.n_populations
+    total = n * count
+    neurons = [np.arange(p * n, (p + 1) * n) for p in range(count)]
+    axons = [np.arange(p * config.n_axons, (p + 1) * config.n_axons) for p in range(count)]
+    pairs = [(p, p) for p in range(count)] + list(config.links)
+    bias = dict(enumerate(rng.integers(*BIAS, total).tolist()))
+    n_steps = WARM_UP + N_STEPS
+    return Network(
+        populations=(n,) * count,
+        neurons=Neurons(
+            rest=np.full(total, 60),
+            threshold=np.full(total, 100),
+            reset=np.full(total, 20),
+            a=np.full(total, 2),
+            b=np.full(total, 2),
+            noise=np.full(total, 24),
+            tau=np.full(total, 4),
+        ),
+        recurrent=Connections.join([_all(rng, neurons[a], neurons[b]) for a, b in pairs]),
+        axons=(config.n_axons,) * count,
+        external=Connections.join([_all(rng, axons[p], neurons[p]) for p in range(count)]),
+        noise_seeds=tuple(range(1, count + 1)),
+        session=(Segment(WARM_UP, bias), Segment(N_STEPS)),
+        events=np.argwhere(rng.random((n_steps, count * config.n_axons)) < AXON_RATE),
+        name="dense",
+    )
+
+
+def decision() -> Network:
+    """The example's decision, measured while something looms on the left."""
+    first = LEFT_LOOMS.start + WARM_UP
+    network = decision_network()
+    return replace(
+        network,
+        session=(Segment(first), Segment(N_STEPS)),
+        events=network.events[network.events[:, 0] < first + N_STEPS],
+    )
+
+
+def _all(rng: np.random.Generator, pre: Ints, post: Ints) -> Connections:
+    rows, columns = np.meshgrid(pre, post, indexing="ij")
+    weights = np.rint(rng.normal(0, WEIGHT_SPREAD, rows.size)).astype(np.int64).clip(-128, 127)
+    return Connections(rows.ravel(), columns.ravel(), weights)

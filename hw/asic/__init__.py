@@ -1,0 +1,1 @@
+"""From the RTL to a netlist of standard cells."""
