@@ -167,9 +167,12 @@ def _selection(modules: list[Module]) -> str:
 
 
 def _options(line: str) -> dict[str, str]:
-    """Options of a line of the list; of several sources the last one is the cell's."""
+    """Options of a line of the list; of several places the last one in the RTL, the cell's."""
     words = line.split()[1:]
-    return {name.lstrip("-"): value for name, value in zip(words[::2], words[1::2], strict=True)}
+    pairs = list(zip(words[::2], words[1::2], strict=True))
+    places = [relative(value) for name, value in pairs if name == "-src"]
+    inside = [place for place in places if place.startswith("hw/")]
+    return {name.lstrip("-"): value for name, value in pairs} | {"src": "".join(inside[-1:])}
 
 
 def _mutant(
@@ -185,7 +188,7 @@ def _mutant(
         bit=int(options["portbit"]),
         mode=options["mode"],
         control_bit=options.get("ctrlbit", ""),
-        source=relative(options["src"]) if "src" in options else "",
+        source=options["src"],
         wire=f"{options['wire']}[{options['wirebit']}]" if "wire" in options else "",
         fingerprint=prints[options["module"]],
     )
