@@ -5,13 +5,18 @@ BIN := .venv/bin
 # Of the environment around nothing may shine in.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: help setup demo test test-full lint clean
+.PHONY: help setup demo test test-full test-silicon formal mutation ppa lint clean
 
 help:
 	@echo "make demo    generate a chip, run a network on model and RTL in lockstep, draw what happened"
 	@echo "make test    run all tests but the long ones"
 	@echo "make test-full  run the long ones: whole frames of VGG16 and ResNet18 on the RTL of mars, on"
 	@echo "             the golden machine at all bounds, and 200 random networks, 60 on the RTL"
+	@echo "make formal  prove what docs/formal.md lists"
+	@echo "make ppa     area, clock and energy of poppins in 180 nm (needs Debian's opensta and"
+	@echo "             qflow-tech-osu018, as does the next)"
+	@echo "make test-silicon  tiny in 180 nm: its netlist under the benches, timing, energy"
+	@echo "make mutation  break the RTL in 300 ways, count what the benches notice (an hour)"
 	@echo "make lint    check style and types"
 	@echo "make setup   only set up .venv; afterwards .venv/bin/kenyon --help"
 	@echo "make clean   remove everything that was made"
@@ -27,6 +32,18 @@ test: setup
 
 test-full: setup
 	@$(BIN)/python -m pytest -n auto --dist worksteal -m full
+
+test-silicon: setup
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m silicon
+
+formal: setup
+	@$(BIN)/kenyon prove
+
+ppa: setup
+	@$(BIN)/kenyon ppa
+
+mutation: setup
+	@$(BIN)/kenyon mutate
 
 lint: setup
 	@$(BIN)/ruff check

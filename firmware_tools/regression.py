@@ -34,6 +34,8 @@ RANDOM = "random"
 """What random networks of the NPU are called among the names of the directed benches."""
 QUANTISED, QUANTISED_RTL = "quantised", "quantised-rtl"
 """Those of MARS, on the reference and the golden machine, and also on the RTL."""
+CHIP = "chip"
+"""The bench of a whole chip with NPU."""
 NPU, MARS = "npu", "mars"
 """Everything of one accelerator."""
 COUNTS = {NPU: 20, MARS: 200}

@@ -1,8 +1,10 @@
 """The netlist of a chip after synthesis, for simulation in place of the RTL."""
 
-from dataclasses import replace
 from pathlib import Path
 
+from hw.asic import synthesis
+from hw.generate import TOP
+from hw.top import Kenyon
 from model.config import ChipConfig
 from tb import cosim
 from tb.simulator import Design
@@ -11,33 +13,28 @@ from tb.simulator import Design
 def chip(config: ChipConfig) -> Design:
     """As `tb.cosim.chip`, in gates: each cell by its function, memories by their behaviour.
 
-    Building raises hw.asic.osu018.MissingLibrary or hw.yosys.YosysError.
+    Raises hw.asic.osu018.MissingLibrary; building also hw.yosys.YosysError.
     """
-    rtl = cosim.chip(config)
 
-    def sources() -> dict[str, str]:
-        texts = rtl.sources()
+    def monitors() -> dict[str, str]:
+        texts = cosim.chip(config).sources()
         del texts["kenyon.v"]
-        return texts | _gates(config, trace=True)
+        return texts
 
-    return replace(rtl, name=f"{rtl.name}-gates", sources=sources)
+    return _design(Kenyon(config, trace=True), monitors)
 
 
 def untraced(config: ChipConfig) -> Design:
     """The chip as it would be made, without trace ports, and what dumps its activity."""
-    rtl = cosim.chip(config)
+    dump = Path(__file__).with_name("activity.sv")
+    return _design(Kenyon(config), lambda: {dump.name: dump.read_text()})
 
+
+def _design(component, others) -> Design:
     def sources() -> dict[str, str]:
-        dump = Path(__file__).with_name("activity.sv")
-        return _gates(config, trace=False) | {dump.name: dump.read_text()}
+        folder = synthesis.synthesise(component, TOP).folder
+        gates = {name: (folder / name).read_text() for name in ("gates.v", "memories.v")}
+        return gates | others()
 
-    return replace(rtl, name=f"{rtl.name}-gates-untraced", sources=sources, runs_once=True)
-
-
-def _gates(config: ChipConfig, *, trace: bool) -> dict[str, str]:
-    from hw.asic import synthesis
-    from hw.generate import TOP
-    from hw.top import Kenyon
-
-    netlist = synthesis.synthesise(Kenyon(config, trace=trace), TOP)
-    return {name: (netlist.folder / name).read_text() for name in ("gates.v", "memories.v")}
+    name = synthesis.prepare(component, TOP).folder.name
+    return Design(f"gates-{name}", TOP, sources, runs_once=True)

@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,7 @@ from firmware_tools.console import (
 )
 from firmware_tools.errors import UserError
 from firmware_tools.inputs import check_folder
+from model.config import ChipConfig
 from model.mars.config import CONFIGS as MARS_CONFIGS
 from model.mars.config import MarsConfig
 from model.npu.config import CONFIGS as NPU_CONFIGS
@@ -32,6 +34,7 @@ EXAMPLES = examples(
     "kenyon regress",
     "kenyon regress -c tiny -c poppins --count 200 --seed 1 -j 2 --junit regress.xml",
     "kenyon regress -c tiny --only random --seed 17 --count 1 --waves",
+    "kenyon regress -c tiny --gates --count 20",
     "kenyon regress --only mars",
     "kenyon regress --only quantised --count 5000",
 )
@@ -79,6 +82,14 @@ def command(
     waves: Annotated[
         bool, typer.Option("--waves", help="Write waves of every case but quantised networks.")
     ] = False,
+    gates: Annotated[
+        bool,
+        typer.Option(
+            "--gates",
+            help="On the netlist in 180 nm cells instead of the RTL: the chip's bench and random "
+            "networks of one configuration of the NPU.",
+        ),
+    ] = False,
     junit: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write the outcomes as JUnit XML.", show_default=False),
@@ -104,9 +115,12 @@ def command(
     if junit is not None:
         check_folder(junit)
     todo = regression.cases(chips, _names(only), seed, count)
+    if gates:
+        todo = [case for case in todo if case.name in (regression.CHIP, regression.RANDOM)]
     if not todo:
         raise UserError("--only, --config and --count must leave something to run")
-    outcomes = _run(todo, jobs or os.cpu_count() or 1, terminal, waves=waves)
+    with _netlist(chips, terminal) if gates else contextlib.nullcontext():
+        outcomes = _run(todo, jobs or os.cpu_count() or 1, terminal, waves=waves)
     if junit is not None:
         junit.write_text(regression.junit(outcomes))
     failed = sum(bool(outcome.failure) for outcome in outcomes)
@@ -136,6 +150,28 @@ def _config(name: str) -> NPUConfig | MarsConfig:
     if name not in CONFIGS:
         raise UserError(f"configuration must be one of {', '.join(CONFIGS)}, not {name}")
     return CONFIGS[name]
+
+
+@contextlib.contextmanager
+def _netlist(chips: list[NPUConfig | MarsConfig], terminal: Terminal) -> Iterator[None]:
+    """The simulator of a configuration's netlist stands in for that of its RTL."""
+    (config, *others) = chips
+    if others or not isinstance(config, NPUConfig):
+        raise UserError(f"--gates must go with one -c of {', '.join(NPU_CONFIGS)}")
+    from hw.asic.osu018 import MissingLibrary
+    from hw.yosys import YosysError
+    from tb import netlist, simulator
+
+    try:
+        with terminal.busy(f"building {config.name} in gates, once, some minutes"):
+            built = simulator.build(netlist.chip(ChipConfig.alone(config)))
+    except (MissingLibrary, YosysError) as error:
+        raise UserError(str(error)) from None
+    os.environ[simulator.STAND_IN] = str(built)
+    try:
+        yield
+    finally:
+        del os.environ[simulator.STAND_IN]
 
 
 def _names(only: list[str] | None) -> list[str]:

@@ -65,10 +65,17 @@ def run(config: NPUConfig, network: Network, watched: set[str]) -> Activity:
                 else:
                     os.environ[key] = value
         with (folder / "activity.vcd").open("rb") as file:
-            return _count(file, watched)
+            return count(file, watched)
 
 
-def _count(file: BinaryIO, watched: set[str]) -> Activity:
+def count(file: BinaryIO, watched: set[str]) -> Activity:
+    """Count what changes in a VCD file after its first values.
+
+    Raises
+    ------
+    ValueError
+        It has no definitions.
+    """
     names = _names(file)
     now = {code: [0] * len(bits) for code, bits in names.items()}
     counts = {code: [0] * len(bits) for code, bits in names.items()}

@@ -38,6 +38,8 @@ SENSE = 14.7e-3 * (VDD / 1.5) ** 2
 LEAKAGE = 0.97 * 2 * 2.08 * FEATURE * VDD
 """uW of 1,000 cells at 20 degrees: two of a cell's transistors leak (CACTI: 0.97 nA/um, 2.08 F)."""
 
+COLUMNS = 32
+"""Bits of a macro (ours): a wider memory is several of them, each beside what reads it."""
 SWING = 0.2
 """V by which a bit line falls in a read (ours: CACTI's least is 0.08 V; a margin on top)."""
 ROWS = 256
@@ -115,8 +117,8 @@ class Sram:
 
     @property
     def _transport(self) -> float:
-        """pJ to carry a bit across the macro; of random data every second one changes."""
-        length = math.sqrt(self.area)
+        """pJ to carry a bit across its macro; of random data every second one changes."""
+        length = math.sqrt(self.area / math.ceil(self.width / COLUMNS))
         return REPEATERS * length * WIRE * VDD**2 / 4 / 1000
 
     @property

@@ -9,7 +9,7 @@ VDD = 1.8
 """Volts, at the typical corner and 25 degrees Celsius: the only corner that the library has."""
 GATE_EQUIVALENT = 24.0
 """um2 of NAND2X1."""
-LATCH_BASED_GATE = Path(__file__).with_name("clock_gate.v")
+CLOCK_GATE = Path(__file__).with_name("clock_gate.v")
 """The library has no clock-gating cell: ours is made of its latch, inverter and AND."""
 
 

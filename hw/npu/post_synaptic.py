@@ -1,9 +1,12 @@
 """The post-synaptic unit: accumulate weights, saturate, decay."""
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib.wiring import Component, In, Out
 
 from model.npu.config import I_MAX, I_MIN, I_WIDTH, WEIGHT_WIDTH
+
+OFFSET = 1 << (WEIGHT_WIDTH - 1)
+"""Makes every weight positive."""
 
 
 class PostSynapticUnit(Component):
@@ -55,16 +58,32 @@ class PostSynapticUnit(Component):
     def elaborate(self, platform):
         m = Module()
 
-        # One adder for weights and old current: a second one would toggle with every row.
-        sum_width = WEIGHT_WIDTH + self.n_rows.bit_length()
-        row_sum = Signal(signed(sum_width))
-        total = Signal(signed(max(sum_width, I_WIDTH) + 1))
-        m.d.comb += total.eq(row_sum + Mux(self.close, self.i_old, self.weight))
+        # Weights are added OFFSET too large, so that the sum only grows: only carries move what is
+        # above its low byte, where the sign of a sum around 0 would toggle all of it.
+        low = Signal(WEIGHT_WIDTH)
+        high = Signal(range(self.n_rows + 1))
+        n_added = Signal(range(self.n_rows + 1))
+        low_sum = Signal(WEIGHT_WIDTH + 1)
+        m.d.comb += low_sum.eq(low + (self.weight ^ OFFSET)[:WEIGHT_WIDTH])
         with m.If(self.close):
-            m.d.sync += row_sum.eq(0)
+            m.d.sync += [low.eq(0), high.eq(0), n_added.eq(0)]
         with m.Elif(self.add):
-            m.d.sync += row_sum.eq(total)
+            m.d.sync += [low.eq(low_sum), n_added.eq(n_added + 1)]
+            with m.If(low_sum[-1]):
+                m.d.sync += high.eq(high + 1)
 
+        # What is too large is taken off again; until `close` nothing here toggles.
+        total_width = max(WEIGHT_WIDTH + self.n_rows.bit_length(), I_WIDTH) + 1
+        row_sum = Signal(total_width)
+        excess = Signal(total_width)
+        reduced = Signal(signed(total_width))
+        total = Signal(signed(total_width))
+        m.d.comb += [
+            row_sum.eq(Mux(self.close, Cat(low, high), 0)),
+            excess.eq(Mux(self.close, n_added * OFFSET, 0)),
+            reduced.eq(self.i_old - excess),
+            total.eq(reduced + row_sum),
+        ]
         total_1 = Signal(signed(I_WIDTH), reset_less=True)
         tau_log2_1 = Signal(4, reset_less=True)
         no_decay_1 = Signal(reset_less=True)

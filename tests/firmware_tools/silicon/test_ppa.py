@@ -1,0 +1,113 @@
+"""What needs the 180 nm library: run by `make test-silicon`."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from firmware_tools.silicon import power
+from firmware_tools.silicon.activity import Activity
+from firmware_tools.silicon.cells import library
+from hw.asic import osu018
+from hw.asic.synthesis import Netlist
+from hw.generate import TOP
+
+pytestmark = pytest.mark.silicon
+
+
+def test_library() -> None:
+    cells = library()
+    assert len(cells) == 32
+    nand = cells["NAND2X1"]
+    assert nand.area == osu018.GATE_EQUIVALENT
+    assert set(nand.capacitance) == {"A", "B"}
+    assert set(nand.outputs) == {"Y"}
+    # The clock pin of a register takes energy though its output rests.
+    assert cells["DFFPOSX1"].inputs["CLK"] > 0.05
+
+
+def test_energy_by_hand(tmp_path: Path) -> None:
+    """An inverter that drives a register, its clock, and a memory's pin."""
+    cell = {"port_directions": {"A": "input", "Y": "output"}, "connections": {"A": [3], "Y": [4]}}
+    register = {
+        "port_directions": {"CLK": "input", "D": "input", "Q": "output"},
+        "connections": {"CLK": [2], "D": [4], "Q": [5]},
+    }
+    memory = {"port_directions": {"x": "input"}, "connections": {"x": [5]}}
+    module = {
+        "ports": {"clk": {"bits": [2]}},
+        "netnames": {
+            name: {"bits": [bit], "hide_name": 0}
+            for name, bit in (("clk", 2), ("a", 3), ("b.y", 4), ("b.q", 5))
+        },
+        "cells": {
+            "b.u1_": {"type": "INVX1", **cell},
+            "b.u2_": {"type": "DFFPOSX1", **register},
+            "b.m": {"type": "sram", **memory},
+        },
+    }
+    (tmp_path / "netlist.json").write_text(json.dumps({"modules": {TOP: module}}))
+    netlist = Netlist(tmp_path, TOP)
+    toggles = {"clk": 200, "a": 30, "b.u1_.Y": 30, "b.q": 10}
+    found = power.energy(netlist, Activity(100, toggles))
+
+    cells, wire, square = library(), 0.012, 1.8**2
+    inverter, flop = cells["INVX1"], cells["DFFPOSX1"]
+    load = flop.capacitance["D"] + wire
+    assert found["b.u1_"] == pytest.approx(
+        0.3 * (inverter.inputs["A"] + inverter.outputs["Y"].at(load) + load * square / 2)
+    )
+    load = 0.03 + wire
+    assert found["b.u2_"] == pytest.approx(
+        2 * flop.inputs["CLK"]
+        + 0.3 * flop.inputs["D"]
+        + 0.1 * (flop.outputs["Q"].at(load) + load * square / 2)
+    )
+    assert found[power.CLOCK_NET] == pytest.approx((flop.capacitance["CLK"] + wire) * square)
+    assert power.leakage(netlist) == pytest.approx((inverter.leakage + flop.leakage) / 1000)
+    assert netlist.register("b.u2_") == "b.q"
+
+
+def test_unknown_net_is_refused(tmp_path: Path) -> None:
+    cell = {"port_directions": {"Y": "output"}, "connections": {"A": [3], "Y": [4]}}
+    cell["port_directions"]["A"] = "input"
+    module = {
+        "ports": {"clk": {"bits": [2]}},
+        "netnames": {},
+        "cells": {"u1_": {"type": "INVX1", **cell}},
+    }
+    (tmp_path / "netlist.json").write_text(json.dumps({"modules": {TOP: module}}))
+    with pytest.raises(KeyError):
+        power.energy(Netlist(tmp_path, TOP), Activity(100, {}))
+
+
+def test_tiny(kenyon) -> None:
+    result = kenyon("ppa", "-c", "tiny", "--json")
+    assert result.exit_code == 0, result.stderr
+    values = json.loads(result.stdout)
+    assert values["clock_mhz"] > 100
+    assert values["area_um2"] == pytest.approx(
+        sum(area["logic"] + area["memory"] for area in values["areas"])
+    )
+    (dense,) = values["measurements"]
+    assert dense["pj"] == pytest.approx(
+        sum(share["logic"] + share["memory"] for share in dense["shares"])
+    )
+    assert values["pj_per_sop"] == dense["pj"] / dense["synaptic_operations"]
+    somas = {area["module"] for area in values["areas"] if area["module"].endswith("somas")}
+    assert somas == {"npu.population_0.somas", "npu.population_1.somas"}
+    assert "clock" in kenyon("ppa", "-c", "tiny").stdout
+
+
+def test_netlist_of_tiny_passes_the_regression(kenyon) -> None:
+    result = kenyon("regress", "-c", "tiny", "--gates", "--count", "20", "--seed", "1", "--json")
+    assert result.exit_code == 0, result.stderr
+    outcomes = json.loads(result.stdout)["outcomes"]
+    assert [outcome["name"] for outcome in outcomes] == ["chip", *["random"] * 20]
+    assert all(outcome["clocks"] for outcome in outcomes[1:])
+
+
+def test_gates_need_one_configuration(kenyon) -> None:
+    result = kenyon("regress", "--gates")
+    assert result.exit_code == 2
+    assert "--gates must go with one -c of tiny, poppins" in result.stderr
