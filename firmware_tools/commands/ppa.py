@@ -6,9 +6,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from firmware_tools.console import CONFIG_NAMES, Json, Terminal, examples
+from firmware_tools.console import CHIP_NAMES, Json, Terminal, examples
 from firmware_tools.errors import UserError
-from firmware_tools.inputs import named_config
+from firmware_tools.inputs import named_chip
 
 if TYPE_CHECKING:
     from firmware_tools.silicon.report import Measurement, Report
@@ -18,28 +18,28 @@ EXAMPLES = examples("kenyon ppa -c tiny", "kenyon ppa -c poppins --json > poppin
 
 def command(
     config: Annotated[
-        str, typer.Option("--config", "-c", metavar="CONFIG", help=f"One of {CONFIG_NAMES}.")
+        str, typer.Option("--config", "-c", metavar="CONFIG", help=f"One of {CHIP_NAMES}.")
     ] = "poppins",
     json: Json = False,
 ) -> None:
-    """Area, clock and energy of a spiking processor in 180 nm (Yosys, OpenSTA, Verilator).
+    """Area, clock and energy of a chip in 180 nm (Yosys, OpenSTA, Verilator).
 
-    The RTL becomes standard cells; timing analysis finds the fastest clock; the cells are simulated
-    while a network runs, and what toggles is what takes energy. Memories are counted by a model.
-    docs/silicon.md says what this leaves out.
+    The RTL becomes standard cells; timing analysis finds the fastest clock; the cells of a spiking
+    processor are simulated while a network runs, and what toggles is what takes energy. Memories
+    are counted by a model. docs/silicon.md says what this leaves out.
 
     Takes minutes (tiny) to a quarter of an hour (poppins); netlists and simulators are kept by
     content in build, so that the next time takes seconds.
     """
     terminal = Terminal(json=json)
-    npu = named_config(config)
+    chip = named_chip(config)
     from firmware_tools.silicon.report import measure
     from hw.asic.osu018 import MissingLibrary
     from hw.yosys import YosysError
 
     try:
         with terminal.stages() as begin:
-            report = measure(npu, begin)
+            report = measure(chip, begin)
     except (MissingLibrary, YosysError) as error:
         raise UserError(str(error)) from None
     terminal.result(report.as_json())

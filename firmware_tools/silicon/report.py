@@ -98,7 +98,6 @@ class Report:
 
     def as_json(self) -> dict[str, object]:
         """Everything, ready for JSON."""
-        dense, decision = self.measurements[0], self.measurements[-1]
         return {
             "configuration": self.config,
             "process": "OSU 180 nm, typical, 1.8 V, 25 C, before layout",
@@ -107,10 +106,8 @@ class Report:
             "logic_um2": sum(area.logic for area in self.areas),
             "memory_um2": sum(area.memory for area in self.areas),
             "gate_equivalents": sum(area.logic for area in self.areas) / osu018.GATE_EQUIVALENT,
-            "pj_per_sop": dense.pj_per_sop,
-            "pj_per_update": sum(dense.parts(UPDATE)) / dense.work.updates,
             "static_uw": self.leakage,
-            "decision_nj": decision.total / 1000,
+            **self._energies(),
             "critical_path": asdict(self.timing),
             "areas": [asdict(area) for area in self.areas],
             "measurements": [
@@ -126,6 +123,16 @@ class Report:
             ],
         }
 
+    def _energies(self) -> dict[str, float]:
+        if not self.measurements:
+            return {}
+        dense, decision = self.measurements[0], self.measurements[-1]
+        return {
+            "pj_per_sop": dense.pj_per_sop,
+            "pj_per_update": sum(dense.parts(UPDATE)) / dense.work.updates,
+            "decision_nj": decision.total / 1000,
+        }
+
 
 def part_of(module: str) -> str:
     """Which of `PARTS` a module belongs to."""
@@ -135,8 +142,8 @@ def part_of(module: str) -> str:
     return next((PARTS[word] for word in words if word in PARTS), REST)
 
 
-def measure(config: NPUConfig, busy: Callable[[str], None]) -> Report:
-    """Synthesise, time and simulate a configuration.
+def measure(chip: ChipConfig, busy: Callable[[str], None]) -> Report:
+    """Synthesise and time a chip; simulate its spiking processor in gates, if it has no other part.
 
     Parameters
     ----------
@@ -144,16 +151,17 @@ def measure(config: NPUConfig, busy: Callable[[str], None]) -> Report:
         Is told what begins.
     """
     busy("synthesis")
-    netlist = synthesis.synthesise(Kenyon(ChipConfig.alone(config)), TOP)
+    netlist = synthesis.synthesise(Kenyon(chip), TOP)
     busy("timing")
     path = timing.fastest(netlist)
     found = macros(netlist)
     measurements = []
-    for network in networks(config):
-        busy(f"simulation in gates, {network.name}")
-        measurements.append(_measure(netlist, found, config, network))
+    if chip.npu is not None and chip.mars is None:
+        for network in networks(chip.npu):
+            busy(f"simulation in gates, {network.name}")
+            measurements.append(_measure(netlist, found, chip.npu, network))
     leakage = power.leakage(netlist) + sum(macro.sram.leakage for macro in found)
-    return Report(config.name, path, _areas(netlist, found), leakage, measurements)
+    return Report(chip.name, path, _areas(netlist, found), leakage, measurements)
 
 
 def networks(config: NPUConfig) -> list[Network]:
