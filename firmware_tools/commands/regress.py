@@ -116,10 +116,11 @@ def command(
         check_folder(junit)
     todo = regression.cases(chips, _names(only), seed, count)
     if gates:
+        _check_gates(chips)
         todo = [case for case in todo if case.name in (regression.CHIP, regression.RANDOM)]
     if not todo:
         raise UserError("--only, --config and --count must leave something to run")
-    with _netlist(chips, terminal) if gates else contextlib.nullcontext():
+    with _netlist(chips[0], terminal) if gates else contextlib.nullcontext():
         outcomes = _run(todo, jobs or os.cpu_count() or 1, terminal, waves=waves)
     if junit is not None:
         junit.write_text(regression.junit(outcomes))
@@ -152,12 +153,14 @@ def _config(name: str) -> NPUConfig | MarsConfig:
     return CONFIGS[name]
 
 
-@contextlib.contextmanager
-def _netlist(chips: list[NPUConfig | MarsConfig], terminal: Terminal) -> Iterator[None]:
-    """The simulator of a configuration's netlist stands in for that of its RTL."""
-    (config, *others) = chips
-    if others or not isinstance(config, NPUConfig):
+def _check_gates(chips: list[NPUConfig | MarsConfig]) -> None:
+    if len(chips) != 1 or not isinstance(chips[0], NPUConfig):
         raise UserError(f"--gates must go with one -c of {', '.join(NPU_CONFIGS)}")
+
+
+@contextlib.contextmanager
+def _netlist(config: NPUConfig | MarsConfig, terminal: Terminal) -> Iterator[None]:
+    """The simulator of a configuration's netlist stands in for that of its RTL."""
     from hw.asic.osu018 import MissingLibrary
     from hw.yosys import YosysError
     from tb import netlist, simulator
