@@ -60,7 +60,7 @@ def command(
 
 def _areas(report: "Report") -> Table:
     table = Table(caption=f"{report.area / 1e6:.2f} mm2")
-    table.add_column(report.config)
+    table.add_column(report.config, overflow="fold")
     for title in ("cells", "logic, um2", "gate equivalents", "memory, um2"):
         table.add_column(title, justify="right")
     from hw.asic.osu018 import GATE_EQUIVALENT
