@@ -59,7 +59,7 @@ def test_waves(tmp_path: Path) -> None:
     network = network_file.load(VECTORS[0].with_name("tonic.json"))
     waves = tmp_path / "tonic.vcd"
     run_rtl(network, CONFIGS["tiny"], waves=waves)
-    assert "soma_0" in waves.read_text()
+    assert "somas" in waves.read_text()
 
 
 def test_closing_early_ends_the_simulation() -> None:
