@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import json
 import re
+import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -86,6 +87,9 @@ def prepare(component: Component, top: str) -> Netlist:
     folder = CACHE / f"{top}-{digest.hexdigest()[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "rtl.il").write_text(text)
+    # Beside it: Yosys' wheel does not see every absolute path.
+    for path in (osu018.CLOCK_GATE, CONSTRAINTS, MAPPING):
+        shutil.copy(path, folder)
     return Netlist(folder, top)
 
 
@@ -142,12 +146,12 @@ setattr -unset init w:*
 dfflegalize -cell $_DFF_P_ x -cell $_DFFE_PP_ x
 opt_merge
 opt_clean
-read_verilog {osu018.CLOCK_GATE}
+read_verilog {osu018.CLOCK_GATE.name}
 clockgate -pos ICG CE:CLK:GCLK -min_net_size {SMALLEST_GATED}
 dfflegalize -cell $_DFF_P_ x
 dfflibmap -liberty {library}
 opt
-abc -liberty {library} -constr {CONSTRAINTS} -script {MAPPING} -dont_use TBUF*
+abc -liberty {library} -constr {CONSTRAINTS.name} -script {MAPPING.name} -dont_use TBUF*
 opt_clean
 tee -q -o area.json stat -json -liberty {library}
 
