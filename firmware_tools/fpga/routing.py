@@ -107,12 +107,14 @@ def route(folder: Path, netlist: Path, chosen: Sequence[str]) -> None:
     Parameters
     ----------
     folder, netlist : Path
+        The folder stands beside the netlist: nextpnr's wheel does not see every absolute path.
     chosen : sequence of str
         See `options`.
     """
-    files = ["--json", str(netlist.resolve()), "--report", REPORT, "-l", LOG]
+    at = folder.relative_to(netlist.parent)
+    files = ["--json", netlist.name, "--report", str(at / REPORT), "-l", str(at / LOG)]
     command = [str(PROGRAM), "-q", *files, *chosen]
-    done = subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True)
+    done = subprocess.run(command, check=False, cwd=netlist.parent, capture_output=True, text=True)
     if "ERROR" not in done.stderr and done.returncode:
         raise UserError(f"nextpnr ended with {done.returncode}: {done.stderr.strip()[-200:]}")
 
