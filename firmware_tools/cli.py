@@ -51,6 +51,8 @@ def exit_code(error: Exception) -> int | None:
 def _bad_input() -> tuple[type[Exception], ...]:
     # Only now: these modules take longer to import than `kenyon --help` may.
     from firmware_tools.mars import mapper
+    from hw.asic.osu018 import MissingLibrary
+    from hw.yosys import YosysError
     from model.mars import image as mars_image
     from model.mars import network as mars_network
     from model.mars import program
@@ -64,6 +66,8 @@ def _bad_input() -> tuple[type[Exception], ...]:
         mars_image.ImageError,
         mars_network.NetworkError,
         program.ProgramError,
+        MissingLibrary,
+        YosysError,
     )
 
 

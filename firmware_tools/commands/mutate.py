@@ -116,12 +116,8 @@ def _drawn(count: int, seed: int, folder: Path) -> "list[Mutant]":
     """All mutants, whichever are run."""
     from firmware_tools.mutation.mutants import draw
     from firmware_tools.mutation.targets import TARGETS
-    from hw.yosys import YosysError
 
-    try:
-        return draw(list(TARGETS.values()), count, seed, folder)
-    except YosysError as error:
-        raise UserError(str(error)) from error
+    return draw(list(TARGETS.values()), count, seed, folder)
 
 
 def _chosen(

@@ -7,7 +7,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from firmware_tools.console import CHIP_NAMES, Json, Terminal, examples
-from firmware_tools.errors import UserError
 from firmware_tools.inputs import named_chip
 
 if TYPE_CHECKING:
@@ -34,14 +33,9 @@ def command(
     terminal = Terminal(json=json)
     chip = named_chip(config)
     from firmware_tools.silicon.report import measure
-    from hw.asic.osu018 import MissingLibrary
-    from hw.yosys import YosysError
 
-    try:
-        with terminal.stages() as begin:
-            report = measure(chip, begin)
-    except (MissingLibrary, YosysError) as error:
-        raise UserError(str(error)) from None
+    with terminal.stages() as begin:
+        report = measure(chip, begin)
     terminal.result(report.as_json())
     terminal.print(_areas(report))
     timing = report.timing

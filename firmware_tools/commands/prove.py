@@ -97,7 +97,6 @@ def _run(
     proofs: "list[Proof]", jobs: int, n_mutants: int, terminal: Terminal
 ) -> "tuple[list[Outcome], dict[str, list[Mutant]]]":
     """Outcomes and mutants in the order of the proofs, up to Ctrl-C."""
-    from hw.yosys import YosysError
     from tb.formal.prover import Prover, ProverError, stop
 
     def work(proof: "Proof") -> "tuple[Outcome, list[Mutant]]":
@@ -112,7 +111,7 @@ def _run(
             for future in as_completed(futures):
                 done[futures[future]] = future.result()
                 step(len(done))
-        except (ProverError, YosysError) as error:
+        except ProverError as error:
             raise UserError(str(error)) from error
         finally:
             stop()

@@ -41,6 +41,11 @@ class Macro:
     write_enable: list[str]
 
     @property
+    def owner(self) -> str:
+        """Path of the module that it stands in."""
+        return self.instance.rpartition(".")[0]
+
+    @property
     def watched(self) -> set[str]:
         """The nets that say what the memory does, by their names in the design."""
         return {self.read_enable, *self.write_enable}

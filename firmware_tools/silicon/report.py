@@ -1,8 +1,10 @@
 """Area, clock and energy of a spiking processor in 180 nm."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 
+from firmware_tools.npu.examples import LEFT_LOOMS
 from firmware_tools.silicon import activity, power, timing, workload
 from firmware_tools.silicon.cells import library
 from firmware_tools.silicon.macros import Macro, macros
@@ -25,8 +27,8 @@ PARTS = {
     "neuron_memory": UPDATE,
 }
 """What the blocks of a population work for."""
-CLOCK_MHZ = 100
-"""At which power is stated."""
+DECISION = len(LEFT_LOOMS)
+"""Time steps of a whole decision: its energy is that of the measured ones, so many times."""
 
 
 @dataclass(frozen=True)
@@ -126,12 +128,14 @@ class Report:
     def _energies(self) -> dict[str, float]:
         if not self.measurements:
             return {}
-        dense, decision = self.measurements[0], self.measurements[-1]
-        return {
+        dense, *decisions = self.measurements
+        energies = {
             "pj_per_sop": dense.pj_per_sop,
             "pj_per_update": sum(dense.parts(UPDATE)) / dense.work.updates,
-            "decision_nj": decision.total / 1000,
         }
+        for one in decisions:
+            energies["decision_nj"] = one.total / one.work.steps * DECISION / 1000
+        return energies
 
 
 def part_of(module: str) -> str:
@@ -177,14 +181,9 @@ def _measure(
     netlist: Netlist, found: list[Macro], config: NPUConfig, network: Network
 ) -> Measurement:
     run = activity.run(config, network, {net for macro in found for net in macro.watched})
-    logic: dict[str, float] = {}
-    for cell, energy in power.energy(netlist, run).items():
-        module = netlist.module_of(cell)
-        logic[module] = logic.get(module, 0) + energy * run.clocks
-    memory: dict[str, float] = {}
-    for macro in found:
-        module = macro.instance.rpartition(".")[0]
-        memory[module] = memory.get(module, 0) + macro.energy(run.ones)
+    energies = power.energy(netlist, run)
+    logic = _by_module((netlist.module_of(c), pj * run.clocks) for c, pj in energies.items())
+    memory = _by_module((macro.owner, macro.energy(run.ones)) for macro in found)
     shares = [
         Share(module, logic.get(module, 0), memory.get(module, 0))
         for module in sorted(logic.keys() | memory.keys())
@@ -193,17 +192,22 @@ def _measure(
 
 
 def _areas(netlist: Netlist, found: list[Macro]) -> list[Area]:
-    memory: dict[str, float] = {}
-    for macro in found:
-        module = macro.instance.rpartition(".")[0]
-        memory[module] = memory.get(module, 0) + macro.sram.area
-    logic: dict[str, tuple[int, float]] = {}
-    for path, cell in netlist.cells["cells"].items():
-        if cell["type"] in library():
-            module = netlist.module_of(path)
-            count, area = logic.get(module, (0, 0.0))
-            logic[module] = count + 1, area + library()[cell["type"]].area
+    cells = [
+        (netlist.module_of(path), library()[cell["type"]].area)
+        for path, cell in netlist.cells["cells"].items()
+        if cell["type"] in library()
+    ]
+    count = Counter(module for module, _ in cells)
+    logic = _by_module(cells)
+    memory = _by_module((macro.owner, macro.sram.area) for macro in found)
     return [
-        Area(module, *logic.get(module, (0, 0.0)), memory.get(module, 0.0))
+        Area(module, count[module], logic.get(module, 0), memory.get(module, 0))
         for module in sorted(logic.keys() | memory.keys())
     ]
+
+
+def _by_module(parts: Iterable[tuple[str, float]]) -> dict[str, float]:
+    result: dict[str, float] = {}
+    for module, value in parts:
+        result[module] = result.get(module, 0) + value
+    return result

@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 
 from firmware_tools import commands
+from firmware_tools.cli import exit_code
+from firmware_tools.console import BAD_INPUT
+from hw.asic.osu018 import MissingLibrary
+from hw.yosys import YosysError
 
 MAIN = "from firmware_tools.cli import main; main()"
 
@@ -126,3 +130,8 @@ def test_a_mistake_of_ours_is_no_user_error(kenyon, tonic, monkeypatch: pytest.M
 
     monkeypatch.setattr("model.npu.network_file.load", fail)
     assert isinstance(kenyon("run", tonic()).exception, ValueError)
+
+
+def test_missing_tools_are_one_line() -> None:
+    assert exit_code(MissingLibrary("the library is missing")) == BAD_INPUT
+    assert exit_code(YosysError("Yosys is missing")) == BAD_INPUT
