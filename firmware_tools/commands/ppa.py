@@ -10,7 +10,7 @@ from firmware_tools.console import CHIP_NAMES, Json, Terminal, examples
 from firmware_tools.inputs import named_chip
 
 if TYPE_CHECKING:
-    from firmware_tools.silicon.report import Measurement, Report
+    from firmware_tools.silicon.report import Frame, Report, Spiking
 
 EXAMPLES = examples("kenyon ppa -c tiny", "kenyon ppa -c poppins --json > poppins.json")
 
@@ -23,12 +23,12 @@ def command(
 ) -> None:
     """Area, clock and energy of a chip in 180 nm (Yosys, OpenSTA, Verilator).
 
-    The RTL becomes standard cells; timing analysis finds the fastest clock; the cells of a spiking
-    processor are simulated while a network runs, and what toggles is what takes energy. Memories
-    are counted by a model. docs/silicon.md says what this leaves out.
+    The RTL becomes standard cells; timing analysis finds the fastest clock; the cells are simulated
+    while a network runs, and what toggles is what takes energy. Memories are counted by a model.
+    docs/silicon.md says what this leaves out.
 
-    Takes minutes (tiny) to a quarter of an hour (poppins); netlists and simulators are kept by
-    content in build, so that the next time takes seconds.
+    Takes minutes (tiny) to a quarter of an hour (poppins, mars-tiny); netlists and simulators are
+    kept by content in build, so that the next time takes a minute.
     """
     terminal = Terminal(json=json)
     chip = named_chip(config)
@@ -70,20 +70,39 @@ def _areas(report: "Report") -> Table:
     return table
 
 
-def _energies(measurement: "Measurement") -> Table:
-    from firmware_tools.silicon.report import REST, SYNAPTIC, UPDATE
-
-    work = measurement.work
-    table = Table(
-        title=f"{measurement.network}: {work.steps} time steps, {measurement.clocks:,} clocks, "
-        f"{work.synaptic_operations:,} synaptic operations, {work.firing:.1%} firing",
-        caption=f"{measurement.pj_per_sop:.1f} pJ per synaptic operation, everything included",
-    )
+def _energies(measurement: "Spiking | Frame") -> Table:
+    table = Table(title=_title(measurement), caption=_caption(measurement))
     table.add_column("energy of")
     for title in ("logic, pJ", "memory, pJ", "of each, pJ"):
         table.add_column(title, justify="right")
-    for part, count in ((SYNAPTIC, work.synaptic_operations), (UPDATE, work.updates), (REST, 0)):
+    for part, count in measurement.counts.items():
         logic, memory = measurement.parts(part)
-        each = f"{(logic + memory) / count:.1f}" if count else ""
+        each = f"{(logic + memory) / count:.2f}" if count else ""
         table.add_row(part, f"{logic:,.0f}", f"{memory:,.0f}", each)
     return table
+
+
+def _title(measurement: "Spiking | Frame") -> str:
+    from firmware_tools.silicon.report import Frame
+
+    if isinstance(measurement, Frame):
+        done = f"{measurement.work.macs:,} multiply-accumulates of 4 x 4 bit"
+    else:
+        work = measurement.work
+        done = (
+            f"{work.steps} time steps, {work.synaptic_operations:,} synaptic operations, "
+            f"{work.firing:.1%} firing"
+        )
+    return f"{measurement.name}: {measurement.clocks:,} clocks, {done}"
+
+
+def _caption(measurement: "Spiking | Frame") -> str:
+    from firmware_tools.silicon.report import Frame
+
+    if isinstance(measurement, Frame):
+        return (
+            f"{measurement.pj_per_mac:.2f} pJ per multiply-accumulate, everything included: "
+            f"{measurement.tops_per_watt:.2f} TOPS/W, or {measurement.layer_tops_per_watt:.2f} "
+            "with the layer's zeros (2 operations each)"
+        )
+    return f"{measurement.pj_per_sop:.1f} pJ per synaptic operation, everything included"

@@ -1,4 +1,4 @@
-"""What toggles in a netlist while a network runs: a simulation in gates, without delays.
+"""What toggles in a netlist while a bench runs: a simulation in gates, without delays.
 
 Without delays there are no glitches: what toggles more than once in a clock is not seen.
 """
@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from model.config import ChipConfig
-from model.npu.config import NPUConfig
-from model.npu.network import Network
 from tb import netlist as gates
 from tb import simulator, tb_activity
 
@@ -39,25 +37,30 @@ class Activity:
     ones: dict[str, int] = field(default_factory=dict)
 
 
-def run(config: NPUConfig, network: Network, watched: set[str]) -> Activity:
-    """Run a network on the netlist without trace ports, from its start to its end.
+def run(chip: ChipConfig, bench: str, work: object, watched: set[str]) -> Activity:
+    """Run a bench on the netlist without trace ports, and count while it dumps.
 
     Parameters
     ----------
+    chip : ChipConfig
+    bench : str
+        A module that reads `work` (`tb.tb_activity`, `tb.mars.tb_activity`).
+    work : object
+        What it is to do; picklable.
     watched : set of str
         Nets whose clocks at 1 are counted.
     """
-    design = gates.untraced(ChipConfig.alone(config))
+    design = gates.untraced(chip)
     built = simulator.build(design, waves=True)
     with tempfile.TemporaryDirectory(prefix="kenyon-") as name:
         folder = Path(name)
         job = folder / "job"
-        job.write_bytes(pickle.dumps((config, network)))
+        job.write_bytes(pickle.dumps(work))
         environment = {tb_activity.JOB: str(job), simulator.STAND_IN: str(built)}
         kept = {key: os.environ.get(key) for key in environment}
         os.environ.update(environment)
         try:
-            simulator.run(design, tb_activity.__name__, folder)
+            simulator.run(design, bench, folder)
         finally:
             for key, value in kept.items():
                 if value is None:

@@ -19,7 +19,8 @@ CLOCK_NET = "clock net"
 def energy(netlist: Netlist, activity: Activity) -> dict[str, float]:
     """pJ per clock of every cell: inside it, by the library's tables, and in the net it drives.
 
-    `CLOCK_NET` is the net of the clock itself, without a tree of buffers.
+    Of a memory only the nets that it drives. `CLOCK_NET` is the net of the clock itself, without a
+    tree of buffers.
     """
     cells = netlist.cells["cells"]
     rates = _rates(netlist, activity)
@@ -29,6 +30,8 @@ def energy(netlist: Netlist, activity: Activity) -> dict[str, float]:
     for path, instance in cells.items():
         cell = library().get(instance["type"])
         if cell is None:
+            driven = _outputs(instance)
+            result[path] = sum(rates[bit] * _switched(loads.get(bit, 0)) / 2 for bit in driven)
             continue
         pins = {pin: bits[0] for pin, bits in instance["connections"].items()}
         # Constants and nets that nothing drives do not toggle.
@@ -44,6 +47,13 @@ def leakage(netlist: Netlist) -> float:
     """uW of all cells."""
     types = (instance["type"] for instance in netlist.cells["cells"].values())
     return sum(library()[name].leakage for name in types if name in library()) / 1000
+
+
+def _outputs(instance: dict[str, Any]) -> list[Any]:
+    """Nets that a cell drives."""
+    directions = instance["port_directions"]
+    pins = instance["connections"].items()
+    return [bit for pin, bits in pins if directions[pin] == "output" for bit in bits]
 
 
 def _switched(load: float) -> float:

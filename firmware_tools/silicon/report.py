@@ -1,8 +1,10 @@
-"""Area, clock and energy of a spiking processor in 180 nm."""
+"""Area, clock and energy of a chip in 180 nm."""
 
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from types import ModuleType
 
 from firmware_tools.npu.examples import LEFT_LOOMS
 from firmware_tools.silicon import activity, power, timing, workload
@@ -16,18 +18,27 @@ from hw.top import Kenyon
 from model.config import ChipConfig
 from model.npu.config import NPUConfig
 from model.npu.network import Network
+from tb import tb_activity
+from tb.mars import tb_activity as mars_activity
 
 SYNAPTIC, UPDATE, REST = "synaptic operations", "neuron updates", "all else"
+MULTIPLY, POST = "multiply-accumulates", "post-processing"
 PARTS = {
-    "post_synaptic_units": SYNAPTIC,
-    "weight_memory": SYNAPTIC,
-    "walker": SYNAPTIC,
-    "somas": UPDATE,
-    "noise_generator": UPDATE,
-    "neuron_memory": UPDATE,
+    "population": {
+        "post_synaptic_units": SYNAPTIC,
+        "weight_memory": SYNAPTIC,
+        "walker": SYNAPTIC,
+        "somas": UPDATE,
+        "noise_generator": UPDATE,
+        "neuron_memory": UPDATE,
+    },
+    "engine": {"core": MULTIPLY, "drain": POST, "post_processing": POST},
 }
-"""What the blocks of a population work for."""
-DECISION = len(LEFT_LOOMS)
+"""What the blocks of a population or of an accelerator's engine work for."""
+NUMBER = re.compile(r"_\d+$")
+OPERATIONS_PER_MAC = 2
+"""A multiplication and an addition, as TOPS are counted everywhere."""
+DECISION_STEPS = len(LEFT_LOOMS)
 """Time steps of a whole decision: its energy is that of the measured ones, so many times."""
 
 
@@ -52,18 +63,17 @@ class Share:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Energy of a network in some time steps.
+    """Energy of some work.
 
     Attributes
     ----------
-    network : str
-    work : workload.Work
+    name : str
+        Of the network.
     clocks : int
     shares : list of Share
     """
 
-    network: str
-    work: workload.Work
+    name: str
     clocks: int
     shares: list[Share]
 
@@ -72,15 +82,77 @@ class Measurement:
         """pJ."""
         return sum(share.logic + share.memory for share in self.shares)
 
+    def parts(self, name: str) -> tuple[float, float]:
+        """pJ of logic and memories that work for one of `PARTS`."""
+        own = [share for share in self.shares if part_of(share.module) == name]
+        return sum(share.logic for share in own), sum(share.memory for share in own)
+
+    def as_json(self) -> dict[str, object]:
+        """Everything, ready for JSON."""
+        return {
+            "network": self.name,
+            "clocks": self.clocks,
+            "pj": self.total,
+            "shares": [asdict(share) for share in self.shares],
+        }
+
+
+@dataclass(frozen=True)
+class Spiking(Measurement):
+    """Some time steps of a spiking network."""
+
+    work: workload.Work
+
     @property
     def pj_per_sop(self) -> float:
         """Everything that the chip took, over all synaptic operations."""
         return self.total / self.work.synaptic_operations
 
-    def parts(self, name: str) -> tuple[float, float]:
-        """pJ of logic and memories that work for one of `PARTS`."""
-        own = [share for share in self.shares if part_of(share.module) == name]
-        return sum(share.logic for share in own), sum(share.memory for share in own)
+    @property
+    def counts(self) -> dict[str, int]:
+        """How often each part did what it is for."""
+        return {SYNAPTIC: self.work.synaptic_operations, UPDATE: self.work.updates, REST: 0}
+
+    def as_json(self) -> dict[str, object]:
+        """Everything, ready for JSON."""
+        return {**super().as_json(), **asdict(self.work), "pj_per_sop": self.pj_per_sop}
+
+
+@dataclass(frozen=True)
+class Frame(Measurement):
+    """A frame of a convolutional network."""
+
+    work: workload.ConvolutionWork
+
+    @property
+    def pj_per_mac(self) -> float:
+        """Everything that the chip took, over the multiply-accumulates that macros made."""
+        return self.total / self.work.macs
+
+    @property
+    def tops_per_watt(self) -> float:
+        """Operations that macros made, two in a multiply-accumulate, in 1e12 / s per W."""
+        return OPERATIONS_PER_MAC / self.pj_per_mac
+
+    @property
+    def layer_tops_per_watt(self) -> float:
+        """The same for the operations of the layer, its zeros included."""
+        return self.tops_per_watt * self.work.layer_macs / self.work.macs
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How often each part did what it is for."""
+        return {MULTIPLY: self.work.macs, POST: 0, REST: 0}
+
+    def as_json(self) -> dict[str, object]:
+        """Everything, ready for JSON."""
+        return {
+            **super().as_json(),
+            **asdict(self.work),
+            "pj_per_mac": self.pj_per_mac,
+            "tops_per_watt": self.tops_per_watt,
+            "layer_tops_per_watt": self.layer_tops_per_watt,
+        }
 
 
 @dataclass(frozen=True)
@@ -91,7 +163,7 @@ class Report:
     timing: Timing
     areas: list[Area]
     leakage: float
-    measurements: list[Measurement]
+    measurements: Sequence[Spiking | Frame]
 
     @property
     def area(self) -> float:
@@ -112,42 +184,33 @@ class Report:
             **self._energies(),
             "critical_path": asdict(self.timing),
             "areas": [asdict(area) for area in self.areas],
-            "measurements": [
-                {
-                    "network": one.network,
-                    **asdict(one.work),
-                    "clocks": one.clocks,
-                    "pj": one.total,
-                    "pj_per_sop": one.pj_per_sop,
-                    "shares": [asdict(share) for share in one.shares],
-                }
-                for one in self.measurements
-            ],
+            "measurements": [one.as_json() for one in self.measurements],
         }
 
     def _energies(self) -> dict[str, float]:
-        if not self.measurements:
-            return {}
-        dense, *decisions = self.measurements
-        energies = {
-            "pj_per_sop": dense.pj_per_sop,
-            "pj_per_update": sum(dense.parts(UPDATE)) / dense.work.updates,
-        }
-        for one in decisions:
-            energies["decision_nj"] = one.total / one.work.steps * DECISION / 1000
+        energies: dict[str, float] = {}
+        for one in self.measurements:
+            if isinstance(one, Frame):
+                energies |= {"pj_per_mac": one.pj_per_mac, "tops_per_watt": one.tops_per_watt}
+            elif one.name == workload.DENSE:
+                energies["pj_per_sop"] = one.pj_per_sop
+                energies["pj_per_update"] = sum(one.parts(UPDATE)) / one.work.updates
+            else:
+                energies["decision_nj"] = one.total / one.work.steps * DECISION_STEPS / 1000
         return energies
 
 
 def part_of(module: str) -> str:
     """Which of `PARTS` a module belongs to."""
-    words = module.split(".")
-    if not any(word.startswith("population_") for word in words):
-        return REST
-    return next((PARTS[word] for word in words if word in PARTS), REST)
+    words = [NUMBER.sub("", word) for word in module.split(".")]
+    for unit, parts in PARTS.items():
+        if unit in words:
+            return next((parts[word] for word in words if word in parts), REST)
+    return REST
 
 
 def measure(chip: ChipConfig, busy: Callable[[str], None]) -> Report:
-    """Synthesise and time a chip; simulate its spiking processor in gates, if it has no other part.
+    """Synthesise and time a chip; simulate it in gates, if it has one accelerator.
 
     Parameters
     ----------
@@ -159,11 +222,17 @@ def measure(chip: ChipConfig, busy: Callable[[str], None]) -> Report:
     busy("timing")
     path = timing.fastest(netlist)
     found = macros(netlist)
-    measurements = []
-    if chip.npu is not None and chip.mars is None:
+    measurements: list[Spiking | Frame] = []
+    if chip.mars is None and chip.npu is not None:
         for network in networks(chip.npu):
             busy(f"simulation in gates, {network.name}")
-            measurements.append(_measure(netlist, found, chip.npu, network))
+            clocks, shares = _run(netlist, found, chip, tb_activity, (chip.npu, network))
+            measurements.append(Spiking(network.name, clocks, shares, workload.work(network)))
+    if chip.npu is None and chip.mars is not None:
+        layer = workload.convolution(chip.mars)
+        busy("simulation in gates, a convolution")
+        clocks, shares = _run(netlist, found, chip, mars_activity, layer.job)
+        measurements.append(Frame(layer.image.contents.name, clocks, shares, layer.work))
     leakage = power.leakage(netlist) + sum(macro.sram.leakage for macro in found)
     return Report(chip.name, path, _areas(netlist, found), leakage, measurements)
 
@@ -177,10 +246,13 @@ def networks(config: NPUConfig) -> list[Network]:
     return [workload.dense_network(config), *([decision] if fits else [])]
 
 
-def _measure(
-    netlist: Netlist, found: list[Macro], config: NPUConfig, network: Network
-) -> Measurement:
-    run = activity.run(config, network, {net for macro in found for net in macro.watched})
+def _run(
+    netlist: Netlist, found: list[Macro], chip: ChipConfig, bench: ModuleType, work: object
+) -> tuple[int, list[Share]]:
+    """Clocks of a bench, and who took how much energy in them."""
+    run = activity.run(
+        chip, bench.__name__, work, {net for macro in found for net in macro.watched}
+    )
     energies = power.energy(netlist, run)
     logic = _by_module((netlist.module_of(c), pj * run.clocks) for c, pj in energies.items())
     memory = _by_module((macro.owner, macro.energy(run.ones)) for macro in found)
@@ -188,7 +260,7 @@ def _measure(
         Share(module, logic.get(module, 0), memory.get(module, 0))
         for module in sorted(logic.keys() | memory.keys())
     ]
-    return Measurement(network.name, workload.work(network), run.clocks, shares)
+    return run.clocks, shares
 
 
 def _areas(netlist: Netlist, found: list[Macro]) -> list[Area]:

@@ -4,12 +4,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from firmware_tools.mars.mapper import compile_network
 from firmware_tools.npu.backends import simulate
 from firmware_tools.npu.examples import LEFT_LOOMS, decision_network
+from model.mars import frame
+from model.mars.config import KERNELS, WORD_LINES, MarsConfig
+from model.mars.group_sets import choose_sets, clear_sets
+from model.mars.image import Image
+from model.mars.network import INPUT, Conv, FeatureType, QuantizedNetwork
 from model.npu.config import NPUConfig
 from model.npu.network import Connections, Ints, Network, Neurons, Segment
+from tb.mars.tb_activity import FrameJob
 
 SEED = 180
+DENSE = "dense"
 WARM_UP, N_STEPS = 40, 10
 """Time steps before the measurement, and in it."""
 AXON_RATE = 0.1
@@ -17,6 +25,12 @@ WEIGHT_SPREAD = 6
 """Standard deviation of the dense network's weights."""
 BIAS = (10, 36)
 """Range of the dense network's biases: about one neuron in ten fires in a time step."""
+CHANNELS, SIDE, TAPS = 32, 8, 3
+"""Channels, rows and columns, and size of the kernels of the convolution."""
+SPARSITY = 0.5
+"""Share of the convolution's group-sets that are all zero."""
+MARGIN = 4
+"""A frame that takes so many times the golden machine's clocks has no end."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +92,7 @@ def dense_network(config: NPUConfig) -> Network:
         noise_seeds=tuple(range(1, count + 1)),
         session=(Segment(WARM_UP, bias), Segment(N_STEPS)),
         events=np.argwhere(rng.random((n_steps, count * config.n_axons)) < AXON_RATE),
-        name="dense",
+        name=DENSE,
     )
 
 
@@ -91,6 +105,77 @@ def decision() -> Network:
         session=(Segment(first), Segment(N_STEPS)),
         events=network.events[network.events[:, 0] < first + N_STEPS],
     )
+
+
+@dataclass(frozen=True)
+class ConvolutionWork:
+    """Counts of a frame.
+
+    Attributes
+    ----------
+    macs : int
+        Multiply-accumulates of 4 by 4 bit that the macros made: 256 in each access.
+    layer_macs : int
+        Those of the convolution, with its zeros and without the padding.
+    """
+
+    macs: int
+    layer_macs: int
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution for an accelerator.
+
+    Attributes
+    ----------
+    image : Image
+    job : FrameJob
+        For the bench: a frame and its result by the golden machine.
+    work : ConvolutionWork
+    """
+
+    image: Image
+    job: FrameJob
+    work: ConvolutionWork
+
+
+def convolution(config: MarsConfig) -> Convolution:
+    """3 x 3 kernels of 4 bit over 32 channels of 4 bit, half of its group-sets zero."""
+    rng = np.random.default_rng(SEED)
+    shape = (CHANNELS, SIDE, SIDE)
+    weight = np.rint(rng.normal(0, 8 / 3, (CHANNELS, CHANNELS, TAPS**2))).astype(np.int64)
+    weight = weight.clip(-8, 7)
+    weight = clear_sets(weight, 4, choose_sets(rng, weight, 4, SPARSITY))
+    layer = Conv(
+        name="convolution",
+        input=INPUT,
+        weight=weight.reshape(CHANNELS, CHANNELS, TAPS, TAPS),
+        bias=np.zeros(CHANNELS, np.int64),
+        mult=np.full(CHANNELS, 1 << 10),
+        shift=np.full(CHANNELS, 15),
+        stride=1,
+        padding=1,
+        weight_bits=4,
+        out_bits=4,
+        out_signed=False,
+    )
+    network = QuantizedNetwork(FeatureType(shape, 4, signed=False), (layer,), "convolution")
+    image = compile_network(network, config)
+    # Rectified: half of the activations are 0.
+    features = np.rint(rng.normal(0, 5, shape)).astype(np.int64).clip(0, 15)
+    runs = list(frame.run(image, features))
+    (outputs,) = (
+        frame.layer_outputs(one.descriptor, contents, run)
+        for one, contents, run in zip(image.passes, image.contents.passes, runs[1:], strict=True)
+    )
+    inside = (TAPS * SIDE - 2) ** 2
+    work = ConvolutionWork(
+        macs=sum(run.counters.accesses for run in runs) * WORD_LINES * KERNELS,
+        layer_macs=CHANNELS**2 * inside,
+    )
+    most_clocks = MARGIN * runs[-1].clocks.end
+    return Convolution(image, FrameJob(image, features, outputs[layer.name], most_clocks), work)
 
 
 def _all(rng: np.random.Generator, pre: Ints, post: Ints) -> Connections:

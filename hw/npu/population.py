@@ -157,7 +157,6 @@ class Population(Component):
         row_1 = Signal()
         m.d.sync += row_1.eq(row)
         closes = self._delayed(m, "close", close, WRITE_STAGE)
-        groups = self._delayed(m, "group", slot.index, WRITE_STAGE, closes)
         m.d.comb += [
             self.busy.eq(walker.busy | Cat(closes).any()),
             noise.start.eq(self.start),
@@ -168,32 +167,35 @@ class Population(Component):
             self.noise_state.eq(noise.state),
         ]
         fired = self._lanes(m, row_1, closes, weights, neurons, noise)
+        # Groups finish in the order in which they close.
+        write = closes[-1]
+        group = Signal.like(neurons.write_group)
+        with m.If(self.start | write):
+            m.d.sync += group.eq(Mux(self.start, 0, group + 1))
         m.d.comb += [
-            neurons.write.eq(closes[-1]),
-            neurons.write_group.eq(groups[-1]),
+            neurons.write.eq(write),
+            neurons.write_group.eq(group),
         ]
         if self.trace_port:
             m.d.comb += [
-                self.trace.valid.eq(closes[-1]),
-                self.trace.group.eq(groups[-1]),
+                self.trace.valid.eq(write),
+                self.trace.group.eq(group),
                 self.trace.spike.eq(fired),
                 self.trace.saturated.eq(
                     self._delayed(m, "saturated", self.saturated, WRITE_STAGE - SATURATED_STAGE)[-1]
                 ),
             ]
-        self._spikes(m, neurons, closes[-1], groups[-1], fired)
+        self._spikes(m, neurons, write, group, fired)
         return m
 
-    def _delayed(self, m, name, value, n_clocks, enables=None):
-        """The value 1..n_clocks clocks later; registers move only with their `enables`."""
-        stages = []
+    def _delayed(self, m, name, value, n_clocks):
+        """The value 1..n_clocks clocks later."""
+        stages = [value]
         for k in range(n_clocks):
             stage = Signal.like(value, name=f"{name}_{k + 1}")
-            enable = 1 if enables is None or k == 0 else enables[k - 1]
-            with m.If(enable):
-                m.d.sync += stage.eq(value if k == 0 else stages[-1])
+            m.d.sync += stage.eq(stages[-1])
             stages.append(stage)
-        return stages
+        return stages[1:]
 
     def _axons(self, m):
         """External events: collected for the next step while those of this one are walked."""

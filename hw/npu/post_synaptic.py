@@ -1,12 +1,9 @@
 """The post-synaptic unit: accumulate weights, saturate, decay."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib.wiring import Component, In, Out
 
 from model.npu.config import I_MAX, I_MIN, I_WIDTH, WEIGHT_WIDTH
-
-OFFSET = 1 << (WEIGHT_WIDTH - 1)
-"""Makes every weight positive."""
 
 
 class PostSynapticUnit(Component):
@@ -58,31 +55,26 @@ class PostSynapticUnit(Component):
     def elaborate(self, platform):
         m = Module()
 
-        # Weights are added OFFSET too large, so that the sum only grows: only carries move what is
-        # above its low byte, where the sign of a sum around 0 would toggle all of it.
-        low = Signal(WEIGHT_WIDTH)
-        high = Signal(range(self.n_rows + 1))
-        n_added = Signal(range(self.n_rows + 1))
-        low_sum = Signal(WEIGHT_WIDTH + 1)
-        m.d.comb += low_sum.eq(low + (self.weight ^ OFFSET)[:WEIGHT_WIDTH])
+        # The sum in two digits: 256 * high + low, low signed. Small weights seldom move `high`.
+        low = Signal(signed(WEIGHT_WIDTH))
+        high = Signal(range(-(self.n_rows // 2) - 1, self.n_rows // 2 + 2))
+        low_sum = Signal(signed(WEIGHT_WIDTH + 1))
+        m.d.comb += low_sum.eq(low + self.weight)
         with m.If(self.close):
-            m.d.sync += [low.eq(0), high.eq(0), n_added.eq(0)]
+            m.d.sync += [low.eq(0), high.eq(0)]
         with m.Elif(self.add):
-            m.d.sync += [low.eq(low_sum), n_added.eq(n_added + 1)]
-            with m.If(low_sum[-1]):
-                m.d.sync += high.eq(high + 1)
+            m.d.sync += low.eq(low_sum)
+            with m.If(low_sum[-1] != low_sum[-2]):
+                m.d.sync += high.eq(high + Mux(low_sum[-1], -1, 1))
 
-        # What is too large is taken off again; until `close` nothing here toggles.
-        total_width = max(WEIGHT_WIDTH + self.n_rows.bit_length(), I_WIDTH) + 1
-        row_sum = Signal(total_width)
-        excess = Signal(total_width)
-        reduced = Signal(signed(total_width))
-        total = Signal(signed(total_width))
+        # Until `close` nothing from here on toggles.
+        closed_low = Signal.like(low)
+        closed_high = Signal.like(high)
+        total = Signal(signed(max(WEIGHT_WIDTH + len(high), I_WIDTH) + 1))
         m.d.comb += [
-            row_sum.eq(Mux(self.close, Cat(low, high), 0)),
-            excess.eq(Mux(self.close, n_added * OFFSET, 0)),
-            reduced.eq(self.i_old - excess),
-            total.eq(reduced + row_sum),
+            closed_low.eq(Mux(self.close, low, 0)),
+            closed_high.eq(Mux(self.close, high, 0)),
+            total.eq(self.i_old + (closed_high << WEIGHT_WIDTH) + closed_low),
         ]
         total_1 = Signal(signed(I_WIDTH), reset_less=True)
         tau_log2_1 = Signal(4, reset_less=True)
@@ -96,27 +88,26 @@ class PostSynapticUnit(Component):
             ]
 
         close_1 = Signal()
-        total_2 = Signal(signed(I_WIDTH), reset_less=True)
-        shifted_2 = Signal(signed(I_WIDTH), reset_less=True)
+        shifted = Signal(signed(I_WIDTH))
+        leak = Signal(signed(I_WIDTH))
+        decayed_2 = Signal(signed(I_WIDTH), reset_less=True)
         no_decay_2 = Signal(reset_less=True)
         m.d.sync += close_1.eq(self.close)
+        m.d.comb += [
+            shifted.eq(total_1 >> tau_log2_1),
+            leak.eq(Mux(shifted.any(), shifted, total_1 > 0)),
+        ]
         with m.If(close_1):
             m.d.sync += [
-                total_2.eq(total_1),
-                shifted_2.eq(Mux(no_decay_1, 0, total_1 >> tau_log2_1)),
+                decayed_2.eq(total_1 - Mux(no_decay_1, 0, leak)),
                 no_decay_2.eq(no_decay_1),
             ]
 
         close_2 = Signal()
         no_decay_3 = Signal(reset_less=True)
-        leak = Signal()
         m.d.sync += close_2.eq(close_1)
-        m.d.comb += leak.eq(~no_decay_2 & ~total_2[-1] & total_2.any())
         with m.If(close_2):
-            m.d.sync += [
-                self.i_syn.eq(total_2 - Mux(shifted_2.any(), shifted_2, leak)),
-                no_decay_3.eq(no_decay_2),
-            ]
+            m.d.sync += [self.i_syn.eq(decayed_2), no_decay_3.eq(no_decay_2)]
 
         close_3 = Signal()
         m.d.sync += close_3.eq(close_2)

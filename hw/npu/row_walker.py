@@ -89,15 +89,17 @@ class RowWalker(Component):
             rest.eq(todo & ~chosen),
         ]
 
+        begin = Signal()
         fetch = Signal()
         load = Signal()
         next_word = Signal(WORD_WIDTH)
         next_index = Signal(range(n_words))
         next_ends_pass = Signal()
+        with m.If(begin | fetch | load):
+            m.d.sync += pending.eq(Mux(begin, 0, rest))
         with m.If(fetch | load):
             masked = (Mux(chosen[k], words[k], 0) for k in range(n_words))
             m.d.sync += [
-                pending.eq(rest),
                 next_word.eq(reduce(or_, masked)),
                 next_index.eq(encode(chosen)),
                 next_ends_pass.eq(~rest.any()),
@@ -110,11 +112,10 @@ class RowWalker(Component):
         after = Signal(WORD_WIDTH)
         m.d.comb += [bit.eq(lowest(word)), after.eq(word & ~bit)]
         with m.If(load):
-            m.d.sync += [
-                word.eq(next_word),
-                word_index.eq(next_index),
-                ends_pass.eq(next_ends_pass),
-            ]
+            m.d.sync += [word_index.eq(next_index), ends_pass.eq(next_ends_pass)]
+        # Idle, or while the receiver waits, nothing moves.
+        with m.If(load | (self.slot.valid & self.slot.ready)):
+            m.d.sync += word.eq(Mux(load, next_word, after))
 
         slot = self.slot.payload
         slot_index = Signal.like(slot.index)
@@ -125,10 +126,10 @@ class RowWalker(Component):
         ]
         final = Signal.like(slot.index)
         with m.FSM() as fsm:
-            with m.State("IDLE"):
-                m.d.sync += [pending.eq(0), slot_index.eq(0), final.eq(self.n_passes - 1)]
-                with m.If(self.start & (self.n_passes != 0)):
-                    m.next = "FETCH"
+            with m.State("IDLE"), m.If(self.start & (self.n_passes != 0)):
+                m.d.comb += begin.eq(1)
+                m.d.sync += [slot_index.eq(0), final.eq(self.n_passes - 1)]
+                m.next = "FETCH"
             with m.State("FETCH"):
                 m.d.comb += fetch.eq(1)
                 m.next = "LOAD"
@@ -141,11 +142,9 @@ class RowWalker(Component):
             with m.State("WALK"):
                 m.d.comb += self.slot.valid.eq(1)
                 with m.If(self.slot.ready):
-                    with m.If(after.any()):
-                        m.d.sync += word.eq(after)
-                    with m.Elif(ends_pass):
+                    with m.If(~after.any() & ends_pass):
                         m.next = "CLOSE"
-                    with m.Else():
+                    with m.Elif(~after.any()):
                         m.d.comb += load.eq(1)
             with m.State("CLOSE"):
                 m.d.comb += [self.slot.valid.eq(1), slot.close.eq(1)]

@@ -74,6 +74,7 @@ class Scheduler(Component):
         stopping = Signal()
         due = self._timer(m)
         clocks = Signal(32)
+        low, high = clocks[:4], clocks[4:]
         stalls = Signal(32)
 
         with m.If(self.commit):
@@ -103,7 +104,10 @@ class Scheduler(Component):
                     m.next = "STEP"
             with m.State("STEP"):
                 with m.If(self.populations_busy):
-                    m.d.sync += clocks.eq(clocks + 1)
+                    # In two parts, so that most clocks move only the lower one.
+                    m.d.sync += low.eq(low + 1)
+                    with m.If(low.all()):
+                        m.d.sync += high.eq(high + 1)
                 with m.Elif(self.spikes_busy):
                     m.d.comb += self.host_grant.eq(1)
                     m.d.sync += stalls.eq(stalls + 1)

@@ -5,6 +5,10 @@ from amaranth.lib.wiring import Component, In, Out
 
 from model.npu.config import BIAS_WIDTH, I_WIDTH, SLOPE_WIDTH, V_WIDTH
 
+DRIVE_WIDTH = BIAS_WIDTH + 1
+"""All terms but the current: bias -2048..2047, membrane potential 0..255, a force of at most 478 to
+either side and noise -128..127."""
+
 
 class Soma(Component):
     """One lane's soma, golden function `model.npu.soma.soma`.
@@ -50,50 +54,46 @@ class Soma(Component):
         left = Signal()
         distance_1 = Signal(signed(V_WIDTH + 1), reset_less=True)
         slope_1 = Signal(SLOPE_WIDTH, reset_less=True)
-        v_1 = Signal(V_WIDTH, reset_less=True)
-        bias_1 = Signal(signed(BIAS_WIDTH), reset_less=True)
+        static_1 = Signal(signed(DRIVE_WIDTH), reset_less=True)
         reset_1 = Signal(V_WIDTH, reset_less=True)
         m.d.comb += left.eq(self.v < self.v_branch)
         with m.If(self.enable):
             m.d.sync += [
                 distance_1.eq(Mux(left, self.rest - self.v, self.v - self.threshold)),
                 slope_1.eq(Mux(left, self.a, self.b)),
-                v_1.eq(self.v),
-                bias_1.eq(self.bias),
+                static_1.eq(self.v + self.bias),
                 reset_1.eq(self.reset),
             ]
 
         enable_1 = Signal()
-        force = Signal(signed(V_WIDTH + 1 + SLOPE_WIDTH))
-        static_2 = Signal(signed(BIAS_WIDTH + 1), reset_less=True)
-        force_2 = Signal(signed(V_WIDTH + 1 + SLOPE_WIDTH - 3), reset_less=True)
+        drive_2 = Signal(signed(DRIVE_WIDTH), reset_less=True)
         reset_2 = Signal(V_WIDTH, reset_less=True)
         m.d.sync += enable_1.eq(self.enable)
-        m.d.comb += force.eq(distance_1 * slope_1)
         with m.If(enable_1):
             m.d.sync += [
-                force_2.eq(force >> 3),
-                static_2.eq(v_1 + bias_1),
+                drive_2.eq(static_1 + ((distance_1 * slope_1) >> 3)),
                 reset_2.eq(reset_1),
             ]
 
         enable_2 = Signal()
-        drive_3 = Signal(signed(BIAS_WIDTH + 2), reset_less=True)
+        drive_3 = Signal(signed(DRIVE_WIDTH), reset_less=True)
         reset_3 = Signal(V_WIDTH, reset_less=True)
         m.d.sync += enable_2.eq(enable_1)
         with m.If(enable_2):
-            m.d.sync += [drive_3.eq(static_2 + force_2 + self.noise), reset_3.eq(reset_2)]
+            m.d.sync += [drive_3.eq(drive_2 + self.noise), reset_3.eq(reset_2)]
 
         enable_3 = Signal()
-        total_4 = Signal(signed(I_WIDTH + 1), reset_less=True)
-        reset_4 = Signal(V_WIDTH, reset_less=True)
+        total = Signal(signed(I_WIDTH + 1))
+        negative = total[-1]
+        spike = Signal()
         m.d.sync += enable_3.eq(enable_2)
-        with m.If(enable_3):
-            m.d.sync += [total_4.eq(drive_3 + self.i_syn), reset_4.eq(reset_3)]
-
-        negative = total_4[-1]
         m.d.comb += [
-            self.spike.eq(~negative & total_4[V_WIDTH:-1].any()),
-            self.v_next.eq(Mux(self.spike, reset_4, Mux(negative, 0, total_4[:V_WIDTH]))),
+            total.eq(drive_3 + self.i_syn),
+            spike.eq(~negative & total[V_WIDTH:-1].any()),
         ]
+        with m.If(enable_3):
+            m.d.sync += [
+                self.spike.eq(spike),
+                self.v_next.eq(Mux(spike, reset_3, Mux(negative, 0, total[:V_WIDTH]))),
+            ]
         return m

@@ -1,4 +1,4 @@
-"""Drives the accelerator of `mars_system` over its registers."""
+"""Drives the accelerator over its registers."""
 
 from cocotb.triggers import ClockCycles
 
@@ -16,18 +16,13 @@ class MarsHost(AXILiteHost):
 
     Parameters
     ----------
-    dut : mars_system
+    dut : kenyon or mars_system
     config : MarsConfig
     """
 
     def __init__(self, dut, config: MarsConfig) -> None:
         super().__init__(dut)
         self.addresses = register_map(config)
-
-    async def reset(self) -> None:
-        """Also of the memory."""
-        self.dut.reload.value = 0
-        await super().reset()
 
     async def register(self, name: str) -> int:
         """Read a register of the accelerator."""
@@ -36,13 +31,6 @@ class MarsHost(AXILiteHost):
     async def set(self, name: str, value: int) -> None:
         """Write a register of the accelerator."""
         await self.write(self.addresses[f"mars.{name}"], [value])
-
-    async def reload(self) -> None:
-        """The memory reads its files again."""
-        self.dut.reload.value = 1
-        await ClockCycles(self.dut.clk, 1)
-        self.dut.reload.value = 0
-        await ClockCycles(self.dut.clk, 1)
 
     async def frame(self, n_input_lines: int, n_program_lines: int, most_clocks: int) -> int:
         """Compute a frame; returns STATUS, its flags cleared."""
@@ -61,3 +49,19 @@ class MarsHost(AXILiteHost):
         first = self.addresses[f"features[{macro}]"] + 8 * address
         halves = [await self.read(first + 4 * k) for k in range(2 * n_words)]
         return [low | high << 32 for low, high in zip(halves[::2], halves[1::2], strict=True)]
+
+
+class SystemHost(MarsHost):
+    """Also has the memory of `mars_system` read its files."""
+
+    async def reset(self) -> None:
+        """Also of the memory."""
+        self.dut.reload.value = 0
+        await super().reset()
+
+    async def reload(self) -> None:
+        """The memory reads its files again."""
+        self.dut.reload.value = 1
+        await ClockCycles(self.dut.clk, 1)
+        self.dut.reload.value = 0
+        await ClockCycles(self.dut.clk, 1)

@@ -9,7 +9,7 @@ import cocotb
 
 from model.mars.config import LINE_BITS
 from tb.mars.cosim import JobResult
-from tb.mars.host import MarsHost
+from tb.mars.host import SystemHost
 
 LINE_BYTES = LINE_BITS // 8
 
@@ -18,7 +18,7 @@ LINE_BYTES = LINE_BITS // 8
 async def serve(dut) -> None:
     """Run every job of the folder."""
     folder = Path(os.environ["KENYON_JOBS"])
-    host = MarsHost(dut, pickle.loads((folder / "config").read_bytes()))
+    host = SystemHost(dut, pickle.loads((folder / "config").read_bytes()))
     await host.reset()
     for k in range(len(list(folder.glob("job*")))):
         job = pickle.loads((folder / f"job{k}").read_bytes())

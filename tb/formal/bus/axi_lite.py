@@ -57,16 +57,17 @@ def state(h: Harness) -> None:
         made = h.define(f"{name}_made", bus.valid & mine)
         owed = h.register(f"{name}_owed", 2)
         h.next(owed, owed + taken - (valid & ready))
-        h.always(f"{name}_answered_once", owed == (pending & mine) + h.past(made) + valid)
+        waits = h.past(made) + h.past(made, 2)
+        h.always(f"{name}_answered_once", owed == (pending & mine) + waits + valid)
         h.always(f"{name}_one_under_way", owed <= 1)
-        h.always(f"{name}_answer_in_time", valid, h.past(made, 2))
+        h.always(f"{name}_answer_in_time", valid, h.past(made, 3))
         resp = axi.bresp if name == "write" else axi.rresp
         error = h.past(bus.error)
-        h.always(f"{name}_resp_right", resp == Mux(error, SLVERR, OKAY), h.past(made, 2))
+        h.always(f"{name}_resp_right", resp == Mux(error, SLVERR, OKAY), h.past(made, 3))
         if name == "read":
             data = Mux(error, 0, h.past(bus.r_data))
-            h.always("data_right", axi.rdata == data, h.past(made, 2))
-        h.reached(f"{name}_answered_twice", h.past(valid & ready, 3) & valid)
+            h.always("data_right", axi.rdata == data, h.past(made, 3))
+        h.reached(f"{name}_answered_twice", h.past(valid & ready, 4) & valid)
         h.reached(f"{name}_waits", h.past(valid & ~ready) & error & valid)
 
 

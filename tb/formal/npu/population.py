@@ -64,9 +64,10 @@ def invariants(h: Harness) -> None:
     for word, at in (("word", "word_index"), ("next_word", "next_index")):
         high = h.probe(f"walker.{word}", WORD_WIDTH)[-UNUSED:]
         h.always(f"{word}_ends_with_the_rows", ~high.any(), h.probe(f"walker.{at}", 1))
-    for k in range(1, WRITE_STAGE + 1):
-        close, group = h.probe(f"close_{k}", 1), h.probe(f"group_{k}", GROUP)
-        h.always(f"group_{k}_exists", group < N_GROUPS, close)
+    group = h.probe("group", GROUP)
+    closed = sum(h.probe(f"close_{k}", 1) for k in range(1, WRITE_STAGE + 1))
+    h.always("groups_finish_in_order", group + closed == index, walks | (closed != 0))
+    h.always("last_group_closed", index <= N_GROUPS, closed != 0)
 
 
 PROOFS = (
@@ -77,6 +78,6 @@ PROOFS = (
         state=state,
         depth=3,
         reach=26,
-        broken="proof.dut/w:group_base %ci3 proof.dut/w:group_? %ci1",
+        broken="proof.dut/w:group_base %ci3 proof.dut/w:group %ci1",
     ),
 )

@@ -8,6 +8,17 @@ import pytest
 from firmware_tools.silicon import power
 from firmware_tools.silicon.activity import Activity
 from firmware_tools.silicon.cells import library
+from firmware_tools.silicon.report import (
+    MULTIPLY,
+    POST,
+    REST,
+    SYNAPTIC,
+    UPDATE,
+    Frame,
+    Share,
+    part_of,
+)
+from firmware_tools.silicon.workload import ConvolutionWork
 from hw.asic import osu018
 from hw.asic.synthesis import Netlist
 from hw.generate import TOP
@@ -27,13 +38,16 @@ def test_library() -> None:
 
 
 def test_energy_by_hand(tmp_path: Path) -> None:
-    """An inverter that drives a register, its clock, and a memory's pin."""
+    """A memory that drives an inverter, that drives a register, that drives the memory's pin."""
     cell = {"port_directions": {"A": "input", "Y": "output"}, "connections": {"A": [3], "Y": [4]}}
     register = {
         "port_directions": {"CLK": "input", "D": "input", "Q": "output"},
         "connections": {"CLK": [2], "D": [4], "Q": [5]},
     }
-    memory = {"port_directions": {"x": "input"}, "connections": {"x": [5]}}
+    memory = {
+        "port_directions": {"x": "input", "y": "output"},
+        "connections": {"x": [5], "y": [3]},
+    }
     module = {
         "ports": {"clk": {"bits": [2]}},
         "netnames": {
@@ -63,6 +77,7 @@ def test_energy_by_hand(tmp_path: Path) -> None:
         + 0.3 * flop.inputs["D"]
         + 0.1 * (flop.outputs["Q"].at(load) + load * square / 2)
     )
+    assert found["b.m"] == pytest.approx(0.3 * (inverter.capacitance["A"] + wire) * square / 2)
     assert found[power.CLOCK_NET] == pytest.approx((flop.capacitance["CLK"] + wire) * square)
     assert power.leakage(netlist) == pytest.approx((inverter.leakage + flop.leakage) / 1000)
     assert netlist.register("b.u2_") == "b.q"
@@ -97,6 +112,32 @@ def test_tiny(kenyon) -> None:
     somas = {area["module"] for area in values["areas"] if area["module"].endswith("somas")}
     assert somas == {"npu.population_0.somas", "npu.population_1.somas"}
     assert "clock" in kenyon("ppa", "-c", "tiny").stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "part"),
+    [
+        ("", REST),
+        ("npu.population_1.somas", UPDATE),
+        ("npu.population_0.walker", SYNAPTIC),
+        ("npu.spike_output.walker", REST),
+        ("mars.accelerator.engine.core_0.lane_1.macro", MULTIPLY),
+        ("mars.accelerator.engine.post_processing.requantiser_3", POST),
+        ("mars.accelerator.engine.walker", REST),
+    ],
+)
+def test_parts(module: str, part: str) -> None:
+    assert part_of(module) == part
+
+
+def test_energy_of_a_frame() -> None:
+    work = ConvolutionWork(macs=1000, layer_macs=1800)
+    frame = Frame("convolution", 10, [Share("mars.accelerator.engine.core_0", 1500, 500)], work)
+    assert frame.pj_per_mac == 2
+    # Two operations in 2 pJ are 1e12 in a joule.
+    assert frame.tops_per_watt == 1
+    assert frame.layer_tops_per_watt == pytest.approx(1.8)
+    assert frame.parts(MULTIPLY) == (1500, 500)
 
 
 def test_netlist_of_tiny_passes_the_regression(kenyon) -> None:

@@ -1,4 +1,7 @@
+import numpy as np
+
 from firmware_tools.silicon import workload
+from model.mars.config import CONFIGS as MARS_CONFIGS
 from model.npu.config import CONFIGS
 
 
@@ -17,3 +20,15 @@ def test_decision_is_measured_while_something_looms() -> None:
     work = workload.work(workload.decision())
     assert work.steps == workload.N_STEPS
     assert work.synaptic_operations > 0
+
+
+def test_convolution_skips_half_of_its_group_sets() -> None:
+    layer = workload.convolution(MARS_CONFIGS["mars-tiny"])
+    (contents,) = layer.image.contents.passes
+    assert (contents.kept_sets, contents.total_sets) == (18, 36)
+    # Every pixel meets every kept group-set, of 16 channels and 16 kernels; the padding too.
+    assert layer.work.macs == 18 * 64 * 16 * 16
+    # A tap beside the middle misses one row or column of eight.
+    assert layer.work.layer_macs == 32 * 32 * (8 + 7 + 7) ** 2
+    share_of_zeros = np.mean(layer.job.result == 0)
+    assert 0.2 < share_of_zeros < 0.8
