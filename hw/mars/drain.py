@@ -164,6 +164,8 @@ class Drain(Component):
                 mine[macro].eq((macro >> d.split_log2) == team),
                 first[macro].eq((team << d.split_log2) == macro),
             ]
+        valid_1 = Signal()
+        m.d.sync += valid_1.eq(self.pixel.valid)
         half = max(1, self.n_macros // 2)
         for k in range(KERNELS):
             terms = [Mux(mine[i], sums[k], 0) for i, sums in enumerate(self.sums)]
@@ -171,11 +173,16 @@ class Drain(Component):
                 Signal(signed(ACC_WIDTH), name=f"partial_{k}_{i}", reset_less=True)
                 for i in range(half)
             ]
-            for i, register in enumerate(partial):
-                m.d.sync += register.eq(sum(terms[i::half]))
-            m.d.sync += self.acc[k].eq(sum(partial))
+            with m.If(self.pixel.valid):
+                for i, register in enumerate(partial):
+                    m.d.sync += register.eq(sum(terms[i::half]))
+            with m.If(valid_1):
+                m.d.sync += self.acc[k].eq(sum(partial))
         residual_1 = Signal.like(self.residual, reset_less=True)
         chosen = 0
         for macro, residual in enumerate(self.residuals):
             chosen |= Mux(first[macro], residual, 0)
-        m.d.sync += [residual_1.eq(chosen), self.residual.eq(residual_1)]
+        with m.If(self.pixel.valid):
+            m.d.sync += residual_1.eq(chosen)
+        with m.If(valid_1):
+            m.d.sync += self.residual.eq(residual_1)

@@ -130,12 +130,14 @@ class Lane(Component):
         upper_5 = after(2, upper_3, "upper")
         first_5 = after(4, self.step.first, "first")
         last_5 = after(4, self.step.last, "last")
+        summed_5 = after(2, macro.enable, "summed")
         accumulators = Signal(SUMS, reset_less=True)
         for k in range(KERNELS):
             added = Signal(signed(ACC_WIDTH), name=f"added_{k}")
             partial = Mux(upper_5, macro.sums[k] << NIBBLE, macro.sums[k])
             m.d.comb += added.eq(Mux(first_5, 0, accumulators[k]) + partial)
-            m.d.sync += accumulators[k].eq(added)
+            with m.If(first_5 | summed_5):
+                m.d.sync += accumulators[k].eq(added)
             with m.If(last_5):
                 m.d.sync += self.sums[k].eq(added)
 

@@ -84,6 +84,9 @@ class CIMMacro(Component):
                 sign = nibble[-1] & self.signed_activations
                 m.d.sync += activation.eq(Cat(nibble, sign))
 
+        # Sums of 0 stay as they are.
+        enable_2 = Signal()
+        m.d.sync += enable_2.eq(enable_1)
         columns = []
         for k in range(KERNELS):
             products = []
@@ -100,5 +103,6 @@ class CIMMacro(Component):
             wide_sum = Signal(signed(SUM_WIDTH), name=f"wide_sum_{k}")
             if k < KERNELS // 2:
                 m.d.comb += wide_sum.eq(columns[2 * k] + (columns[2 * k + 1] << NIBBLE))
-            m.d.sync += self.sums[k].eq(Mux(enable_1, Mux(wide_1, wide_sum, column), 0))
+            with m.If(enable_1 | enable_2):
+                m.d.sync += self.sums[k].eq(Mux(enable_1, Mux(wide_1, wide_sum, column), 0))
         return m

@@ -65,7 +65,8 @@ class PostProcessing(Component):
         pixels = [pixel]
         for stage in range(2 + LATENCY):
             after = Signal(PIXEL, name=f"pixel_{stage + 1}")
-            m.d.sync += after.eq(pixels[-1])
+            with m.If(pixels[-1].valid | after.valid):
+                m.d.sync += after.eq(pixels[-1])
             pixels.append(after)
         sums = Signal(ArrayLayout(signed(ACC_WIDTH), KERNELS))
         self._requantise(m, pixels[2], sums)
@@ -98,6 +99,7 @@ class PostProcessing(Component):
             word = HEADER_WORD(header.word_select(k, WORD_BITS))
             raw = d.raw
             m.d.comb += [
+                lane.enable.eq(pixel.valid),
                 lane.acc.eq(self.acc[k]),
                 lane.bias.eq(word.bias),
                 lane.mult.eq(word.mult),

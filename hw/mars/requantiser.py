@@ -22,10 +22,12 @@ class Requantiser(Component):
 
     **Latency**: `y` is valid 5 clocks after its inputs: bias, products, sum, shift, clamp.
     **Throughput**: one result per clock, each with parameters of its own. **Reset**: nothing to
-    reset.
+    reset; what no `enable` preceded is not valid.
 
     Members
     -------
+    enable : In(1)
+        An accumulator enters. Registers keep their value without it, so that nothing toggles.
     acc, bias : In(signed(32))
         Their sum must fit in 32 bit.
     mult, shift : In(16), In(6)
@@ -39,6 +41,7 @@ class Requantiser(Component):
     y : Out(signed(32))
     """
 
+    enable: In(1)
     acc: In(signed(ACC_WIDTH))
     bias: In(signed(ACC_WIDTH))
     mult: In(MULT_WIDTH)
@@ -56,39 +59,48 @@ class Requantiser(Component):
         def register(name, shape):
             return Signal(shape, name=name, reset_less=True)
 
+        enables = [self.enable]
+        for stage in range(1, 5):
+            enables.append(Signal(name=f"enable_{stage}"))
+            m.d.sync += enables[stage].eq(enables[stage - 1])
+
         # A raw result is multiplied by 1 and shifted by 0: it needs no registers of its own.
         total_1 = register("total_1", signed(ACC_WIDTH))
         mult_1 = register("mult_1", MULT_WIDTH)
         skip_1 = register("skip_1", signed(SKIP_WIDTH))
         skip_mult_1 = register("skip_mult_1", MULT_WIDTH)
         shift_1 = register("shift_1", SHIFT_WIDTH)
-        m.d.sync += [
-            total_1.eq(self.acc + self.bias),
-            mult_1.eq(Mux(self.raw, 1, self.mult)),
-            skip_1.eq(self.skip),
-            skip_mult_1.eq(Mux(self.raw, 0, self.skip_mult)),
-            shift_1.eq(Mux(self.raw, 0, self.shift)),
-        ]
+        with m.If(enables[0]):
+            m.d.sync += [
+                total_1.eq(self.acc + self.bias),
+                mult_1.eq(Mux(self.raw, 1, self.mult)),
+                skip_1.eq(self.skip),
+                skip_mult_1.eq(Mux(self.raw, 0, self.skip_mult)),
+                shift_1.eq(Mux(self.raw, 0, self.shift)),
+            ]
 
         product_2 = register("product_2", signed(PRODUCT_WIDTH))
         skip_product_2 = register("skip_product_2", signed(SKIP_PRODUCT_WIDTH))
         shift_2 = register("shift_2", SHIFT_WIDTH)
-        m.d.sync += [
-            product_2.eq(total_1 * mult_1),
-            skip_product_2.eq(skip_1 * skip_mult_1),
-            shift_2.eq(shift_1),
-        ]
+        with m.If(enables[1]):
+            m.d.sync += [
+                product_2.eq(total_1 * mult_1),
+                skip_product_2.eq(skip_1 * skip_mult_1),
+                shift_2.eq(shift_1),
+            ]
 
         half = Signal(SHIFT_MAX)
         # One bit more than the product: half of the largest shift can carry into it.
         sum_3 = register("sum_3", signed(PRODUCT_WIDTH + 1))
         shift_3 = register("shift_3", SHIFT_WIDTH)
         m.d.comb += half.eq((1 << shift_2) >> 1)
-        m.d.sync += [sum_3.eq(product_2 + skip_product_2 + half), shift_3.eq(shift_2)]
+        with m.If(enables[2]):
+            m.d.sync += [sum_3.eq(product_2 + skip_product_2 + half), shift_3.eq(shift_2)]
 
         # Shifted by 1 or more, or a raw result.
         shifted_4 = register("shifted_4", signed(PRODUCT_WIDTH - 1))
-        m.d.sync += shifted_4.eq(sum_3 >> shift_3)
+        with m.If(enables[3]):
+            m.d.sync += shifted_4.eq(sum_3 >> shift_3)
 
         raw_4, low_4, high_4 = self.raw, self.low, self.high
         for stage in range(1, 5):
@@ -96,16 +108,12 @@ class Requantiser(Component):
             raw_4 = register(f"raw_{stage}", 1)
             low_4 = register(f"low_{stage}", signed(LIMIT_WIDTH))
             high_4 = register(f"high_{stage}", signed(LIMIT_WIDTH))
-            m.d.sync += [raw_4.eq(raw), low_4.eq(low), high_4.eq(high)]
+            with m.If(enables[stage - 1]):
+                m.d.sync += [raw_4.eq(raw), low_4.eq(low), high_4.eq(high)]
 
         y_5 = register("y_5", signed(ACC_WIDTH))
-        with m.If(raw_4):
-            m.d.sync += y_5.eq(shifted_4)
-        with m.Elif(shifted_4 < low_4):
-            m.d.sync += y_5.eq(low_4)
-        with m.Elif(shifted_4 > high_4):
-            m.d.sync += y_5.eq(high_4)
-        with m.Else():
-            m.d.sync += y_5.eq(shifted_4)
+        clamped = Mux(shifted_4 < low_4, low_4, Mux(shifted_4 > high_4, high_4, shifted_4))
+        with m.If(enables[4]):
+            m.d.sync += y_5.eq(Mux(raw_4, shifted_4, clamped))
         m.d.comb += self.y.eq(y_5)
         return m

@@ -9,9 +9,9 @@ from amaranth.lib.wiring import Component, In, Out
 
 STATE_WIDTH = 32
 STEP_STRIDE = 1 << 16
-CHAIN = 6
-"""Lanes that follow each other by single steps before one leaps again: a step is an eighth of the
-gates of a leap, and three levels of XOR deep."""
+CHAIN = 4
+"""Lanes that follow each other by single steps before one leaps again: nine levels of XOR deep, and
+smaller than leaping to every lane."""
 
 
 def xorshift_matrix():
@@ -102,6 +102,11 @@ class NoiseGenerator(Component):
             m.d.sync += self.state.eq(leap(self.state, STEP_STRIDE))
 
         walk = Signal(STATE_WIDTH, reset_less=True)
+        with m.If(self.start):
+            m.d.sync += walk.eq(self.state)
+        with m.Elif(self.next):
+            m.d.sync += walk.eq(leap(walk, self.n_lanes))
+
         next_1 = Signal()
         m.d.sync += next_1.eq(self.next)
         for lane, strength in enumerate(self.strength):
@@ -118,9 +123,4 @@ class NoiseGenerator(Component):
                 m.d.sync += [strength_1.eq(Mux(noisy, strength, 0)), uniform_1.eq(state[16:])]
             with m.If(next_1):
                 m.d.sync += self.draw[lane].eq(scaled[16:] - (strength_1 >> 1))
-        with m.If(self.start):
-            m.d.sync += walk.eq(self.state)
-        with m.Elif(self.next):
-            # The state of the last lane is the one before the first lane of the next group.
-            m.d.sync += walk.eq(state)
         return m

@@ -45,13 +45,14 @@ def state(
     rounded = h.define("rounded", (exact + half) >> by)
     clamped = Mux(rounded < low, low, Mux(rounded > high, high, rounded))
     y = h.define("expected", Mux(unit.raw, total, clamped), signed(32))
-    h.always("y_right", unit.y == h.past(y, LATENCY), h.past(Const(1), LATENCY))
+    entered = h.past(unit.enable, LATENCY)
+    h.always("y_right", unit.y == h.past(y, LATENCY), entered)
 
-    used = h.define("used", h.past(~unit.raw, LATENCY) & h.past(Const(1), LATENCY))
+    used = h.define("used", h.past(~unit.raw, LATENCY) & entered)
     h.reached("clamped_low", used & h.past(rounded < low, LATENCY))
     h.reached("clamped_high", used & h.past(rounded > high, LATENCY))
     h.reached("tie_below_zero", used & h.past((exact + half == 0) & (low < 0), LATENCY))
-    h.reached("raw", h.past(unit.raw, LATENCY) & h.past(Const(1), LATENCY))
+    h.reached("raw", h.past(unit.raw, LATENCY) & entered)
 
 
 def proof(name: str, says: str, **widths: int) -> Proof:
