@@ -1,10 +1,9 @@
 """The bus inside the chip: one 32-bit access per clock, answered in the next."""
 
-from functools import reduce
-from operator import or_
-
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib.wiring import Component, In, Out, Signature
+
+from hw.one_hot import selected
 
 ADDR_WIDTH = 32
 DATA_WIDTH = 32
@@ -81,7 +80,7 @@ class HostBusDecoder(Component):
         answering = Signal(len(self.regions))
         answered = Signal(len(self.regions))
         m.d.sync += answered.eq(answering)
-        r_data, error = [], ~answered.any()
+        r_data, errors = [], []
         for k, ((base, size), target) in enumerate(zip(self.regions, self.targets, strict=True)):
             low = size.bit_length() - 1
             hit = Signal(name=f"hit_{k}")
@@ -99,7 +98,10 @@ class HostBusDecoder(Component):
             m.d.sync += answering[k].eq(target.valid)
             with m.If(answering[k]):
                 m.d.sync += [r_data_1.eq(target.r_data), error_1.eq(target.error)]
-            r_data.append(Mux(answered[k], r_data_1, 0))
-            error |= answered[k] & error_1
-        m.d.comb += [self.bus.r_data.eq(reduce(or_, r_data)), self.bus.error.eq(error)]
+            r_data.append(r_data_1)
+            errors.append(error_1)
+        m.d.comb += [
+            self.bus.r_data.eq(selected(answered, r_data)),
+            self.bus.error.eq(~answered.any() | (answered & Cat(errors)).any()),
+        ]
         return m

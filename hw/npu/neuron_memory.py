@@ -1,8 +1,5 @@
 """Parameters and state of a population's neurons."""
 
-from functools import reduce
-from operator import or_
-
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib.data import ArrayLayout, StructLayout
 from amaranth.lib.wiring import Component, In, Out
@@ -10,6 +7,7 @@ from amaranth.utils import ceil_log2
 
 from hw.bus.host_bus import HostBusSignature
 from hw.memory import SinglePortMemory, TwoPortMemory
+from hw.one_hot import selected
 from model.npu import layout
 
 FULL_WORD = 0b1111
@@ -134,9 +132,9 @@ class NeuronMemory(Component):
 
         # What populations read does not toggle the host's way out.
         words = [Cat(*pair) for pair in zip(self.parameters, self.state, strict=True)]
-        chosen = (Mux(asked & (lane_1 == k), word, 0) for k, word in enumerate(words))
+        chosen = (asked & (lane_1 == k) for k in range(self.n_lanes))
         host_word = Signal(StructLayout(Parameters.members | State.members))
-        m.d.comb += host_word.as_value().eq(reduce(or_, chosen))
+        m.d.comb += host_word.as_value().eq(selected(chosen, words))
         values = {name: host_word[name] for name in host_word.shape().members}
         values["spike"] = Cat(spike_1)
         with m.Switch(word_1):

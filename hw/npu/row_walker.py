@@ -1,13 +1,12 @@
 """The spike-row walker: which row of the weight memory comes next."""
 
-from functools import reduce
-from operator import or_
-
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream
 from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import Component, In, Out
 from amaranth.utils import ceil_log2
+
+from hw.one_hot import selected
 
 WORD_WIDTH = 16
 
@@ -20,7 +19,7 @@ def lowest(value):
 def encode(one_hot):
     """Index of the set bit."""
     return Cat(
-        reduce(or_, (one_hot[k] for k in range(len(one_hot)) if k >> b & 1), 0)
+        Cat(one_hot[k] for k in range(len(one_hot)) if k >> b & 1).any()
         for b in range(ceil_log2(len(one_hot)))
     )
 
@@ -74,7 +73,8 @@ class RowWalker(Component):
         m = Module()
 
         n_words = -(-self.n_rows // WORD_WIDTH)
-        words = [self.rows[k * WORD_WIDTH : (k + 1) * WORD_WIDTH] for k in range(n_words)]
+        rows = Cat(self.rows, Const(0, n_words * WORD_WIDTH - self.n_rows))
+        words = [rows.word_select(k, WORD_WIDTH) for k in range(n_words)]
         filled = Signal(n_words)
         m.d.comb += filled.eq(Cat(word.any() for word in words))
 
@@ -98,9 +98,8 @@ class RowWalker(Component):
         with m.If(begin | fetch | load):
             m.d.sync += pending.eq(Mux(begin, 0, rest))
         with m.If(fetch | load):
-            masked = (Mux(chosen[k], words[k], 0) for k in range(n_words))
             m.d.sync += [
-                next_word.eq(reduce(or_, masked)),
+                next_word.eq(selected(chosen, words)),
                 next_index.eq(encode(chosen)),
                 next_ends_pass.eq(~rest.any()),
             ]

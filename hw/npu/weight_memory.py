@@ -1,8 +1,5 @@
 """Synaptic weights of a population."""
 
-from functools import reduce
-from operator import or_
-
 from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import Component, In, Out
@@ -10,6 +7,7 @@ from amaranth.utils import ceil_log2
 
 from hw.bus.host_bus import HostBusSignature
 from hw.memory import SinglePortMemory
+from hw.one_hot import selected
 from model.npu.config import WEIGHT_WIDTH
 
 BYTES_PER_WORD = 4
@@ -60,11 +58,8 @@ class WeightMemory(Component):
         word = bus.addr[2 + column_width :]
         legal = Signal()
         column_1 = Signal(n_columns)
-        columns = self.weights.as_value()
-        asked = (
-            Mux(column_1[k], columns.word_select(k, 8 * BYTES_PER_WORD), 0)
-            for k in range(n_columns)
-        )
+        weights = self.weights.as_value()
+        columns = [weights.word_select(k, 8 * BYTES_PER_WORD) for k in range(n_columns)]
         m.d.comb += [
             legal.eq(bus.valid & (word < self.depth)),
             memory.enable.eq(self.read | legal),
@@ -72,7 +67,7 @@ class WeightMemory(Component):
             memory.w_data.eq(bus.w_data.replicate(n_columns)),
             self.weights.as_value().eq(memory.r_data),
             # What the population reads does not toggle the host's way out.
-            bus.r_data.eq(reduce(or_, asked)),
+            bus.r_data.eq(selected(column_1, columns)),
         ]
         with m.If(legal & bus.write):
             m.d.comb += memory.w_mask.eq(bus.w_strb << (column * BYTES_PER_WORD))
