@@ -1,12 +1,15 @@
 """Selection by flags of which at most one is set."""
 
-from amaranth.hdl import Cat
+from amaranth.hdl import Mux
 
 
 def selected(flags, values):
-    """The value whose flag is set, or 0: an AND for every bit, and a tree of ORs.
+    """The value whose flag is set, or 0: ANDs, and a balanced tree of ORs.
 
     Nothing behind the ANDs toggles while no flag is set.
     """
-    masked = (value & flag.replicate(len(value)) for flag, value in zip(flags, values, strict=True))
-    return Cat(Cat(column).any() for column in zip(*masked, strict=True))
+    terms = [Mux(flag, value, 0) for flag, value in zip(flags, values, strict=True)]
+    while len(terms) > 1:
+        rest = [terms.pop()] if len(terms) % 2 else []
+        terms = [a | b for a, b in zip(terms[::2], terms[1::2], strict=True)] + rest
+    return terms[0]

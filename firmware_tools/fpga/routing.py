@@ -90,6 +90,8 @@ def options(seed: int, clock_mhz: float, n_pins: int) -> list[str]:
         *("--seed", str(seed)),
         *("--freq", f"{clock_mhz:g}"),
         "--timing-allow-fail",
+        # Where wires are crowded the other one takes several times as long.
+        *("--router", "router2"),
         # More ports than pins: a block of a larger design, without buffers for them.
         *(["--out-of-context"] if n_pins > PINS else ["--lpf-allow-unconstrained"]),
     ]
