@@ -501,25 +501,36 @@ async def every_type(dut) -> None:
 async def residuals(dut) -> None:
     """One and two nibbles with and without sign, for all and for half of the channels."""
     bench = await begin(dut, 2)
+    await bench.run(residual_passes(bench.rng))
+
+
+@cocotb.test()
+async def residuals_of_one_macro(dut) -> None:
+    """The same with a single macro."""
+    bench = await begin(dut, 12, 1)
+    await bench.run(residual_passes(bench.rng, 1))
+
+
+def residual_passes(rng: random.Random, n_macros: int = N_MACROS) -> list[Pass]:
+    """Passes with every kind of residual."""
     kinds = itertools.product((0, 1), (0, 1), (0, 1), (0, 1), (0, 1))
-    await bench.run(
-        [
-            pass_of(
-                bench.rng,
-                descriptor_of(
-                    bench.rng,
-                    has_skip=has_skip,
-                    skip_two=two,
-                    skip_signed=is_signed,
-                    wide=wide,
-                    skip_mult=(1 << 16) - 1 if large else bench.rng.randrange(1 << 16),
-                    raw=0,
-                ),
-                3,
-            )
-            for has_skip, two, is_signed, wide, large in kinds
-        ]
-    )
+    return [
+        pass_of(
+            rng,
+            descriptor_of(
+                rng,
+                n_macros,
+                has_skip=has_skip,
+                skip_two=two,
+                skip_signed=is_signed,
+                wide=wide,
+                skip_mult=(1 << 16) - 1 if large else rng.randrange(1 << 16),
+                raw=0,
+            ),
+            3,
+        )
+        for has_skip, two, is_signed, wide, large in kinds
+    ]
 
 
 @cocotb.test()
@@ -554,6 +565,19 @@ async def maxima_of_eight_teams(dut) -> None:
     await bench.run(
         [
             random_pass(bench.rng, pool=1, gap=0, bits=8, is_signed=is_signed, raw=0, **sizes)
+            for is_signed in (0, 1, 0, 1, 0, 1)
+        ]
+    )
+
+
+@cocotb.test()
+async def maxima_of_one_macro(dut) -> None:
+    """Every bit of the maximum so far of a single macro."""
+    bench = await begin(dut, 13, 1)
+    sizes = {"split_log2": 0, "n_teams": 1, "rows_per_team": 2, "n_cols": 12}
+    await bench.run(
+        [
+            random_pass(bench.rng, 1, pool=1, gap=0, bits=8, is_signed=is_signed, raw=0, **sizes)
             for is_signed in (0, 1, 0, 1, 0, 1)
         ]
     )
