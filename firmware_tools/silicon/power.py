@@ -46,7 +46,7 @@ def energy(netlist: Netlist, activity: Activity) -> dict[str, float]:
 
 
 def clock_gates(netlist: Netlist) -> dict[str, str]:
-    """The last cell of every clock gate, and the net that opens it, by its name in a simulation."""
+    """The last cell of every clock gate, and the usual name of the net that opens it."""
     gates = (path for path in netlist.cells["cells"] if LAST_OF_GATE.search(path))
     return {path: f"{path}.B" for path in gates}
 
@@ -99,9 +99,10 @@ def _rates(netlist: Netlist, activity: Activity) -> dict[Any, float]:
     pairs = ((bit, toggles.get(same.get(bit, bit))) for bit in nets)
     rates = {bit: count / activity.clocks for bit, count in pairs if count is not None}
     for path, enable in clock_gates(netlist).items():
-        # A pulse in every clock that its latch is 1.
-        (bit,) = module["cells"][path]["connections"]["Y"]
-        rates[bit] = 2 * activity.ones[enable] / activity.clocks
+        if enable in activity.ones:
+            # A pulse in every clock that its latch is 1, whatever became of its own name.
+            (bit,) = module["cells"][path]["connections"]["Y"]
+            rates[bit] = 2 * activity.ones[enable] / activity.clocks
     return rates
 
 

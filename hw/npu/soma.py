@@ -85,15 +85,15 @@ class Soma(Component):
         enable_3 = Signal()
         total = Signal(signed(I_WIDTH + 1))
         negative = total[-1]
-        spike = Signal()
+        fires = Signal()
         m.d.sync += enable_3.eq(enable_2)
         m.d.comb += [
             total.eq(drive_3 + self.i_syn),
-            spike.eq(~negative & total[V_WIDTH:-1].any()),
+            fires.eq(~negative & total[V_WIDTH:-1].any()),
         ]
         with m.If(enable_3):
             m.d.sync += [
-                self.spike.eq(spike),
-                self.v_next.eq(Mux(spike, reset_3, Mux(negative, 0, total[:V_WIDTH]))),
+                self.spike.eq(fires),
+                self.v_next.eq(Mux(fires, reset_3, Mux(negative, 0, total[:V_WIDTH]))),
             ]
         return m
