@@ -1,15 +1,15 @@
 """Selection by flags of which at most one is set."""
 
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import Mux
 
 
 def selected(flags, values):
-    """The value whose flag is set, or 0: ANDs, and a balanced tree of ORs.
+    """The value whose flag is set, or 0: ANDs and ORs, so that nothing toggles without a flag.
 
-    Nothing behind the ANDs toggles while no flag is set.
+    The ORs are a chain: its wires are short where the values are far apart, as lanes are on an
+    FPGA. Of a balanced tree nextpnr could not route all of them.
     """
-    terms = [Mux(flag, value, 0) for flag, value in zip(flags, values, strict=True)]
-    while len(terms) > 1:
-        rest = [terms.pop()] if len(terms) % 2 else []
-        terms = [a | b for a, b in zip(terms[::2], terms[1::2], strict=True)] + rest
-    return terms[0]
+    return reduce(or_, (Mux(flag, value, 0) for flag, value in zip(flags, values, strict=True)))
