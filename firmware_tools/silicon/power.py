@@ -5,17 +5,15 @@ the inputs whatever `set_power_activity -pins` says. So the sum over cells is ma
 same tables of the same library.
 """
 
-import re
 from typing import Any
 
 from firmware_tools.silicon.activity import CLOCK, Activity
 from firmware_tools.silicon.cells import library
 from firmware_tools.silicon.macros import PIN_CAPACITANCE, WIRE_PER_FANOUT
 from hw.asic.osu018 import VDD
-from hw.asic.synthesis import Netlist
+from hw.asic.synthesis import GATE_CELL, Netlist
 
 CLOCK_NET = "clock net"
-LAST_OF_GATE = re.compile(r"\.u\d+_\.gate$")
 
 
 def energy(netlist: Netlist, activity: Activity) -> dict[str, float]:
@@ -47,7 +45,8 @@ def energy(netlist: Netlist, activity: Activity) -> dict[str, float]:
 
 def clock_gates(netlist: Netlist) -> dict[str, str]:
     """The last cell of every clock gate, and the usual name of the net that opens it."""
-    gates = (path for path in netlist.cells["cells"] if LAST_OF_GATE.search(path))
+    found = (GATE_CELL.search(path) for path in netlist.cells["cells"])
+    gates = (match.string for match in found if match and match[1] == "gate")
     return {path: f"{path}.B" for path in gates}
 
 
@@ -85,7 +84,6 @@ def _loads(cells: dict[str, Any]) -> dict[Any, float]:
 def _rates(netlist: Netlist, activity: Activity) -> dict[Any, float]:
     """Transitions in a clock of every net."""
     module = netlist.cells
-    same = _same(module["cells"])
     toggles: dict[Any, int] = {}
     named = list(module["netnames"].items())
     for path, cell in module["cells"].items():
@@ -94,45 +92,22 @@ def _rates(netlist: Netlist, activity: Activity) -> dict[Any, float]:
         for k, bit in enumerate(net["bits"]):
             count = activity.toggles.get(name if len(net["bits"]) == 1 else f"{name}[{k}]")
             if count is not None:
-                toggles[same.get(bit, bit)] = count
-    nets = {bit for _, net in named for bit in net["bits"]}
-    pairs = ((bit, toggles.get(same.get(bit, bit))) for bit in nets)
-    rates = {bit: count / activity.clocks for bit, count in pairs if count is not None}
+                toggles[bit] = count
     for path, enable in clock_gates(netlist).items():
         if enable in activity.ones:
             # A pulse in every clock that its latch is 1, whatever became of its own name.
             (bit,) = module["cells"][path]["connections"]["Y"]
-            rates[bit] = 2 * activity.ones[enable] / activity.clocks
-    return rates
-
-
-def _same(cells: dict[str, Any]) -> dict[Any, Any]:
-    """The net that stands for others: behind a buffer, or out of a cell with the same inputs.
-
-    The simulator merges them, and only one of their names is left.
-    """
-    same: dict[Any, Any] = {}
-    logic = [
-        (cell["type"], cell["connections"], cell["port_directions"])
-        for cell in cells.values()
-        if cell["type"] in library()
+            toggles[bit] = 2 * activity.ones[enable]
+    # The simulator merges what a buffer drives with what drives it.
+    buffers = [
+        (cell["connections"]["A"][0], cell["connections"]["Y"][0])
+        for cell in module["cells"].values()
+        if "BUF" in cell["type"]
     ]
-    grows = True
-    while grows:
-        grows = False
-        seen: dict[Any, Any] = {}
-        for kind, pins, directions in logic:
-            inputs = tuple(
-                (pin, same.get(bit, bit))
-                for pin, (bit,) in pins.items()
-                if directions[pin] == "input"
-            )
-            for pin, (bit,) in pins.items():
-                if directions[pin] == "output":
-                    alike = seen.setdefault((kind, pin, inputs), bit)
-                    source = inputs[0][1] if "BUF" in kind else alike
-                    stands = same.get(source, source)
-                    if same.get(bit, bit) != stands:
-                        same[bit] = stands
-                        grows = True
-    return same
+    known = 0
+    while known != len(toggles):
+        known = len(toggles)
+        for one, other in (*buffers, *(pair[::-1] for pair in buffers)):
+            if one in toggles:
+                toggles.setdefault(other, toggles[one])
+    return {bit: count / activity.clocks for bit, count in toggles.items()}

@@ -83,6 +83,34 @@ def test_energy_by_hand(tmp_path: Path) -> None:
     assert netlist.register("b.u2_") == "b.q"
 
 
+def test_clock_gate_pulses_while_its_latch_is_1(tmp_path: Path) -> None:
+    """Its output needs no name in the simulation; a buffer behind it toggles as often."""
+    gate = {
+        "port_directions": {"A": "input", "B": "input", "Y": "output"},
+        "connections": {"A": [2], "B": [3], "Y": [4]},
+    }
+    buffer = {"port_directions": {"A": "input", "Y": "output"}, "connections": {"A": [4], "Y": [5]}}
+    module = {
+        "ports": {"clk": {"bits": [2]}},
+        "netnames": {"clk": {"bits": [2]}, "b.enable": {"bits": [3]}},
+        "cells": {
+            "b.u1_.gate": {"type": "AND2X2", **gate},
+            "b.u2_": {"type": "BUFX2", **buffer},
+        },
+    }
+    (tmp_path / "netlist.json").write_text(json.dumps({"modules": {TOP: module}}))
+    netlist = Netlist(tmp_path, TOP)
+    assert power.clock_gates(netlist) == {"b.u1_.gate": "b.u1_.gate.B"}
+    run = Activity(100, {"clk": 200, "b.enable": 6}, {"b.u1_.gate.B": 25})
+    found = power.energy(netlist, run)
+
+    buffer_cell = library()["BUFX2"]
+    pulse = 2 * 25 / 100
+    assert found["b.u2_"] == pytest.approx(
+        pulse * (buffer_cell.inputs["A"] + buffer_cell.outputs["Y"].at(0))
+    )
+
+
 def test_unknown_net_is_refused(tmp_path: Path) -> None:
     cell = {"port_directions": {"Y": "output"}, "connections": {"A": [3], "Y": [4]}}
     cell["port_directions"]["A"] = "input"
