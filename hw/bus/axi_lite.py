@@ -54,7 +54,6 @@ class AXI4LiteBridge(Component):
     -------
     axi : In(AXI4LiteSignature())
     bus : Out(HostBusSignature())
-        That of a `HostBusDecoder`: the answer comes 2 clocks after the request.
     hold : In(1)
         The request on `bus` is not made yet; may depend on it (`request`), not on `bus.valid`.
     """

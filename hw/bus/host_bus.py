@@ -1,4 +1,4 @@
-"""The bus inside the chip: one 32-bit access per clock, answered in the next."""
+"""The bus inside the chip: one 32-bit access at a time, answered 2 clocks later."""
 
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib.wiring import Component, In, Out, Signature
@@ -10,7 +10,7 @@ DATA_WIDTH = 32
 
 
 class HostBusSignature(Signature):
-    """A request in one clock, its answer in the next.
+    """A request in one clock, its answer 2 clocks later; at most every second clock has a request.
 
     Members
     -------
@@ -19,7 +19,8 @@ class HostBusSignature(Signature):
     valid, write, addr, w_data, w_strb : Out
         The request is made in this clock; `addr` in bytes, `w_strb` one bit per byte.
     r_data, error : In
-        In the clock after it; an access that ends with `error` has changed nothing.
+        2 clocks after it, up to the next request: a target needs one register, not one per
+        access. An access that ends with `error` has changed nothing.
     """
 
     def __init__(self):
@@ -51,8 +52,7 @@ class HostBusDecoder(Component):
 
     Targets see the address from the start of their region.
 
-    **Latency**: none for requests; answers leave 1 clock after the target's, so that the way from
-    a memory to the host is cut.
+    **Latency**: none.
 
     Parameters
     ----------
@@ -77,31 +77,24 @@ class HostBusDecoder(Component):
 
     def elaborate(self, platform):
         m = Module()
-        answering = Signal(len(self.regions))
-        answered = Signal(len(self.regions))
-        m.d.sync += answered.eq(answering)
-        r_data, errors = [], []
+        hits = Signal(len(self.regions))
+        asked = Signal(len(self.regions))
+        with m.If(self.bus.valid):
+            m.d.sync += asked.eq(hits)
         for k, ((base, size), target) in enumerate(zip(self.regions, self.targets, strict=True)):
             low = size.bit_length() - 1
-            hit = Signal(name=f"hit_{k}")
             m.d.comb += [
-                hit.eq(self.bus.addr[low:] == base >> low),
-                target.request.eq(self.bus.request & hit),
-                target.valid.eq(self.bus.valid & hit),
+                hits[k].eq(self.bus.addr[low:] == base >> low),
+                target.request.eq(self.bus.request & hits[k]),
+                target.valid.eq(self.bus.valid & hits[k]),
                 target.write.eq(self.bus.write),
                 target.addr.eq(self.bus.addr[:low]),
                 target.w_data.eq(self.bus.w_data),
                 target.w_strb.eq(self.bus.w_strb),
             ]
-            r_data_1 = Signal(DATA_WIDTH, name=f"r_data_{k}", reset_less=True)
-            error_1 = Signal(name=f"error_{k}", reset_less=True)
-            m.d.sync += answering[k].eq(target.valid)
-            with m.If(answering[k]):
-                m.d.sync += [r_data_1.eq(target.r_data), error_1.eq(target.error)]
-            r_data.append(r_data_1)
-            errors.append(error_1)
+        errors = Cat(target.error for target in self.targets)
         m.d.comb += [
-            self.bus.r_data.eq(selected(answered, r_data)),
-            self.bus.error.eq(~answered.any() | (answered & Cat(errors)).any()),
+            self.bus.r_data.eq(selected(asked, (target.r_data for target in self.targets))),
+            self.bus.error.eq(~asked.any() | (asked & errors).any()),
         ]
         return m

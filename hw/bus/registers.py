@@ -67,9 +67,8 @@ class RegisterBank(Component):
         error = Signal()
         r_data = Signal.like(bus.r_data)
         m.d.comb += [bus.r_data.eq(r_data), bus.error.eq(error)]
-        m.d.sync += error.eq(bus.valid)
         with m.If(bus.valid):
-            m.d.sync += r_data.eq(0)
+            m.d.sync += [error.eq(1), r_data.eq(0)]
         for register in self.registers:
             hit = Signal(name=f"hit_{register.name}")
             write = Signal(name=f"write_{register.name}")

@@ -179,15 +179,19 @@ class Accelerator(Component):
         exists = (macro < self.config.n_macros) & (
             bus.addr[3 : exact_log2(FEATURE_STRIDE)] < self.config.feature_words
         )
+        asked = Signal()
         upper = Signal()
-        asked = Signal(range(self.config.n_macros))
+        macro_1 = Signal(range(self.config.n_macros))
         m.d.comb += engine.host_addr.eq(bus.addr[3 : 3 + word_bits])
         for k, read in enumerate(engine.host_read):
             m.d.comb += read.eq(bus.valid & ~bus.write & exists & (macro == k))
-        m.d.sync += [
-            bus.error.eq(bus.valid & (bus.write | ~exists)),
-            upper.eq(bus.addr[2]),
-            asked.eq(macro),
-        ]
-        word = Array(engine.host_data)[asked]
-        m.d.comb += bus.r_data.eq(word.word_select(upper, DATA_WIDTH))
+        m.d.sync += asked.eq(bus.valid)
+        with m.If(bus.valid):
+            m.d.sync += [
+                bus.error.eq(bus.write | ~exists),
+                upper.eq(bus.addr[2]),
+                macro_1.eq(macro),
+            ]
+        word = Array(engine.host_data)[macro_1]
+        with m.If(asked):
+            m.d.sync += bus.r_data.eq(word.word_select(upper, DATA_WIDTH))

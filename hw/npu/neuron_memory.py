@@ -1,5 +1,8 @@
 """Parameters and state of a population's neurons."""
 
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib.data import ArrayLayout, StructLayout
 from amaranth.lib.wiring import Component, In, Out
@@ -11,6 +14,8 @@ from hw.one_hot import selected
 from model.npu import layout
 
 FULL_WORD = 0b1111
+LANES_PER_READ = 4
+"""Lanes whose words the host's way out selects from in one clock: the way of one clock is short."""
 SIGNED_FIELDS = {"bias", "i_syn"}
 
 
@@ -106,12 +111,13 @@ class NeuronMemory(Component):
             legal.eq((neuron < self.n_neurons) & (~bus.write | (bus.w_strb == FULL_WORD))),
         ]
         asked = Signal()
-        word_1 = Signal(2)
+        word_1 = Signal(range(layout.WORDS_PER_NEURON))
         lane_1 = Signal(lane_width)
         spike_1 = Signal()
-        m.d.sync += [asked.eq(bus.valid), bus.error.eq(bus.valid & ~legal)]
+        m.d.sync += asked.eq(bus.valid)
         with m.If(bus.valid):
             m.d.sync += [
+                bus.error.eq(~legal),
                 word_1.eq(word),
                 lane_1.eq(lane),
                 spike_1.eq(self.spikes.bit_select(neuron[: ceil_log2(self.n_neurons)], 1)),
@@ -130,18 +136,29 @@ class NeuronMemory(Component):
         m.d.comb += access.eq(bus.valid & legal & (word == layout.STATE_WORD))
         self._state_memory(m, access, group, lane)
 
-        # What populations read does not toggle the host's way out.
-        words = [Cat(*pair) for pair in zip(self.parameters, self.state, strict=True)]
-        chosen = (asked & (lane_1 == k) for k in range(self.n_lanes))
-        host_word = Signal(StructLayout(Parameters.members | State.members))
-        m.d.comb += host_word.as_value().eq(selected(chosen, words))
-        values = {name: host_word[name] for name in host_word.shape().members}
-        values["spike"] = Cat(spike_1)
-        with m.Switch(word_1):
-            for index, fields in enumerate(layout.WORD_FIELDS):
-                with m.Case(index):
-                    m.d.comb += bus.r_data.eq(spread(fields, values))
+        self._answer(m, asked, lane_1, word_1, spike_1)
         return m
+
+    def _answer(self, m, asked, lane, word, spike):
+        """The word of a lane that the host asked for, `LANES_PER_READ` lanes at a time."""
+        flags, words = [], []
+        for k, (parameters, state) in enumerate(zip(self.parameters, self.state, strict=True)):
+            values = {name: parameters[name] for name in Parameters.members}
+            values |= {name: state[name] for name in State.members} | {"spike": Cat(spike)}
+            for index, fields in enumerate(layout.WORD_FIELDS):
+                flag = Signal(name=f"asked_{k}_{index}")
+                # What populations read does not toggle the host's way out.
+                m.d.comb += flag.eq(asked & (lane == k) & (word == index))
+                flags.append(flag)
+                words.append(spread(fields, values))
+        parts = []
+        n_words = LANES_PER_READ * layout.WORDS_PER_NEURON
+        for k in range(0, len(words), n_words):
+            part = Signal.like(self.bus.r_data, name=f"part_{len(parts)}", reset_less=True)
+            with m.If(asked):
+                m.d.sync += part.eq(selected(flags[k : k + n_words], words[k : k + n_words]))
+            parts.append(part)
+        m.d.comb += self.bus.r_data.eq(reduce(or_, parts))
 
     def _parameter_memory(self, m, index, access, group, lane):
         """A memory of parameters that only the host writes; returns each lane's bits."""

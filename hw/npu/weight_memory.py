@@ -57,7 +57,7 @@ class WeightMemory(Component):
         column = bus.addr[2 : 2 + column_width]
         word = bus.addr[2 + column_width :]
         legal = Signal()
-        column_1 = Signal(n_columns)
+        asked = Signal(n_columns)
         weights = self.weights.as_value()
         columns = [weights.word_select(k, 8 * BYTES_PER_WORD) for k in range(n_columns)]
         m.d.comb += [
@@ -66,10 +66,12 @@ class WeightMemory(Component):
             memory.addr.eq(Mux(self.read, self.addr, word)),
             memory.w_data.eq(bus.w_data.replicate(n_columns)),
             self.weights.as_value().eq(memory.r_data),
-            # What the population reads does not toggle the host's way out.
-            bus.r_data.eq(selected(column_1, columns)),
         ]
         with m.If(legal & bus.write):
             m.d.comb += memory.w_mask.eq(bus.w_strb << (column * BYTES_PER_WORD))
-        m.d.sync += [column_1.eq(bus.valid << column), bus.error.eq(bus.valid & ~legal)]
+        m.d.sync += asked.eq(bus.valid << column)
+        with m.If(bus.valid):
+            m.d.sync += bus.error.eq(~legal)
+        with m.If(asked.any()):
+            m.d.sync += bus.r_data.eq(selected(asked, columns))
         return m

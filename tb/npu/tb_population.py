@@ -161,15 +161,8 @@ async def lockstep(dut) -> None:
         for _, segment in network.segments():
             for neuron, bias in segment.bias.items():
                 if own(network).start <= neuron < own(network).stop:
-                    block.set(
-                        neuron_bus_valid=1,
-                        neuron_bus_write=1,
-                        neuron_bus_w_strb=15,
-                        neuron_bus_addr=16 * (neuron - own(network).start) + 8,
-                        neuron_bus_w_data=bias,
-                    )
-                    await block.tick()
-            block.set(neuron_bus_valid=0)
+                    word = 16 * (neuron - own(network).start) + 8
+                    await access(block, "neuron", write=1, addr=word, w_data=bias)
             engine.set_bias(segment.bias)
             for _ in range(min(segment.steps, 30)):
                 await step(
@@ -210,6 +203,7 @@ async def access(block: Block, bus: str, **request: int) -> dict[str, int]:
     block.set(**{f"{bus}_bus_valid": 1, f"{bus}_bus_w_strb": 15}, **inputs)
     await block.tick()
     block.set(**{f"{bus}_bus_valid": 0})
+    await block.tick()
     return await block.tick()
 
 

@@ -39,6 +39,7 @@ def state(h: Harness) -> None:
     h.always("taken_when_free", ~(write | read), pending)
     h.always("request_until_access", bus.request == pending)
     h.always("access_unless_held", bus.valid == (pending & ~bridge.hold))
+    h.always("accesses_apart", ~bus.valid, h.past(bus.valid))
     for name, value, given in (
         ("write", bus.write, write),
         ("addr", bus.addr, Mux(write, axi.awaddr, axi.araddr) & ~3),
