@@ -21,20 +21,21 @@ def chip(config: ChipConfig) -> Design:
         del texts["kenyon.v"]
         return texts
 
-    return _design(Kenyon(config, trace=True), monitors)
+    return _design(Kenyon(config, trace=True), monitors, dumps=False)
 
 
 def untraced(config: ChipConfig) -> Design:
     """The chip as it would be made, without trace ports, and what dumps its activity."""
     dump = Path(__file__).with_name("activity.sv")
-    return _design(Kenyon(config), lambda: {dump.name: dump.read_text()})
+    return _design(Kenyon(config), lambda: {dump.name: dump.read_text()}, dumps=True)
 
 
-def _design(component, others) -> Design:
+def _design(component, others, *, dumps: bool) -> Design:
+    plan = synthesis.plan(component, TOP)
+
     def sources() -> dict[str, str]:
-        folder = synthesis.synthesise(component, TOP).folder
+        folder = plan.done().folder
         gates = {name: (folder / name).read_text() for name in ("gates.v", "memories.v")}
         return gates | others()
 
-    name = synthesis.prepare(component, TOP).folder.name
-    return Design(f"gates-{name}", TOP, sources, runs_once=True)
+    return Design(f"gates-{plan.netlist.folder.name}", TOP, sources, runs_once=True, dumps=dumps)

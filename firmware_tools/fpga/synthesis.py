@@ -65,7 +65,6 @@ def synthesise(folder: Path, rtlil: str) -> None:
     """Leave the netlist and the log in the folder."""
     from hw import yosys
 
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / SOURCE).write_text(rtlil)
     try:
         yosys.run(SCRIPT, folder, NAME)

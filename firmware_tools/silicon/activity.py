@@ -3,7 +3,6 @@
 Without delays there are no glitches: what toggles more than once in a clock is not seen.
 """
 
-import os
 import pickle
 import tempfile
 from collections import defaultdict
@@ -51,22 +50,11 @@ def run(chip: ChipConfig, bench: str, work: object, watched: set[str]) -> Activi
         Nets whose clocks at 1 are counted.
     """
     design = gates.untraced(chip)
-    built = simulator.build(design, waves=True)
     with tempfile.TemporaryDirectory(prefix="kenyon-") as name:
         folder = Path(name)
         job = folder / "job"
         job.write_bytes(pickle.dumps(work))
-        environment = {tb_activity.JOB: str(job), simulator.STAND_IN: str(built)}
-        kept = {key: os.environ.get(key) for key in environment}
-        os.environ.update(environment)
-        try:
-            simulator.run(design, bench, folder)
-        finally:
-            for key, value in kept.items():
-                if value is None:
-                    del os.environ[key]
-                else:
-                    os.environ[key] = value
+        simulator.run(design, bench, folder, environment={tb_activity.JOB: str(job)})
         with (folder / "activity.vcd").open("rb") as file:
             return count(file, watched)
 

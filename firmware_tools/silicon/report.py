@@ -218,7 +218,7 @@ def measure(chip: ChipConfig, busy: Callable[[str], None]) -> Report:
         Is told what begins.
     """
     busy("synthesis")
-    netlist = synthesis.synthesise(Kenyon(chip), TOP)
+    netlist = synthesis.plan(Kenyon(chip), TOP).done()
     busy("timing")
     path = timing.fastest(netlist)
     found = macros(netlist)

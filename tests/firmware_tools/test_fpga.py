@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from firmware_tools.fpga import build, cache, routing, synthesis
+from firmware_tools.fpga import build, routing, synthesis
 from model.config import CHIPS
 
 KEPT = Path(__file__).parents[2] / "build" / "fpga"
@@ -169,16 +169,3 @@ def test_missing_tools(kenyon, monkeypatch: pytest.MonkeyPatch, module: str, err
     assert result.exit_code == 2
     assert result.stderr == f"error: {error}\n"
     assert not Path("build").exists()
-
-
-def test_interrupted_work_leaves_nothing() -> None:
-    def interrupted(folder: Path) -> None:
-        (folder / "half").touch()
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        cache.cached(Path("kept/x"), interrupted)
-    assert not list(Path("kept").iterdir())
-    cache.cached(Path("kept/x"), lambda folder: (folder / "whole").touch())
-    cache.cached(Path("kept/x"), refuse)
-    assert [path.name for path in Path("kept/x").iterdir()] == ["whole"]
