@@ -126,7 +126,7 @@ def names() -> dict[str, list[str]]:
 
 
 def _accelerator(bench: Bench) -> str:
-    return MARS if bench.module.startswith("tb.mars.") else NPU
+    return MARS if "tb.mars." in bench.modules else NPU
 
 
 def cases(configs: Sequence[Config], only: list[str], seed: int, count: int | None) -> list[Case]:

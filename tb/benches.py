@@ -12,10 +12,10 @@ from tb.simulator import Design
 
 @dataclass(frozen=True)
 class Bench:
-    """A module of cocotb benches; it runs on the blocks, or on a chip."""
+    """Modules of cocotb benches, joined by commas; they run on the blocks, or on a chip."""
 
     name: str
-    module: str
+    modules: str
     on_chip: bool
     line_reader: str = ""
     """Instead on the line reader of this configuration with the memory for whole frames."""
@@ -29,6 +29,16 @@ MEMORY_FILES = (
     "+program_base=80000000",
     "+arrivals=arrivals.bin",
 )
+NPU_MODULES = (
+    "tb.bus.tb_axi_lite",
+    "tb.bus.tb_host_bus",
+    "tb.bus.tb_registers",
+    "tb.npu.tb_event_input",
+    "tb.npu.tb_spike_output",
+    "tb.npu.tb_scheduler",
+    "tb.npu.tb_processor",
+)
+"""What a chip with NPU does at its ports, by the block that is meant."""
 BENCHES = {
     bench.name: bench
     for bench in (
@@ -57,7 +67,7 @@ BENCHES = {
             line_reader="mars-tiny",
             plusargs=(*MEMORY_FILES, "+latency=3", "+pause=40", "+error_addr=80007d1b"),
         ),
-        Bench("chip", "tb.tb_chip", True),
+        Bench("chip", ",".join(NPU_MODULES), True),
     )
 }
 """Those of the blocks, and of chips with NPU."""
@@ -118,7 +128,7 @@ def run(name: str, config: ChipConfig, results: Path, *, seed: int = 0, waves: b
     bench = (BENCHES | MARS_BENCHES)[name]
     return simulator.run(
         design(bench, config),
-        bench.module,
+        bench.modules,
         results,
         seed=seed,
         waves=waves,

@@ -1,6 +1,6 @@
 """A light driver of the chip's ports: few Python steps per clock, so that long runs are quick.
 
-Protocol conformance is what `tb.tb_chip` checks, with standard bus models.
+Protocol conformance is what the benches in `tb.bus` check, with standard bus models.
 """
 
 import random

@@ -7,7 +7,13 @@ import numpy as np
 
 from firmware_tools.onnx_import import values
 from firmware_tools.onnx_import.graph import Graph, Node, OnnxError
-from firmware_tools.onnx_import.scaling import Post, Skip, post
+from firmware_tools.onnx_import.layers import (
+    SYMMETRIC,
+    average_layer,
+    products_layer,
+    raw_layer,
+    sum_as_products,
+)
 from firmware_tools.onnx_import.values import (
     Average,
     Feature,
@@ -20,14 +26,10 @@ from firmware_tools.onnx_import.values import (
 )
 from firmware_tools.requantization import Reals
 from model.mars.network import (
-    ACC_MAX,
     INPUT,
     RAW_BITS,
-    AvgPool,
     Conv,
-    Dense,
     FeatureType,
-    Ints,
     Layer,
     MaxPool2,
     NetworkError,
@@ -39,12 +41,8 @@ Shape = tuple[int, int, int]
 
 PREPROCESS = "onnxruntime.quantization.shape_inference.quant_pre_process"
 QUANTIZE = "onnxruntime.quantization.quantize_static"
-SYMMETRIC = "extra_options={'ActivationSymmetric': True}"
 BIAS_TOLERANCE = 1e-5
 """Relative difference up to which a bias' scale, a float32, is that of the accumulator."""
-UNIT_WEIGHTS = range(1, 128)
-"""Weights of identity convolutions: a larger one has finer steps for the bias, coarser ones for the
-multiplier."""
 ADVICE = {
     "BatchNormalization": f"it must be folded into the convolution before quantising: {PREPROCESS}",
     "Softmax": "it must be left out, the largest input is the largest output",
@@ -385,9 +383,8 @@ class _Lowering:
             node.require("ceil_mode", 0, default=0)
         if len(node.outputs) > 1 and self.graph.readers(node.outputs[1]):
             raise OnnxError(f"{node}: must have no second output (indices)")
-        name = self._append(
-            MaxPool2(name=self._name(node), input=source.layer), source.grid, source.storage, 0.0
-        )
+        layer = MaxPool2(name=self._name(node), input=source.layer)
+        name = self._append((layer, 0.0), source.grid, source.storage)
         shape = (channels, rows // 2, columns // 2)
         self.features[node.outputs[0]] = replace(source, layer=name, shape=shape, readers=0)
 
@@ -434,7 +431,8 @@ class _Lowering:
             name = f"{own}_{k}"
         return name
 
-    def _append(self, layer: Layer, grid: Grid, storage: Storage, error: float) -> str:
+    def _append(self, made: tuple[Layer, float], grid: Grid, storage: Storage) -> str:
+        layer, error = made
         self.layers.append(layer)
         name = layer.name
         self.scales[name], self.zeros[name] = grid.scale, storage.zero
@@ -456,52 +454,27 @@ class _Lowering:
             name = self._sum(pending, grid, storage)
         elif isinstance(pending, Average):
             shape, is_flat = (pending.source.shape[0], 1, 1), False
-            name = self._average_layer(pending, grid, storage)
+            made = average_layer(self._name(node), pending, grid, storage)
+            name = self._append(made, grid, storage)
         else:
             shape, is_flat = pending.shape, pending.is_dense
-            name = self._products_layer(pending, grid, storage)
+            name = self._products(pending, grid, storage)
         feature = Feature(name, grid, storage, shape, is_flat, 0)
         return self._renamed(feature, tensor)
 
-    def _average_layer(self, pending: Average, grid: Grid, storage: Storage) -> str:
-        node, source = pending.node, pending.source
-        if storage.zero:
-            raise OnnxError(
-                f"{node}: zero point of the result must be {grid.low} or {grid.low + 128}, not "
-                f"{grid.zero_point} (averages have no bias); quantise with {SYMMETRIC}"
-            )
-        n_pixels = source.shape[1] * source.shape[2]
-        ratio = np.array([source.grid.scale / (n_pixels * grid.scale)])
-        largest = np.array([float(n_pixels * source.largest)])
-        found = _checked(node, post(ratio, np.zeros(1), largest, _span(storage)))
-        layer = AvgPool(
-            name=self._name(node),
-            input=source.layer,
-            mult=int(found.mult[0]),
-            shift=int(found.shift[0]),
-            out_bits=storage.bits,
-            out_signed=storage.signed,
-        )
-        return self._append(layer, grid, storage, found.error)
-
-    def _products_layer(
+    def _products(
         self, pending: Products, grid: Grid, storage: Storage, skip: Feature | None = None
     ) -> str:
-        """A convolution or dense layer, perhaps with a residual."""
-        fitting, lost = _fitting(pending, grid, storage)
-        found = _checked(pending.node, _post(fitting, grid, storage, skip))
-        layer = _layer(self._name(pending.node), fitting, found, storage, skip)
-        name = self._append(layer, grid, storage, found.error + lost)
+        made = products_layer(self._name(pending.node), pending, grid, storage, skip)
+        name = self._append(made, grid, storage)
         self.products[name] = pending
         return name
 
     def _sum(self, pending: Sum, grid: Grid, storage: Storage) -> str:
-        """A 1x1 convolution with the identity, or one that is there, adds the other map."""
+        """A convolution that is there adds the other map, or a new one with the identity."""
         fused = self._fused(pending) if self.fuse_residuals else None
-        if fused is not None:
-            return self._products_layer(fused[0], grid, storage, fused[1])
-        main, skip, unit = _best_unit(pending, grid, storage)
-        return self._products_layer(_identity(pending, main, unit), grid, storage, skip)
+        products, skip = fused or sum_as_products(pending, grid, storage)
+        return self._products(products, grid, storage, skip)
 
     def _fused(self, pending: Sum) -> tuple[Products, Feature] | None:
         """A convolution that nobody else reads and whose own clamp is no ReLU, and the other map.
@@ -535,16 +508,9 @@ class _Lowering:
                 f"{node}: with results that are not quantised, weights must have one scale, not "
                 "one per channel (accumulators of different scales cannot be compared)"
             )
-        bias = pending.bias - pending.source.storage.zero * _sums(pending.weight)
-        whole = np.rint(bias)
-        n = len(whole)
         storage = Storage(RAW_BITS, True, 0)
-        nothing = np.zeros(n, np.int64)
-        found = Post(whole.astype(np.int64), nothing, nothing, 0, 0.0)
-        layer = _layer(self._name(node), pending, found, storage, None)
         grid = Grid(float(pending.scale[0]), 0, 0, 0)
-        error = float(np.abs(whole - bias).max())
-        name = self._append(layer, grid, storage, error)
+        name = self._append(raw_layer(self._name(node), pending, storage), grid, storage)
         return Feature(name, grid, storage, pending.shape, pending.is_dense, 1)
 
 
@@ -586,138 +552,5 @@ def _shown(feature: Feature) -> str:
     return f"(N, {', '.join(map(str, sizes))})"
 
 
-def _sums(weight: Ints | Reals) -> Reals:
-    sums: Reals = weight.reshape(len(weight), -1).sum(axis=1).astype(np.float64)
-    return sums
-
-
-def _span(storage: Storage) -> float:
-    """Largest distance from the value that stands for 0, and one more for what is rounded."""
-    values = 1 << (storage.bits - storage.signed)
-    return float(max(storage.zero, values - storage.zero))
-
-
-def _checked(node: Node, found: Post | None) -> Post:
-    if found is None:
-        raise OnnxError(f"{node}: a step of what it reads must be at most 2^15 steps of its result")
-    return found
-
-
-def _post(pending: Products, grid: Grid, storage: Storage, skip: Feature | None) -> Post | None:
-    """Bias, multipliers and shifts of a layer; the bias has all zero points in it."""
-    source = pending.source
-    residual = None
-    if skip is not None:
-        residual = Skip(skip.grid.scale / grid.scale, skip.storage.zero, skip.largest)
-    return post(
-        pending.scale / grid.scale,
-        pending.bias - source.storage.zero * _sums(pending.weight),
-        _sums(np.abs(pending.weight)) * source.largest + np.abs(pending.bias),
-        _span(storage),
-        offset=storage.zero,
-        skip=residual,
-    )
-
-
-def _fitting(pending: Products, grid: Grid, storage: Storage) -> tuple[Products, float]:
-    """The same with accumulators of 32 bits, and the steps of the result that this may cost.
-
-    The weights of a channel that hardly contributes are tiny, and its bias and zero point in their
-    steps too large: all are divided by a power of two.
-    """
-    zero = pending.source.storage.zero
-    offset = storage.zero / (pending.scale / grid.scale)
-    bias = pending.bias - zero * _sums(pending.weight) + offset
-    high = _high(pending.source)
-    largest = np.abs(bias) + _sums(np.abs(pending.weight)) * high
-    places = np.ceil(np.log2(np.maximum(largest / (ACC_MAX // 2), 1)))
-    if not places.any():
-        return pending, 0.0
-    factor = np.exp2(places)
-    wide = factor.reshape(-1, *[1] * (pending.weight.ndim - 1))
-    weight = np.rint(pending.weight / wide).astype(np.int64)
-    lost = _sums(np.abs(pending.weight - weight * wide)) * high * pending.scale / grid.scale
-    fitting = replace(
-        pending, weight=weight, bias=pending.bias / factor, scale=pending.scale * factor
-    )
-    return fitting, float(lost.max())
-
-
-def _high(source: Feature) -> int:
-    """Largest absolute value that the chip holds."""
-    return source.largest + source.storage.zero
-
-
 def _has_skip(layer: Layer) -> bool:
     return isinstance(layer, Conv) and layer.skip is not None
-
-
-def _best_unit(pending: Sum, grid: Grid, storage: Storage) -> tuple[Feature, Feature | None, int]:
-    """Which map goes through the identity convolution, which is its residual, and the weight."""
-    parts = pending.parts
-    pairs: list[tuple[Feature, Feature | None]] = [(parts[0], None)]
-    if len(parts) == 2:
-        pairs = [(parts[0], parts[1]), (parts[1], parts[0])]
-    best: tuple[float, Feature, Feature | None, int] | None = None
-    for main, skip in pairs:
-        pixel = replace(main, shape=(1, 1, 1))  # all channels are alike
-        for unit in UNIT_WEIGHTS:
-            found = _post(_identity(pending, pixel, unit), grid, storage, skip)
-            if found is not None and (best is None or found.error < best[0]):
-                best = found.error, main, skip, unit
-    if best is None:
-        _checked(pending.node, None)
-    assert best is not None
-    return best[1:]
-
-
-def _identity(pending: Sum, source: Feature, unit: int) -> Products:
-    """A convolution that multiplies each channel by a number."""
-    n = source.shape[0]
-    return Products(
-        pending.node,
-        source,
-        (unit * np.eye(n, dtype=np.int64))[:, :, np.newaxis, np.newaxis],
-        np.zeros(n),
-        np.full(n, source.grid.scale / unit),
-        source.shape,
-        relu=pending.relu,
-    )
-
-
-def _layer(
-    name: str, pending: Products, found: Post, storage: Storage, skip: Feature | None
-) -> Layer:
-    weight = pending.weight
-    weight_bits = max(2, *(int(end).bit_length() + 1 for end in (weight.max(), ~weight.min())))
-    is_raw = storage.bits == RAW_BITS
-    try:
-        if pending.is_dense:
-            return Dense(
-                name=name,
-                input=pending.source.layer,
-                weight=weight,
-                bias=found.bias,
-                mult=None if is_raw else found.mult,
-                shift=None if is_raw else found.shift,
-                weight_bits=weight_bits,
-                out_bits=storage.bits,
-                out_signed=storage.signed,
-            )
-        return Conv(
-            name=name,
-            input=pending.source.layer,
-            weight=weight,
-            bias=found.bias,
-            mult=None if is_raw else found.mult,
-            shift=None if is_raw else found.shift,
-            stride=pending.stride,
-            padding=pending.padding,
-            weight_bits=weight_bits,
-            out_bits=storage.bits,
-            out_signed=storage.signed,
-            skip=None if skip is None else skip.layer,
-            skip_mult=found.skip_mult,
-        )
-    except NetworkError as error:
-        raise OnnxError(str(error)) from None

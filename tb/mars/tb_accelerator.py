@@ -597,9 +597,9 @@ async def lines_behind_the_end(dut) -> None:
 @cocotb.test(timeout_time=TIMEOUT_US, timeout_unit="us", skip=CHIP.npu is None)
 async def beside_the_npu(dut) -> None:
     """Frames are computed while a network of spiking neurons runs; both are right."""
-    from tb import tb_chip
+    from tb.npu import chip as npu_chip
 
-    bus = tb_chip.Bus(dut)
+    bus = npu_chip.Bus(dut)
     await bus.start()
     chip = Chip(dut, CHIP, bus.master)
     await chip.begin_bench()
@@ -620,6 +620,6 @@ async def beside_the_npu(dut) -> None:
 
     cocotb.start_soon(frames())
     while n_frames < 5:
-        network = tb_chip.some_network(rng, with_events=True)
+        network = npu_chip.some_network(rng, with_events=True)
         await bus.load(network)
-        await tb_chip.run_session(bus, network)
+        await npu_chip.run_session(bus, network)

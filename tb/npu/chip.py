@@ -1,0 +1,256 @@
+"""A chip with NPU behind standard bus models: AXI4-Lite master, AXI4-Stream source and sink.
+
+Everything goes through the ports that a user has; of the trace only the end of a step is used.
+"""
+
+import os
+import random
+from dataclasses import dataclass
+
+import cocotb
+import numpy as np
+from cocotb.clock import Clock
+from cocotb.triggers import ClockCycles, RisingEdge, with_timeout
+from cocotbext.axi import (
+    AxiLiteBus,
+    AxiLiteMaster,
+    AxiResp,
+    AxiStreamBus,
+    AxiStreamFrame,
+    AxiStreamSink,
+    AxiStreamSource,
+)
+
+from model.config import CHIPS
+from model.npu import events, layout
+from model.npu.clocks import step_clocks
+from model.npu.engine import Engine
+from model.npu.image import records
+from model.npu.network import Network
+from model.npu.random_network import random_network
+from model.npu.registers import register_map
+from model.npu.trace import Trace
+from tb.bench import pauses
+
+CHIP = CHIPS[os.environ["KENYON_CONFIG"]]
+CONFIG = CHIP.npu
+CLOCK_NS = 10
+START, STOP, FREE_RUN, EVENT_SYNC, IRQ_ENABLE, CLEAR = (1 << bit for bit in range(6))
+RUNNING, DONE, OVERRUN, LATE_EVENT, BAD_EVENT = (1 << bit for bit in range(5))
+TIMEOUT_US = 20_000
+TEST_TIMEOUT_US = 5_000 + CONFIG.n_populations * CONFIG.max_rows * CONFIG.n_neurons // 5
+"""Far beyond the longest test and its loading of weights: a hang is a failure."""
+
+
+async def keeps_its_word(dut, channel: str, payload: tuple[str, ...]) -> None:
+    """VALID and what it stands for stay until READY takes them."""
+    names = [f"{channel}{name}" for name in ("valid", "ready", *payload)]
+    handles = [getattr(dut, name) for name in names]
+    edge = RisingEdge(dut.clk)
+    offered = None
+    while True:
+        await edge
+        valid, ready, *now = (int(handle.value) for handle in handles)
+        if offered is not None:
+            assert valid, f"{channel}valid was withdrawn"
+            assert now == offered, f"{channel}: {payload} must stay {offered}, not {now}"
+        offered = now if valid and not ready else None
+
+
+class Bus:
+    """The three bus models, the register names and a watch on the channels that the chip drives."""
+
+    def __init__(self, dut, pause: float = 0.0) -> None:
+        self.dut = dut
+        self.map = register_map(CONFIG)
+        self.master = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axil"), dut.clk, dut.rst)
+        stream = AxiStreamBus.from_prefix(dut, "s_axis_events")
+        self.source = AxiStreamSource(stream, dut.clk, dut.rst)
+        stream = AxiStreamBus.from_prefix(dut, "m_axis_spikes")
+        self.sink = AxiStreamSink(stream, dut.clk, dut.rst)
+        self.rng = random.Random(cocotb.RANDOM_SEED)
+        if pause:
+            write, read = self.master.write_if, self.master.read_if
+            for channel in (
+                write.aw_channel,
+                write.w_channel,
+                write.b_channel,
+                read.ar_channel,
+                read.r_channel,
+                self.source,
+                self.sink,
+            ):
+                channel.set_pause_generator(pauses(self.rng, pause))
+
+    async def start(self) -> None:
+        """Clock and reset."""
+        Clock(self.dut.clk, CLOCK_NS, "ns").start()
+        self.dut.rst.value = 1
+        await ClockCycles(self.dut.clk, 4)
+        self.dut.rst.value = 0
+        await ClockCycles(self.dut.clk, 2)
+        for channel, payload in (
+            ("s_axil_b", ("resp",)),
+            ("s_axil_r", ("data", "resp")),
+            ("m_axis_spikes_t", ("data", "last")),
+        ):
+            cocotb.start_soon(keeps_its_word(self.dut, channel, payload))
+
+    async def write(self, address: int, data: bytes) -> AxiResp:
+        """Write bytes; the worst answer of all beats."""
+        return (await self.master.write(address, data)).resp
+
+    async def read(self, address: int, length: int = 4) -> tuple[AxiResp, bytes]:
+        """Read bytes and the worst answer of all beats."""
+        answer = await self.master.read(address, length)
+        return answer.resp, bytes(answer.data)
+
+    async def set(self, name: str, value: int) -> None:
+        """Write a register; it must accept."""
+        response = await self.write(self.map[name], value.to_bytes(4, "little"))
+        assert response == AxiResp.OKAY, f"{name} refused {value:#x}"
+
+    async def get(self, name: str) -> int:
+        """Read a register; it must answer."""
+        response, data = await self.read(self.map[name])
+        assert response == AxiResp.OKAY, f"{name} refused to be read"
+        return int.from_bytes(data, "little")
+
+    async def load(self, network: Network) -> None:
+        """Write the network's image."""
+        for record in records(network, CONFIG):
+            response = await self.write(record.address, record.words.astype("<u4").tobytes())
+            assert response == AxiResp.OKAY, f"record at {record.address:#x} refused"
+
+    async def set_biases(self, network: Network, bias: dict[int, int]) -> None:
+        """Change external stimuli."""
+        for neuron, value in bias.items():
+            p = int(network.population_of(np.array(neuron)))
+            index = neuron - network.neuron_slice(p).start
+            address = self.map[f"neurons[{p}]"] + 16 * index + 4 * layout.BIAS_WORD
+            word = layout.bias_word(value).to_bytes(4, "little")
+            assert await self.write(address, word) == AxiResp.OKAY
+
+    async def send(self, step: int, population: int, index: int, fence: bool = False) -> None:
+        """Queue one beat on the event stream."""
+        beat = events.beat(step, population, index, fence)
+        await self.source.send(AxiStreamFrame(beat.to_bytes(8, "little")))
+
+    async def irq(self) -> None:
+        """Wait for the end of the run."""
+        if not self.dut.irq.value:
+            await with_timeout(RisingEdge(self.dut.irq), TIMEOUT_US, "us")
+        await self.set("STATUS", DONE)
+
+    def spikes(self) -> list[tuple[int, int, int]]:
+        """(step, population, neuron) of everything received; frames are time steps."""
+        result = []
+        while not self.sink.empty():
+            frame = self.sink.recv_nowait()
+            data = bytes(frame.tdata)
+            beats = [int.from_bytes(data[k : k + 8], "little") for k in range(0, len(data), 8)]
+            read = [events.read_beat(beat) for beat in beats]
+            assert len({step for step, _, _ in read}) == 1, f"TLAST is misplaced: {read}"
+            result += read
+        return result
+
+
+@dataclass
+class Run:
+    """The golden model, stepped as the chip runs."""
+
+    network: Network
+    engine: Engine
+    parts: list[Trace]
+
+    def steps(self, n_steps: int, silent: bool = False) -> None:
+        """Run some steps; `silent` leaves the network's events out."""
+        for _ in range(n_steps):
+            t = self.engine.step_index
+            axons = self.network.events_at(t, t + 1)[:, 1]
+            self.parts.append(self.engine.step(axons[:0] if silent else axons))
+
+    def spikes(self) -> list[tuple[int, int, int]]:
+        """What the spike stream must carry."""
+        network, result = self.network, []
+        for part in self.parts:
+            for neuron in np.flatnonzero(part.spikes[0]).tolist():
+                p = int(network.population_of(np.array(neuron)))
+                result.append((part.first_step, p, neuron - network.neuron_slice(p).start))
+        return result
+
+    def clocks(self) -> int:
+        """Clocks of the last step."""
+        return int(step_clocks(self.network, CONFIG, self.parts[-1].rows)[0])
+
+
+def begin(network: Network) -> Run:
+    """A fresh model."""
+    return Run(network, Engine(network), [])
+
+
+async def check_state(bus: Bus, run: Run) -> None:
+    """Every neuron's state, the noise generators and the registers, read over the bus."""
+    network, engine = run.network, run.engine
+    for p, n in enumerate(network.populations):
+        part = network.neuron_slice(p)
+        response, data = await bus.read(bus.map[f"neurons[{p}]"], 16 * n)
+        assert response == AxiResp.OKAY
+        words = np.frombuffer(data, "<u4").reshape(n, layout.WORDS_PER_NEURON)
+        state = layout.unpack(layout.STATE_FIELDS, words[:, layout.STATE_WORD])
+        np.testing.assert_array_equal(state["v"], engine.v[part], "v")
+        i_syn = layout.to_signed(state["i_syn"], 16)
+        np.testing.assert_array_equal(i_syn, engine.i_syn[part], "i_syn")
+        np.testing.assert_array_equal(state["spike"], engine.spikes[part], "spikes")
+        assert await bus.get(f"population[{p}].NOISE_STATE") == engine.noise_states[p]
+        saturated = any(part.saturated[0, p] for part in run.parts)
+        assert await bus.get(f"population[{p}].SATURATED") == saturated
+    assert await bus.get("STEP") == engine.step_index
+    assert await bus.get("STEP_CLOCKS") == run.clocks()
+
+
+def some_network(rng: np.random.Generator, *, with_events: bool) -> Network:
+    """A random network that fires, with or without events."""
+    while True:
+        network = random_network(rng, CONFIG)
+        enough = network.n_steps >= 10 and network.n_neurons <= 64
+        if enough and bool(len(network.events)) == with_events:
+            run = begin(network)
+            run.steps(10)
+            if run.spikes():
+                return network
+
+
+async def set_neurons(bus: Bus, bias: int) -> None:
+    """Neurons without noise, force or synaptic input (tau is 1) in all groups.
+
+    All of them fire in every step if `bias` is 256 or more, and none if it is 0.
+    """
+    neuron = (0, 1, bias, 0)
+    words = np.array(neuron * CONFIG.n_neurons, "<u4").tobytes()
+    for p in range(CONFIG.n_populations):
+        assert await bus.write(bus.map[f"neurons[{p}]"], words) == AxiResp.OKAY
+        await bus.set(f"population[{p}].N_GROUPS", CONFIG.n_groups)
+        await bus.set(f"population[{p}].LINKS", 0)
+    await bus.set("CONTROL", CLEAR)
+    await bus.set("STEP", 0)
+
+
+async def run_session(bus: Bus, network: Network) -> Run:
+    """The whole session with all events, then compare everything."""
+    run = begin(network)
+    for step, axon in network.events.tolist():
+        p = int(network.population_of_axon(np.array(axon)))
+        await bus.send(step, p, axon - network.axon_slice(p).start)
+    await bus.send(network.n_steps, 0, 0, fence=True)
+    for _, segment in network.segments():
+        await bus.set_biases(network, segment.bias)
+        run.engine.set_bias(segment.bias)
+        await bus.set("RUN_STEPS", segment.steps)
+        await bus.set("CONTROL", START | EVENT_SYNC | IRQ_ENABLE)
+        await bus.irq()
+        run.steps(segment.steps)
+    await ClockCycles(bus.dut.clk, 5)
+    assert bus.spikes() == run.spikes()
+    await check_state(bus, run)
+    return run
