@@ -15,7 +15,7 @@ from model.config import ChipConfig
 from tb import netlist as gates
 from tb import simulator, tb_activity
 
-CLOCK = "clk"
+CLOCK, DUMP = "clk", "activity.dump"
 
 
 @dataclass
@@ -60,7 +60,7 @@ def run(chip: ChipConfig, bench: str, work: object, watched: set[str]) -> Activi
 
 
 def count(file: BinaryIO, watched: set[str]) -> Activity:
-    """Count what changes in a VCD file after its first values.
+    """Count what changes in a VCD file after its first values, up to the end of `DUMP`.
 
     Raises
     ------
@@ -70,7 +70,9 @@ def count(file: BinaryIO, watched: set[str]) -> Activity:
     names = _names(file)
     now = {code: [0] * len(bits) for code, bits in names.items()}
     counts = {code: [0] * len(bits) for code, bits in names.items()}
-    clock = next(code for code, bits in names.items() if CLOCK in bits[0])
+    clock, dump = (
+        next(code for code, bits in names.items() if name in bits[0]) for name in (CLOCK, DUMP)
+    )
     asked = [
         (name, now[code], k)
         for code, bits in names.items()
@@ -80,6 +82,8 @@ def count(file: BinaryIO, watched: set[str]) -> Activity:
     ones: dict[str, int] = defaultdict(int)
     _start(file, now)
     for code, value in _changes(file):
+        if code == dump and value == b"0":
+            break
         if code == clock and value == b"1":
             # What registers take is what stood there before the edge.
             for name, bits, k in asked:

@@ -250,9 +250,9 @@ def _run(
     netlist: Netlist, found: list[Macro], chip: ChipConfig, bench: ModuleType, work: object
 ) -> tuple[int, list[Share]]:
     """Clocks of a bench, and who took how much energy in them."""
-    run = activity.run(
-        chip, bench.__name__, work, {net for macro in found for net in macro.watched}
-    )
+    watched = {net for macro in found for net in macro.watched}
+    watched.update(power.clock_gates(netlist).values())
+    run = activity.run(chip, bench.__name__, work, watched)
     energies = power.energy(netlist, run)
     logic = _by_module((netlist.module_of(c), pj * run.clocks) for c, pj in energies.items())
     memory = _by_module((macro.owner, macro.energy(run.ones)) for macro in found)

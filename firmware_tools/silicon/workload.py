@@ -14,7 +14,7 @@ from model.mars.image import Image
 from model.mars.network import INPUT, Conv, FeatureType, QuantizedNetwork
 from model.npu.config import NPUConfig
 from model.npu.network import Connections, Ints, Network, Neurons, Segment
-from tb.mars.tb_activity import FrameJob
+from tb.mars.tb_activity import LATENCY, FrameJob
 
 SEED = 180
 DENSE = "dense"
@@ -29,8 +29,6 @@ CHANNELS, SIDE, TAPS = 32, 8, 3
 """Channels, rows and columns, and size of the kernels of the convolution."""
 SPARSITY = 0.5
 """Share of the convolution's group-sets that are all zero."""
-MARGIN = 4
-"""A frame that takes so many times the golden machine's clocks has no end."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +162,7 @@ def convolution(config: MarsConfig) -> Convolution:
     image = compile_network(network, config)
     # Rectified: half of the activations are 0.
     features = np.rint(rng.normal(0, 5, shape)).astype(np.int64).clip(0, 15)
-    runs = list(frame.run(image, features))
+    runs = list(frame.run(image, features, LATENCY))
     (outputs,) = (
         frame.layer_outputs(one.descriptor, contents, run)
         for one, contents, run in zip(image.passes, image.contents.passes, runs[1:], strict=True)
@@ -174,8 +172,8 @@ def convolution(config: MarsConfig) -> Convolution:
         macs=sum(run.counters.accesses for run in runs) * WORD_LINES * KERNELS,
         layer_macs=CHANNELS**2 * inside,
     )
-    most_clocks = MARGIN * runs[-1].clocks.end
-    return Convolution(image, FrameJob(image, features, outputs[layer.name], most_clocks), work)
+    job = FrameJob(image, features, outputs[layer.name], runs[-1].clocks.end)
+    return Convolution(image, job, work)
 
 
 def _all(rng: np.random.Generator, pre: Ints, post: Ints) -> Connections:

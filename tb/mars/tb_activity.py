@@ -19,16 +19,20 @@ from tb.mars.host import INPUT_BASE, PROGRAM_BASE, MarsHost
 from tb.tb_activity import JOB
 
 LINE_BYTES = LINE_BITS // 8
+LATENCY = 2
+"""Clocks from a request to its first beat: that of the bus model."""
+MARGIN = 4
+"""A frame that takes so many times its clocks has no end."""
 
 
 @dataclass(frozen=True)
 class FrameJob:
-    """A frame, its result (channels, rows, columns) and the clocks that it may take."""
+    """A frame, its result (channels, rows, columns) and the clocks that it takes."""
 
     image: Image
     features: Ints
     result: Ints
-    most_clocks: int
+    clocks: int
 
 
 @cocotb.test()
@@ -44,8 +48,9 @@ async def run(dut) -> None:
     await host.reset()
     n_lines = (len(part) // LINE_BYTES for part in (packet, program))
     dut.activity.dump.value = 1
-    status = await host.frame(*n_lines, job.most_clocks)
+    status = await host.frame(*n_lines, MARGIN * job.clocks)
     dut.activity.dump.value = 0
     check("STATUS", DONE, status)
+    check("FRAME_CLOCKS", job.clocks, await host.register("FRAME_CLOCKS"))
     words = await host.features(0, image.contents.output_address, image.output_words)
     check("result", image.output.to_words(job.result).tolist(), words)

@@ -14,6 +14,9 @@ $var wire 1 ! clk $end
 $var wire 1 " u1_.Y $end
 $var wire 1 % enable $end
 $upscope $end
+$scope module activity $end
+$var wire 1 ? dump $end
+$upscope $end
 $upscope $end
 $enddefinitions $end
 #0
@@ -21,6 +24,7 @@ $enddefinitions $end
 1"
 b0101 #
 0%
+1?
 """
 
 
@@ -46,6 +50,11 @@ def test_what_is_1_before_the_edge_counts() -> None:
     # Set by one edge and cleared by the next: one clock.
     found = count(b"#5\n1!\n1%\n#10\n0!\n#15\n1!\n0%\n#20\n0!\n#25\n1!\n#30\n0!\n")
     assert found.ones == {"npu.enable": 1}
+
+
+def test_what_comes_behind_the_dump_does_not_count() -> None:
+    found = count(b"#5\n1!\n#10\n0!\n#15\n0?\n1!\n#20\n0!\n#25\n1!\n")
+    assert found.clocks == 1
 
 
 def test_no_definitions() -> None:
