@@ -1,5 +1,8 @@
 """`kenyon ppa`."""
 
+import re
+from dataclasses import replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,9 +13,13 @@ from firmware_tools.console import CHIP_NAMES, Json, Terminal, examples
 from firmware_tools.inputs import named_chip
 
 if TYPE_CHECKING:
-    from firmware_tools.silicon.report import Frame, Report, Spiking
+    from firmware_tools.silicon.report import Area, Frame, Report, Spiking
 
 EXAMPLES = examples("kenyon ppa -c tiny", "kenyon ppa -c poppins --json > poppins.json")
+
+
+NUMBER = re.compile(r"_\d+$")
+"""Of an instance."""
 
 
 def command(
@@ -55,19 +62,35 @@ def command(
 def _areas(report: "Report") -> Table:
     table = Table(caption=f"{report.area / 1e6:.2f} mm2")
     table.add_column(report.config, overflow="fold")
-    for title in ("cells", "logic, um2", "gate equivalents", "memory, um2"):
+    for title in ("cells", "logic, um2", "gates (NAND2)", "memory, um2"):
         table.add_column(title, justify="right")
     from hw.asic.osu018 import GATE_EQUIVALENT
 
-    for area in report.areas:
+    shown: list[str] = []
+    for _, (area, *others) in groupby(report.areas, key=_kind):
+        label = _label(area.module, shown)
         table.add_row(
-            area.module or "(top)",
+            f"{NUMBER.sub('', label)} x{1 + len(others)}" if others else label,
             f"{area.cells:,}",
             f"{area.logic:,.0f}",
             f"{area.logic / GATE_EQUIVALENT:,.0f}",
             f"{area.memory:,.0f}" if area.memory else "",
         )
     return table
+
+
+def _kind(area: "Area") -> tuple[object, ...]:
+    """The same for instances of a module that came out alike."""
+    return NUMBER.sub("", area.module), replace(area, module="")
+
+
+def _label(module: str, shown: list[str]) -> str:
+    """A path below the nearest module that stands above it, indented; it is shown from now on."""
+    if not module:
+        return "(top)"
+    parents = [path for path in shown if module.startswith(f"{path}.")]
+    shown.append(module)
+    return "  " * len(parents) + module.removeprefix(f"{max(parents, key=len, default='')}.")
 
 
 def _energies(measurement: "Spiking | Frame") -> Table:

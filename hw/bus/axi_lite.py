@@ -45,9 +45,9 @@ class AXI4LiteBridge(Component):
     Reads and writes take turns when both are waiting. `awprot` and `arprot` are ignored, and the
     two lowest address bits, as every access is a whole word with strobes.
 
-    **Latency**: the answer is valid 4 clocks after the request was taken, and the clocks of `hold`
+    **Latency**: the answer is valid 5 clocks after the request was taken, and the clocks of `hold`
     come on top.
-    **Throughput**: one read and one write every 4 clocks while answers are taken.
+    **Throughput**: one read and one write every 5 clocks while answers are taken.
     **Reset**: no request and no answer pending.
 
     Members
@@ -69,13 +69,14 @@ class AXI4LiteBridge(Component):
         # A request is taken only if its direction has no other one under way and room for the
         # answer, so neither direction ever waits for the other's master.
         held = Signal()
+        request = Signal()
         writing = Signal(ANSWER)
         reading = Signal(ANSWER)
         issue = Signal()
         can_write = Signal()
         can_read = Signal()
         m.d.comb += [
-            issue.eq(held & ~self.hold),
+            issue.eq(request & ~self.hold),
             can_write.eq(axi.awvalid & axi.wvalid & ~writing.any() & (~axi.bvalid | axi.bready)),
             can_read.eq(axi.arvalid & ~reading.any() & (~axi.rvalid | axi.rready)),
         ]
@@ -101,8 +102,10 @@ class AXI4LiteBridge(Component):
             ]
         with m.Elif(issue):
             m.d.sync += held.eq(0)
-        m.d.comb += [bus.request.eq(held), bus.valid.eq(issue)]
+        m.d.comb += [bus.request.eq(request), bus.valid.eq(issue)]
         m.d.sync += [
+            # The clock between is for decoding the address.
+            request.eq(held & ~issue),
             writing.eq(Cat(issue & bus.write, writing)),
             reading.eq(Cat(issue & ~bus.write, reading)),
         ]

@@ -17,7 +17,8 @@ class HostBusSignature(Signature):
     request : Out(1)
         A request is there; it stays, with all that belongs to it, up to the clock of `valid`.
     valid, write, addr, w_data, w_strb : Out
-        The request is made in this clock; `addr` in bytes, `w_strb` one bit per byte.
+        The request is made in this clock; `addr` in bytes, `w_strb` one bit per byte. All but
+        `valid` stand from the clock before `request` on.
     r_data, error : In
         2 clocks after it, up to the next request: a target needs one register, not one per
         access. An access that ends with `error` has changed nothing.
@@ -83,8 +84,8 @@ class HostBusDecoder(Component):
             m.d.sync += asked.eq(hits)
         for k, ((base, size), target) in enumerate(zip(self.regions, self.targets, strict=True)):
             low = size.bit_length() - 1
+            m.d.sync += hits[k].eq(self.bus.addr[low:] == base >> low)
             m.d.comb += [
-                hits[k].eq(self.bus.addr[low:] == base >> low),
                 target.request.eq(self.bus.request & hits[k]),
                 target.valid.eq(self.bus.valid & hits[k]),
                 target.write.eq(self.bus.write),

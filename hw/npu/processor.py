@@ -148,8 +148,12 @@ class NPUProcessor(Component):
             connect(m, flipped(target), bus)
 
         chip, *waiting = self.targets
-        immediate = Cat(chip.addr == self.registers[name] for name in IMMEDIATE_WRITES).any()
+        immediate = Signal()
         waits = Signal()
+        # The address stands from the clock before the request on.
+        m.d.sync += immediate.eq(
+            Cat(chip.addr == self.registers[name] for name in IMMEDIATE_WRITES).any()
+        )
         m.d.comb += [
             waits.eq(
                 Cat(target.request for target in waiting).any()

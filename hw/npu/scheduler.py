@@ -24,7 +24,7 @@ class Scheduler(Component):
     host_waits : In(1)
         The host has an access that must not meet a running step.
     host_grant : Out(1)
-        It may go ahead.
+        It may go ahead; out of registers, as the way from here to a memory is long.
     populations_busy, spikes_busy : In(1)
     start, commit : Out(1)
         First and last clock of a step.
@@ -36,7 +36,8 @@ class Scheduler(Component):
         The next step to begin, whose events are being collected.
     step_load, step_load_value : In
     step_clocks, stall_clocks : Out(32)
-        Clocks of the last step; how many it waited for the spikes of the one before on top.
+        Clocks of the last step; how many it waited on top, for the spikes of the one before or an
+        access of the host meanwhile.
     running : Out(1)
     done, overrun : Out(1)
         One clock: the run has ended; the timer asked for a step while one was running.
@@ -76,6 +77,7 @@ class Scheduler(Component):
         clocks = Signal(32)
         low, high = clocks[:4], clocks[4:]
         stalls = Signal(32)
+        stalled = Signal()
 
         with m.If(self.commit):
             m.d.sync += self.step.eq(self.step + 1)
@@ -87,15 +89,14 @@ class Scheduler(Component):
             m.d.sync += self.collect_step.eq(self.step_load_value + self.in_step)
         with m.If(self.stop):
             m.d.sync += stopping.eq(1)
+        m.d.sync += stalled.eq(0)
 
         with m.FSM() as fsm:
             with m.State("IDLE"):
-                m.d.comb += self.host_grant.eq(1)
                 m.d.sync += [stopping.eq(0), remaining.eq(self.n_steps)]
                 with m.If(self.run):
                     m.next = "READY"
             with m.State("READY"):
-                m.d.comb += self.host_grant.eq(1)
                 with m.If(stopping | self.stop | (~self.free_run & (remaining == 0))):
                     m.next = "FLUSH"
                 with m.Elif(~self.host_waits & due & (self.events_complete | ~self.event_sync)):
@@ -108,9 +109,8 @@ class Scheduler(Component):
                     m.d.sync += low.eq(low + 1)
                     with m.If(low.all()):
                         m.d.sync += high.eq(high + 1)
-                with m.Elif(self.spikes_busy):
-                    m.d.comb += self.host_grant.eq(1)
-                    m.d.sync += stalls.eq(stalls + 1)
+                with m.Elif(self.spikes_busy | (stalled & self.host_waits)):
+                    m.d.sync += [stalled.eq(1), stalls.eq(stalls + 1)]
                 with m.Else():
                     m.d.comb += self.commit.eq(1)
                     m.d.sync += [
@@ -120,12 +120,11 @@ class Scheduler(Component):
                     with m.If(~self.free_run):
                         m.d.sync += remaining.eq(remaining - 1)
                     m.next = "READY"
-            with m.State("FLUSH"):
-                m.d.comb += self.host_grant.eq(1)
-                with m.If(~self.spikes_busy):
-                    m.d.comb += self.done.eq(1)
-                    m.next = "IDLE"
+            with m.State("FLUSH"), m.If(~self.spikes_busy):
+                m.d.comb += self.done.eq(1)
+                m.next = "IDLE"
         m.d.comb += [
+            self.host_grant.eq(~self.in_step | stalled),
             self.running.eq(~fsm.ongoing("IDLE")),
             self.in_step.eq(fsm.ongoing("STEP")),
             self.ready.eq(fsm.ongoing("READY")),

@@ -31,7 +31,7 @@ LINE_BYTES = LINE_BITS // 8
 INPUT_BASE, PROGRAM_BASE = 0x3000, 0x8000_0200
 REGION = 1 << 22
 """Room for a frame; the one after it lies elsewhere."""
-START_AFTER = 2
+START_AFTER = 3
 """From the clock in which a write is taken from the bus to the pulse in the accelerator."""
 FIRST_OFFER = 2
 """From the start to the first request."""

@@ -5,7 +5,7 @@ from amaranth.hdl import Const, Mux
 from hw.bus.axi_lite import OKAY, SLVERR, AXI4LiteBridge
 from tb.formal.harness import Harness, Proof
 
-PATIENCE = 6
+PATIENCE = 8
 """Clocks within which a transfer is taken if nothing holds it up, its turn included."""
 
 
@@ -37,8 +37,9 @@ def state(h: Harness) -> None:
     pending = h.register("pending", 1)
     h.next(pending, write | read, write | read | bus.valid)
     h.always("taken_when_free", ~(write | read), pending)
-    h.always("request_until_access", bus.request == pending)
-    h.always("access_unless_held", bus.valid == (pending & ~bridge.hold))
+    decoded = h.define("decoded", pending & h.past(pending))
+    h.always("request_until_access", bus.request == decoded)
+    h.always("access_unless_held", bus.valid == (decoded & ~bridge.hold))
     h.always("accesses_apart", ~bus.valid, h.past(bus.valid))
     for name, value, given in (
         ("write", bus.write, write),
@@ -68,7 +69,7 @@ def state(h: Harness) -> None:
         if name == "read":
             data = Mux(error, 0, h.past(bus.r_data))
             h.always("data_right", axi.rdata == data, h.past(made, 3))
-        h.reached(f"{name}_answered_twice", h.past(valid & ready, 4) & valid)
+        h.reached(f"{name}_answered_twice", h.past(valid & ready, 5) & valid)
         h.reached(f"{name}_waits", h.past(valid & ~ready) & error & valid)
 
 
@@ -94,13 +95,13 @@ PROOFS = (
         "access's",
         state=state,
         depth=4,
-        reach=12,
+        reach=14,
     ),
     Proof(
         name="axi_lite_progress",
         says=f"reads and writes take turns: taken in {PATIENCE} clocks if nothing holds them up",
         state=progress,
-        depth=9,
-        reach=12,
+        depth=12,
+        reach=14,
     ),
 )
