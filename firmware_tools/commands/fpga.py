@@ -27,7 +27,7 @@ def command(
     clock_mhz: Annotated[
         float, typer.Option(min=1, max=400, help="Clock to be reached, in MHz.")
     ] = 50,
-    seed: Annotated[int, typer.Option(min=0, max=(1 << 31) - 1, help="Seed of the placement.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=(1 << 31) - 1, help="Seed of the placement.")] = 2,
     json: Json = False,
 ) -> None:
     """Synthesise, place and route a chip for the ECP5 with 85k LUTs (Yosys, nextpnr).

@@ -13,11 +13,9 @@ from firmware_tools.console import CHIP_NAMES, Json, Terminal, examples
 from firmware_tools.inputs import named_chip
 
 if TYPE_CHECKING:
-    from firmware_tools.silicon.report import Area, Frame, Report, Spiking
+    from firmware_tools.silicon.report import Area, Frame, Spiking
 
 EXAMPLES = examples("kenyon ppa -c tiny", "kenyon ppa -c poppins --json > poppins.json")
-
-
 NUMBER = re.compile(r"_\d+$")
 """Of an instance."""
 
@@ -44,7 +42,7 @@ def command(
     with terminal.stages() as begin:
         report = measure(chip, begin)
     terminal.result(report.as_json())
-    terminal.print(_areas(report))
+    terminal.print(areas(report.config, report.areas))
     timing = report.timing
     terminal.print(
         f"clock {timing.clock_mhz:.0f} MHz, from {escape(timing.start)} to {escape(timing.end)} in "
@@ -59,15 +57,17 @@ def command(
     )
 
 
-def _areas(report: "Report") -> Table:
-    table = Table(caption=f"{report.area / 1e6:.2f} mm2")
-    table.add_column(report.config, overflow="fold")
+def areas(config: str, modules: "list[Area]") -> Table:
+    """Modules below those that hold them; instances that came out alike are one row."""
+    total = sum(area.logic + area.memory for area in modules)
+    table = Table(caption=f"{total / 1e6:.2f} mm2")
+    table.add_column(config, overflow="fold")
     for title in ("cells", "logic, um2", "gates (NAND2)", "memory, um2"):
         table.add_column(title, justify="right")
     from hw.asic.osu018 import GATE_EQUIVALENT
 
     shown: list[str] = []
-    for _, (area, *others) in groupby(report.areas, key=_kind):
+    for _, (area, *others) in groupby(modules, key=_kind):
         label = _label(area.module, shown)
         table.add_row(
             f"{NUMBER.sub('', label)} x{1 + len(others)}" if others else label,
