@@ -64,7 +64,9 @@ class AXILiteHost:
                 await edge
         dut.s_axil_awvalid.value = 0
         dut.s_axil_wvalid.value = 0
-        # The last answer arrives five clocks after its request, and may have had to wait.
+        # The last answer arrives five clocks after its request, and may have had to wait; what
+        # stands now is that of the word before.
+        await edge
         while not dut.s_axil_bvalid.value:
             await edge
 

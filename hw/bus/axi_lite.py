@@ -47,7 +47,7 @@ class AXI4LiteBridge(Component):
 
     **Latency**: the answer is valid 5 clocks after the request was taken, and the clocks of `hold`
     come on top.
-    **Throughput**: one read and one write every 5 clocks while answers are taken.
+    **Throughput**: a transfer every 5 clocks, or a read and a write every 6, if answers are taken.
     **Reset**: no request and no answer pending.
 
     Members

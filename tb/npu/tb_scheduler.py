@@ -182,7 +182,10 @@ async def step_written_as_it_begins(dut) -> None:
 
 @cocotb.test(timeout_time=TEST_TIMEOUT_US, timeout_unit="us")
 async def step_written_in_a_stall(dut) -> None:
-    """The step that waits takes the new number; events of the one behind it are in time."""
+    """The step that waits takes the new number; events of the one behind it are in time.
+
+    A write that comes when the wait is over lands before the end of the step or behind it.
+    """
     bus = Bus(dut)
     await bus.start()
     await set_neurons(bus, 300)
@@ -198,6 +201,27 @@ async def step_written_in_a_stall(dut) -> None:
     await bus.irq()
     assert await bus.get("STEP") == 102
     assert await bus.get("STATUS") == 0
+    # When its wait ends, counted from where the receiver goes on.
+    left = 0
+    found = set()
+    await bus.set("RUN_STEPS", 2)
+    for delay in (None, *range(14)):
+        await bus.set("CONTROL", CLEAR)
+        await bus.set("STEP", 0)
+        bus.sink.pause = True
+        await bus.set("CONTROL", START | IRQ_ENABLE)
+        await ClockCycles(dut.clk, 4 * (CONFIG.n_neurons + 2) * CONFIG.n_groups)
+        bus.sink.pause = False
+        if delay is None:
+            began = cocotb.utils.get_sim_time("ns")
+            await RisingEdge(dut.trace_commit)
+            left = int(cocotb.utils.get_sim_time("ns") - began) // CLOCK_NS
+        else:
+            await ClockCycles(dut.clk, left - delay)
+            await bus.set("STEP", 100)
+        await bus.irq()
+        found.add((delay is None, await bus.get("STEP")))
+    assert found == {(True, 2), (False, 100), (False, 101)}, f"not in or behind the step: {found}"
 
 
 @cocotb.test(timeout_time=TEST_TIMEOUT_US, timeout_unit="us")
