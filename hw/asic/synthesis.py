@@ -173,6 +173,8 @@ splitnets
 design -save mapped
 read_liberty -overwrite -ignore_miss_func {library}
 flatten -noscopeinfo
+# Nets keep the name of the pin that drives them; a cell that reads them may be gone when flat.
+setattr -set driver 1 w:*.Y w:*.Q w:*.YC w:*.YS
 opt_clean -purge
 write_verilog -noattr gates.v
 design -load mapped
