@@ -116,17 +116,34 @@ def route(folder: Path, netlist: Path, chosen: Sequence[str]) -> None:
         See `options`.
     """
     at = folder.relative_to(netlist.parent)
-    files = ["--json", netlist.name, "--report", str(at / REPORT), "-l", str(at / LOG)]
-    command = [str(PROGRAM), "-q", *files, *chosen]
-    done = subprocess.run(command, check=False, cwd=netlist.parent, capture_output=True, text=True)
+    command = [str(PROGRAM), "-q", "--json", netlist.name, "-l", str(at / LOG), *chosen]
+    _run([*command, "--pack-only"], netlist.parent)
+    # The placer would look for places without end.
+    if not _lacking(folder):
+        _run([*command, "--report", str(at / REPORT)], netlist.parent)
+
+
+def _run(command: Sequence[str], where: Path) -> None:
+    done = subprocess.run(command, check=False, cwd=where, capture_output=True, text=True)
     if "ERROR" not in done.stderr and done.returncode:
         raise UserError(f"nextpnr ended with {done.returncode}: {done.stderr.strip()[-200:]}")
+
+
+def _lacking(folder: Path) -> list[str]:
+    """What the chip needs more of than there is."""
+    return [
+        f"{used:,} of {available:,} {name}"
+        for name, (used, available) in utilisation(folder).items()
+        if used > available
+    ]
 
 
 def failure(folder: Path) -> str | None:
     """Why there is no routed chip."""
     if (folder / REPORT).exists():
         return None
+    if lacking := _lacking(folder):
+        return f"needs {', '.join(lacking)}"
     errors = [line for line in (folder / LOG).read_text().splitlines() if "ERROR" in line]
     return errors[0].removeprefix("ERROR: ") if errors else "nextpnr gave no reason"
 

@@ -150,6 +150,17 @@ def test_too_large(kenyon, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "not placed and routed: Unable to place cell 'x'" in result.stdout
 
 
+@pytest.mark.usefixtures("in_no_time")
+def test_more_than_there_is(kenyon, monkeypatch: pytest.MonkeyPatch) -> None:
+    def route(folder: Path, _netlist: Path, _chosen: list[str]) -> None:
+        (folder / routing.LOG).write_text("Info: \t          MULT18X18D:     305/    156   195%\n")
+
+    monkeypatch.setattr(routing, "route", route)
+    result = kenyon("fpga", "-c", "tiny")
+    assert result.exit_code == 1
+    assert "not placed and routed: needs 305 of 156 MULT18X18D" in result.stdout
+
+
 def test_ports_and_pins() -> None:
     """With more ports than pins the chip is routed without buffers for them."""
     assert "--out-of-context" in routing.options(1, 50, routing.PINS + 1)
