@@ -6,9 +6,9 @@ from cocotbext.axi import AxiResp
 
 from model.npu import layout
 from model.npu.config import I_MAX
+from tb.bus.master import CLOCK_NS
 from tb.npu.chip import (
     BAD_EVENT,
-    CLOCK_NS,
     CONFIG,
     DONE,
     IRQ_ENABLE,

@@ -7,18 +7,17 @@ or the memory answers with an error.
 import os
 
 import cocotb
-from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, RisingEdge
 from cocotb.utils import get_sim_time
-from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiReadBus, AxiResp, AxiSlaveRead
+from cocotbext.axi import AxiReadBus, AxiResp, AxiSlaveRead
 
 from model.config import CHIPS
 from model.mars.config import LINE_BITS, WORD_BITS
 from model.registers import register_map
+from tb.bus.master import CLOCK_NS, Master
 
 CHIP = CHIPS[os.environ["KENYON_CONFIG"]]
 CONFIG = CHIP.mars
-CLOCK_NS = 10
 START, ABORT, IRQ_ENABLE = (1 << bit for bit in range(3))
 NPU_START, NPU_STOP, NPU_FREE_RUN = (1 << bit for bit in range(3))
 RUNNING, DONE, BUS_ERROR, ABORTED = (1 << bit for bit in range(4))
@@ -52,44 +51,14 @@ class Memory:
         return bytes(length)
 
 
-class Bus:
+class Bus(Master):
     """The host's bus model, the register names and the memory behind the weight bus."""
 
     def __init__(self, dut) -> None:
-        self.dut = dut
-        self.map = register_map(CHIP)
-        self.master = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axil"), dut.clk, dut.rst)
+        super().__init__(dut, register_map(CHIP))
         self.memory = Memory()
         weights = AxiReadBus.from_prefix(dut, "m_axi_weights")
         self.slave = AxiSlaveRead(weights, dut.clk, dut.rst, self.memory)
-
-    async def start(self) -> None:
-        """Clock and reset."""
-        Clock(self.dut.clk, CLOCK_NS, "ns").start()
-        self.dut.rst.value = 1
-        await ClockCycles(self.dut.clk, 4)
-        self.dut.rst.value = 0
-        await ClockCycles(self.dut.clk, 2)
-
-    async def write(self, address: int, data: bytes) -> AxiResp:
-        """Write bytes; the worst answer of all beats."""
-        return (await self.master.write(address, data)).resp
-
-    async def read(self, address: int, length: int = 4) -> tuple[AxiResp, bytes]:
-        """Read bytes and the worst answer of all beats."""
-        answer = await self.master.read(address, length)
-        return answer.resp, bytes(answer.data)
-
-    async def set(self, name: str, value: int) -> None:
-        """Write a register; it must accept."""
-        response = await self.write(self.map[name], value.to_bytes(4, "little"))
-        assert response == AxiResp.OKAY, f"{name} refused {value:#x}"
-
-    async def get(self, name: str) -> int:
-        """Read a register; it must answer."""
-        response, data = await self.read(self.map[name])
-        assert response == AxiResp.OKAY, f"{name} refused to be read"
-        return int.from_bytes(data, "little")
 
     async def prepare(self, input_base: int = 0x200, program_base: int = 0x1000) -> None:
         """Registers of a frame; its memory does not answer before `let_go`."""

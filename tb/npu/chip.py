@@ -9,11 +9,8 @@ from dataclasses import dataclass
 
 import cocotb
 import numpy as np
-from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, RisingEdge, with_timeout
 from cocotbext.axi import (
-    AxiLiteBus,
-    AxiLiteMaster,
     AxiResp,
     AxiStreamBus,
     AxiStreamFrame,
@@ -31,10 +28,10 @@ from model.npu.random_network import random_network
 from model.npu.registers import register_map
 from model.npu.trace import Trace
 from tb.bench import pauses
+from tb.bus.master import Master
 
 CHIP = CHIPS[os.environ["KENYON_CONFIG"]]
 CONFIG = CHIP.npu
-CLOCK_NS = 10
 START, STOP, FREE_RUN, EVENT_SYNC, IRQ_ENABLE, CLEAR = (1 << bit for bit in range(6))
 RUNNING, DONE, OVERRUN, LATE_EVENT, BAD_EVENT = (1 << bit for bit in range(5))
 TIMEOUT_US = 20_000
@@ -57,13 +54,11 @@ async def keeps_its_word(dut, channel: str, payload: tuple[str, ...]) -> None:
         offered = now if valid and not ready else None
 
 
-class Bus:
+class Bus(Master):
     """The three bus models, the register names and a watch on the channels that the chip drives."""
 
     def __init__(self, dut, pause: float = 0.0) -> None:
-        self.dut = dut
-        self.map = register_map(CONFIG)
-        self.master = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axil"), dut.clk, dut.rst)
+        super().__init__(dut, register_map(CONFIG))
         stream = AxiStreamBus.from_prefix(dut, "s_axis_events")
         self.source = AxiStreamSource(stream, dut.clk, dut.rst)
         stream = AxiStreamBus.from_prefix(dut, "m_axis_spikes")
@@ -83,12 +78,8 @@ class Bus:
                 channel.set_pause_generator(pauses(self.rng, pause))
 
     async def start(self) -> None:
-        """Clock and reset."""
-        Clock(self.dut.clk, CLOCK_NS, "ns").start()
-        self.dut.rst.value = 1
-        await ClockCycles(self.dut.clk, 4)
-        self.dut.rst.value = 0
-        await ClockCycles(self.dut.clk, 2)
+        """Clock and reset; from then on every channel of the chip is watched."""
+        await super().start()
         for channel, payload in (
             ("s_axil_b", ("resp",)),
             ("s_axil_r", ("data", "resp")),
@@ -96,25 +87,11 @@ class Bus:
         ):
             cocotb.start_soon(keeps_its_word(self.dut, channel, payload))
 
-    async def write(self, address: int, data: bytes) -> AxiResp:
-        """Write bytes; the worst answer of all beats."""
-        return (await self.master.write(address, data)).resp
-
-    async def read(self, address: int, length: int = 4) -> tuple[AxiResp, bytes]:
-        """Read bytes and the worst answer of all beats."""
-        answer = await self.master.read(address, length)
-        return answer.resp, bytes(answer.data)
-
-    async def set(self, name: str, value: int) -> None:
-        """Write a register; it must accept."""
-        response = await self.write(self.map[name], value.to_bytes(4, "little"))
-        assert response == AxiResp.OKAY, f"{name} refused {value:#x}"
-
-    async def get(self, name: str) -> int:
-        """Read a register; it must answer."""
-        response, data = await self.read(self.map[name])
-        assert response == AxiResp.OKAY, f"{name} refused to be read"
-        return int.from_bytes(data, "little")
+    async def run(self, n_steps: int) -> None:
+        """So many time steps, up to their end."""
+        await self.set("RUN_STEPS", n_steps)
+        await self.set("CONTROL", START | IRQ_ENABLE)
+        await self.irq()
 
     async def load(self, network: Network) -> None:
         """Write the network's image."""
@@ -189,9 +166,21 @@ def begin(network: Network) -> Run:
     return Run(network, Engine(network), [])
 
 
-async def check_state(bus: Bus, run: Run) -> None:
-    """Every neuron's state, the noise generators and the registers, read over the bus."""
+async def load(bus: Bus, network: Network) -> Run:
+    """Load a network with the biases of its first segment; returns its model."""
+    await bus.load(network)
+    run = begin(network)
+    bias = network.session[0].bias
+    await bus.set_biases(network, bias)
+    run.engine.set_bias(bias)
+    return run
+
+
+async def check_run(bus: Bus, run: Run) -> None:
+    """All spikes; every neuron's state, the noise generators and the registers over the bus."""
     network, engine = run.network, run.engine
+    await ClockCycles(bus.dut.clk, 5)
+    assert bus.spikes() == run.spikes()
     for p, n in enumerate(network.populations):
         part = network.neuron_slice(p)
         response, data = await bus.read(bus.map[f"neurons[{p}]"], 16 * n)
@@ -250,7 +239,5 @@ async def run_session(bus: Bus, network: Network) -> Run:
         await bus.set("CONTROL", START | EVENT_SYNC | IRQ_ENABLE)
         await bus.irq()
         run.steps(segment.steps)
-    await ClockCycles(bus.dut.clk, 5)
-    assert bus.spikes() == run.spikes()
-    await check_state(bus, run)
+    await check_run(bus, run)
     return run

@@ -7,9 +7,9 @@ from cocotbext.axi import AxiResp
 
 from model.npu import layout
 from model.npu.clocks import STEP_OVERHEAD
+from tb.bus.master import CLOCK_NS
 from tb.npu.chip import (
     BAD_EVENT,
-    CLOCK_NS,
     CONFIG,
     EVENT_SYNC,
     FREE_RUN,
@@ -21,7 +21,8 @@ from tb.npu.chip import (
     TEST_TIMEOUT_US,
     Bus,
     begin,
-    check_state,
+    check_run,
+    load,
     set_neurons,
     some_network,
 )
@@ -38,9 +39,7 @@ async def late_and_bad_events(dut) -> None:
         network = some_network(rng, with_events=True)
     await bus.load(network)
     run = begin(network)
-    await bus.set("RUN_STEPS", 5)
-    await bus.set("CONTROL", START | IRQ_ENABLE)
-    await bus.irq()
+    await bus.run(5)
     run.steps(5, silent=True)
     await bus.send(7, CONFIG.n_populations, 0)
     await bus.send(5, 0, CONFIG.n_axons)
@@ -48,20 +47,14 @@ async def late_and_bad_events(dut) -> None:
     await ClockCycles(dut.clk, 20)
     # The first of them is of step 7 and waits; behind it nothing can pass.
     assert await bus.get("STATUS") == 0
-    await bus.set("RUN_STEPS", 2)
-    await bus.set("CONTROL", START | IRQ_ENABLE)
-    await bus.irq()
+    await bus.run(2)
     run.steps(2, silent=True)
     await ClockCycles(dut.clk, 20)
     assert await bus.get("STATUS") == LATE_EVENT | BAD_EVENT
     await bus.set("STATUS", LATE_EVENT | BAD_EVENT)
-    await bus.set("RUN_STEPS", 1)
-    await bus.set("CONTROL", START | IRQ_ENABLE)
-    await bus.irq()
+    await bus.run(1)
     run.parts.append(run.engine.step(np.array([0])))
-    await ClockCycles(dut.clk, 5)
-    assert bus.spikes() == run.spikes()
-    await check_state(bus, run)
+    await check_run(bus, run)
 
 
 @cocotb.test(timeout_time=TEST_TIMEOUT_US, timeout_unit="us")
@@ -89,11 +82,7 @@ async def slow_events(dut) -> None:
     await bus.start()
     network = some_network(np.random.default_rng(cocotb.RANDOM_SEED), with_events=True)
     n_steps = min(network.n_steps, network.session[0].steps, 20)
-    await bus.load(network)
-    run = begin(network)
-    bias = network.session[0].bias
-    await bus.set_biases(network, bias)
-    run.engine.set_bias(bias)
+    run = await load(bus, network)
     await bus.set("RUN_STEPS", n_steps)
     await bus.set("CONTROL", START | EVENT_SYNC | IRQ_ENABLE)
     longest = (CONFIG.max_rows + 1) * CONFIG.n_groups + STEP_OVERHEAD
@@ -109,8 +98,7 @@ async def slow_events(dut) -> None:
     await bus.irq()
     run.steps(n_steps)
     assert await bus.get("STATUS") == 0
-    assert bus.spikes() == run.spikes()
-    await check_state(bus, run)
+    await check_run(bus, run)
 
 
 @cocotb.test(timeout_time=TEST_TIMEOUT_US, timeout_unit="us")

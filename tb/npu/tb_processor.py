@@ -19,7 +19,8 @@ from tb.npu.chip import (
     TEST_TIMEOUT_US,
     Bus,
     begin,
-    check_state,
+    check_run,
+    load,
     run_session,
     set_neurons,
     some_network,
@@ -58,11 +59,7 @@ async def host_during_run(dut) -> None:
     bus = Bus(dut)
     await bus.start()
     network = busy_network(np.random.default_rng(cocotb.RANDOM_SEED))
-    await bus.load(network)
-    run = begin(network)
-    bias = network.session[0].bias
-    await bus.set_biases(network, bias)
-    run.engine.set_bias(bias)
+    run = await load(bus, network)
     weights = bus.map["weights[0]"]
     image = [r for r in records(network, CONFIG) if r.address >= weights]
     n_steps = 40
@@ -85,9 +82,7 @@ async def host_during_run(dut) -> None:
         await visitor
     await bus.irq()
     run.steps(n_steps, silent=True)
-    await ClockCycles(dut.clk, 5)
-    assert bus.spikes() == run.spikes()
-    await check_state(bus, run)
+    await check_run(bus, run)
 
 
 @cocotb.test(timeout_time=TEST_TIMEOUT_US, timeout_unit="us")

@@ -10,8 +10,8 @@ from tb.npu.chip import (
     START,
     TEST_TIMEOUT_US,
     Bus,
-    begin,
-    check_state,
+    check_run,
+    load,
     set_neurons,
     some_network,
 )
@@ -23,11 +23,7 @@ async def back_pressure(dut) -> None:
     bus = Bus(dut)
     await bus.start()
     network = some_network(np.random.default_rng(cocotb.RANDOM_SEED), with_events=False)
-    await bus.load(network)
-    run = begin(network)
-    bias = network.session[0].bias
-    await bus.set_biases(network, bias)
-    run.engine.set_bias(bias)
+    run = await load(bus, network)
     bus.sink.pause = True
     await bus.set("RUN_STEPS", 10)
     await bus.set("CONTROL", START | IRQ_ENABLE)
@@ -42,9 +38,7 @@ async def back_pressure(dut) -> None:
         pass
     await bus.irq()
     run.steps(10)
-    await ClockCycles(dut.clk, 5)
-    assert bus.spikes() == run.spikes()
-    await check_state(bus, run)
+    await check_run(bus, run)
 
 
 @cocotb.test(timeout_time=TEST_TIMEOUT_US, timeout_unit="us")
