@@ -316,7 +316,7 @@ def _export_layer(
                 out_signed=layer.activation.signed,
             )
             return average, float(layer.activation.step)
-    return mars.MaxPool2(name=layer.name, input=layer.source), scale
+    return mars.MaxPool(name=layer.name, input=layer.source), scale
 
 
 def _export_product(layer: Product, scales: dict[str, float]) -> tuple[mars.Layer, float]:

@@ -17,7 +17,22 @@ RAW_BITS = 32
 MAX_BITS = 8
 ACC_MAX = (1 << 31) - 1
 MULT_MAX = (1 << 16) - 1
+"""Largest multiplier of the hardware as it is by default."""
+WIDE_MULT_MAX = (1 << 31) - 1
+"""Largest one of a configuration with wide multipliers (`MarsConfig.wide_multiplier`)."""
 SHIFT_MAX = 40
+POST_SHIFT_MAX = 31
+OFFSET_MAX = 255
+KERNEL_MAX = 16
+STRIDE_MAX = 15
+PADDING_MAX = 15
+DILATION_MAX = 4
+POOL_MAX = 255
+
+Pair = tuple[int, int]
+"""Rows, columns."""
+Sides = tuple[int, int, int, int]
+"""Top, left, bottom, right."""
 
 
 class NetworkError(ValueError):
@@ -71,26 +86,43 @@ class FeatureType:
 class Conv:
     """A convolution with its requantisation (`model.mars.reference.requantize`).
 
+    With as many groups as channels it is a depthwise one; with weights of 1 that sums windows, and
+    with 1x1 kernels and a residual it adds two maps.
+
     Parameters
     ----------
     name, input : str
         What it is called, and the layer (or "input") that it reads.
-    weight : (Cout, Cin, K, K) int
-        K is 3 or 1. Kept as int64, as are the other arrays, and not writeable.
+    weight : (Cout, Cin/groups, Kh, Kw) int
+        Kernels of 1..16 rows and columns. Kept as int64, as are the other arrays, and not
+        writeable.
     bias : (Cout,) int
         32 bit, added to the accumulator.
     mult, shift : (Cout,) int or None
-        0..65535 and 1..40; None, both, if `out_bits` is 32.
-    stride, padding : int
-        1 or 2; 0, or 1 around 3x3 kernels.
+        0..2^31 - 1 and 1..40; None, both, if `out_bits` is 32. Above 65535 the multiplier needs a
+        configuration with wide ones.
+    post_shift : (Cout,) int or None
+        0..31: a second shift, whose ties round away from zero; needs wide multipliers. None is 0.
+    offset : int
+        -255..255, added to the requantised result before it is clamped.
+    stride, dilation : (int, int)
+        Rows and columns, 1..15 and 1..4; one number stands for both.
+    padding : (int, int, int, int)
+        Top, left, bottom, right, 0..15; one number stands for all.
+    pad_value : int
+        What is around the map, a value of the input's type.
+    groups : int
+        Kernel k reads the channels of group k * groups // Cout.
     weight_bits, out_bits : int
         2..8; 1..8, or 32 for the last layer's accumulators.
     out_signed : bool
         Type of the results; 32 bit are signed.
+    low, high : int or None
+        Ends to which results are clamped, within that type; None is its own end.
     skip : str or None
         The layer (or "input") that is added, a map of the same shape as the result.
-    skip_mult : int
-        Its factor, 0..65535.
+    skip_mult, skip_zero : int
+        Its factor, as `mult`, and what is subtracted from it before, -255..255.
 
     Raises
     ------
@@ -104,36 +136,52 @@ class Conv:
     bias: Ints
     mult: Ints | None = None
     shift: Ints | None = None
-    stride: int = 1
-    padding: int = 0
+    post_shift: Ints | None = None
+    offset: int = 0
+    stride: Pair = (1, 1)
+    padding: Sides = (0, 0, 0, 0)
+    pad_value: int = 0
+    dilation: Pair = (1, 1)
+    groups: int = 1
     weight_bits: int
     out_bits: int
     out_signed: bool
+    low: int | None = None
+    high: int | None = None
     skip: str | None = None
     skip_mult: int = 0
+    skip_zero: int = 0
 
     def __post_init__(self) -> None:
         _check_name(self.name)
-        _take_array(self, "weight", "(Cout, Cin, K, K)", lambda shape: len(shape) == 4)
-        if self.weight.shape[2:] not in {(3, 3), (1, 1)}:
-            rows, columns = self.weight.shape[2:]
-            raise NetworkError(f"{_of(self)}kernels must be 3x3 or 1x1, not {rows}x{columns}")
-        if not _is_integer(self.stride) or self.stride not in {1, 2}:
-            raise NetworkError(f"{_of(self)}stride must be 1 or 2, not {self.stride!r}")
-        if not _is_integer(self.padding) or self.padding not in {0, 1}:
-            raise NetworkError(f"{_of(self)}padding must be 0 or 1, not {self.padding!r}")
-        if self.padding and self.weight.shape[2] == 1:
-            raise NetworkError(f"{_of(self)}padding must be 0 with 1x1 kernels, not 1")
+        _take_array(self, "weight", "(Cout, Cin, Kh, Kw)", lambda shape: len(shape) == 4)
+        rows, columns = self.kernel
+        if max(rows, columns) > KERNEL_MAX:
+            raise NetworkError(
+                f"{_of(self)}kernels must be 1x1 to {KERNEL_MAX}x{KERNEL_MAX}, not {rows}x{columns}"
+            )
+        _take_numbers(self, "stride", 2, 1, STRIDE_MAX)
+        _take_numbers(self, "dilation", 2, 1, DILATION_MAX)
+        _take_numbers(self, "padding", 4, 0, PADDING_MAX)
+        _check_integer(f"{_of(self)}pad_value", self.pad_value, -(1 << 7), (1 << 8) - 1)
+        _check_integer(f"{_of(self)}groups", self.groups, 1, len(self.weight))
+        if len(self.weight) % self.groups:
+            raise NetworkError(
+                f"{_of(self)}groups must divide the {len(self.weight)} output channels, "
+                f"not be {self.groups}"
+            )
         _check_products(self)
         self._check_skip()
 
     def _check_skip(self) -> None:
-        _check_integer(f"{_of(self)}skip_mult", self.skip_mult, 0, MULT_MAX)
+        _check_integer(f"{_of(self)}skip_mult", self.skip_mult, 0, WIDE_MULT_MAX)
+        _check_integer(f"{_of(self)}skip_zero", self.skip_zero, -OFFSET_MAX, OFFSET_MAX)
         if self.skip is None:
-            if self.skip_mult:
-                raise NetworkError(
-                    f"{_of(self)}skip_mult must be 0 without a skip, not {self.skip_mult}"
-                )
+            for name in ("skip_mult", "skip_zero"):
+                if getattr(self, name):
+                    raise NetworkError(
+                        f"{_of(self)}{name} must be 0 without a skip, not {getattr(self, name)}"
+                    )
         elif self.out_bits == RAW_BITS:
             raise NetworkError(
                 f"{_of(self)}skip must be absent with out_bits 32, not {self.skip!r} "
@@ -141,9 +189,10 @@ class Conv:
             )
 
     @property
-    def kernel_size(self) -> int:
-        """Rows, and columns, of a kernel."""
-        return int(self.weight.shape[2])
+    def kernel(self) -> Pair:
+        """Rows and columns of a kernel."""
+        rows, columns = self.weight.shape[2:]
+        return int(rows), int(columns)
 
     def output_type(self, source: FeatureType) -> FeatureType:
         """Type of the result for an input.
@@ -153,25 +202,18 @@ class Conv:
         NetworkError
             The input does not fit the weights.
         """
-        channels, rows, columns = source.shape
-        if self.weight.shape[1] != channels:
+        channels = source.shape[0]
+        wanted = self.weight.shape[1] * self.groups
+        if wanted != channels:
             raise NetworkError(
                 f"{_of(self)}weight must be for {channels} input channels, those of "
-                f"{self.input!r}, not {self.weight.shape[1]}"
+                f"{self.input!r}, not {wanted}"
             )
-        reach = self.kernel_size - 2 * self.padding
-        if min(rows, columns) < reach:
-            raise NetworkError(
-                f"{_of(self)}the map of {self.input!r} must be at least {reach}x{reach} for the "
-                f"kernel, not {rows}x{columns}"
-            )
-        shape = (
-            len(self.weight),
-            (rows - reach) // self.stride + 1,
-            (columns - reach) // self.stride + 1,
-        )
+        if any(self.padding):
+            _check_integer(f"{_of(self)}pad_value", self.pad_value, source.low, source.high)
+        size = _window_size(self, source, self.dilation)
         _check_accumulator(self, source)
-        return FeatureType(shape, self.out_bits, self.out_signed)
+        return FeatureType((len(self.weight), *size), self.out_bits, self.out_signed)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -181,7 +223,9 @@ class Dense:
     Parameters
     ----------
     weight : (Cout, C*H*W) int
-    name, input, bias, mult, shift, weight_bits, out_bits, out_signed
+    name, input, bias, mult, shift, post_shift, offset
+        As in `Conv`.
+    weight_bits, out_bits, out_signed, low, high
         As in `Conv`.
 
     Raises
@@ -196,9 +240,13 @@ class Dense:
     bias: Ints
     mult: Ints | None = None
     shift: Ints | None = None
+    post_shift: Ints | None = None
+    offset: int = 0
     weight_bits: int
     out_bits: int
     out_signed: bool
+    low: int | None = None
+    high: int | None = None
 
     def __post_init__(self) -> None:
         _check_name(self.name)
@@ -217,23 +265,61 @@ class Dense:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class MaxPool2:
-    """The largest of every 2x2 pixels; an odd last row or column is left out."""
+class MaxPool:
+    """The largest value in every window; what is around the map is never the largest.
+
+    Parameters
+    ----------
+    name, input : str
+    kernel : (int, int)
+        Rows and columns of a window, 1..255; one number stands for both.
+    stride : (int, int) or None
+        1..15; None is the kernel, so windows do not overlap. What is left at the lower and right
+        ends is left out.
+    padding : (int, int, int, int)
+        As in `Conv`, each less than the kernel.
+
+    Raises
+    ------
+    NetworkError
+        A parameter is not as above.
+    """
 
     name: str
     input: str
+    kernel: Pair = (2, 2)
+    stride: Pair | None = None
+    padding: Sides = (0, 0, 0, 0)
 
     def __post_init__(self) -> None:
         _check_name(self.name)
+        _take_numbers(self, "kernel", 2, 1, POOL_MAX)
+        if self.stride is None:
+            object.__setattr__(self, "stride", self.kernel)
+        _take_numbers(self, "stride", 2, 1, STRIDE_MAX)
+        _take_numbers(self, "padding", 4, 0, PADDING_MAX)
+        for side, padding in enumerate(self.padding):
+            if padding >= self.kernel[side % 2]:
+                raise NetworkError(
+                    f"{_of(self)}padding must be less than the kernel, {self.kernel}, "
+                    f"not {self.padding}"
+                )
+
+    @property
+    def steps(self) -> Pair:
+        """The stride."""
+        assert self.stride is not None
+        return self.stride
+
+    @property
+    def is_quad(self) -> bool:
+        """Windows of 2x2 side by side."""
+        return (self.kernel, self.steps) == ((2, 2), (2, 2)) and not any(self.padding)
 
     def output_type(self, source: FeatureType) -> FeatureType:
         """Type of the result for an input; raises as `Conv.output_type` does."""
-        channels, rows, columns = source.shape
-        if min(rows, columns) < 2:
-            raise NetworkError(
-                f"{_of(self)}the map of {self.input!r} must be at least 2x2, not {rows}x{columns}"
-            )
-        return FeatureType((channels, rows // 2, columns // 2), source.bits, source.signed)
+        size = _window_size(self, source, (1, 1))
+        return FeatureType((source.shape[0], *size), source.bits, source.signed)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -243,8 +329,10 @@ class AvgPool:
     Parameters
     ----------
     name, input : str
-    mult, shift : int
-        0..65535 and 1..40, the same for all channels.
+    bias : int
+        32 bit, added to the sum.
+    mult, shift, post_shift, offset : int
+        As in `Conv`, the same for all channels.
     out_bits : int
         1..8.
     out_signed : bool
@@ -257,15 +345,21 @@ class AvgPool:
 
     name: str
     input: str
+    bias: int = 0
     mult: int
     shift: int
+    post_shift: int = 0
+    offset: int = 0
     out_bits: int
     out_signed: bool
 
     def __post_init__(self) -> None:
         _check_name(self.name)
-        _check_integer(f"{_of(self)}mult", self.mult, 0, MULT_MAX)
+        _check_integer(f"{_of(self)}bias", self.bias, -ACC_MAX - 1, ACC_MAX)
+        _check_integer(f"{_of(self)}mult", self.mult, 0, WIDE_MULT_MAX)
         _check_integer(f"{_of(self)}shift", self.shift, 1, SHIFT_MAX)
+        _check_integer(f"{_of(self)}post_shift", self.post_shift, 0, POST_SHIFT_MAX)
+        _check_integer(f"{_of(self)}offset", self.offset, -OFFSET_MAX, OFFSET_MAX)
         _check_type(f"{_of(self)}out_", self.out_bits, self.out_signed)
         if self.out_bits == RAW_BITS:
             raise NetworkError(
@@ -275,7 +369,7 @@ class AvgPool:
     def output_type(self, source: FeatureType) -> FeatureType:
         """Type of the result, (C, 1, 1), for an input; raises as `Conv.output_type` does."""
         channels, rows, columns = source.shape
-        largest = rows * columns * source.magnitude
+        largest = rows * columns * source.magnitude + abs(self.bias)
         if largest > ACC_MAX:
             raise NetworkError(
                 f"{_of(self)}the sum of {rows}x{columns} values of up to {source.magnitude} must "
@@ -284,7 +378,99 @@ class AvgPool:
         return FeatureType((channels, 1, 1), self.out_bits, self.out_signed)
 
 
-Layer = Conv | Dense | MaxPool2 | AvgPool
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Lookup:
+    """Every value replaced by what a table has for it: activation functions.
+
+    Parameters
+    ----------
+    name, input : str
+    table : (2^bits,) int
+        One result for each value of the input's type, the least value first.
+    out_bits : int
+        1..8.
+    out_signed : bool
+
+    Raises
+    ------
+    NetworkError
+        A parameter is not as above.
+    """
+
+    name: str
+    input: str
+    table: Ints
+    out_bits: int
+    out_signed: bool
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        _check_type(f"{_of(self)}out_", self.out_bits, self.out_signed)
+        if self.out_bits == RAW_BITS:
+            raise NetworkError(f"{_of(self)}out_bits must be 1..{MAX_BITS}, not {RAW_BITS}")
+        _take_array(self, "table", "(2^bits,)", lambda shape: len(shape) == 1)
+        kind = FeatureType((1, 1, 1), self.out_bits, self.out_signed)
+        _check_values(self, "table", kind.low, kind.high)
+
+    def output_type(self, source: FeatureType) -> FeatureType:
+        """Type of the result for an input; raises as `Conv.output_type` does."""
+        if len(self.table) != 1 << source.bits:
+            raise NetworkError(
+                f"{_of(self)}table must have {1 << source.bits} results, one for each value of "
+                f"{self.input!r}, not {len(self.table)}"
+            )
+        return FeatureType(source.shape, self.out_bits, self.out_signed)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Select:
+    """Channels of one or more maps in any order: concatenation, split, shuffle.
+
+    Parameters
+    ----------
+    name : str
+    inputs : tuple of str
+        Maps of the same rows, columns and type.
+    channels : tuple of int
+        Which channel of the concatenated inputs each channel of the result is.
+
+    Raises
+    ------
+    NetworkError
+        A parameter is not as above.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    channels: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        object.__setattr__(self, "inputs", tuple(self.inputs))
+        if not self.inputs:
+            raise NetworkError(f"{_of(self)}inputs must be at least one")
+        given: object = self.channels
+        if not isinstance(given, tuple | list) or not given or not all(map(_is_integer, given)):
+            raise NetworkError(f"{_of(self)}channels must be one or more integers, not {given!r}")
+        object.__setattr__(self, "channels", tuple(int(channel) for channel in self.channels))
+
+    def output_type(self, *sources: FeatureType) -> FeatureType:
+        """Type of the result for the inputs; raises as `Conv.output_type` does."""
+        first = sources[0]
+        for name, source in zip(self.inputs, sources, strict=True):
+            same = (source.shape[1:], source.bits, source.signed)
+            if same != (first.shape[1:], first.bits, first.signed):
+                raise NetworkError(
+                    f"{_of(self)}inputs must have the same rows, columns and type, "
+                    f"but {name!r} differs from {self.inputs[0]!r}"
+                )
+        n_channels = sum(source.shape[0] for source in sources)
+        for channel in self.channels:
+            _check_integer(f"{_of(self)}channels", channel, 0, n_channels - 1)
+        return FeatureType((len(self.channels), *first.shape[1:]), first.bits, first.signed)
+
+
+Layer = Conv | Dense | MaxPool | AvgPool | Lookup | Select
 
 
 @dataclass(frozen=True, eq=False)
@@ -358,10 +544,25 @@ class QuantizedNetwork:
 
 
 def references(layer: Layer) -> dict[str, str]:
-    """What a layer reads: "input" and perhaps "skip", and the names of the layers."""
+    """What a layer reads and the names of the layers: "input", perhaps "skip", or "inputs[k]"."""
+    if isinstance(layer, Select):
+        return {f"inputs[{k}]": name for k, name in enumerate(layer.inputs)}
     if isinstance(layer, Conv) and layer.skip is not None:
         return {"input": layer.input, "skip": layer.skip}
     return {"input": layer.input}
+
+
+def output_type(layer: Layer, types: Mapping[str, FeatureType]) -> FeatureType:
+    """Type of a layer's result, from those of what it reads.
+
+    Raises
+    ------
+    NetworkError
+        The layer cannot read them.
+    """
+    if isinstance(layer, Select):
+        return layer.output_type(*(types[name] for name in layer.inputs))
+    return layer.output_type(types[layer.input])
 
 
 def check_features(kind: FeatureType, values: NDArray[Any]) -> Ints:
@@ -407,6 +608,33 @@ def _check_integer(place: str, value: int, low: int, high: int) -> None:
         raise NetworkError(f"{place} must be {low}..{high}, not {value!r}")
 
 
+def _take_numbers(layer: Conv | MaxPool, name: str, n: int, low: int, high: int) -> None:
+    """Check some numbers, or one that stands for all, and replace them by a tuple of int."""
+    given: object = getattr(layer, name)
+    numbers = given if isinstance(given, tuple | list) else (given,) * n
+    if len(numbers) != n or not all(_is_integer(x) and low <= x <= high for x in numbers):
+        raise NetworkError(
+            f"{_of(layer)}{name} must be {n} numbers {low}..{high}, or one for all, not {given!r}"
+        )
+    object.__setattr__(layer, name, tuple(int(x) for x in numbers))
+
+
+def _window_size(layer: Conv | MaxPool, source: FeatureType, dilation: Pair) -> Pair:
+    """How many windows fit in rows and columns."""
+    sides = source.shape[1:]
+    assert layer.stride is not None
+    padded = [sides[k] + layer.padding[k] + layer.padding[k + 2] for k in range(2)]
+    reach = [(layer.kernel[k] - 1) * dilation[k] + 1 for k in range(2)]
+    if padded[0] < reach[0] or padded[1] < reach[1]:
+        around = [r - p + side for r, p, side in zip(reach, padded, sides, strict=True)]
+        raise NetworkError(
+            f"{_of(layer)}the map of {layer.input!r} must be at least "
+            f"{max(around[0], 1)}x{max(around[1], 1)} for the kernel, not {sides[0]}x{sides[1]}"
+        )
+    rows, columns = ((padded[k] - reach[k]) // layer.stride[k] + 1 for k in range(2))
+    return rows, columns
+
+
 def _check_name(name: Any) -> None:
     if not (isinstance(name, str) and name and name.isprintable() and name != INPUT):
         raise NetworkError(
@@ -432,7 +660,7 @@ def _check_type(place: str, bits: int, signed: bool) -> None:
 
 
 def _take_array(
-    layer: Conv | Dense, name: str, shape: str, is_right: Callable[[tuple[int, ...]], bool]
+    layer: Conv | Dense | Lookup, name: str, shape: str, is_right: Callable[[tuple[int, ...]], bool]
 ) -> None:
     """Check dtype and shape of an array and replace it by one of int64 that stays as it is."""
     array: object = getattr(layer, name)
@@ -453,8 +681,18 @@ def _check_products(layer: Conv | Dense) -> None:
     half = 1 << (layer.weight_bits - 1)
     _check_values(layer, "weight", -half, half - 1)
     _check_type(f"{_of(layer)}out_", layer.out_bits, layer.out_signed)
+    _check_clamp(layer)
     _check_channels(layer, "bias", -ACC_MAX - 1, ACC_MAX)
-    for name, low, high in (("mult", 0, MULT_MAX), ("shift", 1, SHIFT_MAX)):
+    _check_integer(f"{_of(layer)}offset", layer.offset, -OFFSET_MAX, OFFSET_MAX)
+    if layer.out_bits == RAW_BITS and layer.offset:
+        raise NetworkError(
+            f"{_of(layer)}offset must be 0 with out_bits {RAW_BITS}, not {layer.offset}"
+        )
+    for name, low, high in (
+        ("mult", 0, WIDE_MULT_MAX),
+        ("shift", 1, SHIFT_MAX),
+        ("post_shift", 0, POST_SHIFT_MAX),
+    ):
         is_given = getattr(layer, name) is not None
         if is_given and layer.out_bits == RAW_BITS:
             raise NetworkError(
@@ -463,8 +701,29 @@ def _check_products(layer: Conv | Dense) -> None:
             )
         if is_given:
             _check_channels(layer, name, low, high)
-        elif layer.out_bits != RAW_BITS:
+        elif layer.out_bits != RAW_BITS and name != "post_shift":
             raise NetworkError(f"{_of(layer)}{name} must be given with out_bits {layer.out_bits}")
+
+
+def _check_clamp(layer: Conv | Dense) -> None:
+    kind = FeatureType((1, 1, 1), layer.out_bits, layer.out_signed)
+    for name, end in (("low", layer.low), ("high", layer.high)):
+        if end is None:
+            continue
+        if layer.out_bits == RAW_BITS:
+            raise NetworkError(f"{_of(layer)}{name} must be absent with out_bits {RAW_BITS}")
+        _check_integer(f"{_of(layer)}{name}", end, kind.low, kind.high)
+    low, high = clamp_of(layer, kind)
+    if low > high:
+        raise NetworkError(f"{_of(layer)}low must be at most high, {high}, not {low}")
+
+
+def clamp_of(layer: Conv | Dense, kind: FeatureType) -> tuple[int, int]:
+    """Ends of a layer's results, whose type is `kind`."""
+    return (
+        kind.low if layer.low is None else layer.low,
+        kind.high if layer.high is None else layer.high,
+    )
 
 
 def _check_channels(layer: Conv | Dense, name: str, low: int, high: int) -> None:
@@ -474,13 +733,14 @@ def _check_channels(layer: Conv | Dense, name: str, low: int, high: int) -> None
     _check_values(layer, name, low, high)
 
 
-def _check_values(layer: Conv | Dense, name: str, low: int, high: int) -> None:
+def _check_values(layer: Conv | Dense | Lookup, name: str, low: int, high: int) -> None:
     values = getattr(layer, name)
     if values.min() >= low and values.max() <= high:
         return
     where = tuple(np.argwhere((values < low) | (values > high))[0])
     index = ", ".join(map(str, where))
-    note = f" (weight_bits {layer.weight_bits})" if name == "weight" else ""
+    bits = None if isinstance(layer, Lookup) or name != "weight" else layer.weight_bits
+    note = "" if bits is None else f" (weight_bits {bits})"
     raise NetworkError(
         f"{_of(layer)}{name}[{index}] must be {low}..{high}{note}, not {values[where]}"
     )
@@ -547,7 +807,7 @@ def _path(by_name: Mapping[str, Layer], start: str, end: str) -> tuple[str, ...]
 def _types(input_type: FeatureType, layers: tuple[Layer, ...]) -> dict[str, FeatureType]:
     types = {INPUT: input_type}
     for layer in layers:
-        kind = layer.output_type(types[layer.input])
+        kind = output_type(layer, types)
         if kind.bits == RAW_BITS and layer is not layers[-1]:
             raise NetworkError(
                 f"{_of(layer)}out_bits must be 1..{MAX_BITS}, not {RAW_BITS} (only the last "

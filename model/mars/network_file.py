@@ -4,6 +4,7 @@ The entry `spec` of a network file is JSON text (`NetworkEntry`); the others are
 it names: int8 weights, int32 biases, uint16 multipliers, uint8 shifts.
 """
 
+import dataclasses
 import io
 import json
 import lzma
@@ -28,22 +29,26 @@ from model.mars.network import (
     FeatureType,
     Ints,
     Layer,
-    MaxPool2,
+    Lookup,
+    MaxPool,
     NetworkError,
     QuantizedNetwork,
+    Select,
     check_features,
 )
 
 Array = NDArray[Any]
 
 SPEC = "spec"
-DTYPES: dict[str, type[np.integer[Any]]] = {
-    "weight": np.int8,
-    "bias": np.int32,
-    "mult": np.uint16,
-    "shift": np.uint8,
+DTYPES: dict[str, tuple[type[np.integer[Any]], ...]] = {
+    "weight": (np.int8,),
+    "bias": (np.int32,),
+    "mult": (np.uint16, np.uint32),
+    "shift": (np.uint8,),
+    "post_shift": (np.uint8,),
+    "table": (np.int16,),
 }
-"""What the arrays of a layer are in the file."""
+"""What the arrays of a layer may be in the file; the first that holds the values is written."""
 SHOWN_LENGTH = 40
 """Characters of a wrong value that an error shows."""
 DAMAGED = (
@@ -93,20 +98,32 @@ class _ProductsEntry(_LayerEntry):
     weight_bits: int
     out_bits: int
     out_signed: bool
+    low: int | None = None
+    high: int | None = None
+    offset: int = 0
     weight: _Text
     bias: _Text
     mult: _Text | None = None
     shift: _Text | None = None
+    post_shift: _Text | None = None
+
+
+_Pair = int | Annotated[list[int], Field(min_length=2, max_length=2)]
+_Sides = int | Annotated[list[int], Field(min_length=4, max_length=4)]
 
 
 class ConvEntry(_ProductsEntry):
     """A convolution."""
 
     op: Literal["conv"]
-    stride: int
-    padding: int
+    stride: _Pair
+    padding: _Sides
+    pad_value: int = 0
+    dilation: _Pair = 1
+    groups: int = 1
     skip: _Text | None = None
     skip_mult: int | None = None
+    skip_zero: int = 0
 
 
 class DenseEntry(_ProductsEntry):
@@ -116,9 +133,18 @@ class DenseEntry(_ProductsEntry):
 
 
 class MaxPool2Entry(_LayerEntry):
-    """2x2 max pooling."""
+    """Max pooling of 2x2, side by side."""
 
     op: Literal["maxpool2"]
+
+
+class MaxPoolEntry(_LayerEntry):
+    """Max pooling."""
+
+    op: Literal["maxpool"]
+    kernel: _Pair
+    stride: _Pair
+    padding: _Sides = 0
 
 
 class AvgPoolEntry(_LayerEntry):
@@ -127,18 +153,50 @@ class AvgPoolEntry(_LayerEntry):
     op: Literal["avgpool"]
     out_bits: int
     out_signed: bool
+    bias: int = 0
     mult: int
     shift: int
+    post_shift: int = 0
+    offset: int = 0
+
+
+class LookupEntry(_LayerEntry):
+    """A table for every value."""
+
+    op: Literal["lookup"]
+    out_bits: int
+    out_signed: bool
+    table: _Text
+
+
+class SelectEntry(_Object):
+    """Channels of some maps."""
+
+    op: Literal["select"]
+    name: _Text
+    inputs: Annotated[list[_Text], Field(min_length=1)]
+    channels: Annotated[list[int], Field(min_length=1)]
+    scale: _Scale | None = None
 
 
 LayerEntry = Annotated[
-    ConvEntry | DenseEntry | MaxPool2Entry | AvgPoolEntry, Field(discriminator="op")
+    ConvEntry
+    | DenseEntry
+    | MaxPool2Entry
+    | MaxPoolEntry
+    | AvgPoolEntry
+    | LookupEntry
+    | SelectEntry,
+    Field(discriminator="op"),
 ]
-LAYER_ENTRIES: dict[str, type[_LayerEntry]] = {
+LAYER_ENTRIES: dict[str, type[_Object]] = {
     "conv": ConvEntry,
     "dense": DenseEntry,
+    "maxpool": MaxPoolEntry,
     "maxpool2": MaxPool2Entry,
     "avgpool": AvgPoolEntry,
+    "lookup": LookupEntry,
+    "select": SelectEntry,
 }
 
 
@@ -381,37 +439,38 @@ def _network(entry: NetworkEntry, arrays: dict[str, Array], stem: str) -> Quanti
 
 def _array_names(entry: LayerEntry) -> dict[str, str]:
     """The arrays that a layer names, by field."""
-    if not isinstance(entry, _ProductsEntry):
+    if not isinstance(entry, _ProductsEntry | LookupEntry):
         return {}
-    names = {field: getattr(entry, field) for field in DTYPES}
+    names = {field: getattr(entry, field, None) for field in DTYPES}
     return {field: name for field, name in names.items() if name is not None}
 
 
 def _layer(entry: LayerEntry, arrays: Mapping[str, Array]) -> Layer:
-    fields = entry.model_dump(exclude={"op", "scale", *DTYPES}, exclude_none=True)
-    match entry:
-        case MaxPool2Entry():
-            return MaxPool2(**fields)
-        case AvgPoolEntry():
-            return AvgPool(**fields, mult=entry.mult, shift=entry.shift)
-        case DenseEntry():
-            return Dense(**fields, **_arrays(entry, arrays))
+    named = _array_names(entry)
+    fields = entry.model_dump(exclude={"op", "scale", *named}, exclude_none=True)
+    if isinstance(entry, ConvEntry):
+        _check_skip(entry)
+    kind = next(kind for kind, op in _OPS.items() if op == entry.op.removesuffix("2"))
+    return kind(**fields, **_arrays(entry, arrays))
+
+
+def _check_skip(entry: ConvEntry) -> None:
     if entry.skip is not None and entry.skip_mult is None:
         raise NetworkError(f"layer {entry.name!r}: skip_mult must be given with a skip")
     if entry.skip is None and entry.skip_mult is not None:
         raise NetworkError(f"layer {entry.name!r}: skip must be given with a skip_mult")
-    return Conv(**fields, **_arrays(entry, arrays))
 
 
-def _arrays(entry: ConvEntry | DenseEntry, arrays: Mapping[str, Array]) -> dict[str, Any]:
+def _arrays(entry: LayerEntry, arrays: Mapping[str, Array]) -> dict[str, Any]:
     found = {}
     for field, name in _array_names(entry).items():
         place = f"layer {entry.name!r}: {field}"
         if name not in arrays or name == SPEC:
             raise NetworkError(f"{place} must be an array of the file, but there is no {name!r}")
-        dtype = np.dtype(DTYPES[field])
-        if arrays[name].dtype.newbyteorder("=") != dtype:
-            raise NetworkError(f"{place} ({name!r}) must be {dtype}, not {arrays[name].dtype}")
+        dtypes = [np.dtype(dtype) for dtype in DTYPES[field]]
+        if arrays[name].dtype.newbyteorder("=") not in dtypes:
+            wanted = " or ".join(map(str, dtypes))
+            raise NetworkError(f"{place} ({name!r}) must be {wanted}, not {arrays[name].dtype}")
         found[field] = arrays[name]
     return found
 
@@ -419,31 +478,52 @@ def _arrays(entry: ConvEntry | DenseEntry, arrays: Mapping[str, Array]) -> dict[
 _OPS: dict[type[Layer], str] = {
     Conv: "conv",
     Dense: "dense",
-    MaxPool2: "maxpool2",
+    MaxPool: "maxpool",
     AvgPool: "avgpool",
+    Lookup: "lookup",
+    Select: "select",
 }
-_SUFFIXES = {"weight": "w", "bias": "b", "mult": "m", "shift": "s"}
+_SUFFIXES = {
+    "weight": "w",
+    "bias": "b",
+    "mult": "m",
+    "shift": "s",
+    "post_shift": "p",
+    "table": "t",
+}
+_ALWAYS = frozenset({"stride", "padding", "kernel"})
+"""Written also where they are what is assumed without them."""
 
 
 def _layer_fields(layer: Layer, arrays: dict[str, Array]) -> dict[str, object]:
-    """The layer in JSON; its arrays are added to `arrays`."""
-    fields: dict[str, object] = {"name": layer.name, "op": _OPS[type(layer)], "input": layer.input}
-    if isinstance(layer, MaxPool2):
-        return fields
-    fields |= {"out_bits": int(layer.out_bits), "out_signed": layer.out_signed}
-    if isinstance(layer, AvgPool):
-        return {**fields, "mult": int(layer.mult), "shift": int(layer.shift)}
-    fields["weight_bits"] = int(layer.weight_bits)
-    if isinstance(layer, Conv):
-        fields |= {"stride": int(layer.stride), "padding": int(layer.padding)}
-        if layer.skip is not None:
-            fields |= {"skip": layer.skip, "skip_mult": int(layer.skip_mult)}
-    for field, dtype in DTYPES.items():
-        values = getattr(layer, field)
-        if values is not None:
-            fields[field] = f"{layer.name}.{_SUFFIXES[field]}"
-            arrays[f"{layer.name}.{_SUFFIXES[field]}"] = values.astype(dtype)
-    return fields
+    """The layer in JSON, without what is as usual; its arrays are added to `arrays`."""
+    result: dict[str, object] = {"name": layer.name, "op": _OPS[type(layer)]}
+    for field in dataclasses.fields(layer):
+        value = getattr(layer, field.name)
+        is_usual = not isinstance(value, np.ndarray) and value == field.default
+        if (
+            is_usual
+            and field.name not in _ALWAYS
+            and not (field.name == "skip_mult" and _has_skip(layer))
+        ):
+            continue
+        if isinstance(value, np.ndarray):
+            name = f"{layer.name}.{_SUFFIXES[field.name]}"
+            arrays[name] = value.astype(_dtype(field.name, value))
+            value = name
+        elif isinstance(value, tuple):
+            value = value[0] if field.name in _ALWAYS and len(set(value)) == 1 else list(value)
+        result[field.name] = int(value) if isinstance(value, np.integer) else value
+    return result
+
+
+def _has_skip(layer: Layer) -> bool:
+    return isinstance(layer, Conv) and layer.skip is not None
+
+
+def _dtype(field: str, values: Ints) -> type[np.integer[Any]]:
+    dtypes = DTYPES[field]
+    return next((t for t in dtypes if values.max() <= np.iinfo(t).max), dtypes[-1])
 
 
 def _scale(network: QuantizedNetwork, name: str) -> dict[str, float]:

@@ -23,8 +23,9 @@ from model.mars.network import (
     FeatureType,
     Ints,
     Layer,
-    MaxPool2,
+    MaxPool,
     QuantizedNetwork,
+    output_type,
 )
 
 CIFAR_SHAPE = (3, 32, 32)
@@ -152,7 +153,7 @@ class _Builder:
 
     def pool(self, name: str, source: str) -> str:
         # The pools of VGG16 follow convolutions, whose results are taken as independent.
-        return self._append(MaxPool2(name=name, input=source), self._rectified(n_largest_of=4))
+        return self._append(MaxPool(name=name, input=source), self._rectified(n_largest_of=4))
 
     def average(self, name: str, source: str) -> str:
         _, rows, columns = self._types[source].shape
@@ -187,7 +188,7 @@ class _Builder:
 
     def _append(self, layer: Layer, moments: _Moments) -> str:
         self._layers.append(layer)
-        self._types[layer.name] = layer.output_type(self._types[layer.input])
+        self._types[layer.name] = output_type(layer, self._types)
         self._moments[layer.name] = moments
         return layer.name
 

@@ -24,8 +24,9 @@ from model.mars.network import (
     FeatureType,
     Ints,
     Layer,
-    MaxPool2,
+    MaxPool,
     QuantizedNetwork,
+    output_type,
     references,
 )
 from model.mars.reference import convolve, run_layer
@@ -127,7 +128,7 @@ class _Builder:
         name = f"{kind}{len(self._layers) + 1}"
         layer: Layer
         if kind == "maxpool2":
-            layer = MaxPool2(name=name, input=source)
+            layer = MaxPool(name=name, input=source)
         elif kind == "avgpool":
             layer = self._average(name, source)
         elif kind == "conv":
@@ -138,8 +139,8 @@ class _Builder:
 
     def _append(self, layer: Layer) -> None:
         self._layers.append(layer)
-        self._types[layer.name] = layer.output_type(self._types[layer.input])
-        self._values[layer.name] = run_layer(layer, self._types[layer.name], self._values)
+        self._types[layer.name] = output_type(layer, self._types)
+        self._values[layer.name] = run_layer(layer, self._types, self._values)
 
     def _fits(self, kind: str, source: FeatureType) -> bool:
         channels, rows, columns = source.shape
@@ -174,7 +175,7 @@ class _Builder:
         weight = _weight(self._rng, (n_kernels, kind.shape[0], pixels), weight_bits)
         weight = weight.reshape(n_kernels, -1)
         flat = self._values[source].reshape(N_PROBES, -1, 1, 1)
-        acc = convolve(flat, weight[:, :, np.newaxis, np.newaxis], 1, 0)
+        acc = convolve(flat, weight[:, :, np.newaxis, np.newaxis])
         bits, signed = (RAW_BITS, True) if raw else _out_type(self._rng)
         bias, mult, shift = _post(self._rng, acc, weight, kind, bits, signed)
         return Dense(
@@ -209,7 +210,7 @@ class _Builder:
         weight_bits = int(rng.integers(2, MAX_BITS + 1))
         weight = _weight(rng, (n_kernels, kind.shape[0], size * size), weight_bits)
         weight = weight.reshape(n_kernels, -1, size, size)
-        acc = convolve(self._values[source], weight, stride, padding)
+        acc = convolve(self._values[source], weight, bare.stride, bare.padding)
         bits, signed = (RAW_BITS, True) if raw else _out_type(rng)
         bias, mult, shift = _post(rng, acc, weight, kind, bits, signed)
         if skip and _chance(rng, 0.6):  # one scale for all channels, which that of the skip meets

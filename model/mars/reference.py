@@ -1,6 +1,7 @@
 """The reference: what a quantised network computes, without a thought of the hardware."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,9 +14,14 @@ from model.mars.network import (
     FeatureType,
     Ints,
     Layer,
-    MaxPool2,
+    Lookup,
+    MaxPool,
+    Pair,
     QuantizedNetwork,
+    Select,
+    Sides,
     check_features,
+    clamp_of,
 )
 
 
@@ -40,37 +46,57 @@ def run(network: QuantizedNetwork, inputs: NDArray[np.integer]) -> dict[str, Int
     """
     values = {"input": check_features(network.input_type, inputs)}
     for layer in network.layers:
-        values[layer.name] = run_layer(layer, network.types[layer.name], values)
+        values[layer.name] = run_layer(layer, network.types, values)
     del values["input"]
     return values
 
 
-def run_layer(layer: Layer, kind: FeatureType, values: Mapping[str, Ints]) -> Ints:
+def run_layer(layer: Layer, types: Mapping[str, FeatureType], values: Mapping[str, Ints]) -> Ints:
     """Results of one layer, (N, C, H, W) int64.
 
     Parameters
     ----------
     layer : Layer
-    kind : FeatureType
-        Of the results.
+    types : {str: FeatureType}
+        Of the results and of what the layer reads.
     values : {str: (N, C, H, W) int64}
         At least what the layer reads.
     """
+    kind = types[layer.name]
+    if isinstance(layer, Select):
+        return np.concatenate([values[name] for name in layer.inputs], axis=1)[:, layer.channels]
     source = values[layer.input]
     match layer:
         case Conv():
-            acc = convolve(source, layer.weight, layer.stride, layer.padding)
-            skip = 0 if layer.skip is None else values[layer.skip]
+            acc = convolve(
+                source,
+                layer.weight,
+                layer.stride,
+                layer.padding,
+                pad_value=layer.pad_value,
+                dilation=layer.dilation,
+                groups=layer.groups,
+            )
+            skip = 0 if layer.skip is None else values[layer.skip] - layer.skip_zero
             return _finish(layer, acc, kind, skip, layer.skip_mult)
         case Dense():
             flat = source.reshape(len(source), -1, 1, 1)
             weight = layer.weight[:, :, np.newaxis, np.newaxis]
-            return _finish(layer, convolve(flat, weight, stride=1, padding=0), kind)
-        case MaxPool2():
-            return max_pool(source)
+            return _finish(layer, convolve(flat, weight), kind)
+        case Lookup():
+            return np.asarray(layer.table[source - types[layer.input].low])
+        case MaxPool():
+            return max_pool(source, layer.kernel, layer.steps, layer.padding)
         case AvgPool():
-            total = source.sum(axis=(2, 3), keepdims=True)
-            return requantize(total, layer.mult, layer.shift, kind)
+            total = source.sum(axis=(2, 3), keepdims=True) + layer.bias
+            return requantize(
+                total,
+                layer.mult,
+                layer.shift,
+                kind,
+                post_shift=layer.post_shift,
+                offset=layer.offset,
+            )
 
 
 def _finish(
@@ -81,14 +107,27 @@ def _finish(
     if layer.out_bits == RAW_BITS or layer.mult is None or layer.shift is None:
         return total
     mult, shift = _per_channel(layer.mult), _per_channel(layer.shift)
-    return requantize(total, mult, shift, kind, skip, skip_mult)
+    post_shift = 0 if layer.post_shift is None else _per_channel(layer.post_shift)
+    result = requantize(
+        total, mult, shift, kind, skip, skip_mult, post_shift=post_shift, offset=layer.offset
+    )
+    return np.clip(result, *clamp_of(layer, kind))
 
 
 def _per_channel(values: Ints) -> Ints:
     return values[:, np.newaxis, np.newaxis]
 
 
-def convolve(source: Ints, weight: Ints, stride: int, padding: int) -> Ints:
+def convolve(
+    source: Ints,
+    weight: Ints,
+    stride: Pair = (1, 1),
+    padding: Sides = (0, 0, 0, 0),
+    *,
+    pad_value: int = 0,
+    dilation: Pair = (1, 1),
+    groups: int = 1,
+) -> Ints:
     """Integer convolution, or rather correlation: kernels are not turned over.
 
     Products are summed in float64, which is exact in every order: `QuantizedNetwork` warrants
@@ -98,30 +137,31 @@ def convolve(source: Ints, weight: Ints, stride: int, padding: int) -> Ints:
     Parameters
     ----------
     source : (N, Cin, H, W) int
-    weight : (Cout, Cin, K, K) int
-    stride, padding : int
-        Pixels; what is around the map is 0.
+    weight : (Cout, Cin/groups, Kh, Kw) int
+    stride, padding, pad_value, dilation, groups
+        As in `model.mars.network.Conv`.
 
     Returns
     -------
-    (N, Cout, (H + 2*padding - K)//stride + 1, likewise for W) int64
+    (N, Cout, rows, columns) int64
     """
-    n_images, n_channels = source.shape[:2]
-    n_kernels, _, size, _ = weight.shape
-    around = ((0, 0), (0, 0), (padding, padding), (padding, padding))
-    padded = np.pad(source.astype(np.float64), around)
-    rows, columns = ((side - size) // stride + 1 for side in padded.shape[2:])
-    taps = weight.transpose(2, 3, 0, 1).astype(np.float64, order="C")
-    acc = np.zeros((n_images, n_kernels, rows * columns))
-    for dy in range(size):
-        for dx in range(size):
-            seen = padded[
-                :,
-                :,
-                dy : dy + (rows - 1) * stride + 1 : stride,
-                dx : dx + (columns - 1) * stride + 1 : stride,
-            ]
-            acc += taps[dy, dx] @ seen.reshape(n_images, n_channels, rows * columns)
+    n_images = len(source)
+    n_kernels, n_channels, *size = weight.shape
+    padded = _padded(source.astype(np.float64), padding, pad_value)
+    reach = [(size[k] - 1) * dilation[k] + 1 for k in range(2)]
+    rows, columns = ((padded.shape[k + 2] - reach[k]) // stride[k] + 1 for k in range(2))
+    by_group = padded.reshape(n_images, groups, n_channels, *padded.shape[2:])
+    taps = weight.reshape(groups, n_kernels // groups, n_channels, *size)
+    taps = taps.transpose(3, 4, 0, 1, 2).astype(np.float64, order="C")
+    acc = np.zeros((n_images, groups, n_kernels // groups, rows * columns))
+    for dy, dx in np.ndindex(*size):
+        top, left = dy * dilation[0], dx * dilation[1]
+        seen = by_group[
+            ...,
+            top : top + (rows - 1) * stride[0] + 1 : stride[0],
+            left : left + (columns - 1) * stride[1] + 1 : stride[1],
+        ]
+        acc += taps[dy, dx] @ seen.reshape(n_images, groups, n_channels, rows * columns)
     return acc.astype(np.int64).reshape(n_images, n_kernels, rows, columns)
 
 
@@ -132,35 +172,51 @@ def requantize(
     kind: FeatureType,
     skip: ArrayLike = 0,
     skip_mult: int = 0,
+    *,
+    post_shift: ArrayLike = 0,
+    offset: int = 0,
 ) -> Ints:
-    """``clamp((acc*mult + skip*skip_mult + (1 << (shift-1))) >> shift)``.
+    """``clamp(away((acc*mult + skip*skip_mult + (1 << (shift-1))) >> shift) + offset)``.
 
-    The shift is arithmetic: ties round towards +infinity. int64 is enough: the products have
-    fewer than 49 bits.
+    The first shift is arithmetic: ties round towards +infinity. `away` divides by 2^post_shift and
+    rounds to the nearest, ties away from zero. int64 is enough: the sum of products and half has
+    fewer than 64 bits.
 
     Parameters
     ----------
     acc : (...) int
         32 bit, the bias included.
-    mult, shift : int, or as `acc`
-        0..65535 and 1..40.
+    mult, shift, post_shift : int, or as `acc`
+        0..2^31 - 1, 1..40, 0..31.
     kind : FeatureType
         Its range clamps the result; unsigned types so do what ReLU does.
     skip : int, or as `acc`
-        Residual of up to 8 bit.
+        Residual of up to 8 bit, its zero subtracted.
     skip_mult : int
-        0..65535.
+        0..2^31 - 1.
+    offset : int
     """
     places = np.asarray(shift, np.int64)
     half = np.int64(1) << (places - 1)
     scaled = acc * np.asarray(mult, np.int64) + np.asarray(skip, np.int64) * np.int64(skip_mult)
-    result: Ints = np.clip((scaled + half) >> places, kind.low, kind.high)
+    once = (scaled + half) >> places
+    divisor = np.int64(1) << np.asarray(post_shift, np.int64)
+    twice = np.sign(once) * ((np.abs(once) + (divisor >> 1)) // divisor)
+    result: Ints = np.clip(twice + offset, kind.low, kind.high)
     return result
 
 
-def max_pool(source: Ints) -> Ints:
-    """The largest of every 2x2 pixels, (N, C, H//2, W//2) of (N, C, H, W)."""
-    rows, columns = (side // 2 for side in source.shape[2:])
-    quads = source[:, :, : 2 * rows, : 2 * columns].reshape(*source.shape[:2], rows, 2, columns, 2)
-    largest: Ints = quads.max(axis=(3, 5))
+def max_pool(
+    source: Ints, kernel: Pair = (2, 2), stride: Pair = (2, 2), padding: Sides = (0, 0, 0, 0)
+) -> Ints:
+    """The largest value in every window of (N, C, H, W); parameters as in `MaxPool`."""
+    padded = _padded(source, padding, int(np.iinfo(np.int64).min))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=(2, 3))
+    largest: Ints = windows[:, :, :: stride[0], :: stride[1]].max(axis=(4, 5))
     return largest
+
+
+def _padded(source: NDArray[Any], padding: Sides, value: int) -> NDArray[Any]:
+    top, left, bottom, right = padding
+    around = ((0, 0), (0, 0), (top, bottom), (left, right))
+    return np.pad(source, around, constant_values=value)

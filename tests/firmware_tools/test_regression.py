@@ -30,7 +30,7 @@ from firmware_tools.regression import (
 from model.mars import frame, network_file
 from model.mars.config import CONFIGS as MARS_CONFIGS
 from model.mars.config import MarsConfig
-from model.mars.network import AvgPool, Conv, Dense, MaxPool2
+from model.mars.network import AvgPool, Conv, Dense, MaxPool
 from model.npu.config import CONFIGS
 from tb.mars.cosim import Frame, FrameTrace, JobResult
 from tb.mars.records import PassTrace
@@ -128,7 +128,7 @@ def test_everything_fits_and_is_covered() -> None:
     layers = [(network, layer) for network in networks for layer in network.layers]
     convs = [layer for _, layer in layers if isinstance(layer, Conv)]
     denses = [layer for _, layer in layers if isinstance(layer, Dense)]
-    assert {type(layer) for _, layer in layers} == {Conv, Dense, MaxPool2, AvgPool}
+    assert {type(layer) for _, layer in layers} == {Conv, Dense, MaxPool, AvgPool}
     assert {(c.kernel_size, c.stride, c.padding) for c in convs} == {
         *((1, stride, 0) for stride in (1, 2)),
         *((3, stride, padding) for stride in (1, 2) for padding in (0, 1)),

@@ -13,7 +13,7 @@ from model.mars.network import (
     Dense,
     FeatureType,
     Layer,
-    MaxPool2,
+    MaxPool,
     QuantizedNetwork,
 )
 from model.mars.random_network import random_network
@@ -28,8 +28,8 @@ def conv(name: str, source: str, channels: int = 3, n: int = 3, size: int = 1, *
     return Conv(name=name, input=source, weight=weight, bias=np.arange(n), **kind)
 
 
-def pool(name: str, source: str) -> MaxPool2:
-    return MaxPool2(name=name, input=source)
+def pool(name: str, source: str) -> MaxPool:
+    return MaxPool(name=name, input=source)
 
 
 def average(name: str, source: str) -> AvgPool:

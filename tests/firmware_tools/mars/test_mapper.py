@@ -21,7 +21,7 @@ from model.mars.network import (
     Dense,
     FeatureType,
     Layer,
-    MaxPool2,
+    MaxPool,
     QuantizedNetwork,
 )
 from model.mars.random_network import random_network
@@ -86,7 +86,7 @@ def network(shape: tuple[int, int, int], *layers: Layer, bits: int = 4) -> Quant
             "layer long must have a map of at most 255, not 256",
         ),
         (
-            network((1, 256, 2), MaxPool2(name="p", input=INPUT)),
+            network((1, 256, 2), MaxPool(name="p", input=INPUT)),
             MARS,
             "layer p must have a map of at most 255, not 256",
         ),

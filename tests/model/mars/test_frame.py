@@ -7,7 +7,7 @@ from firmware_tools.mars.mapper import compile_network
 from model.mars import frame, reference
 from model.mars.config import CONFIGS
 from model.mars.machine import Machine
-from model.mars.network import AvgPool, Conv, FeatureType, MaxPool2, QuantizedNetwork
+from model.mars.network import AvgPool, Conv, FeatureType, MaxPool, QuantizedNetwork
 from model.mars.random_network import random_input, random_network
 
 MARS = CONFIGS["mars"]
@@ -27,7 +27,7 @@ def network(weight_bits: int = 4) -> QuantizedNetwork:
         out_bits=4,
         out_signed=False,
     )
-    pool = MaxPool2(name="pool", input="conv")
+    pool = MaxPool(name="pool", input="conv")
     gap = AvgPool(name="gap", input="pool", mult=200, shift=9, out_bits=8, out_signed=False)
     return QuantizedNetwork(FeatureType((3, 5, 7), 4, False), (conv, pool, gap), "network")
 
@@ -51,7 +51,7 @@ def test_layers_that_are_seen(weight_bits: int) -> None:
 
 def test_copied_pool_is_seen() -> None:
     net = QuantizedNetwork(
-        FeatureType((3, 5, 7), 4, False), (MaxPool2(name="pool", input="input"),), "pool"
+        FeatureType((3, 5, 7), 4, False), (MaxPool(name="pool", input="input"),), "pool"
     )
     image = compile_network(net, MARS)
     features = random_input(net, 1)[0]

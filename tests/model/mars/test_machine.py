@@ -20,7 +20,7 @@ from model.mars.network import (
     Dense,
     FeatureType,
     Layer,
-    MaxPool2,
+    MaxPool,
     QuantizedNetwork,
 )
 from model.mars.program import KernelBlock, Pass, encode_input
@@ -222,7 +222,7 @@ class Builder:
         )
 
     def pool(self, source: str | None = None) -> "Builder":
-        return self._add(MaxPool2(name=f"pool{len(self.layers)}", input=source or self.last))
+        return self._add(MaxPool(name=f"pool{len(self.layers)}", input=source or self.last))
 
     def average(self, *, source: str | None = None, bits: int = 8) -> "Builder":
         return self._add(

@@ -13,7 +13,7 @@ from model.mars.network import (
     Dense,
     FeatureType,
     Layer,
-    MaxPool2,
+    MaxPool,
     NetworkError,
     QuantizedNetwork,
     check_features,
@@ -56,8 +56,8 @@ def average(name: str = "a", **changes: Any) -> AvgPool:
     return AvgPool(name=name, **fields | {"out_bits": 8, "out_signed": False} | changes)
 
 
-def pool(name: str = "p", source: str = "input") -> MaxPool2:
-    return MaxPool2(name=name, input=source)
+def pool(name: str = "p", source: str = "input") -> MaxPool:
+    return MaxPool(name=name, input=source)
 
 
 def network(*layers: Layer, kind: FeatureType = INPUT_TYPE, **fields: Any) -> QuantizedNetwork:

@@ -13,7 +13,7 @@ from model.mars.network import (
     Conv,
     Dense,
     FeatureType,
-    MaxPool2,
+    MaxPool,
     QuantizedNetwork,
 )
 from model.mars.random_network import random_input, random_network
@@ -106,14 +106,14 @@ def test_every_convolution_appears(networks: list[QuantizedNetwork]) -> None:
 
 
 def test_every_order_appears(networks: list[QuantizedNetwork]) -> None:
-    kinds = (Conv, Dense, MaxPool2, AvgPool)
+    kinds = (Conv, Dense, MaxPool, AvgPool)
     pairs = {
         (type(network.layer(layer.input)) if layer.input != INPUT else None, type(layer))
         for network in networks
         for layer in network.layers
     }
     # A dense layer or an average has one pixel, too few for 2x2.
-    impossible = {(Dense, MaxPool2), (AvgPool, MaxPool2)}
+    impossible = {(Dense, MaxPool), (AvgPool, MaxPool)}
     assert pairs == set(itertools.product((None, *kinds), kinds)) - impossible
     ends = {(type(n.layers[-1]), n.types[n.output].bits == 32) for n in networks}
     assert ends == {*itertools.product(kinds, (False,)), (Conv, True), (Dense, True)}
@@ -127,7 +127,7 @@ def test_every_order_appears(networks: list[QuantizedNetwork]) -> None:
 def test_every_residual_appears(networks: list[QuantizedNetwork]) -> None:
     found = [(n, c) for n in networks for c in n.layers if isinstance(c, Conv) and c.skip]
     kinds = {type(n.layer(c.skip)) for n, c in found if c.skip and c.skip != INPUT}
-    assert kinds == {Conv, Dense, MaxPool2, AvgPool}
+    assert kinds == {Conv, Dense, MaxPool, AvgPool}
     assert sum(c.skip == INPUT for _, c in found) > 20
     assert any(c.skip == c.input for _, c in found)
     assert any(c.stride == 2 and n.types[c.name].size > 20 for n, c in found)

@@ -14,7 +14,7 @@ from model.mars.network import (
     FeatureType,
     Ints,
     Layer,
-    MaxPool2,
+    MaxPool,
     NetworkError,
     QuantizedNetwork,
 )
@@ -191,9 +191,9 @@ def test_network_by_hand() -> None:
         out_bits=4,
         out_signed=False,
     )
-    pool = MaxPool2(name="pool", input="first")
+    pool = MaxPool(name="pool", input="first")
     both = conv("both", np.array([[[[2]], [[-1]]]]), input="pool", skip="pool1", skip_mult=2)
-    pool1 = MaxPool2(name="pool1", input="second")
+    pool1 = MaxPool(name="pool1", input="second")
     dense = Dense(
         name="dense",
         input="both",
@@ -268,6 +268,6 @@ def test_results_are_of_their_type(seed: int) -> None:
 
 
 def test_wrong_inputs_are_refused() -> None:
-    network = QuantizedNetwork(DIGIT, (MaxPool2(name="p", input="input"),))
+    network = QuantizedNetwork(DIGIT, (MaxPool(name="p", input="input"),))
     with pytest.raises(NetworkError, match=r"row 2, column 2 must be 0\.\.15, not 16"):
         run(network, np.where(MAP == 9, 16, MAP))
