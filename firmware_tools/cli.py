@@ -50,7 +50,7 @@ def exit_code(error: Exception) -> int | None:
 
 def _bad_input() -> tuple[type[Exception], ...]:
     # Only now: these modules take longer to import than `kenyon --help` may.
-    from firmware_tools.mars import mapper
+    from model.mars import mapper
     from hw.asic.osu018 import MissingLibrary
     from hw.yosys import YosysError
     from model.mars import image as mars_image

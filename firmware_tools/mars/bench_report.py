@@ -17,7 +17,7 @@ from firmware_tools.mars.bench import NOTE, FrameFigures, measure
 from firmware_tools.mars.inference import frames_on_rtl
 from firmware_tools.mars.inputs import SUFFIX, build_rtl, compiled, load_network
 from firmware_tools.mars.inspect import share
-from firmware_tools.mars.mapper import compile_network
+from model.mars.mapper import compile_network
 from firmware_tools.mars.pass_difference import Compared, compare_frame
 from model.mars import networks
 from model.mars.config import WORD_BITS, MarsConfig

@@ -91,7 +91,7 @@ def load_images(path: Path, network: "QuantizedNetwork") -> "Ints":
 
 def compiled(network: "QuantizedNetwork", config: MarsConfig, terminal: Terminal) -> "Image":
     """The image of a network; `FitError` if it does not fit."""
-    from firmware_tools.mars.mapper import compile_network
+    from model.mars.mapper import compile_network
 
     with terminal.busy(f"compiling {network.name}"):
         return compile_network(network, config)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from firmware_tools.mars.inference import DONE
-from firmware_tools.mars.mapper import FitError, compile_network
+from model.mars.mapper import FitError, compile_network
 from firmware_tools.mars.pass_difference import Compared, compare_frame, compare_model
 from model.mars import network_file
 from model.mars.config import MarsConfig

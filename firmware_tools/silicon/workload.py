@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from firmware_tools.mars.mapper import compile_network
+from model.mars.mapper import compile_network
 from firmware_tools.npu.backends import simulate
 from firmware_tools.npu.examples import LEFT_LOOMS, decision_network
 from model.mars import frame

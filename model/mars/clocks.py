@@ -12,10 +12,12 @@ from typing import Protocol
 
 from model.mars.config import ADDRESSES, WORDS_PER_LINE
 from model.mars.layout import (
-    CODES_PER_LINE,
+    CODES_PER_LINES,
     DESCRIPTOR_LINES,
     HEADER_LINES,
     HEADER_SLOTS,
+    TABLE_LINES,
+    header_lines,
     lines_per_entry,
 )
 from model.mars.program import Pass
@@ -58,6 +60,10 @@ class Work:
         Their product is how many clocks a round needs to be drained.
     has_average : bool
         One more value follows the last pixel.
+    has_table : bool
+        A lookup table comes before the kernel blocks.
+    n_header_lines, codes_per_line : int
+        Of each kernel block; index codes.
     """
 
     n_input_lines: int
@@ -69,13 +75,16 @@ class Work:
     n_teams: int = 1
     out_planes: int = 1
     has_average: bool = False
+    has_table: bool = False
+    n_header_lines: int = HEADER_LINES
+    codes_per_line: int = CODES_PER_LINES[0]
 
     def steps(self, n_entries: int) -> int:
         """Steps of one round; a kernel block of bias alone takes one."""
         return max(1, n_entries * self.in_planes + self.skip_planes)
 
 
-def work_of(one: Pass) -> Work:
+def work_of(one: Pass, *, wide_multiplier: bool) -> Work:
     """The work of a pass of a program."""
     d = one.descriptor
     n_words = d.n_rows * d.out_row_pitch if d.is_input else 0
@@ -89,6 +98,9 @@ def work_of(one: Pass) -> Work:
         n_teams=d.n_teams,
         out_planes=d.out_planes,
         has_average=bool(d.gap),
+        has_table=bool(d.lookup),
+        n_header_lines=header_lines(wide_multiplier),
+        codes_per_line=d.codes_per_line,
     )
 
 
@@ -133,11 +145,39 @@ class _Loader:
         self.source = source
         self.free = 1
         self.codes = 0
+        self.entries_freed: list[int] = [0] * ADDRESSES
+        """When an entry's address is free again, in order."""
+        self.headers_freed: list[int] = [0] * HEADER_SLOTS
+        self.n_entries = 0
 
     def take(self, after: int, hold: int = 1) -> int:
         clock = self.source.take(max(self.free, after))
         self.free = clock + hold
         return clock
+
+    def take_words(self, n_lines: int, after: int) -> int:
+        """Lines that are handed on word by word; returns the clock of the last one."""
+        for _ in range(n_lines):
+            line = self.take(after, WORDS_PER_LINE)
+        return line
+
+    def block(self, work: Work, n_entries: int) -> int:
+        """A kernel block; returns the clock in which it is complete."""
+        for slot in range(work.n_header_lines):
+            line = self.take(self.headers_freed[-HEADER_SLOTS] if slot == 0 else 0)
+        loaded = line + 1
+        hold = WORDS_PER_LINE // work.split
+        for _ in range(n_entries):
+            if not self.codes:
+                self.take(0)
+                self.codes = work.codes_per_line
+            self.codes -= work.split
+            line = self.take(self.entries_freed[self.n_entries], hold)
+            for _ in range(lines_per_entry(work.split) - 1):
+                line = self.take(0, hold)
+            self.n_entries += 1
+            loaded = line + hold + 1
+        return loaded
 
 
 def simulate(works: Sequence[Work], source: Source) -> list[PassClocks]:
@@ -145,9 +185,6 @@ def simulate(works: Sequence[Work], source: Source) -> list[PassClocks]:
     loader = _Loader(source)
     result: list[PassClocks] = []
     taken = end = 0  # the descriptor, by the walker; the pass before
-    freed: list[int] = [0] * ADDRESSES  # when an entry's address is free again, in order
-    headers: list[int] = [0] * HEADER_SLOTS
-    n_entries = 0
     drained = 0  # first clock in which the next round may end
     for work in works:
         start = end
@@ -155,31 +192,18 @@ def simulate(works: Sequence[Work], source: Source) -> list[PassClocks]:
             described = loader.take(taken + 1)
         taken = max(end + 1, described + 1)
         if work.n_input_lines:
-            for _ in range(work.n_input_lines):
-                line = loader.take(taken + 1, WORDS_PER_LINE)
+            line = loader.take_words(work.n_input_lines, taken + 1)
             end = line + WORDS_PER_LINE + 1
             result.append(PassClocks(end, end - start, 0, 0, 0, end - start, ()))
             continue
         last = taken + 1
+        if work.has_table:
+            loader.take_words(TABLE_LINES, taken + 1)
         loader.codes = 0
         blocks = []
         steps = weight_stalls = drain_stalls = 0
         for n in work.entries:
-            for slot in range(HEADER_LINES):
-                line = loader.take(headers[-HEADER_SLOTS] if slot == 0 else 0)
-            loaded = line + 1
-            hold = WORDS_PER_LINE // work.split
-            for _ in range(n):
-                if not loader.codes:
-                    loader.take(0)
-                    loader.codes = CODES_PER_LINE
-                loader.codes -= work.split
-                line = loader.take(freed[n_entries], hold)
-                for _ in range(lines_per_entry(work.split) - 1):
-                    line = loader.take(0, hold)
-                n_entries += 1
-                loaded = line + hold + 1
-
+            loaded = loader.block(work, n)
             first = max(last, loaded) + 1
             weight_stalls += first - last - 1
             length = work.steps(n)
@@ -190,8 +214,8 @@ def simulate(works: Sequence[Work], source: Source) -> list[PassClocks]:
             drain_stalls += last - first + 1 - work.n_rounds * length
             slots += AVERAGE_AFTER * work.has_average
             drained = last + slots
-            freed += [last + FREED_AFTER] * n
-            headers.append(last + DRAIN_AFTER + slots - 1 + HEADER_FREED_AFTER)
+            loader.entries_freed += [last + FREED_AFTER] * n
+            loader.headers_freed.append(last + DRAIN_AFTER + slots - 1 + HEADER_FREED_AFTER)
             blocks.append(BlockClocks(loaded, first, last))
         end = drained + DRAIN_AFTER - 1 + WRITTEN_AFTER
         clocks = end - start

@@ -19,7 +19,7 @@ LINE_BITS = 512
 WORD_BITS = 64
 """A row of a group-set, and a feature word: one nibble of 16 channels."""
 WORDS_PER_LINE = LINE_BITS // WORD_BITS
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 """Counts changes of the register map, the program or the image."""
 
 
@@ -40,6 +40,8 @@ class MarsConfig:
         Bits of the AXI4 read bus: 64, 128, 256 or 512.
     line_buffer : int
         Lines between that bus and the macros; a power of two, 16..256.
+    wide_multiplier : bool
+        Requantisation multiplies by up to 31 bits instead of 16 and has a second, rounded shift.
     """
 
     name: str
@@ -48,6 +50,7 @@ class MarsConfig:
     feature_words: int = 8192
     weight_bus: int = 512
     line_buffer: int = 64
+    wide_multiplier: bool = False
 
     def __post_init__(self) -> None:
         if self.n_macros not in {1, 2, 4, 8} or min(self.n_cores, self.macros_per_core) < 1:
@@ -91,6 +94,7 @@ CONFIGS: dict[str, MarsConfig] = {
             line_buffer=16,
         ),
         MarsConfig(name="mars"),
+        MarsConfig(name="mars-wide", wide_multiplier=True),
     )
 }
 """Named configurations, smallest first."""

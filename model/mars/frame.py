@@ -64,7 +64,9 @@ def run(image: Image, features: Ints, latency: int = LATENCY) -> Iterator[PassRu
     packet = image.packet(features)
     passes = image.passes
     source = LineSource(image.config, len(packet), len(image.lines), latency)
-    works = [work_of(Pass(image.input_descriptor, ())), *map(work_of, passes)]
+    wide = image.config.wide_multiplier
+    everything = (Pass(image.input_descriptor, ()), *passes)
+    works = [work_of(one, wide_multiplier=wide) for one in everything]
     clocks = simulate(works, source)
     machine = Machine(image.config)
     for (one, result), when in zip(machine.frame(packet, passes), clocks, strict=True):
@@ -79,11 +81,13 @@ def layer_outputs(
     The convolution's values are seen before they are pooled, and what is written; a pool between
     the two is not seen. An odd last row or column that a pool leaves out is not computed.
     """
-    result = {}
+    result: dict[str, Ints] = {}
+    if contents.partial:
+        return result
     if not contents.copies:
         result[contents.layers[0]] = _values(descriptor, contents.outputs[0], record.values)
     if contents.copies or len(contents.layers) > 1:
-        result[contents.layers[-1]] = _stored(contents.outputs[-1], record.writes)
+        result[contents.layers[-1]] = _stored(descriptor, contents.outputs[-1], record.writes)
     return result
 
 
@@ -100,11 +104,15 @@ def _values(d: Descriptor, kind: Features, values: Ints) -> Ints:
     return result.reshape(-1, d.n_rows, d.n_cols)[: kind.shape[0]]
 
 
-def _stored(kind: Features, writes: Writes) -> Ints:
-    words = np.zeros(kind.shape[1] * kind.row_pitch, np.uint64)
+def _stored(d: Descriptor, kind: Features, writes: Writes) -> Ints:
+    _, rows, cols = kind.shape
+    size = (rows, cols, kind.blocks * kind.planes)
+    row, col, word = np.indices(size)
+    place = row * d.out_row_pitch + col * d.out_col_pitch + word
+    words = np.zeros(int(place.max()) + 1, np.uint64)
     halves = words.view("<u4").reshape(-1, 2)
     written = writes.word.view("<u4").reshape(-1, 2)
     for half in range(WORD_BITS // 32):
         mine = (writes.halves >> half & 1).astype(np.bool_)
         halves[writes.offset[mine], half] = written[mine, half]
-    return kind.from_words(words)
+    return kind.from_words(words[place])

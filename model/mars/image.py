@@ -38,7 +38,7 @@ from model.mars.network import FeatureType
 from model.mars.program import Pass, ProgramError, decode, encode_input, from_bytes
 
 MAGIC = b"KMRS"
-VERSION = 1
+VERSION = 2
 HEADER = struct.Struct("<4s5I")
 BLANK_CRC = slice(16, 20)
 DESCRIPTOR_BYTES = DESCRIPTOR_LINES * LINE_BITS // 8
@@ -109,6 +109,8 @@ class PassContents(_Strict):
         The map that it reads.
     copies : bool
         The convolution is none of the layers: it copies the source into pools.
+    partial : bool
+        The pass is a step on the way to the layer's result, which another one computes.
     total_sets, kept_sets : int
         Group-sets of the convolution, and those that have a weight other than 0.
     pixels : int
@@ -119,6 +121,7 @@ class PassContents(_Strict):
     outputs: tuple[Features, ...]
     source: str
     copies: bool
+    partial: bool
     total_sets: int
     kept_sets: int
     pixels: int
@@ -157,7 +160,7 @@ class Image:
     @cached_property
     def passes(self) -> tuple[Pass, ...]:
         """The program, decoded."""
-        return decode(self.lines)
+        return decode(self.lines, wide_multiplier=self.config.wide_multiplier)
 
     @property
     def output(self) -> Features:
@@ -217,7 +220,7 @@ def read_image(data: bytes) -> Image:
         contents = Contents.model_validate_json(text)
         descriptor = unpack_descriptor(from_bytes(rest[:DESCRIPTOR_BYTES]))
         lines = from_bytes(rest[DESCRIPTOR_BYTES:])
-        decode(lines)
+        decode(lines, wide_multiplier=config.wide_multiplier)
     except (ProgramError, pydantic.ValidationError) as error:
         raise ImageError(f"image must hold a program: {error}") from None
     return Image(config, contents, descriptor, lines)

@@ -22,9 +22,9 @@ DESCRIPTOR_FIELDS = {
     "is_input": (0, 1),
     "is_last": (1, 1),
     "wide": (2, 1),
-    "kernel3": (3, 1),
-    "stride2": (4, 1),
-    "pad": (5, 1),
+    "long_codes": (3, 1),
+    "maximum": (4, 1),
+    "lookup": (5, 1),
     "in_signed": (6, 1),
     "in_two": (7, 1),
     "has_skip": (8, 1),
@@ -35,6 +35,9 @@ DESCRIPTOR_FIELDS = {
     "gap": (13, 1),
     "split_log2": (14, 2),
     "out_planes_log2": (16, 2),
+    "lookup_signed": (18, 1),
+    "block_width": (20, 5),
+    "dx_width": (25, 3),
     "n_kernel_blocks": (32, 16),
     "n_teams": (48, 4),
     "rows_per_team": (56, 8),
@@ -42,23 +45,40 @@ DESCRIPTOR_FIELDS = {
     "n_cols": (72, 8),
     "in_height": (80, 8),
     "in_width": (88, 8),
-    "in_row_pitch": (96, 16),
-    "in_col_pitch": (112, 16),
+    "in_row_step": (96, 16),
+    "in_col_step": (112, 16),
     "skip_row_pitch": (128, 16),
     "skip_col_pitch": (144, 16),
     "out_row_pitch": (160, 16),
     "out_col_pitch": (176, 16),
     "team_out_pitch": (192, 16),
-    "skip_mult": (208, 16),
-    "low": (224, 16),
-    "high": (240, 16),
-    "gap_mult": (256, 16),
-    "gap_shift": (272, 6),
-    "gap_low": (288, 16),
-    "gap_high": (304, 16),
+    "low": (208, 16),
+    "high": (224, 16),
+    "offset": (240, 16),
+    "skip_mult": (256, 32),
+    "gap_mult": (288, 32),
+    "gap_bias": (320, 32),
+    "gap_shift": (352, 6),
+    "gap_post_shift": (360, 5),
+    "gap_low": (368, 16),
+    "gap_high": (384, 16),
+    "gap_offset": (400, 16),
+    "tap_row_pitch": (416, 16),
+    "tap_col_pitch": (432, 16),
+    "row_stride": (448, 4),
+    "col_stride": (452, 4),
+    "row_dilation": (456, 3),
+    "col_dilation": (459, 3),
+    "pad_top": (464, 4),
+    "pad_left": (468, 4),
+    "pad_value": (472, 8),
+    "team_in_rows": (480, 12),
+    "skip_zero": (496, 16),
 }
 """Field: (lowest bit, width)."""
-SIGNED_FIELDS = frozenset({"low", "high", "gap_low", "gap_high"})
+SIGNED_FIELDS = frozenset(
+    {"low", "high", "offset", "gap_bias", "gap_low", "gap_high", "gap_offset", "skip_zero"}
+)
 MACRO_FIELDS = {
     "in_base": (512, 16, 16),
     "skip_base": (640, 16, 16),
@@ -69,17 +89,29 @@ MACRO_FIELDS = {
 """Field of every macro: (lowest bit of the first, width, distance)."""
 
 HEADER_LINES = KERNELS // WORDS_PER_LINE
+"""Of narrow multipliers; wide ones have twice as many."""
 HEADER_FIELDS = {"bias": (0, 32), "mult": (32, 16), "shift": (48, 6), "n_entries": (54, 7)}
 """One word per output channel; `n_entries` counts only in that of the first."""
+WIDE_HEADER_FIELDS = {"mult_high": (0, 15), "post_shift": (16, 5)}
+"""Another word per output channel behind those, with wide multipliers."""
 HEADER_SLOTS = 4
 
-CODE_WIDTH = 9
-CODES_PER_LINE = 56
-"""A multiple of every split; 504 of the 512 bits."""
-TAP_BLOCK_WIDTH = 5
-"""3x3 kernels: code = (dy, dx, channel block) of 2, 2 and 5 bit; 1x1: all 9 bit are the block."""
-MAX_BLOCKS = {3: 1 << TAP_BLOCK_WIDTH, 1: 1 << CODE_WIDTH}
-"""Kernel size: most blocks of 16 input channels."""
+TABLE_LINES = 4
+"""Of a lookup table: 256 results of a byte, that of the value whose low byte is 0 first."""
+TABLE_SIZE = TABLE_LINES * WORDS_PER_LINE * 8
+
+CODE_WIDTHS = (9, 16)
+"""Short and long index codes."""
+CODES_PER_LINES = (56, 32)
+"""Multiples of every split."""
+CODE_WIDTH = CODE_WIDTHS[1]
+TAP_WIDTH = 4
+"""Bits of a tap's row or column at most."""
+
+
+def header_lines(wide_multiplier: bool) -> int:
+    """Lines of a header."""
+    return HEADER_LINES << wide_multiplier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,12 +124,16 @@ class Descriptor:
         Feature words follow instead of kernel blocks; the frame ends with this pass.
     wide : int
         8-bit weights: a kernel block has 8 kernels, not 16.
-    kernel3, stride2, pad : int
-        3x3 instead of 1x1, stride 2 instead of 1, padding 1 instead of 0.
+    long_codes, block_width, dx_width : int
+        Index codes have 16 bits instead of 9; bits of their channel block and of their column.
+    maximum : int
+        The largest access of a round is its result, not their sum.
+    lookup, lookup_signed : int
+        Results are looked up in a table, whose entries are signed.
     in_signed, in_two : int
         Activations are signed; they have two nibbles.
-    has_skip, skip_two, skip_signed, skip_mult : int
-        The residual that is added before the shift.
+    has_skip, skip_two, skip_signed, skip_mult, skip_zero : int
+        The residual that is added before the shift; `skip_zero` is subtracted from it.
     raw : int
         The accumulators are the results.
     pool, gap : int
@@ -113,8 +149,16 @@ class Descriptor:
         Size of the input map.
     *_row_pitch, *_col_pitch, team_out_pitch : int
         Words from one row, pixel, or team's band to the next.
-    low, high, gap_mult, gap_shift, gap_low, gap_high : int
-        Clamps, and the requantisation of the average.
+    in_row_step, in_col_step, tap_row_pitch, tap_col_pitch : int
+        Words of the input from one pixel of the result to the next, and from one tap to the next.
+    row_stride, col_stride, row_dilation, col_dilation, pad_top, pad_left, pad_value : int
+        Of the convolution; what is around the map has the value `pad_value`, a byte.
+    team_in_rows : int
+        Rows of the input from one team's band to the next.
+    low, high, offset : int
+        Clamp, and what is added behind it.
+    gap_bias, gap_mult, gap_shift, gap_post_shift, gap_low, gap_high, gap_offset : int
+        Requantisation of the average.
     in_base, skip_base, out_base : tuple of int
         Per macro: address of the first pixel's first tap, of the first pixel of the residual, and
         of pixel (0, 0) of the result, modulo 65536.
@@ -125,9 +169,9 @@ class Descriptor:
     is_input: int = 0
     is_last: int = 0
     wide: int = 0
-    kernel3: int = 0
-    stride2: int = 0
-    pad: int = 0
+    long_codes: int = 0
+    maximum: int = 0
+    lookup: int = 0
     in_signed: int = 0
     in_two: int = 0
     has_skip: int = 0
@@ -138,6 +182,9 @@ class Descriptor:
     gap: int = 0
     split_log2: int = 0
     out_planes_log2: int = 0
+    lookup_signed: int = 0
+    block_width: int = 0
+    dx_width: int = 0
     n_kernel_blocks: int = 0
     n_teams: int = 1
     rows_per_team: int = 1
@@ -145,20 +192,35 @@ class Descriptor:
     n_cols: int = 1
     in_height: int = 1
     in_width: int = 1
-    in_row_pitch: int = 0
-    in_col_pitch: int = 0
+    in_row_step: int = 0
+    in_col_step: int = 0
     skip_row_pitch: int = 0
     skip_col_pitch: int = 0
     out_row_pitch: int = 0
     out_col_pitch: int = 0
     team_out_pitch: int = 0
-    skip_mult: int = 0
     low: int = 0
     high: int = 0
+    offset: int = 0
+    skip_mult: int = 0
     gap_mult: int = 0
+    gap_bias: int = 0
     gap_shift: int = 0
+    gap_post_shift: int = 0
     gap_low: int = 0
     gap_high: int = 0
+    gap_offset: int = 0
+    tap_row_pitch: int = 0
+    tap_col_pitch: int = 0
+    row_stride: int = 1
+    col_stride: int = 1
+    row_dilation: int = 1
+    col_dilation: int = 1
+    pad_top: int = 0
+    pad_left: int = 0
+    pad_value: int = 0
+    team_in_rows: int = 0
+    skip_zero: int = 0
     in_base: tuple[int, ...] = (0,) * MAX_MACROS
     skip_base: tuple[int, ...] = (0,) * MAX_MACROS
     out_base: tuple[int, ...] = (0,) * MAX_MACROS
@@ -184,6 +246,16 @@ class Descriptor:
     def skip_planes(self) -> int:
         """Words of the residual per pixel and kernel block."""
         return self.has_skip * (1 + self.skip_two)
+
+    @property
+    def code_width(self) -> int:
+        """Bits of an index code."""
+        return CODE_WIDTHS[self.long_codes]
+
+    @property
+    def codes_per_line(self) -> int:
+        """Index codes in a line."""
+        return CODES_PER_LINES[self.long_codes]
 
     @property
     def n_rounds(self) -> int:
@@ -237,56 +309,81 @@ def bits_of(lines: Lines) -> int:
     return int.from_bytes(lines.astype("<u8").tobytes(), "little")
 
 
-def pack_header(bias: Ints, mult: Ints, shift: Ints, n_entries: int) -> Lines:
-    """Requantisation of a kernel block's channels, each (16,), and its entries: (2, 8)."""
+@dataclass(frozen=True)
+class Header:
+    """Requantisation of a kernel block's channels, (16,) each."""
+
+    bias: Ints
+    mult: Ints
+    shift: Ints
+    post_shift: Ints
+
+
+def pack_header(header: Header, n_entries: int, *, wide_multiplier: bool) -> Lines:
+    """A header and how many entries follow: (2, 8), with wide multipliers (4, 8)."""
+    mult = header.mult.astype(np.uint64)
     words = (
-        (bias & 0xFFFFFFFF).astype(np.uint64)
-        | (mult.astype(np.uint64) << np.uint64(32))
-        | (shift.astype(np.uint64) << np.uint64(48))
+        (header.bias & 0xFFFFFFFF).astype(np.uint64)
+        | ((mult & np.uint64(0xFFFF)) << np.uint64(32))
+        | (header.shift.astype(np.uint64) << np.uint64(48))
     )
     words[0] |= np.uint64(n_entries << 54)
-    lines: Lines = words.reshape(HEADER_LINES, WORDS_PER_LINE)
+    if wide_multiplier:
+        upper = mult >> np.uint64(16) | header.post_shift.astype(np.uint64) << np.uint64(16)
+        words = np.concatenate([words, upper])
+    lines: Lines = words.reshape(-1, WORDS_PER_LINE)
     return lines
 
 
-def unpack_header(lines: Lines) -> tuple[Ints, Ints, Ints, int]:
-    """`bias`, `mult`, `shift`, each (16,), and `n_entries`."""
+def unpack_header(lines: Lines) -> tuple[Header, int]:
+    """The inverse of `pack_header`."""
     words = lines.reshape(-1)
-    bias = (words & np.uint64(0xFFFFFFFF)).astype(np.uint32).view(np.int32).astype(np.int64)
-    mult = (words >> np.uint64(32) & np.uint64(0xFFFF)).astype(np.int64)
-    shift = (words >> np.uint64(48) & np.uint64(0x3F)).astype(np.int64)
-    return bias, mult, shift, int(words[0]) >> 54 & 0x7F
+    lower, upper = words[:KERNELS], words[KERNELS:]
+    bias = (lower & np.uint64(0xFFFFFFFF)).astype(np.uint32).view(np.int32).astype(np.int64)
+    mult = (lower >> np.uint64(32) & np.uint64(0xFFFF)).astype(np.int64)
+    shift = (lower >> np.uint64(48) & np.uint64(0x3F)).astype(np.int64)
+    post_shift = np.zeros_like(shift)
+    if len(upper):
+        mult |= (upper & np.uint64(0x7FFF)).astype(np.int64) << 16
+        post_shift = (upper >> np.uint64(16) & np.uint64(0x1F)).astype(np.int64)
+    return Header(bias, mult, shift, post_shift), int(words[0]) >> 54 & 0x7F
 
 
-def encode_index(dy: Ints, dx: Ints, block: Ints, *, kernel3: bool) -> Ints:
-    """Index codes of group-sets."""
-    if kernel3:
-        return dy << (TAP_BLOCK_WIDTH + 2) | dx << TAP_BLOCK_WIDTH | block
-    return block
+def pack_table(table: Ints) -> Lines:
+    """A lookup table of 256 bytes, signed or not: (4, 8)."""
+    words = (table & 0xFF).astype(np.uint8).view("<u8").astype(np.uint64)
+    lines: Lines = words.reshape(TABLE_LINES, WORDS_PER_LINE)
+    return lines
 
 
-def decode_index(codes: Ints, *, kernel3: bool) -> tuple[Ints, Ints, Ints]:
+def unpack_table(lines: Lines, *, signed: bool) -> Ints:
+    """The inverse of `pack_table`."""
+    data = lines.astype("<u8").tobytes()
+    return np.frombuffer(data, np.int8 if signed else np.uint8).astype(np.int64)
+
+
+def encode_index(dy: Ints, dx: Ints, block: Ints, *, block_width: int, dx_width: int) -> Ints:
+    """Index codes of group-sets: row and column of the tap, block of 16 input channels."""
+    return dy << (block_width + dx_width) | dx << block_width | block
+
+
+def decode_index(codes: Ints, *, block_width: int, dx_width: int) -> tuple[Ints, Ints, Ints]:
     """`dy`, `dx` and channel block of index codes."""
-    if kernel3:
-        return (
-            codes >> (TAP_BLOCK_WIDTH + 2),
-            codes >> TAP_BLOCK_WIDTH & 3,
-            codes & ((1 << TAP_BLOCK_WIDTH) - 1),
-        )
-    return np.zeros_like(codes), np.zeros_like(codes), codes
+    taps = codes >> block_width
+    return taps >> dx_width, taps & ((1 << dx_width) - 1), codes & ((1 << block_width) - 1)
 
 
-def pack_codes(codes: Ints) -> Lines:
-    """One line with up to 56 codes, (1, 8)."""
-    bits = sum(int(code) << (CODE_WIDTH * i) for i, code in enumerate(codes))
+def pack_codes(codes: Ints, width: int) -> Lines:
+    """One line with up to 56 short or 32 long codes, (1, 8)."""
+    bits = sum(int(code) << (width * i) for i, code in enumerate(codes))
     return lines_of(bits, 1)
 
 
-def unpack_codes(line: Lines) -> Ints:
-    """The 56 codes of a line."""
+def unpack_codes(line: Lines, width: int) -> Ints:
+    """All codes of a line."""
     bits = bits_of(line)
-    mask = (1 << CODE_WIDTH) - 1
-    return np.array([bits >> (CODE_WIDTH * i) & mask for i in range(CODES_PER_LINE)], np.int64)
+    n_codes = CODES_PER_LINES[CODE_WIDTHS.index(width)]
+    return np.array([bits >> (width * i) & ((1 << width) - 1) for i in range(n_codes)], np.int64)
 
 
 def pack_entries(words: NDArray[np.uint64]) -> Lines:

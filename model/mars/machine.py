@@ -159,7 +159,7 @@ class Machine:
             skip, skip_words = self._skip(d, number, rows, cols)
             y = self._requantise(d, block, acc, skip)
             values.append(y)
-            writes.append(self._results(d, number, rows, cols, valid, y))
+            writes.append(self._results(one, number, rows, cols, valid, y))
             accesses += block.codes.shape[0] * d.in_planes * len(rows) * d.n_teams * d.split
             reads += words_read + skip_words
         stored = Writes(
@@ -175,44 +175,56 @@ class Machine:
         drained = np.array(values)[:, valid].reshape(-1, KERNELS)
         return PassResult(drained, stored, counters)
 
-    def _gather(self, macros: Ints, address: Ints, valid: NDArray[np.bool_]) -> Words:
+    def _gather(self, macros: Ints, address: Ints, valid: NDArray[np.bool_], around: int) -> Words:
+        """Words of the banks, and 16 nibbles of `around` where they are not valid."""
         words = self.banks[macros, address % self.config.feature_words]
-        return np.where(valid, words, np.uint64(0))
+        return np.where(valid, words, nibble_plane(np.full(KERNELS, around), 0))
 
     def _accumulate(
         self, d: Descriptor, block: KernelBlock, rows: Ints, cols: Ints
     ) -> tuple[Ints, int]:
         """Sums of the teams' macros, (rounds, teams, 16), and how many words were read."""
-        stride = 1 + d.stride2
         macros = np.arange(d.n_teams * d.split)
         base = np.array(d.in_base)[macros]
-        dy, dx, channel_block = decode_index(
-            block.codes[:, macros % d.split, np.newaxis], kernel3=bool(d.kernel3)
+        tap_row, tap_col, channel_block = decode_index(
+            block.codes[:, macros % d.split, np.newaxis],
+            block_width=d.block_width,
+            dx_width=d.dx_width,
         )
-        in_row = stride * ((macros // d.split * d.rows_per_team)[:, np.newaxis] + rows) - d.pad + dy
-        in_col = stride * cols - d.pad + dx
+        first_row = (macros // d.split * d.team_in_rows)[:, np.newaxis]
+        in_row = first_row + rows * d.row_stride - d.pad_top + tap_row * d.row_dilation
+        in_col = cols * d.col_stride - d.pad_left + tap_col * d.col_dilation
         valid = (in_row >= 0) & (in_row < d.in_height) & (in_col >= 0) & (in_col < d.in_width)
         address = (
             base[:, np.newaxis]
-            + (stride * rows + dy) * d.in_row_pitch
-            + (stride * cols + dx) * d.in_col_pitch
+            + rows * d.in_row_step
+            + cols * d.in_col_step
+            + tap_row * d.tap_row_pitch
+            + tap_col * d.tap_col_pitch
             + channel_block * d.in_planes
         )
         planes = np.stack(
-            [self._gather(macros[:, np.newaxis], address + p, valid) for p in range(d.in_planes)],
+            [
+                self._gather(macros[:, np.newaxis], address + p, valid, d.pad_value >> NIBBLE * p)
+                for p in range(d.in_planes)
+            ],
             axis=-1,
         )
+        n_read = int(valid.sum()) * d.in_planes
         # (entries, macros, rounds, 16) x (entries, macros, 16, 16). Every partial sum is below
         # 2**53, so the products of doubles are exact.
         activations = from_planes(planes, signed=bool(d.in_signed)).astype(np.float64)
         words = block.words[:, macros % d.split]
         weights = decode_weights(words, bool(d.wide)).astype(np.float64)
+        if d.maximum and block.n_entries:
+            largest = (activations @ weights).max(axis=0)
+            return largest.swapaxes(0, 1).astype(np.int64), n_read
         n = len(macros)
         sums = activations.transpose(1, 2, 0, 3).reshape(n, len(rows), -1) @ weights.transpose(
             1, 0, 2, 3
         ).reshape(n, block.n_entries * WORD_LINES, KERNELS)
         by_team = sums.reshape(d.n_teams, d.split, len(rows), KERNELS).sum(axis=1)
-        return by_team.swapaxes(0, 1).astype(np.int64), int(valid.sum()) * d.in_planes
+        return by_team.swapaxes(0, 1).astype(np.int64), n_read
 
     def _skip(self, d: Descriptor, number: int, rows: Ints, cols: Ints) -> tuple[Ints, int]:
         """Residual of each lane, (rounds, teams, 16), and how many words were read."""
@@ -227,9 +239,10 @@ class Machine:
         )
         everything = np.ones_like(address, np.bool_)
         planes = np.stack(
-            [self._gather(macros, address + p, everything) for p in range(d.skip_planes)], axis=-1
+            [self._gather(macros, address + p, everything, 0) for p in range(d.skip_planes)],
+            axis=-1,
         )
-        values = from_planes(planes, signed=bool(d.skip_signed))
+        values = from_planes(planes, signed=bool(d.skip_signed)) - d.skip_zero
         if d.wide:
             half = (number & 1) * HALF
             values = np.concatenate(
@@ -238,11 +251,21 @@ class Machine:
         return values, planes.size
 
     def _requantise(self, d: Descriptor, block: KernelBlock, acc: Ints, skip: Ints) -> Ints:
+        h = block.header
         if d.raw:
-            y = raw(acc, block.bias)
+            y = raw(acc, h.bias)
         else:
             y = requantise(
-                acc, block.bias, block.mult, block.shift, skip, d.skip_mult, d.low, d.high
+                acc,
+                h.bias,
+                h.mult,
+                h.shift,
+                skip,
+                d.skip_mult,
+                d.low,
+                d.high,
+                post_shift=h.post_shift,
+                offset=d.offset,
             )
         if d.wide:
             y[..., HALF:] = 0
@@ -250,14 +273,15 @@ class Machine:
 
     def _results(
         self,
-        d: Descriptor,
+        one: Pass,
         number: int,
         rows: Ints,
         cols: Ints,
         valid: NDArray[np.bool_],
         y: Ints,
     ) -> Writes:
-        """Pools, and the words that are written, in order."""
+        """Pools, looks up, and the words that are written, in order."""
+        d = one.descriptor
         if d.pool:
             y = y.reshape(-1, 4, *y.shape[1:]).max(axis=1)
             rows, cols, valid = rows[::4] // 2, cols[::4] // 2, valid[::4]
@@ -268,10 +292,21 @@ class Machine:
             + np.arange(d.n_teams) * d.team_out_pitch
         )[valid]
         y = y[valid]
+        if one.table is not None:
+            y = one.table[y & 0xFF]
         if d.gap:
-            y = requantise(y.sum(axis=0), 0, d.gap_mult, d.gap_shift, 0, 0, d.gap_low, d.gap_high)[
-                np.newaxis
-            ]
+            y = requantise(
+                y.sum(axis=0),
+                d.gap_bias,
+                d.gap_mult,
+                d.gap_shift,
+                0,
+                0,
+                d.gap_low,
+                d.gap_high,
+                post_shift=d.gap_post_shift,
+                offset=d.gap_offset,
+            )[np.newaxis]
             row, offset = np.zeros(1, np.int64), np.zeros(1, np.int64)
         halves = BOTH_HALVES
         if d.wide:

@@ -610,7 +610,7 @@ def _check_integer(place: str, value: int, low: int, high: int) -> None:
 
 def _take_numbers(layer: Conv | MaxPool, name: str, n: int, low: int, high: int) -> None:
     """Check some numbers, or one that stands for all, and replace them by a tuple of int."""
-    given: object = getattr(layer, name)
+    given: Any = getattr(layer, name)
     numbers = given if isinstance(given, tuple | list) else (given,) * n
     if len(numbers) != n or not all(_is_integer(x) and low <= x <= high for x in numbers):
         raise NetworkError(

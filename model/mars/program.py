@@ -7,21 +7,24 @@ from numpy.typing import NDArray
 
 from model.mars.config import LINE_BITS, WORD_LINES, WORDS_PER_LINE
 from model.mars.layout import (
-    CODES_PER_LINE,
     DESCRIPTOR_LINES,
-    HEADER_LINES,
+    TABLE_LINES,
     Descriptor,
+    Header,
     Ints,
     Lines,
+    header_lines,
     lines_per_entry,
     pack_codes,
     pack_descriptor,
     pack_entries,
     pack_header,
+    pack_table,
     unpack_codes,
     unpack_descriptor,
     unpack_entries,
     unpack_header,
+    unpack_table,
 )
 
 
@@ -35,7 +38,7 @@ class KernelBlock:
 
     Parameters
     ----------
-    bias, mult, shift : (16,)
+    header : Header
         Requantisation per channel.
     codes : (entries, split)
         Index codes, one group-set of each entry for every macro of a team.
@@ -43,9 +46,7 @@ class KernelBlock:
         Their rows.
     """
 
-    bias: Ints
-    mult: Ints
-    shift: Ints
+    header: Header
     codes: Ints
     words: NDArray[np.uint64]
 
@@ -57,10 +58,11 @@ class KernelBlock:
 
 @dataclass(frozen=True)
 class Pass:
-    """A descriptor and its kernel blocks."""
+    """A descriptor, its lookup table, (256,) or None, and its kernel blocks."""
 
     descriptor: Descriptor
     blocks: tuple[KernelBlock, ...]
+    table: Ints | None = None
 
     @property
     def n_sets(self) -> int:
@@ -70,27 +72,30 @@ class Pass:
     @property
     def n_index_lines(self) -> int:
         """Lines with index codes."""
-        return -(-self.n_sets // CODES_PER_LINE)
+        return -(-self.n_sets // self.descriptor.codes_per_line)
 
 
-def encode_pass(one: Pass) -> Lines:
+def encode_pass(one: Pass, *, wide_multiplier: bool) -> Lines:
     """The lines of a pass in the order in which the loader wants them."""
-    parts = [pack_descriptor(one.descriptor)]
+    d = one.descriptor
+    parts = [pack_descriptor(d)]
+    if one.table is not None:
+        parts.append(pack_table(one.table))
     codes = np.concatenate([block.codes.reshape(-1) for block in one.blocks] or [np.zeros(0, int)])
     done = 0
     for block in one.blocks:
-        parts.append(pack_header(block.bias, block.mult, block.shift, block.n_entries))
+        parts.append(pack_header(block.header, block.n_entries, wide_multiplier=wide_multiplier))
         for entry in block.words:
-            if done % CODES_PER_LINE == 0:
-                parts.append(pack_codes(codes[done : done + CODES_PER_LINE]))
+            if done % d.codes_per_line == 0:
+                parts.append(pack_codes(codes[done : done + d.codes_per_line], d.code_width))
             parts.append(pack_entries(entry[np.newaxis]))
             done += len(entry)
     return np.concatenate(parts)
 
 
-def encode(passes: tuple[Pass, ...]) -> Lines:
+def encode(passes: tuple[Pass, ...], *, wide_multiplier: bool) -> Lines:
     """The lines of a program."""
-    return np.concatenate([encode_pass(one) for one in passes])
+    return np.concatenate([encode_pass(one, wide_multiplier=wide_multiplier) for one in passes])
 
 
 def encode_input(descriptor: Descriptor, words: NDArray[np.uint64]) -> Lines:
@@ -100,7 +105,7 @@ def encode_input(descriptor: Descriptor, words: NDArray[np.uint64]) -> Lines:
     return np.concatenate([pack_descriptor(descriptor), padded.reshape(-1, WORDS_PER_LINE)])
 
 
-def decode(lines: Lines) -> tuple[Pass, ...]:
+def decode(lines: Lines, *, wide_multiplier: bool) -> tuple[Pass, ...]:
     """What a program means, decoded in the order in which the loader does it.
 
     Raises
@@ -111,7 +116,7 @@ def decode(lines: Lines) -> tuple[Pass, ...]:
     passes: list[Pass] = []
     rest = lines
     while not passes or not passes[-1].descriptor.is_last:
-        one, rest = _decode_pass(rest)
+        one, rest = _decode_pass(rest, header_lines(wide_multiplier))
         passes.append(one)
     if len(rest):
         raise ProgramError(f"program must end with its last pass, not go on for {len(rest)} lines")
@@ -124,20 +129,24 @@ def _take(lines: Lines, n: int) -> tuple[Lines, Lines]:
     return lines[:n], lines[n:]
 
 
-def _decode_pass(lines: Lines) -> tuple[Pass, Lines]:
+def _decode_pass(lines: Lines, n_header: int) -> tuple[Pass, Lines]:
     first, rest = _take(lines, DESCRIPTOR_LINES)
     descriptor = unpack_descriptor(first)
     split = descriptor.split
+    table = None
+    if descriptor.lookup:
+        first, rest = _take(rest, TABLE_LINES)
+        table = unpack_table(first, signed=bool(descriptor.lookup_signed))
     blocks = []
     pending = np.zeros(0, np.int64)
     for _ in range(descriptor.n_kernel_blocks):
-        header, rest = _take(rest, HEADER_LINES)
-        bias, mult, shift, n_entries = unpack_header(header)
+        first, rest = _take(rest, n_header)
+        header, n_entries = unpack_header(first)
         codes, parts = [], []
         for _ in range(n_entries):
             if not len(pending):
                 line, rest = _take(rest, 1)
-                pending = unpack_codes(line)
+                pending = unpack_codes(line, descriptor.code_width)
             codes.append(pending[:split])
             pending = pending[split:]
             entry, rest = _take(rest, lines_per_entry(split))
@@ -145,14 +154,12 @@ def _decode_pass(lines: Lines) -> tuple[Pass, Lines]:
         words = np.concatenate(parts) if parts else np.zeros((0, WORDS_PER_LINE), np.uint64)
         blocks.append(
             KernelBlock(
-                bias,
-                mult,
-                shift,
+                header,
                 np.array(codes, np.int64).reshape(n_entries, split),
                 unpack_entries(words, split).reshape(n_entries, split, WORD_LINES),
             )
         )
-    return Pass(descriptor, tuple(blocks)), rest
+    return Pass(descriptor, tuple(blocks), table), rest
 
 
 def to_bytes(lines: Lines) -> bytes:

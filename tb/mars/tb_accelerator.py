@@ -13,8 +13,8 @@ import cocotb
 import numpy as np
 from cocotb.triggers import ClockCycles
 
-from firmware_tools.mars import mapper
-from firmware_tools.mars.mapper import FitError, compile_network
+from model.mars import mapper
+from model.mars.mapper import FitError, compile_network
 from model.config import CHIPS
 from model.mars import clocks as mars_clocks
 from model.mars.config import ADDRESSES

@@ -8,7 +8,7 @@ import pytest
 
 from firmware_tools import regression
 from firmware_tools.mars import regression as mars_regression
-from firmware_tools.mars.mapper import compile_network
+from model.mars.mapper import compile_network
 from firmware_tools.mars.regression import Network
 from firmware_tools.regression import QUANTISED, QUANTISED_RTL, Regression
 from model.mars import networks

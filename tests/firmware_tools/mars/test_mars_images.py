@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from firmware_tools.mars.mapper import compile_network
+from model.mars.mapper import compile_network
 from model.mars import network_file
 from model.mars.config import CONFIGS
 from model.mars.image import write_image

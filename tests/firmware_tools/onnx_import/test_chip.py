@@ -7,7 +7,7 @@ import pytest
 
 from firmware_tools import onnx_import
 from firmware_tools.mars.inference import on_model
-from firmware_tools.mars.mapper import compile_network
+from model.mars.mapper import compile_network
 from model.mars import network_file, reference
 from model.mars.config import CONFIGS
 

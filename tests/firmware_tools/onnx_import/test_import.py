@@ -10,7 +10,7 @@ from onnxruntime.quantization import QuantType
 from firmware_tools import onnx_import
 from firmware_tools.onnx_import.check import compare, run_onnxruntime
 from model.mars import network_file, reference
-from model.mars.network import AvgPool, Conv, Dense, MaxPool2, QuantizedNetwork
+from model.mars.network import AvgPool, Conv, Dense, MaxPool, QuantizedNetwork
 
 STYLES = ("uint8", "int8, per channel", "symmetric")
 
@@ -39,7 +39,7 @@ def test_layers(models) -> None:
     kinds = {layer.name: type(layer) for layer in network.layers}
     names = {"conv1", "pool1", "conv2", "conv3", "conv4", "add1", "conv5", "conv6", "add2"}
     assert set(kinds) == names | {"average", "last"}
-    assert kinds["pool1"] is MaxPool2
+    assert kinds["pool1"] is MaxPool
     assert kinds["average"] is AvgPool
     assert kinds["last"] is Dense
     assert (network.input_type.shape, network.input_type.bits) == ((1, 8, 8), 8)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from firmware_tools.mars.inference import on_model
-from firmware_tools.mars.mapper import compile_network
+from model.mars.mapper import compile_network
 from firmware_tools.quantize import digits
 from firmware_tools.quantize.training import load_result
 from model.mars import network_file, reference

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmware_tools.mars.mapper import compile_network
+from model.mars.mapper import compile_network
 from model.mars.clocks import Work, simulate, work_of
 from model.mars.config import CONFIGS, MarsConfig
 from model.mars.memory import LineSource, RecordedLines

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from firmware_tools.mars.mapper import compile_network
+from model.mars.mapper import compile_network
 from model.mars import frame, reference
 from model.mars.config import CONFIGS
 from model.mars.machine import Machine

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from firmware_tools.mars.mapper import FitError, compile_network
+from model.mars.mapper import FitError, compile_network
 from model.mars import reference
 from model.mars.config import CONFIGS, KERNELS, MarsConfig
 from model.mars.image import Features, Image

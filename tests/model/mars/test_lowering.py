@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from firmware_tools.mars.lowering import features, kernels_per_block, lower
+from model.mars.lowering import features, kernels_per_block, lower
 from model.mars.network import (
     INPUT,
     AvgPool,

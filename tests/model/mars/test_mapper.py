@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmware_tools.mars.lowering import lower
-from firmware_tools.mars.mapper import FitError, compile_network, group_sets
+from model.mars.lowering import lower
+from model.mars.mapper import FitError, compile_network, group_sets
 from model.mars import networks
 from model.mars.config import CONFIGS, MarsConfig
 from model.mars.group_sets import by_tap, kept_sets

@@ -1,0 +1,605 @@
+"""Maps a network to an accelerator: splits, bands, feature memory, program.
+
+For each pass the mapper chooses the split, how many macros share the group-sets of a kernel block,
+by the cycle model: the other macros form teams with bands of rows of their own. A macro's feature
+memory holds only the rows that its team reads.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.mars.clocks import Work, simulate
+from model.mars.config import (
+    ADDRESSES,
+    KERNELS,
+    WORD_BITS,
+    WORD_LINES,
+    MarsConfig,
+)
+from model.mars.image import Contents, Features, Image, PassContents
+from model.mars.layout import (
+    CODE_WIDTHS,
+    CODES_PER_LINES,
+    MAX_MACROS,
+    TAP_WIDTH,
+    Descriptor,
+    Header,
+    Ints,
+    encode_index,
+    header_lines,
+)
+from model.mars.lowering import Convolution, Home, Lowered, features, kernels_per_block, lower
+from model.mars.memory import LineSource
+from model.mars.network import INPUT, MULT_MAX, QuantizedNetwork
+from model.mars.program import KernelBlock, Pass, encode
+
+MAX_SIDE = 255
+"""Rows and columns that a descriptor can count."""
+ADDRESS_MASK = 0xFFFF
+ESTIMATE_LATENCY = 16
+NO_END = 1 << 24
+
+
+class FitError(ValueError):
+    """The network does not fit the configuration; the text says which layer and by how much."""
+
+
+@dataclass(frozen=True)
+class GroupSets:
+    """The kept group-sets of a kernel block in the order of their index codes.
+
+    `codes` (n,), `words` (n, 16).
+    """
+
+    codes: Ints
+    words: NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How a pass is spread over macros: `n_teams` bands of `rows_per_team` rows."""
+
+    split: int
+    n_teams: int
+    rows_per_team: int
+    n_rows: int
+    n_cols: int
+
+
+@dataclass(frozen=True)
+class CodeFormat:
+    """How the index codes of a pass are laid out."""
+
+    long: bool
+    block_width: int
+    dx_width: int
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A result in the feature memories.
+
+    Macro m stores rows `first[m]` to `end[m]` (exclusive) of its map, of which `kind` is the type,
+    from address `base` on. The result has the blocks of channels from `block` on.
+    """
+
+    kind: Features
+    base: int
+    first: Ints
+    end: Ints
+    block: int = 0
+
+    def row_0(self, macro: int) -> int:
+        """Where row 0 is or would be."""
+        inside = self.block * self.kind.planes
+        return self.base + inside - int(self.first[macro]) * self.kind.row_pitch
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where everything is: maps, and results in them."""
+
+    maps: dict[str, Placement]
+    homes: dict[str, Home]
+
+    def of(self, name: str) -> Placement:
+        """That of a result."""
+        home = self.homes[name]
+        return replace(self.maps[home.map], block=home.block)
+
+
+def compile_network(network: QuantizedNetwork, config: MarsConfig) -> Image:
+    """The image of a network for a configuration.
+
+    Raises
+    ------
+    FitError
+        Names the layer and what it lacks.
+    """
+    lowered = lower(network)
+    convolutions = lowered.passes
+    if not config.wide_multiplier:
+        for one in convolutions:
+            _check_multipliers(one, config)
+    sets = [group_sets(one) for one in convolutions]
+    options = [_options(one, kept, config) for one, kept in zip(convolutions, sets, strict=True)]
+    shapes, places = _place(lowered, options, config)
+    passes = tuple(
+        _pass(one, kept, shape, places, is_last=one is convolutions[-1])
+        for one, kept, shape in zip(convolutions, sets, shapes, strict=True)
+    )
+    contents = Contents(
+        name=network.name,
+        input=features(network, INPUT),
+        output_address=places.of(convolutions[-1].output).base,
+        passes=tuple(_contents(o, kept) for o, kept in zip(convolutions, sets, strict=True)),
+    )
+    lines = encode(passes, wide_multiplier=config.wide_multiplier)
+    return Image(config, contents, _input_descriptor(places.of(INPUT)), lines)
+
+
+def _check_multipliers(one: Convolution, config: MarsConfig) -> None:
+    """A configuration with narrow multipliers can do this pass."""
+    average = one.average
+    largest = max(int(one.post.mult.max()), one.skip_mult, average.mult if average else 0)
+    if largest > MULT_MAX:
+        raise FitError(
+            f"layer {one.label} must have multipliers of at most {MULT_MAX} to fit {config.name}, "
+            f"not {largest}: use a configuration with wide multipliers, mars-wide"
+        )
+    if one.post.post_shift.any() or (average and average.post_shift):
+        raise FitError(
+            f"layer {one.label} must have post_shift 0 to fit {config.name}: use a configuration "
+            "with wide multipliers, mars-wide"
+        )
+
+
+def code_format(one: Convolution) -> CodeFormat:
+    """The shorter index codes in which taps and channel blocks have room."""
+    rows, cols = one.kernel
+    blocks = one.weight.shape[3] // WORD_LINES
+    dy_width, dx_width, block_width = ((n - 1).bit_length() for n in (rows, cols, blocks))
+    width = dy_width + dx_width + block_width
+    if max(dy_width, dx_width) > TAP_WIDTH or width > CODE_WIDTHS[1]:
+        room = 1 << (CODE_WIDTHS[1] - dy_width - dx_width)
+        raise FitError(
+            f"layer {one.label} must have at most {room * WORD_LINES} input channels for its "
+            f"{rows}x{cols} kernels, not {blocks * WORD_LINES}: "
+            f"{(blocks - room) * WORD_LINES} too many"
+        )
+    return CodeFormat(width > CODE_WIDTHS[0], block_width, dx_width)
+
+
+def group_sets(one: Convolution) -> list[GroupSets]:
+    """The group-sets with a weight other than 0, kernel block by kernel block."""
+    codes = code_format(one)
+    rows, cols = one.kernel
+    blocks = one.weight.shape[3] // WORD_LINES
+    per_block = kernels_per_block(one)
+    n_kernels = -(-one.weight.shape[0] // KERNELS) * KERNELS
+    padded = np.zeros((n_kernels, *one.weight.shape[1:]), np.int8)
+    padded[: len(one.weight)] = one.weight
+    # (kernel blocks, kernels, dy, dx, channel blocks, channels)
+    tiled = padded.reshape(-1, per_block, rows, cols, blocks, WORD_LINES)
+    kept: NDArray[np.bool_] = np.any(tiled != 0, axis=(1, 5))
+    return [_group_sets(tile, mask, codes) for tile, mask in zip(tiled, kept, strict=True)]
+
+
+def _group_sets(tile: NDArray[np.int8], kept: NDArray[np.bool_], codes: CodeFormat) -> GroupSets:
+    """Kept group-sets of weights (kernels, dy, dx, channel blocks, channels)."""
+    dy, dx, block = (index.astype(np.int64) for index in np.nonzero(kept))
+    rows = tile[:, dy, dx, block].transpose(1, 2, 0).astype(np.int64)  # (sets, channels, kernels)
+    width = WORD_BITS // rows.shape[2]
+    fields = (rows & ((1 << width) - 1)).astype(np.uint64)
+    shifts = np.arange(0, WORD_BITS, width, dtype=np.uint64)
+    words = np.bitwise_or.reduce(fields << shifts, axis=2)
+    index = encode_index(dy, dx, block, block_width=codes.block_width, dx_width=codes.dx_width)
+    return GroupSets(index, words)
+
+
+def _options(one: Convolution, kept: list[GroupSets], config: MarsConfig) -> list[Shape]:
+    """The possible shapes of a pass, the quickest first, of equal ones the smallest split."""
+    most = max(len(block.codes) for block in kept)
+    if most > ADDRESSES * config.n_macros:
+        raise FitError(
+            f"layer {one.label} must keep at most {ADDRESSES * config.n_macros} group-sets "
+            f"per kernel block to fit {config.name}, not {most}: "
+            f"{most - ADDRESSES * config.n_macros} too many; prune it or use more macros"
+        )
+    side = max(*one.map_size, *one.source_kind.shape[1:])
+    if side > MAX_SIDE:
+        raise FitError(f"layer {one.label} must have a map of at most {MAX_SIDE}, not {side}")
+    most_split = 1 if one.maximum else config.n_macros
+    splits = [s for s in (1, 2, 4, 8) if s <= most_split and most <= ADDRESSES * s]
+    shapes = [_shape(one, split, config) for split in splits]
+
+    def clocks(shape: Shape) -> int:
+        return _cost(_work(one, shape, kept, config), config)
+
+    return sorted(shapes, key=lambda shape: (clocks(shape), shape.split))
+
+
+def _shape(one: Convolution, split: int, config: MarsConfig) -> Shape:
+    rows, cols = one.map_size
+    if one.pool:
+        rows, cols = rows // 2 * 2, cols // 2 * 2
+    most_teams = config.n_macros // split
+    rows_per_team = -(-rows // most_teams)
+    if one.pool:
+        rows_per_team += rows_per_team % 2
+    return Shape(split, -(-rows // rows_per_team), rows_per_team, rows, cols)
+
+
+def _work(one: Convolution, shape: Shape, kept: list[GroupSets], config: MarsConfig) -> Work:
+    return Work(
+        n_input_lines=0,
+        split=shape.split,
+        entries=tuple(-(-len(block.codes) // shape.split) for block in kept),
+        n_rounds=shape.rows_per_team * shape.n_cols,
+        in_planes=one.source_kind.planes,
+        skip_planes=one.skip_kind.planes if one.skip_kind else 0,
+        n_teams=shape.n_teams,
+        out_planes=one.outputs[-1].planes,
+        has_average=one.average is not None,
+        has_table=one.table is not None,
+        n_header_lines=header_lines(config.wide_multiplier),
+        codes_per_line=CODES_PER_LINES[code_format(one).long],
+    )
+
+
+def _cost(work: Work, config: MarsConfig) -> int:
+    """Clocks of a pass behind another one of its kind, which hides its first loads."""
+    source = LineSource(config, 0, NO_END, ESTIMATE_LATENCY)
+    return simulate([work, work], source)[1].clocks
+
+
+class _Rows:
+    """The rows of a map that each macro needs."""
+
+    def __init__(self) -> None:
+        self.first = np.zeros(MAX_MACROS, np.int64)
+        self.end = np.zeros(MAX_MACROS, np.int64)
+
+    def need(self, macro: int, first: int, end: int) -> None:
+        if first >= end:
+            return
+        if self.first[macro] < self.end[macro]:
+            first, end = min(first, self.first[macro]), max(end, self.end[macro])
+        self.first[macro], self.end[macro] = first, end
+
+    def need_all(self, other: "_Rows") -> None:
+        for macro in range(MAX_MACROS):
+            self.need(macro, other.first[macro], other.end[macro])
+
+    @property
+    def most(self) -> int:
+        return int((self.end - self.first).max())
+
+
+def _needs(lowered: Lowered, shapes: list[Shape]) -> dict[str, _Rows]:
+    """Rows of maps that the passes read, and the whole result of the last one in macro 0."""
+    needs = {name: _Rows() for name in lowered.maps}
+    for one, shape in zip(lowered.passes, shapes, strict=True):
+        height = one.source_kind.shape[1]
+        reach = (one.kernel[0] - 1) * one.dilation[0] + 1
+        for macro in range(shape.n_teams * shape.split):
+            first = macro // shape.split * shape.rows_per_team
+            end = min(first + shape.rows_per_team, shape.n_rows)
+            if one.flat:
+                needs[one.source].need(macro, 0, height)
+            else:
+                top = first * one.stride[0] - one.top
+                bottom = (end - 1) * one.stride[0] - one.top + reach
+                needs[one.source].need(macro, max(top, 0), min(bottom, height))
+            if one.skip and macro % shape.split == 0:
+                needs[lowered.homes[one.skip].map].need(macro, first, end)
+    last = lowered.passes[-1]
+    needs[lowered.homes[last.output].map].need(0, 0, last.outputs[-1].shape[1])
+    return needs
+
+
+@dataclass
+class _Room:
+    """A piece of feature memory; maps that replace each other in place share one."""
+
+    names: list[str]
+    kind: Features
+    rows: _Rows
+    born: int
+    last_use: int
+    base: int = 0
+
+    @property
+    def size(self) -> int:
+        return self.rows.most * self.kind.row_pitch
+
+
+def _rooms(lowered: Lowered, shapes: list[Shape]) -> dict[str, _Room]:
+    """Who needs how much feature memory, and from which pass to which, by map.
+
+    A result takes the place of its residual if that is not used later: each word of the residual
+    is read before the result's word is written.
+    """
+    needs = _needs(lowered, shapes)
+    born, last_use = {INPUT: -1}, {INPUT: -1}
+    for k, one in enumerate(lowered.passes):
+        written = lowered.homes[one.output].map
+        born.setdefault(written, k)
+        for name in (written, one.source, *_skip_map(lowered, one)):
+            last_use[name] = k
+    last_use[lowered.homes[lowered.passes[-1].output].map] = len(lowered.passes)
+    n_members = Counter(home.map for home in lowered.homes.values())
+    rooms = {INPUT: _Room([INPUT], lowered.maps[INPUT], needs[INPUT], -1, last_use[INPUT])}
+    for k, one in enumerate(lowered.passes):
+        name = lowered.homes[one.output].map
+        if name in rooms:
+            continue
+        kind = lowered.maps[name]
+        skips = [skip for skip in _skip_map(lowered, one) if skip != one.source]
+        if (
+            skips
+            and n_members[name] == n_members[skips[0]] == 1
+            and last_use[rooms[skips[0]].names[-1]] == k
+            and (kind.shape, kind.planes)
+            == (lowered.maps[skips[0]].shape, rooms[skips[0]].kind.planes)
+        ):
+            room = rooms[skips[0]]
+            room.names.append(name)
+            room.rows.need_all(needs[name])
+            room.last_use = last_use[name]
+        else:
+            room = _Room([name], kind, needs[name], born[name], last_use[name])
+        rooms[name] = room
+    return rooms
+
+
+def _skip_map(lowered: Lowered, one: Convolution) -> tuple[str, ...]:
+    """The map of the residual, if there is one."""
+    return () if one.skip is None else (lowered.homes[one.skip].map,)
+
+
+def _place(
+    lowered: Lowered, options: list[list[Shape]], config: MarsConfig
+) -> tuple[list[Shape], Places]:
+    """Shapes and places; passes that read what does not fit take the smallest split instead."""
+    shapes = [option[0] for option in options]
+    while True:
+        rooms = _rooms(lowered, shapes)
+        own = list({id(room): room for room in rooms.values()}.values())
+        crowded = _allocate(own, config.feature_words)
+        if crowded is None:
+            break
+        names = {name for room in crowded.alive for name in room.names}
+        smaller = [
+            min(option, key=lambda shape: shape.split)
+            if names & {one.source, *_skip_map(lowered, one)}
+            else shape
+            for one, option, shape in zip(lowered.passes, options, shapes, strict=True)
+        ]
+        if smaller == shapes:
+            needed = sum(room.size for room in crowded.alive)
+            layer = lowered.passes[max(crowded.room.born, 0)].label
+            raise FitError(
+                f"layer {layer} must leave the maps in use within {config.feature_words} words of "
+                f"feature memory per macro to fit {config.name}, not {needed}: "
+                f"{max(needed - config.feature_words, 1)} too many"
+            )
+        shapes = smaller
+    # Maps that share a room may differ in sign and bits.
+    maps = {
+        name: Placement(lowered.maps[name], room.base, room.rows.first, room.rows.end)
+        for name, room in rooms.items()
+    }
+    return shapes, Places(maps, lowered.homes)
+
+
+@dataclass(frozen=True)
+class _Crowded:
+    """A room that found no place, and all that live with it."""
+
+    room: _Room
+    alive: list[_Room]
+
+
+def _allocate(rooms: list[_Room], n_words: int) -> _Crowded | None:
+    """Gives every room the lowest place that is free during its life."""
+    placed: list[_Room] = []
+    for room in rooms:
+        alive = sorted(
+            (p for p in placed if p.last_use >= room.born and p.born <= room.last_use and p.size),
+            key=lambda p: p.base,
+        )
+        room.base = 0
+        for other in alive:
+            if room.base + room.size <= other.base:
+                break
+            room.base = max(room.base, other.base + other.size)
+        if room.base + room.size > n_words:
+            return _Crowded(room, [*alive, room])
+        placed.append(room)
+    return None
+
+
+class _OutFields(TypedDict):
+    out_base: tuple[int, ...]
+    out_first_row: tuple[int, ...]
+    out_end_row: tuple[int, ...]
+
+
+def _input_descriptor(place: Placement) -> Descriptor:
+    return Descriptor(
+        is_input=1,
+        n_rows=place.kind.shape[1],
+        out_row_pitch=place.kind.row_pitch,
+        **_out_fields(place),
+    )
+
+
+def _out_fields(place: Placement) -> _OutFields:
+    return {
+        "out_base": tuple(place.row_0(m) & ADDRESS_MASK for m in range(MAX_MACROS)),
+        "out_first_row": tuple(place.first.tolist()),
+        "out_end_row": tuple(place.end.tolist()),
+    }
+
+
+def _pass(
+    one: Convolution, kept: list[GroupSets], shape: Shape, places: Places, *, is_last: bool
+) -> Pass:
+    descriptor = replace(
+        _descriptor(one, shape, places), is_last=int(is_last), n_kernel_blocks=len(kept)
+    )
+    blocks = tuple(_kernel_block(one, k, sets, shape.split) for k, sets in enumerate(kept))
+    return Pass(descriptor, blocks, one.table)
+
+
+def _descriptor(one: Convolution, shape: Shape, places: Places) -> Descriptor:
+    out = places.of(one.output)
+    pitches = (0, 0) if one.average else (out.kind.row_pitch, out.kind.col_pitch)
+    codes = code_format(one)
+    post = one.post
+    return Descriptor(
+        wide=int(one.wide),
+        long_codes=int(codes.long),
+        block_width=codes.block_width,
+        dx_width=codes.dx_width,
+        maximum=int(one.maximum),
+        lookup=int(one.table is not None),
+        lookup_signed=int(one.table is not None and one.table.min() < 0),
+        raw=int(one.raw),
+        pool=int(one.pool),
+        split_log2=shape.split.bit_length() - 1,
+        out_planes_log2=out.kind.planes.bit_length() - 1,
+        n_teams=shape.n_teams,
+        rows_per_team=shape.rows_per_team,
+        n_rows=shape.n_rows,
+        n_cols=shape.n_cols,
+        out_row_pitch=pitches[0],
+        out_col_pitch=pitches[1],
+        team_out_pitch=(shape.rows_per_team >> int(one.pool)) * pitches[0],
+        low=post.low - post.offset,
+        high=post.high - post.offset,
+        offset=post.offset,
+        **_source_fields(one, shape, places.maps[one.source]),
+        **_skip_fields(one, shape, places),
+        **_average_fields(one),
+        **_out_fields(out),
+    )
+
+
+def _source_fields(one: Convolution, shape: Shape, source: Placement) -> dict[str, Any]:
+    """Where the convolution reads what."""
+    row_pitch, col_pitch = (0, 0) if one.flat else (source.kind.row_pitch, source.kind.col_pitch)
+    step = one.stride[0] * row_pitch
+    first = source.base - one.top * row_pitch - one.left * col_pitch
+    teams = [m // shape.split for m in range(MAX_MACROS)]
+    return {
+        "in_signed": int(source.kind.signed),
+        "in_two": source.kind.planes - 1,
+        "in_height": 1 if one.flat else source.kind.shape[1],
+        "in_width": 1 if one.flat else source.kind.shape[2],
+        "in_row_step": step & ADDRESS_MASK,
+        "in_col_step": one.stride[1] * col_pitch & ADDRESS_MASK,
+        "tap_row_pitch": one.dilation[0] * row_pitch & ADDRESS_MASK,
+        "tap_col_pitch": one.dilation[1] * col_pitch & ADDRESS_MASK,
+        "row_stride": one.stride[0],
+        "col_stride": one.stride[1],
+        "row_dilation": one.dilation[0],
+        "col_dilation": one.dilation[1],
+        "pad_top": one.top,
+        "pad_left": one.left,
+        "pad_value": one.pad_value & 0xFF,
+        "team_in_rows": shape.rows_per_team * one.stride[0],
+        "in_base": tuple(
+            (first + (t * shape.rows_per_team * step) - int(source.first[m]) * row_pitch)
+            & ADDRESS_MASK
+            for m, t in enumerate(teams)
+        ),
+    }
+
+
+def _skip_fields(one: Convolution, shape: Shape, places: Places) -> dict[str, Any]:
+    """Where the residual is, and what is done with it."""
+    if one.skip is None:
+        return {}
+    skip = places.of(one.skip)
+    pitch = skip.kind.row_pitch
+    band = shape.rows_per_team * pitch
+    return {
+        "has_skip": 1,
+        "skip_two": skip.kind.planes - 1,
+        "skip_signed": int(skip.kind.signed),
+        "skip_mult": one.skip_mult,
+        "skip_zero": one.skip_zero,
+        "skip_row_pitch": pitch,
+        "skip_col_pitch": skip.kind.col_pitch,
+        "skip_base": tuple(
+            (skip.row_0(m) + m // shape.split * band) & ADDRESS_MASK for m in range(MAX_MACROS)
+        ),
+    }
+
+
+def _average_fields(one: Convolution) -> dict[str, Any]:
+    """Requantisation of the average."""
+    average = one.average
+    if average is None:
+        return {}
+    kind = one.outputs[-1]
+    return {
+        "gap": 1,
+        "gap_bias": average.bias,
+        "gap_mult": average.mult,
+        "gap_shift": average.shift,
+        "gap_post_shift": average.post_shift,
+        "gap_low": kind.low - average.offset,
+        "gap_high": kind.high - average.offset,
+        "gap_offset": average.offset,
+    }
+
+
+def _kernel_block(one: Convolution, number: int, sets: GroupSets, split: int) -> KernelBlock:
+    """Entries and tables of a kernel block; what only fills up is 0 with a shift of 1."""
+    per_block = kernels_per_block(one)
+    channels = slice(number * per_block, (number + 1) * per_block)
+    post = one.post
+    header = Header(
+        *(
+            _filled_up(values[channels], value)
+            for values, value in (
+                (post.bias, 0),
+                (post.mult, 0),
+                (post.shift, 1),
+                (post.post_shift, 0),
+            )
+        )
+    )
+    n_entries = -(-len(sets.codes) // split)
+    codes = np.zeros(n_entries * split, np.int64)
+    words = np.zeros((n_entries * split, WORD_LINES), np.uint64)
+    codes[: len(sets.codes)], words[: len(sets.codes)] = sets.codes, sets.words
+    return KernelBlock(header, codes.reshape(-1, split), words.reshape(-1, split, WORD_LINES))
+
+
+def _filled_up(values: Ints, value: int) -> Ints:
+    result = np.full(KERNELS, value, np.int64)
+    result[: len(values)] = values
+    return result
+
+
+def _contents(one: Convolution, kept: list[GroupSets]) -> PassContents:
+    rows, cols = one.kernel
+    blocks = one.weight.shape[3] // WORD_LINES
+    return PassContents(
+        layers=one.layers,
+        outputs=one.outputs,
+        source=one.source,
+        copies=one.copy,
+        partial=one.partial,
+        total_sets=len(kept) * rows * cols * blocks,
+        kept_sets=sum(len(block.codes) for block in kept),
+        pixels=one.map_size[0] * one.map_size[1],
+    )
