@@ -7,7 +7,7 @@ from amaranth.lib.wiring import Component, In, Out
 from hw.mars.core import Core
 from hw.mars.drain import Drain
 from hw.mars.lane import SUMS
-from hw.mars.layout import ADDR_WIDTH, HEADER_BITS, ROW_WIDTH
+from hw.mars.layout import ADDR_WIDTH, ROW_WIDTH, header_bits
 from hw.mars.loader import Loader
 from hw.mars.post_processing import PostProcessing
 from hw.mars.walker import Walker
@@ -65,11 +65,11 @@ class Engine(Component):
 
     def elaborate(self, platform):
         m = Module()
-        n_macros = self.config.n_macros
-        m.submodules.loader = loader = Loader(n_macros)
+        n_macros, wide = self.config.n_macros, self.config.wide_multiplier
+        m.submodules.loader = loader = Loader(n_macros, wide_multiplier=wide)
         m.submodules.walker = walker = Walker()
         m.submodules.drain = drain = Drain(n_macros)
-        m.submodules.post_processing = post = PostProcessing()
+        m.submodules.post_processing = post = PostProcessing(wide_multiplier=wide)
         m.d.comb += [
             loader.lines.payload.eq(self.lines.payload),
             loader.lines.valid.eq(self.lines.valid),
@@ -90,6 +90,8 @@ class Engine(Component):
             post.residual.eq(drain.residual),
             post.feature_valid.eq(loader.feature_valid),
             post.feature_word.eq(loader.feature_word),
+            post.table_enable.eq(loader.table_enable),
+            post.table_addr.eq(loader.table_addr),
         ]
         self._headers(m, loader, drain, post)
         self._cores(m, loader, walker, drain, post)
@@ -119,13 +121,14 @@ class Engine(Component):
 
     def _headers(self, m, loader, drain, post):
         """Bias, multipliers and shifts of the kernel blocks that are loaded or under way."""
+        width = header_bits(self.config.wide_multiplier)
         m.submodules.headers = headers = TwoPortMemory(
-            depth=HEADER_SLOTS, width=HEADER_BITS, granularity=LINE_BITS
+            depth=HEADER_SLOTS, width=width, granularity=LINE_BITS
         )
         m.d.comb += [
-            headers.w_mask.eq(loader.header_enable << loader.header_half),
+            headers.w_mask.eq(loader.header_enable << loader.header_part),
             headers.w_addr.eq(loader.header_slot),
-            headers.w_data.eq(loader.header_line.replicate(HEADER_BITS // LINE_BITS)),
+            headers.w_data.eq(loader.header_line.replicate(width // LINE_BITS)),
             headers.r_enable.eq(1),
             headers.r_addr.eq(drain.header_slot),
             post.header.eq(headers.r_data),

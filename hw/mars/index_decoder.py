@@ -4,55 +4,68 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.mars.layout import ADDR_WIDTH, INDEX
-from model.mars.layout import CODE_WIDTH, TAP_BLOCK_WIDTH
+from model.mars.layout import CODE_WIDTH, DESCRIPTOR_FIELDS, TAP_WIDTH
+
+
+def times(factor, value):
+    """Product with a small factor, as a sum of shifted values."""
+    return sum(Mux(bit, value << k, 0) for k, bit in enumerate(factor))
 
 
 class IndexDecoder(Component):
     """Decodes an index code once, when its group-set is loaded; see `model.mars.layout`.
 
-    ``offset = dy * row_pitch + dx * col_pitch + block * planes``, with dy and dx 0..2.
+    ``offset = dy * row_pitch + dx * col_pitch + block * planes``; dy and dx, 0..15, leave it
+    multiplied with the dilation.
 
-    **Latency**: `index` is valid 1 clock after `code`. **Throughput**: one code per clock.
+    **Latency**: `index` is valid 2 clocks after `code`: fields, products. **Throughput**: one code
+    per clock.
 
     Members
     -------
-    code : In(9)
-    kernel3 : In(1)
-        The code holds a tap of a 3x3 kernel and 5 bits of channel block, not 9.
+    code : In(16)
+        A short one is filled up with 0.
+    block_width, dx_width : In(5), In(3)
+        Bits of the channel block and, above it, of the tap's column; the rest is its row.
     two_planes : In(1)
         Features have two words.
-    row_pitch, col_pitch : In(16)
+    row_pitch, col_pitch, row_dilation, col_dilation : In(16), In(16), In(3), In(3)
+        Words and rows or columns from one tap to the next.
     index : Out(INDEX)
     """
 
     code: In(CODE_WIDTH)
-    kernel3: In(1)
+    block_width: In(DESCRIPTOR_FIELDS["block_width"][1])
+    dx_width: In(DESCRIPTOR_FIELDS["dx_width"][1])
     two_planes: In(1)
     row_pitch: In(ADDR_WIDTH)
     col_pitch: In(ADDR_WIDTH)
+    row_dilation: In(DESCRIPTOR_FIELDS["row_dilation"][1])
+    col_dilation: In(DESCRIPTOR_FIELDS["col_dilation"][1])
     index: Out(INDEX)
 
     def elaborate(self, platform):
         m = Module()
-        dy, dx = Signal(2), Signal(2)
-        block = Signal(CODE_WIDTH)
-        m.d.comb += block.eq(self.code)
-        with m.If(self.kernel3):
-            m.d.comb += [
-                block.eq(self.code[:TAP_BLOCK_WIDTH]),
-                dx.eq(self.code[TAP_BLOCK_WIDTH:]),
-                dy.eq(self.code[TAP_BLOCK_WIDTH + 2 :]),
-            ]
-
-        def times(tap, pitch):
-            return Mux(tap[0], pitch, 0) + Mux(tap[1], pitch << 1, 0)
-
-        block_offset = Mux(self.two_planes, block << 1, block)
+        taps = Signal(CODE_WIDTH)
+        block_mask = Signal(CODE_WIDTH)
+        dx_mask = Signal(TAP_WIDTH)
+        block_1 = Signal(CODE_WIDTH, reset_less=True)
+        dy_1, dx_1 = Signal(TAP_WIDTH, reset_less=True), Signal(TAP_WIDTH, reset_less=True)
+        m.d.comb += [
+            taps.eq(self.code >> self.block_width),
+            block_mask.eq((1 << self.block_width) - 1),
+            dx_mask.eq((1 << self.dx_width) - 1),
+        ]
         m.d.sync += [
-            self.index.dy.eq(dy),
-            self.index.dx.eq(dx),
+            block_1.eq(self.code & block_mask),
+            dx_1.eq(taps & dx_mask),
+            dy_1.eq(taps >> self.dx_width),
+            self.index.dy.eq(times(self.row_dilation, dy_1)),
+            self.index.dx.eq(times(self.col_dilation, dx_1)),
             self.index.offset.eq(
-                times(dy, self.row_pitch) + times(dx, self.col_pitch) + block_offset
+                times(dy_1, self.row_pitch)
+                + times(dx_1, self.col_pitch)
+                + Mux(self.two_planes, block_1 << 1, block_1)
             ),
         ]
         return m

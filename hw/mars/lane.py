@@ -12,12 +12,15 @@ from model.mars.config import ACC_WIDTH, ADDRESSES, KERNELS, NIBBLE, WORD_BITS, 
 
 SUMS = ArrayLayout(signed(ACC_WIDTH), KERNELS)
 RESIDUAL_WORDS = 2
+FEATURE_WIDTH = 9
+"""A value of 8 bit, with a sign if it has one."""
 
 
 class Lane(Component):
     """One macro in the walk; golden: `model.mars.machine.Machine`.
 
-    Finds the features of a step (0 outside of the map), lets the macro multiply them and adds up.
+    Finds the features of a step (outside of the map the pad value), lets the macro multiply them
+    and adds up, or keeps the largest sum of a tap.
     When a round is complete its sums and residual are kept for post-processing, and the next
     round begins.
 
@@ -103,7 +106,7 @@ class Lane(Component):
             self.host_data.eq(features.r_data),
         ]
 
-        read_2, addr_2 = self._address(m, INDEX(indices.r_data))
+        read_2, padded_2, addr_2 = self._address(m, INDEX(indices.r_data))
         m.d.comb += [
             features.r_enable.eq(read_2 | self.host_read),
             features.r_addr.eq(Mux(self.host_read, self.host_addr, addr_2)),
@@ -119,10 +122,12 @@ class Lane(Component):
         read_3 = after(1, read_2, "read")
         upper_3 = after(2, self.step.upper, "upper")
         skip_3 = after(2, self.step.skip, "skip")
+        padded_3 = after(1, padded_2, "padded")
+        around = Mux(upper_3, d.pad_value[NIBBLE:], d.pad_value[:NIBBLE])
         m.d.comb += [
-            macro.enable.eq(read_3 & ~skip_3),
+            macro.enable.eq(read_3 & ~skip_3 | padded_3),
             macro.addr.eq(after(3, self.index_read_addr, "entry")),
-            macro.activations.eq(features.r_data),
+            macro.activations.eq(Mux(padded_3, around.replicate(WORD_LINES), features.r_data)),
             macro.signed_activations.eq(d.in_signed & (upper_3 == d.in_two)),
             macro.wide.eq(d.wide),
         ]
@@ -131,27 +136,51 @@ class Lane(Component):
         first_5 = after(4, self.step.first, "first")
         last_5 = after(4, self.step.last, "last")
         summed_5 = after(2, macro.enable, "summed")
+        access_5 = after(4, self.step.access, "access")
+        # Of a maximum each tap has a sum of its own.
+        tap_first_5, tap_last_5, fresh = Signal(), Signal(), Signal()
+        m.d.comb += [
+            tap_first_5.eq(first_5 | d.maximum & access_5 & ~upper_5),
+            tap_last_5.eq(d.maximum & access_5 & (upper_5 == d.in_two)),
+        ]
+        with m.If(tap_last_5):
+            m.d.sync += fresh.eq(0)
+        with m.Elif(first_5):
+            m.d.sync += fresh.eq(1)
         accumulators = Signal(SUMS, reset_less=True)
         for k in range(KERNELS):
             added = Signal(signed(ACC_WIDTH), name=f"added_{k}")
             partial = Mux(upper_5, macro.sums[k] << NIBBLE, macro.sums[k])
-            m.d.comb += added.eq(Mux(first_5, 0, accumulators[k]) + partial)
-            with m.If(first_5 | summed_5):
+            m.d.comb += added.eq(Mux(tap_first_5, 0, accumulators[k]) + partial)
+            with m.If(tap_first_5 | summed_5):
                 m.d.sync += accumulators[k].eq(added)
+            best = Signal(signed(FEATURE_WIDTH), name=f"best_{k}", reset_less=True)
+            value = Signal(signed(FEATURE_WIDTH), name=f"value_{k}")
+            larger = Signal(signed(FEATURE_WIDTH), name=f"larger_{k}")
+            m.d.comb += [
+                value.eq(added),
+                larger.eq(Mux(first_5 | fresh | (value > best), value, best)),
+            ]
+            with m.If(tap_last_5):
+                m.d.sync += best.eq(larger)
             with m.If(last_5):
-                m.d.sync += self.sums[k].eq(added)
+                m.d.sync += self.sums[k].eq(Mux(d.maximum, larger, added))
 
         self._residual(m, features.r_data, skip_3, upper_3, last_5)
         return m
 
     def _address(self, m, index):
-        """Where the features of a step are; returns whether and what to read, registered."""
+        """Where the features of a step are.
+
+        Returns whether to read, whether the step is outside of the map, and what to read,
+        registered.
+        """
         d, step = self.descriptor, self.step
         coordinate = signed(COORDINATE_WIDTH)
         team = Signal(range(8))
         m.d.comb += team.eq(self.number >> d.split_log2)
         first_row = Signal(coordinate)
-        m.d.sync += first_row.eq((team * d.rows_per_team) << d.stride2)
+        m.d.sync += first_row.eq(team * d.team_in_rows)
         in_use = Signal()
         m.d.comb += in_use.eq(team < d.n_teams)
 
@@ -164,11 +193,12 @@ class Lane(Component):
                 (in_row >= 0) & (in_row < d.in_height) & (in_col >= 0) & (in_col < d.in_width)
             ),
         ]
-        read = Signal()
+        read, padded = Signal(), Signal()
         addr = Signal(ADDR_WIDTH, reset_less=True)
         in_base, skip_base = d[f"in_base_{self.number}"], d[f"skip_base_{self.number}"]
         m.d.sync += [
             read.eq(in_use & (step.skip | step.access & inside)),
+            padded.eq(in_use & step.access & ~inside & (d.pad_value != 0)),
             addr.eq(
                 Mux(
                     step.skip,
@@ -177,7 +207,7 @@ class Lane(Component):
                 )
             ),
         ]
-        return read, addr
+        return read, padded, addr
 
     def _residual(self, m, word, skip, upper, last):
         """Keeps the residual's words until the round is complete."""

@@ -3,7 +3,7 @@
 from amaranth.hdl import signed, unsigned
 from amaranth.lib.data import Field, FlexibleLayout, StructLayout
 
-from model.mars.config import KERNELS, LINE_BITS, WORD_BITS
+from model.mars.config import LINE_BITS, WORD_BITS
 from model.mars.layout import (
     DESCRIPTOR_FIELDS,
     DESCRIPTOR_LINES,
@@ -11,6 +11,9 @@ from model.mars.layout import (
     MACRO_FIELDS,
     MAX_MACROS,
     SIGNED_FIELDS,
+    TAP_WIDTH,
+    WIDE_HEADER_FIELDS,
+    header_lines,
 )
 
 ADDR_WIDTH = 16
@@ -31,6 +34,16 @@ DESCRIPTOR = FlexibleLayout(DESCRIPTOR_LINES * LINE_BITS, dict(_descriptor_field
 HEADER_WORD = FlexibleLayout(
     WORD_BITS, {name: Field(unsigned(width), low) for name, (low, width) in HEADER_FIELDS.items()}
 )
-HEADER_BITS = KERNELS * WORD_BITS
-INDEX = StructLayout({"offset": ADDR_WIDTH, "dy": 2, "dx": 2})
-"""A decoded index code: words from the first tap of the pixel, and the tap."""
+WIDE_HEADER_WORD = FlexibleLayout(
+    WORD_BITS,
+    {name: Field(unsigned(width), low) for name, (low, width) in WIDE_HEADER_FIELDS.items()},
+)
+TAP_OFFSET_WIDTH = TAP_WIDTH + 2
+"""A tap's row or column times the dilation."""
+INDEX = StructLayout({"offset": ADDR_WIDTH, "dy": TAP_OFFSET_WIDTH, "dx": TAP_OFFSET_WIDTH})
+"""A decoded index code: words from the first tap of the pixel, and rows and columns."""
+
+
+def header_bits(wide_multiplier):
+    """Bits of a header."""
+    return header_lines(wide_multiplier) * LINE_BITS

@@ -7,7 +7,13 @@ from amaranth.lib.wiring import Component, In, Out
 from hw.mars.index_decoder import IndexDecoder
 from hw.mars.layout import DESCRIPTOR, HEADER_WORD, INDEX
 from model.mars.config import ADDRESSES, LINE_BITS, WORD_BITS, WORD_LINES, WORDS_PER_LINE
-from model.mars.layout import CODE_WIDTH, CODES_PER_LINE, HEADER_SLOTS
+from model.mars.layout import (
+    CODE_WIDTHS,
+    CODES_PER_LINES,
+    HEADER_SLOTS,
+    TABLE_LINES,
+    header_lines,
+)
 
 ENTRIES_WIDTH = 7
 """0..64 entries of a kernel block."""
@@ -26,6 +32,8 @@ class Loader(Component):
     Parameters
     ----------
     n_macros : int
+    wide_multiplier : bool
+        Headers have four lines.
 
     Members
     -------
@@ -36,8 +44,8 @@ class Loader(Component):
         It is complete and was not taken.
     take : In(1)
         The walker takes it.
-    header_enable, header_slot, header_half, header_line : Out
-        Writes half of a header.
+    header_enable, header_slot, header_part, header_line : Out
+        Writes a line of a header.
     entries : Out(7) for each header slot
         Entries of its kernel block.
     header_freed : In(1)
@@ -52,12 +60,15 @@ class Loader(Component):
         Writes a decoded index code; one enable per macro.
     feature_valid, feature_word : Out
         The next word of the input.
+    table_enable, table_addr : Out
+        `feature_word` is a word of the lookup table.
     features_done : Out(1)
         In the last clock of the last line of features.
     """
 
-    def __init__(self, n_macros):
+    def __init__(self, n_macros, *, wide_multiplier=False):
         self.n_macros = n_macros
+        self.n_header_lines = header_lines(wide_multiplier)
         super().__init__(
             {
                 "lines": In(stream.Signature(LINE_BITS)),
@@ -66,7 +77,7 @@ class Loader(Component):
                 "take": In(1),
                 "header_enable": Out(1),
                 "header_slot": Out(range(HEADER_SLOTS)),
-                "header_half": Out(1),
+                "header_part": Out(range(self.n_header_lines)),
                 "header_line": Out(LINE_BITS),
                 "entries": Out(ENTRIES_WIDTH).array(HEADER_SLOTS),
                 "header_freed": In(1),
@@ -81,6 +92,8 @@ class Loader(Component):
                 "index_data": Out(INDEX),
                 "feature_valid": Out(1),
                 "feature_word": Out(WORD_BITS),
+                "table_enable": Out(1),
+                "table_addr": Out(range(TABLE_LINES * WORDS_PER_LINE)),
                 "features_done": Out(1),
             }
         )
@@ -93,6 +106,7 @@ class Loader(Component):
         kept = Signal(LINE_BITS, reset_less=True)
         keeping = Signal()
         is_row = Signal()
+        is_table = Signal()
         last_of_entry = Signal()
         last_of_block = Signal()
         last_of_input = Signal()
@@ -123,8 +137,9 @@ class Loader(Component):
         entries_left = Signal(ENTRIES_WIDTH)
         lines_left = Signal(range(2 * WORDS_PER_LINE))
         words_left = Signal(24)
-        codes = Signal(CODES_PER_LINE * CODE_WIDTH, reset_less=True)
-        codes_left = Signal(range(CODES_PER_LINE + 1))
+        codes = Signal(LINE_BITS, reset_less=True)
+        codes_left = Signal(range(max(CODES_PER_LINES) + 1))
+        table_lines_left = Signal(range(TABLE_LINES + 1), init=TABLE_LINES)
         n_entries = Signal(ENTRIES_WIDTH)
         empty_block = Signal()
         first_line = Signal(init=1)
@@ -154,8 +169,18 @@ class Loader(Component):
                         codes_left.eq(0),
                     ]
                     m.next = "HEADER_0"
+                    with m.If(d.lookup):
+                        m.next = "TABLE"
                     with m.If(d.is_input):
                         m.next = "FEATURES"
+            with m.State("TABLE"):
+                # The table of the pass before is in use until this pass is taken.
+                m.d.comb += lines.ready.eq(can_take & ~self.described)
+                with m.If(transfer):
+                    m.d.sync += table_lines_left.eq(table_lines_left - 1)
+                    with m.If(table_lines_left == 1):
+                        m.d.sync += table_lines_left.eq(TABLE_LINES)
+                        m.next = "HEADER_0"
             with m.State("FEATURES"):
                 m.d.comb += lines.ready.eq(can_take & ~self.described)
                 with m.If(transfer):
@@ -171,16 +196,20 @@ class Loader(Component):
                 with m.If(transfer):
                     m.d.sync += entries_left.eq(n_entries)
                     m.d.sync += Array(self.entries)[self.header_slot].eq(n_entries)
+                    m.d.sync += self.header_part.eq(1)
                     m.next = "HEADER_1"
             with m.State("HEADER_1"):
+                last_part = self.header_part == self.n_header_lines - 1
                 m.d.comb += [
                     lines.ready.eq(1),
                     self.header_enable.eq(transfer),
-                    self.header_half.eq(1),
-                    empty_block.eq(transfer & (entries_left == 0)),
+                    empty_block.eq(transfer & last_part & (entries_left == 0)),
                 ]
                 with m.If(transfer):
+                    m.d.sync += self.header_part.eq(self.header_part + 1)
+                with m.If(transfer & last_part):
                     m.d.sync += [
+                        self.header_part.eq(0),
                         self.header_slot.eq(self.header_slot + 1),
                         blocks_left.eq(blocks_left - 1),
                     ]
@@ -195,7 +224,9 @@ class Loader(Component):
             with m.State("CODES"):
                 m.d.comb += lines.ready.eq(can_take)
                 with m.If(transfer):
-                    m.d.sync += codes_left.eq(CODES_PER_LINE)
+                    m.d.sync += codes_left.eq(
+                        Mux(d.long_codes, CODES_PER_LINES[1], CODES_PER_LINES[0])
+                    )
                     m.next = "ROWS"
             with m.State("ROWS"):
                 room = ~first_line | (entries_in_use != ADDRESSES)
@@ -220,22 +251,27 @@ class Loader(Component):
                         with m.Else():
                             m.next = "DESCRIPTOR_0"
         in_rows, in_features = fsm.ongoing("ROWS"), fsm.ongoing("FEATURES")
-        with m.If(transfer & (in_rows | in_features)):
+        in_table = fsm.ongoing("TABLE")
+        with m.If(transfer & (in_rows | in_features | in_table)):
             m.d.sync += [
                 kept.eq(lines.payload),
                 keeping.eq(1),
                 word.eq(0),
                 is_row.eq(in_rows),
+                is_table.eq(in_table),
                 last_of_entry.eq(in_rows & last_line),
                 last_of_block.eq(in_rows & last_line & (entries_left == 1)),
                 last_of_input.eq(in_features & (words_left <= WORDS_PER_LINE)),
             ]
 
+        with m.If(self.table_enable):
+            m.d.sync += self.table_addr.eq(self.table_addr + 1)
         self._rows(m, kept, keeping & is_row, word, last_word & last_of_entry)
         self._codes(m, codes, begin_entry, fsm.ongoing("CODES") & transfer)
         m.d.comb += [
             self.loaded.eq(empty_block | (last_word & last_of_block)),
-            self.feature_valid.eq(keeping & ~is_row),
+            self.feature_valid.eq(keeping & ~is_row & ~is_table),
+            self.table_enable.eq(keeping & is_table),
             self.feature_word.eq(kept.word_select(word, WORD_BITS)),
             self.features_done.eq(last_word & last_of_input),
         ]
@@ -263,27 +299,40 @@ class Loader(Component):
         m.submodules.decoder = decoder = IndexDecoder()
         left = Signal(range(9))
         which = Signal(3)
-        which_1 = Signal.like(which)
-        decoding_1 = Signal()
+        which_1, which_2 = Signal.like(which), Signal.like(which)
+        decoding_1, decoding_2 = Signal(), Signal()
+        short, long = CODE_WIDTHS
         m.d.comb += [
-            decoder.code.eq(codes),
-            decoder.kernel3.eq(d.kernel3),
+            decoder.code.eq(Mux(d.long_codes, codes[:long], codes[:short])),
+            decoder.block_width.eq(d.block_width),
+            decoder.dx_width.eq(d.dx_width),
             decoder.two_planes.eq(d.in_two),
-            decoder.row_pitch.eq(d.in_row_pitch),
-            decoder.col_pitch.eq(d.in_col_pitch),
+            decoder.row_pitch.eq(d.tap_row_pitch),
+            decoder.col_pitch.eq(d.tap_col_pitch),
+            decoder.row_dilation.eq(d.row_dilation),
+            decoder.col_dilation.eq(d.col_dilation),
             self.index_addr.eq(self.row_addr),
             self.index_data.eq(decoder.index),
         ]
-        m.d.sync += [decoding_1.eq(left != 0), which_1.eq(which)]
+        m.d.sync += [
+            decoding_1.eq(left != 0),
+            which_1.eq(which),
+            decoding_2.eq(decoding_1),
+            which_2.eq(which_1),
+        ]
         with m.If(fill):
             m.d.sync += codes.eq(self.lines.payload)
         with m.Elif(left != 0):
-            m.d.sync += [codes.eq(codes >> CODE_WIDTH), left.eq(left - 1), which.eq(which + 1)]
+            m.d.sync += [
+                codes.eq(Mux(d.long_codes, codes >> long, codes >> short)),
+                left.eq(left - 1),
+                which.eq(which + 1),
+            ]
         with m.If(begin_entry):
             m.d.sync += [left.eq(1 << d.split_log2), which.eq(0)]
         with m.Switch(d.split_log2):
             for log2 in range(4):
                 with m.Case(log2):
                     for macro in range(self.n_macros):
-                        mine = which_1 == macro % (1 << log2)
-                        m.d.comb += self.index_enable[macro].eq(decoding_1 & mine)
+                        mine = which_2 == macro % (1 << log2)
+                        m.d.comb += self.index_enable[macro].eq(decoding_2 & mine)

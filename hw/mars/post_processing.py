@@ -3,17 +3,19 @@
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import Component, In, Out
+from amaranth.utils import exact_log2
 
 from hw.mars.drain import PIXEL
-from hw.mars.lane import RESIDUAL_WORDS, SUMS
-from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, HEADER_BITS, HEADER_WORD
+from hw.mars.lane import FEATURE_WIDTH, RESIDUAL_WORDS, SUMS
+from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, HEADER_WORD, WIDE_HEADER_WORD, header_bits
 from hw.mars.requantiser import SKIP_WIDTH, Requantiser
-from model.mars.config import ACC_WIDTH, KERNELS, NIBBLE, WORD_BITS
-from model.mars.layout import MAX_MACROS
+from hw.memory import TwoPortMemory
+from model.mars.config import ACC_WIDTH, KERNELS, NIBBLE, WORD_BITS, WORDS_PER_LINE
+from model.mars.layout import MAX_MACROS, TABLE_LINES
 
 HALF = KERNELS // 2
-FEATURE_WIDTH = 9
-"""A value of 8 bit, with a sign if it has one."""
+TABLE_WORDS = TABLE_LINES * WORDS_PER_LINE
+BYTE = 8
 LATENCY = 5
 """Of the requantiser."""
 
@@ -21,20 +23,26 @@ LATENCY = 5
 class PostProcessing(Component):
     """16 lanes from sums to feature words; golden: `model.mars.machine.Machine`.
 
-    Requantises the pixels, takes the maximum of the four of a quad if they are pooled, adds up what
-    comes out if the average is wanted, and writes the result word by word.
+    Requantises the pixels, takes the maximum of the four of a quad if they are pooled, looks up
+    what comes out in a table, adds it up if the average is wanted, and writes it word by word.
 
     **Latency**: the first word is written 8 clocks after `pixel`. **Throughput**: one word per
     clock; a pixel may come every `planes` clocks. **Reset**: nothing under way.
+
+    Parameters
+    ----------
+    wide_multiplier : bool
 
     Members
     -------
     descriptor : In(DESCRIPTOR)
     pixel : In(PIXEL)
-    acc, residual, header : In(SUMS), In(128), In(1024)
+    acc, residual, header : In(SUMS), In(128), In(1024) or In(2048)
         Its sums, residual and kernel block's header, 2 clocks after it.
     feature_valid, feature_word : In(1), In(64)
         A word of the input, which is written as it is 1 clock later.
+    table_enable, table_addr : In(1), In(5)
+        `feature_word` has eight results of the lookup table instead.
     write : Out(1)
     write_row, write_offset, write_halves, write_data : Out
         The word, its row and its address without the bank's base.
@@ -42,20 +50,28 @@ class PostProcessing(Component):
         Requantised pixels, before pools, for benches.
     """
 
-    descriptor: In(DESCRIPTOR)
-    pixel: In(PIXEL)
-    acc: In(SUMS)
-    residual: In(RESIDUAL_WORDS * WORD_BITS)
-    header: In(HEADER_BITS)
-    feature_valid: In(1)
-    feature_word: In(WORD_BITS)
-    write: Out(1)
-    write_row: Out(8)
-    write_offset: Out(ADDR_WIDTH)
-    write_halves: Out(2)
-    write_data: Out(WORD_BITS)
-    value_valid: Out(1)
-    values: Out(SUMS)
+    def __init__(self, *, wide_multiplier=False):
+        self.wide_multiplier = wide_multiplier
+        super().__init__(
+            {
+                "descriptor": In(DESCRIPTOR),
+                "pixel": In(PIXEL),
+                "acc": In(SUMS),
+                "residual": In(RESIDUAL_WORDS * WORD_BITS),
+                "header": In(header_bits(wide_multiplier)),
+                "feature_valid": In(1),
+                "feature_word": In(WORD_BITS),
+                "table_enable": In(1),
+                "table_addr": In(range(TABLE_WORDS)),
+                "write": Out(1),
+                "write_row": Out(8),
+                "write_offset": Out(ADDR_WIDTH),
+                "write_halves": Out(2),
+                "write_data": Out(WORD_BITS),
+                "value_valid": Out(1),
+                "values": Out(SUMS),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -76,13 +92,15 @@ class PostProcessing(Component):
         pooled = self._pool(m, pixel_7)
 
         pixel_8 = Signal(PIXEL)
-        result = Signal(SUMS, reset_less=True)
+        result = Signal(SUMS)
+        kept = Signal(SUMS, reset_less=True)
         m.d.sync += pixel_8.eq(pixel_7)
         m.d.sync += pixel_8.valid.eq(
             pixel_7.valid & (~d.pool | pixel_7.pool_last | pixel_7.average)
         )
         with m.If(pixel_7.valid):
-            m.d.sync += result.eq(Mux(pixel_7.average, self.values.as_value(), pooled.as_value()))
+            m.d.sync += kept.eq(Mux(pixel_7.average, self.values.as_value(), pooled.as_value()))
+        self._look_up(m, pixel_7, pooled, kept, result)
         with m.If(pixel_8.valid & ~pixel_8.average):
             for k in range(KERNELS):
                 m.d.sync += sums[k].eq(Mux(pixel_8.first_of_block, 0, sums[k]) + result[k])
@@ -94,35 +112,44 @@ class PostProcessing(Component):
         d = self.descriptor
         header = self.header
         for k in range(KERNELS):
-            lane = Requantiser()
+            lane = Requantiser(wide=self.wide_multiplier)
             m.submodules[f"requantiser_{k}"] = lane
             word = HEADER_WORD(header.word_select(k, WORD_BITS))
+            mult = word.mult
+            if self.wide_multiplier:
+                upper = WIDE_HEADER_WORD(header.word_select(KERNELS + k, WORD_BITS))
+                mult = Cat(word.mult, upper.mult_high)
+                m.d.comb += lane.post_shift.eq(
+                    Mux(pixel.average, d.gap_post_shift, upper.post_shift)
+                )
             raw = d.raw
             m.d.comb += [
                 lane.enable.eq(pixel.valid),
                 lane.acc.eq(self.acc[k]),
                 lane.bias.eq(word.bias),
-                lane.mult.eq(word.mult),
+                lane.mult.eq(mult),
                 lane.shift.eq(word.shift),
-                lane.skip.eq(self._residual(k, pixel.half)),
+                lane.skip.eq(self._residual(m, k, pixel.half)),
                 lane.skip_mult.eq(d.skip_mult),
                 lane.raw.eq(raw),
                 lane.low.eq(d.low),
                 lane.high.eq(d.high),
+                lane.offset.eq(d.offset),
                 self.values[k].eq(lane.y),
             ]
             with m.If(pixel.average):
                 m.d.comb += [
                     lane.acc.eq(sums[k]),
-                    lane.bias.eq(0),
+                    lane.bias.eq(d.gap_bias),
                     lane.mult.eq(d.gap_mult),
                     lane.shift.eq(d.gap_shift),
                     lane.skip.eq(0),
                     lane.low.eq(d.gap_low),
                     lane.high.eq(d.gap_high),
+                    lane.offset.eq(d.gap_offset),
                 ]
 
-    def _residual(self, k, half):
+    def _residual(self, m, k, half):
         """Residual of a lane, or 0; 8-bit weights have 8 lanes, for half of the channels."""
         d = self.descriptor
 
@@ -135,7 +162,9 @@ class PostProcessing(Component):
             return Cat(lower, upper_or_sign, sign)
 
         bits = value(k) if k >= HALF else Mux(d.wide & half, value(k + HALF), value(k))
-        return Mux(d.has_skip, bits, 0)[:SKIP_WIDTH].as_signed()
+        value = Signal(signed(SKIP_WIDTH), name=f"skip_{k}")
+        m.d.comb += value.eq(Mux(d.has_skip, bits.as_signed() - d.skip_zero, 0))
+        return value
 
     def _pool(self, m, pixel):
         """Maximum of a quad, per team; without pooling the value itself."""
@@ -162,6 +191,32 @@ class PostProcessing(Component):
                     with m.Case(team):
                         m.d.sync += registers[k].eq(larger)
         return pooled
+
+    def _look_up(self, m, pixel, pooled, kept, result):
+        """What the table has for each value, if there is one; averages stay as they are."""
+        d = self.descriptor
+        looked_up = Signal()
+        with m.If(pixel.valid):
+            m.d.sync += looked_up.eq(d.lookup & ~pixel.average)
+        for k in range(KERNELS):
+            table = TwoPortMemory(depth=TABLE_WORDS, width=WORD_BITS, granularity=WORD_BITS)
+            m.submodules[f"table_{k}"] = table
+            which = Signal(range(WORD_BITS // BYTE), name=f"which_{k}", reset_less=True)
+            found = Signal(BYTE, name=f"found_{k}")
+            value = pooled[k].as_unsigned()
+            m.d.comb += [
+                table.w_mask.eq(self.table_enable),
+                table.w_addr.eq(self.table_addr),
+                table.w_data.eq(self.feature_word),
+                table.r_enable.eq(pixel.valid & d.lookup),
+                table.r_addr.eq(value[exact_log2(WORD_BITS // BYTE) : BYTE]),
+                found.eq(table.r_data.word_select(which, BYTE)),
+                result[k].eq(
+                    Mux(looked_up, Cat(found, found[-1] & d.lookup_signed).as_signed(), kept[k])
+                ),
+            ]
+            with m.If(pixel.valid & d.lookup):
+                m.d.sync += which.eq(value)
 
     def _write(self, m, pixel, result):
         """Nibble planes of the result, one per clock, or words of the input."""

@@ -290,12 +290,14 @@ class Walker(Component):
         out_row_offset, out_col_offset = counter(
             "out_offset", ADDR_WIDTH, d.out_row_pitch, d.out_col_pitch
         )
-        stride = d.stride2
-        in_offset = offset("in_offset", d.in_row_pitch << stride, d.in_col_pitch << stride)
+        in_row, in_col = counter(
+            "in", COORDINATE_WIDTH, d.row_stride << d.pool, d.col_stride << d.pool
+        )
+        in_offset = offset("in_offset", d.in_row_step, d.in_col_step)
         skip_offset = offset("skip_offset", d.skip_row_pitch, d.skip_col_pitch)
         m.d.sync += [
-            step.in_row.eq(((row + dy) << stride) - d.pad),
-            step.in_col.eq(((col + dx) << stride) - d.pad),
+            step.in_row.eq(in_row + Mux(dy, d.row_stride, 0) - d.pad_top),
+            step.in_col.eq(in_col + Mux(dx, d.col_stride, 0) - d.pad_left),
             step.in_offset.eq(in_offset + upper),
             step.skip_offset.eq(skip_offset + (channel_block << d.skip_two) + upper),
         ]
