@@ -5,8 +5,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from model.mars import frame, reference
-from model.mars.frame import LATENCY, PassRecord, layer_outputs
+from model.mars.frame import LATENCY, PassRecord, first_rows, layer_outputs
 from model.mars.image import Image
 from model.mars.layout import Ints
 from model.mars.network import QuantizedNetwork
@@ -101,10 +103,16 @@ def frames_on_rtl(image: Image, inputs: Ints) -> list[FrameTrace]:
 
 def pass_outputs(image: Image, records: Sequence[PassRecord]) -> dict[str, Ints]:
     """Results of the layers out of what a machine did; the input's record comes first."""
-    outputs = {}
+    bands: dict[str, list[Ints]] = {}
+    ends: dict[str, int] = {}
     for one, contents, record in zip(image.passes, image.contents.passes, records[1:], strict=True):
-        outputs.update(layer_outputs(one.descriptor, contents, record))
-    return outputs
+        begins = first_rows(contents)
+        for name, values in layer_outputs(one.descriptor, contents, record).items():
+            # Rows that two bands need are computed twice.
+            again = ends.get(name, 0) - begins[name]
+            bands.setdefault(name, []).append(values[:, again:])
+            ends[name] = begins[name] + values.shape[1]
+    return {name: np.concatenate(parts, axis=1) for name, parts in bands.items()}
 
 
 def _times(image: Image, ends: list[int]) -> tuple[PassTime, ...]:

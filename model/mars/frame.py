@@ -1,7 +1,7 @@
 """A frame on the golden machine, and from what a machine did back to the network's layers."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -78,8 +78,9 @@ def layer_outputs(
 ) -> dict[str, Ints]:
     """Results (channels, rows, columns) of the layers of a pass, as far as they can be seen.
 
-    The convolution's values are seen before they are pooled, and what is written; a pool between
-    the two is not seen. An odd last row or column that a pool leaves out is not computed.
+    The convolution's values are seen before they are pooled, and what is written; what is between
+    the two is not seen. An odd last row or column that a pool leaves out is not computed. Of a band
+    the rows from `first_rows` on are there.
     """
     result: dict[str, Ints] = {}
     if contents.partial:
@@ -89,6 +90,14 @@ def layer_outputs(
     if contents.copies or len(contents.layers) > 1:
         result[contents.layers[-1]] = _stored(descriptor, contents.outputs[-1], record.writes)
     return result
+
+
+def first_rows(contents: PassContents) -> dict[str, int]:
+    """By layer: with which row what `layer_outputs` has begins."""
+    rows = dict.fromkeys(contents.layers, contents.first_stored_row)
+    if not contents.copies:
+        rows[contents.layers[0]] = contents.first_row
+    return rows
 
 
 def _values(d: Descriptor, kind: Features, values: Ints) -> Ints:
@@ -105,7 +114,8 @@ def _values(d: Descriptor, kind: Features, values: Ints) -> Ints:
 
 
 def _stored(d: Descriptor, kind: Features, writes: Writes) -> Ints:
-    _, rows, cols = kind.shape
+    cols = kind.shape[2]
+    rows = 1 if d.gap else d.n_rows >> d.pool
     size = (rows, cols, kind.blocks * kind.planes)
     row, col, word = np.indices(size)
     place = row * d.out_row_pitch + col * d.out_col_pitch + word
@@ -115,4 +125,4 @@ def _stored(d: Descriptor, kind: Features, writes: Writes) -> Ints:
     for half in range(WORD_BITS // 32):
         mine = (writes.halves >> half & 1).astype(np.bool_)
         halves[writes.offset[mine], half] = written[mine, half]
-    return kind.from_words(words[place])
+    return replace(kind, shape=(kind.shape[0], rows, cols)).from_words(words[place])

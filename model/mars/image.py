@@ -35,6 +35,7 @@ from model.mars.layout import (
 )
 from model.mars.machine import from_planes, nibble_plane
 from model.mars.network import FeatureType
+from model.mars.packing import Packing
 from model.mars.program import Pass, ProgramError, decode, encode_input, from_bytes
 
 MAGIC = b"KMRS"
@@ -111,6 +112,8 @@ class PassContents(_Strict):
         The convolution is none of the layers: it copies the source into pools.
     partial : bool
         The pass is a step on the way to the layer's result, which another one computes.
+    first_row, first_stored_row : int
+        Rows of the convolution's result and of the stored one that are the pass' first.
     total_sets, kept_sets : int
         Group-sets of the convolution, and those that have a weight other than 0.
     pixels : int
@@ -122,6 +125,8 @@ class PassContents(_Strict):
     source: str
     copies: bool
     partial: bool
+    first_row: int
+    first_stored_row: int
     total_sets: int
     kept_sets: int
     pixels: int
@@ -130,11 +135,13 @@ class PassContents(_Strict):
 class Contents(_Strict):
     """What an image holds.
 
+    `packing` says how the input is stored, if not pixel by pixel.
     `output_address` is that of the result's first word in the feature memory of macro 0.
     """
 
     name: str
     input: Features
+    packing: Packing | None
     output_address: int
     passes: tuple[PassContents, ...]
 
@@ -174,7 +181,11 @@ class Image:
 
     def packet(self, features: Ints) -> Lines:
         """The input packet of an input (channels, rows, columns)."""
-        return encode_input(self.input_descriptor, self.contents.input.to_words(features))
+        kind, packing = self.contents.input, self.contents.packing
+        if packing is not None:
+            kind = Features(packing.packed_shape(kind.shape), kind.bits, kind.signed)
+            features = packing.pack(features)
+        return encode_input(self.input_descriptor, kind.to_words(features))
 
 
 def write_image(image: Image) -> bytes:

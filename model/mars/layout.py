@@ -69,15 +69,25 @@ DESCRIPTOR_FIELDS = {
     "col_stride": (452, 4),
     "row_dilation": (456, 3),
     "col_dilation": (459, 3),
-    "pad_top": (464, 4),
-    "pad_left": (468, 4),
+    "pad_left": (464, 4),
     "pad_value": (472, 8),
     "team_in_rows": (480, 12),
-    "skip_zero": (496, 16),
+    "pad_top": (492, 10),
+    "skip_zero": (502, 10),
 }
 """Field: (lowest bit, width)."""
 SIGNED_FIELDS = frozenset(
-    {"low", "high", "offset", "gap_bias", "gap_low", "gap_high", "gap_offset", "skip_zero"}
+    {
+        "low",
+        "high",
+        "offset",
+        "gap_bias",
+        "gap_low",
+        "gap_high",
+        "gap_offset",
+        "pad_top",
+        "skip_zero",
+    }
 )
 MACRO_FIELDS = {
     "in_base": (512, 16, 16),
@@ -152,7 +162,8 @@ class Descriptor:
     in_row_step, in_col_step, tap_row_pitch, tap_col_pitch : int
         Words of the input from one pixel of the result to the next, and from one tap to the next.
     row_stride, col_stride, row_dilation, col_dilation, pad_top, pad_left, pad_value : int
-        Of the convolution; what is around the map has the value `pad_value`, a byte.
+        Of the convolution; what is around the map has the value `pad_value`, a byte. `pad_top` is
+        negative where a band of rows begins within the map.
     team_in_rows : int
         Rows of the input from one team's band to the next.
     low, high, offset : int

@@ -32,6 +32,7 @@ from model.mars.network import (
     Sides,
     clamp_of,
 )
+from model.mars.packing import Packing, best_packing, packed_steps
 
 NARROW_BITS = 4
 COPY_MULT, COPY_SHIFT = 2, 1
@@ -85,6 +86,9 @@ class Convolution:
         Of the convolution, as the padding above and at the left.
     map_size : (int, int)
         Rows and columns of the convolution's own result.
+    first_row, source_top, out_top : int
+        Of a band of rows: the first row of the convolution's result, and the rows of the source
+        and of the stored result with which the bands of these begin.
     flat, wide, raw, maximum, copy, partial, pool : bool
         All pixels of the source are channels of one; 8-bit weights; no requantisation; the largest
         product counts, not the sum; the convolution is none of the layers but copies the source;
@@ -106,6 +110,9 @@ class Convolution:
     top: int = 0
     left: int = 0
     pad_value: int = 0
+    first_row: int = 0
+    source_top: int = 0
+    out_top: int = 0
     skip: str | None = None
     skip_kind: Features | None = None
     skip_mult: int = 0
@@ -126,6 +133,11 @@ class Convolution:
         return self.weight.shape[1:3]
 
     @property
+    def first_stored_row(self) -> int:
+        """The first row of the result that is stored."""
+        return self.first_row >> self.pool
+
+    @property
     def label(self) -> str:
         """How errors call it."""
         return self.layers[0]
@@ -142,11 +154,14 @@ class Lowered:
         Of every result that is stored.
     maps : {str: Features}
         The maps of the feature memory, channels filled up to blocks of 16.
+    packing : Packing or None
+        Of the input.
     """
 
     passes: list[Convolution]
     homes: dict[str, Home]
     maps: dict[str, Features]
+    packing: Packing | None
 
 
 def features(network: QuantizedNetwork, name: str) -> Features:
@@ -159,9 +174,9 @@ def kernels_per_block(one: Convolution) -> int:
     return KERNELS // 2 if one.wide else KERNELS
 
 
-def lower(network: QuantizedNetwork) -> Lowered:
-    """The passes of a network, in order."""
-    return _Lowering(network).run()
+def lower(network: QuantizedNetwork, n_macros: int | None = None) -> Lowered:
+    """The passes of a network, in order; an input is packed for so many macros, or not at all."""
+    return _Lowering(network, n_macros).run()
 
 
 @dataclass(frozen=True)
@@ -174,8 +189,9 @@ class _View:
 
 
 class _Lowering:
-    def __init__(self, network: QuantizedNetwork) -> None:
+    def __init__(self, network: QuantizedNetwork, n_macros: int | None) -> None:
         self.network = network
+        self.packing = self._packing(n_macros)
         self.passes: list[Convolution] = []
         self.homes: dict[str, Home] = {}
         self.maps: dict[str, Features] = {}
@@ -194,7 +210,16 @@ class _Lowering:
         last = self.network.layers[-1]
         if isinstance(last, Select):
             self._copy(self._view(last.name), last.name, last.name)
-        return Lowered(self.passes, self.homes, self.maps)
+        return Lowered(self.passes, self.homes, self.maps, self.packing)
+
+    def _packing(self, n_macros: int | None) -> Packing | None:
+        """That of the input, if one convolution alone reads it."""
+        readers = self.network.consumers(INPUT)
+        if n_macros is None or len(readers) != 1:
+            return None
+        if not isinstance(readers[0], Conv) or readers[0].skip == INPUT:
+            return None
+        return best_packing(readers[0], self.network.input_type, n_macros)
 
     # Where results lie
 
@@ -225,7 +250,10 @@ class _Lowering:
             self.homes[member] = Home(name, block)
             block += self.kinds[member].blocks
         kind = self.kinds[name]
-        self.maps[name] = replace(kind, shape=(block * KERNELS, *kind.shape[1:]))
+        size = kind.shape[1:]
+        if name == INPUT and self.packing is not None:
+            size = (self.packing.n_rows, self.packing.n_cols)
+        self.maps[name] = replace(kind, shape=(block * KERNELS, *size))
 
     def _is_select(self, name: str) -> bool:
         return any(layer.name == name for layer in self.network.layers if isinstance(layer, Select))
@@ -308,6 +336,8 @@ class _Lowering:
         return table
 
     def _conv(self, layer: Conv) -> Convolution:
+        if layer.input == INPUT and self.packing is not None:
+            return self._packed(layer, self.packing)
         view = self._view(layer.input)
         if len(set(view.slots.tolist())) < len(view.slots):
             view = self._view(self._own(layer.input))
@@ -329,6 +359,31 @@ class _Lowering:
             pad_value=layer.pad_value,
             skip=skip,
             skip_kind=None if skip is None else self.kinds[skip],
+            skip_mult=layer.skip_mult,
+            skip_zero=layer.skip_zero,
+            wide=layer.weight_bits > NARROW_BITS,
+            raw=layer.out_bits == RAW_BITS,
+        )
+
+    def _packed(self, layer: Conv, packing: Packing) -> Convolution:
+        """The convolution on a packed input."""
+        plain = self.kinds[INPUT]
+        kind = replace(plain, shape=packing.packed_shape(plain.shape))
+        view = _View(INPUT, kind, np.arange(kind.shape[0]))
+        stride, dilation = packed_steps(packing, layer)
+        return Convolution(
+            layers=(layer.name,),
+            outputs=(self.kinds[layer.name],),
+            output=layer.name,
+            source=INPUT,
+            source_kind=kind,
+            weight=self._weight(view, packing.weight(layer.weight), 1),
+            post=_post(layer, self.kinds[layer.name]),
+            map_size=self.kinds[layer.name].shape[1:],
+            stride=stride,
+            dilation=dilation,
+            skip=None if layer.skip is None else self._own(layer.skip),
+            skip_kind=None if layer.skip is None else self.kinds[layer.skip],
             skip_mult=layer.skip_mult,
             skip_zero=layer.skip_zero,
             wide=layer.weight_bits > NARROW_BITS,

@@ -1,17 +1,17 @@
-"""Maps a network to an accelerator: splits, bands, feature memory, program.
+"""Maps a network to an accelerator: splits, bands, index codes, program.
 
 For each pass the mapper chooses the split, how many macros share the group-sets of a kernel block,
-by the cycle model: the other macros form teams with bands of rows of their own. A macro's feature
-memory holds only the rows that its team reads.
+by the cycle model: the other macros form teams with bands of rows of their own. Maps that do not
+fit are computed in bands of rows, one after the other (`model.mars.bands`).
 """
 
-from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model.mars.bands import BAND, can_be_banded, in_bands
 from model.mars.clocks import Work, simulate
 from model.mars.config import (
     ADDRESSES,
@@ -20,7 +20,7 @@ from model.mars.config import (
     WORD_LINES,
     MarsConfig,
 )
-from model.mars.image import Contents, Features, Image, PassContents
+from model.mars.image import Contents, Image, PassContents
 from model.mars.layout import (
     CODE_WIDTHS,
     CODES_PER_LINES,
@@ -32,9 +32,10 @@ from model.mars.layout import (
     encode_index,
     header_lines,
 )
-from model.mars.lowering import Convolution, Home, Lowered, features, kernels_per_block, lower
+from model.mars.lowering import Convolution, Lowered, features, kernels_per_block, lower
 from model.mars.memory import LineSource
 from model.mars.network import INPUT, MULT_MAX, QuantizedNetwork
+from model.mars.placement import CrowdedError, Placement, Places, Shape, place
 from model.mars.program import KernelBlock, Pass, encode
 
 MAX_SIDE = 255
@@ -60,56 +61,12 @@ class GroupSets:
 
 
 @dataclass(frozen=True)
-class Shape:
-    """How a pass is spread over macros: `n_teams` bands of `rows_per_team` rows."""
-
-    split: int
-    n_teams: int
-    rows_per_team: int
-    n_rows: int
-    n_cols: int
-
-
-@dataclass(frozen=True)
 class CodeFormat:
     """How the index codes of a pass are laid out."""
 
     long: bool
     block_width: int
     dx_width: int
-
-
-@dataclass(frozen=True)
-class Placement:
-    """A result in the feature memories.
-
-    Macro m stores rows `first[m]` to `end[m]` (exclusive) of its map, of which `kind` is the type,
-    from address `base` on. The result has the blocks of channels from `block` on.
-    """
-
-    kind: Features
-    base: int
-    first: Ints
-    end: Ints
-    block: int = 0
-
-    def row_0(self, macro: int) -> int:
-        """Where row 0 is or would be."""
-        inside = self.block * self.kind.planes
-        return self.base + inside - int(self.first[macro]) * self.kind.row_pitch
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where everything is: maps, and results in them."""
-
-    maps: dict[str, Placement]
-    homes: dict[str, Home]
-
-    def of(self, name: str) -> Placement:
-        """That of a result."""
-        home = self.homes[name]
-        return replace(self.maps[home.map], block=home.block)
 
 
 def compile_network(network: QuantizedNetwork, config: MarsConfig) -> Image:
@@ -120,14 +77,63 @@ def compile_network(network: QuantizedNetwork, config: MarsConfig) -> Image:
     FitError
         Names the layer and what it lacks.
     """
-    lowered = lower(network)
+    try:
+        return _compiled(network, lower(network, config.n_macros), config)
+    except FitError:  # a packed input may be larger
+        return _compiled(network, lower(network), config)
+
+
+def _compiled(network: QuantizedNetwork, lowered: Lowered, config: MarsConfig) -> Image:
+    for one in lowered.passes:
+        _check(one, config)
+    bands: dict[int, int] = {}
+    sets: dict[int, list[GroupSets]] = {}
+    while True:
+        split = in_bands(lowered, bands)
+        try:
+            return _arranged(network, split, sets, config)
+        except CrowdedError as crowded:
+            _more_bands(lowered, split, crowded, bands, config)
+
+
+def _more_bands(
+    lowered: Lowered,
+    split: Lowered,
+    crowded: CrowdedError,
+    bands: dict[int, int],
+    config: MarsConfig,
+) -> None:
+    """Has the largest map that can be kept in bands kept in more of them."""
+    best: tuple[int, int] | None = None
+    for number, one in enumerate(lowered.passes):
+        is_there = any(name.split(BAND)[0] == one.output for name in crowded.maps)
+        n_bands = 2 * bands.get(number, 1)
+        if is_there and n_bands <= one.map_size[0] and can_be_banded(lowered, number):
+            size = lowered.maps[lowered.homes[one.output].map].row_pitch * one.map_size[0]
+            best = max(best or (0, 0), (size * 2 // n_bands, number))
+    if best is None:
+        raise FitError(
+            f"layer {split.passes[crowded.pass_number].label} must leave the maps in use within "
+            f"{config.feature_words} words of feature memory per macro to fit {config.name}, "
+            f"not {crowded.needed}: {crowded.needed - config.feature_words} too many"
+        )
+    bands[best[1]] = 2 * bands.get(best[1], 1)
+
+
+def _arranged(
+    network: QuantizedNetwork,
+    lowered: Lowered,
+    cache: dict[int, list[GroupSets]],
+    config: MarsConfig,
+) -> Image:
+    """The image, if there is room; `cache` has group-sets by the weights, which bands share."""
     convolutions = lowered.passes
-    if not config.wide_multiplier:
-        for one in convolutions:
-            _check_multipliers(one, config)
-    sets = [group_sets(one) for one in convolutions]
+    for one in convolutions:
+        if id(one.weight) not in cache:
+            cache[id(one.weight)] = group_sets(one)
+    sets = [cache[id(one.weight)] for one in convolutions]
     options = [_options(one, kept, config) for one, kept in zip(convolutions, sets, strict=True)]
-    shapes, places = _place(lowered, options, config)
+    shapes, places = place(lowered, options, config)
     passes = tuple(
         _pass(one, kept, shape, places, is_last=one is convolutions[-1])
         for one, kept, shape in zip(convolutions, sets, shapes, strict=True)
@@ -135,6 +141,7 @@ def compile_network(network: QuantizedNetwork, config: MarsConfig) -> Image:
     contents = Contents(
         name=network.name,
         input=features(network, INPUT),
+        packing=lowered.packing,
         output_address=places.of(convolutions[-1].output).base,
         passes=tuple(_contents(o, kept) for o, kept in zip(convolutions, sets, strict=True)),
     )
@@ -142,8 +149,13 @@ def compile_network(network: QuantizedNetwork, config: MarsConfig) -> Image:
     return Image(config, contents, _input_descriptor(places.of(INPUT)), lines)
 
 
-def _check_multipliers(one: Convolution, config: MarsConfig) -> None:
-    """A configuration with narrow multipliers can do this pass."""
+def _check(one: Convolution, config: MarsConfig) -> None:
+    """The fields of a descriptor have room for this pass, and the multipliers are wide enough."""
+    side = max(*one.map_size, *one.source_kind.shape[1:])
+    if side > MAX_SIDE:
+        raise FitError(f"layer {one.label} must have a map of at most {MAX_SIDE}, not {side}")
+    if config.wide_multiplier:
+        return
     average = one.average
     largest = max(int(one.post.mult.max()), one.skip_mult, average.mult if average else 0)
     if largest > MULT_MAX:
@@ -210,9 +222,6 @@ def _options(one: Convolution, kept: list[GroupSets], config: MarsConfig) -> lis
             f"per kernel block to fit {config.name}, not {most}: "
             f"{most - ADDRESSES * config.n_macros} too many; prune it or use more macros"
         )
-    side = max(*one.map_size, *one.source_kind.shape[1:])
-    if side > MAX_SIDE:
-        raise FitError(f"layer {one.label} must have a map of at most {MAX_SIDE}, not {side}")
     most_split = 1 if one.maximum else config.n_macros
     splits = [s for s in (1, 2, 4, 8) if s <= most_split and most <= ADDRESSES * s]
     shapes = [_shape(one, split, config) for split in splits]
@@ -257,173 +266,6 @@ def _cost(work: Work, config: MarsConfig) -> int:
     return simulate([work, work], source)[1].clocks
 
 
-class _Rows:
-    """The rows of a map that each macro needs."""
-
-    def __init__(self) -> None:
-        self.first = np.zeros(MAX_MACROS, np.int64)
-        self.end = np.zeros(MAX_MACROS, np.int64)
-
-    def need(self, macro: int, first: int, end: int) -> None:
-        if first >= end:
-            return
-        if self.first[macro] < self.end[macro]:
-            first, end = min(first, self.first[macro]), max(end, self.end[macro])
-        self.first[macro], self.end[macro] = first, end
-
-    def need_all(self, other: "_Rows") -> None:
-        for macro in range(MAX_MACROS):
-            self.need(macro, other.first[macro], other.end[macro])
-
-    @property
-    def most(self) -> int:
-        return int((self.end - self.first).max())
-
-
-def _needs(lowered: Lowered, shapes: list[Shape]) -> dict[str, _Rows]:
-    """Rows of maps that the passes read, and the whole result of the last one in macro 0."""
-    needs = {name: _Rows() for name in lowered.maps}
-    for one, shape in zip(lowered.passes, shapes, strict=True):
-        height = one.source_kind.shape[1]
-        reach = (one.kernel[0] - 1) * one.dilation[0] + 1
-        for macro in range(shape.n_teams * shape.split):
-            first = macro // shape.split * shape.rows_per_team
-            end = min(first + shape.rows_per_team, shape.n_rows)
-            if one.flat:
-                needs[one.source].need(macro, 0, height)
-            else:
-                top = first * one.stride[0] - one.top
-                bottom = (end - 1) * one.stride[0] - one.top + reach
-                needs[one.source].need(macro, max(top, 0), min(bottom, height))
-            if one.skip and macro % shape.split == 0:
-                needs[lowered.homes[one.skip].map].need(macro, first, end)
-    last = lowered.passes[-1]
-    needs[lowered.homes[last.output].map].need(0, 0, last.outputs[-1].shape[1])
-    return needs
-
-
-@dataclass
-class _Room:
-    """A piece of feature memory; maps that replace each other in place share one."""
-
-    names: list[str]
-    kind: Features
-    rows: _Rows
-    born: int
-    last_use: int
-    base: int = 0
-
-    @property
-    def size(self) -> int:
-        return self.rows.most * self.kind.row_pitch
-
-
-def _rooms(lowered: Lowered, shapes: list[Shape]) -> dict[str, _Room]:
-    """Who needs how much feature memory, and from which pass to which, by map.
-
-    A result takes the place of its residual if that is not used later: each word of the residual
-    is read before the result's word is written.
-    """
-    needs = _needs(lowered, shapes)
-    born, last_use = {INPUT: -1}, {INPUT: -1}
-    for k, one in enumerate(lowered.passes):
-        written = lowered.homes[one.output].map
-        born.setdefault(written, k)
-        for name in (written, one.source, *_skip_map(lowered, one)):
-            last_use[name] = k
-    last_use[lowered.homes[lowered.passes[-1].output].map] = len(lowered.passes)
-    n_members = Counter(home.map for home in lowered.homes.values())
-    rooms = {INPUT: _Room([INPUT], lowered.maps[INPUT], needs[INPUT], -1, last_use[INPUT])}
-    for k, one in enumerate(lowered.passes):
-        name = lowered.homes[one.output].map
-        if name in rooms:
-            continue
-        kind = lowered.maps[name]
-        skips = [skip for skip in _skip_map(lowered, one) if skip != one.source]
-        if (
-            skips
-            and n_members[name] == n_members[skips[0]] == 1
-            and last_use[rooms[skips[0]].names[-1]] == k
-            and (kind.shape, kind.planes)
-            == (lowered.maps[skips[0]].shape, rooms[skips[0]].kind.planes)
-        ):
-            room = rooms[skips[0]]
-            room.names.append(name)
-            room.rows.need_all(needs[name])
-            room.last_use = last_use[name]
-        else:
-            room = _Room([name], kind, needs[name], born[name], last_use[name])
-        rooms[name] = room
-    return rooms
-
-
-def _skip_map(lowered: Lowered, one: Convolution) -> tuple[str, ...]:
-    """The map of the residual, if there is one."""
-    return () if one.skip is None else (lowered.homes[one.skip].map,)
-
-
-def _place(
-    lowered: Lowered, options: list[list[Shape]], config: MarsConfig
-) -> tuple[list[Shape], Places]:
-    """Shapes and places; passes that read what does not fit take the smallest split instead."""
-    shapes = [option[0] for option in options]
-    while True:
-        rooms = _rooms(lowered, shapes)
-        own = list({id(room): room for room in rooms.values()}.values())
-        crowded = _allocate(own, config.feature_words)
-        if crowded is None:
-            break
-        names = {name for room in crowded.alive for name in room.names}
-        smaller = [
-            min(option, key=lambda shape: shape.split)
-            if names & {one.source, *_skip_map(lowered, one)}
-            else shape
-            for one, option, shape in zip(lowered.passes, options, shapes, strict=True)
-        ]
-        if smaller == shapes:
-            needed = sum(room.size for room in crowded.alive)
-            layer = lowered.passes[max(crowded.room.born, 0)].label
-            raise FitError(
-                f"layer {layer} must leave the maps in use within {config.feature_words} words of "
-                f"feature memory per macro to fit {config.name}, not {needed}: "
-                f"{max(needed - config.feature_words, 1)} too many"
-            )
-        shapes = smaller
-    # Maps that share a room may differ in sign and bits.
-    maps = {
-        name: Placement(lowered.maps[name], room.base, room.rows.first, room.rows.end)
-        for name, room in rooms.items()
-    }
-    return shapes, Places(maps, lowered.homes)
-
-
-@dataclass(frozen=True)
-class _Crowded:
-    """A room that found no place, and all that live with it."""
-
-    room: _Room
-    alive: list[_Room]
-
-
-def _allocate(rooms: list[_Room], n_words: int) -> _Crowded | None:
-    """Gives every room the lowest place that is free during its life."""
-    placed: list[_Room] = []
-    for room in rooms:
-        alive = sorted(
-            (p for p in placed if p.last_use >= room.born and p.born <= room.last_use and p.size),
-            key=lambda p: p.base,
-        )
-        room.base = 0
-        for other in alive:
-            if room.base + room.size <= other.base:
-                break
-            room.base = max(room.base, other.base + other.size)
-        if room.base + room.size > n_words:
-            return _Crowded(room, [*alive, room])
-        placed.append(room)
-    return None
-
-
 class _OutFields(TypedDict):
     out_base: tuple[int, ...]
     out_first_row: tuple[int, ...]
@@ -439,11 +281,13 @@ def _input_descriptor(place: Placement) -> Descriptor:
     )
 
 
-def _out_fields(place: Placement) -> _OutFields:
+def _out_fields(place: Placement, row: int = 0) -> _OutFields:
+    """Where results go whose first row is this one of the map."""
+    pitch = place.kind.row_pitch
     return {
-        "out_base": tuple(place.row_0(m) & ADDRESS_MASK for m in range(MAX_MACROS)),
-        "out_first_row": tuple(place.first.tolist()),
-        "out_end_row": tuple(place.end.tolist()),
+        "out_base": tuple((place.row_0(m) + row * pitch) & ADDRESS_MASK for m in range(MAX_MACROS)),
+        "out_first_row": tuple(np.maximum(place.first - row, 0).tolist()),
+        "out_end_row": tuple(np.maximum(place.end - row, 0).tolist()),
     }
 
 
@@ -487,7 +331,7 @@ def _descriptor(one: Convolution, shape: Shape, places: Places) -> Descriptor:
         **_source_fields(one, shape, places.maps[one.source]),
         **_skip_fields(one, shape, places),
         **_average_fields(one),
-        **_out_fields(out),
+        **_out_fields(out, one.first_stored_row - one.out_top),
     )
 
 
@@ -495,12 +339,13 @@ def _source_fields(one: Convolution, shape: Shape, source: Placement) -> dict[st
     """Where the convolution reads what."""
     row_pitch, col_pitch = (0, 0) if one.flat else (source.kind.row_pitch, source.kind.col_pitch)
     step = one.stride[0] * row_pitch
-    first = source.base - one.top * row_pitch - one.left * col_pitch
+    top = one.first_row * one.stride[0] - one.top
+    first = source.base + (top - one.source_top) * row_pitch - one.left * col_pitch
     teams = [m // shape.split for m in range(MAX_MACROS)]
     return {
         "in_signed": int(source.kind.signed),
         "in_two": source.kind.planes - 1,
-        "in_height": 1 if one.flat else source.kind.shape[1],
+        "in_height": 1 if one.flat else one.source_kind.shape[1],
         "in_width": 1 if one.flat else source.kind.shape[2],
         "in_row_step": step & ADDRESS_MASK,
         "in_col_step": one.stride[1] * col_pitch & ADDRESS_MASK,
@@ -510,7 +355,7 @@ def _source_fields(one: Convolution, shape: Shape, source: Placement) -> dict[st
         "col_stride": one.stride[1],
         "row_dilation": one.dilation[0],
         "col_dilation": one.dilation[1],
-        "pad_top": one.top,
+        "pad_top": -top,
         "pad_left": one.left,
         "pad_value": one.pad_value & 0xFF,
         "team_in_rows": shape.rows_per_team * one.stride[0],
@@ -538,7 +383,8 @@ def _skip_fields(one: Convolution, shape: Shape, places: Places) -> dict[str, An
         "skip_row_pitch": pitch,
         "skip_col_pitch": skip.kind.col_pitch,
         "skip_base": tuple(
-            (skip.row_0(m) + m // shape.split * band) & ADDRESS_MASK for m in range(MAX_MACROS)
+            (skip.row_0(m) + one.first_row * pitch + m // shape.split * band) & ADDRESS_MASK
+            for m in range(MAX_MACROS)
         ),
     }
 
@@ -599,6 +445,8 @@ def _contents(one: Convolution, kept: list[GroupSets]) -> PassContents:
         source=one.source,
         copies=one.copy,
         partial=one.partial,
+        first_row=one.first_row,
+        first_stored_row=one.first_stored_row,
         total_sets=len(kept) * rows * cols * blocks,
         kept_sets=sum(len(block.codes) for block in kept),
         pixels=one.map_size[0] * one.map_size[1],

@@ -1,0 +1,252 @@
+"""Where maps lie in the feature memories: which rows each macro stores, from when to when.
+
+A macro's feature memory holds only the rows that its team reads. Maps live from the pass that
+writes them to the last one that reads them; each gets the lowest place that is free for so long.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from model.mars.config import MarsConfig
+from model.mars.image import Features
+from model.mars.layout import MAX_MACROS, Ints
+from model.mars.lowering import Convolution, Home, Lowered
+from model.mars.network import INPUT
+
+
+class CrowdedError(Exception):
+    """Maps find no room.
+
+    Attributes
+    ----------
+    maps : set of str
+        Those that live together.
+    pass_number : int
+        The pass that writes the one without room.
+    needed : int
+        Words of them all.
+    """
+
+    def __init__(self, maps: set[str], pass_number: int, needed: int) -> None:
+        super().__init__(f"{needed} words")
+        self.maps = maps
+        self.pass_number = pass_number
+        self.needed = needed
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How a pass is spread over macros: `n_teams` bands of `rows_per_team` rows."""
+
+    split: int
+    n_teams: int
+    rows_per_team: int
+    n_rows: int
+    n_cols: int
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A result in the feature memories.
+
+    Macro m stores rows `first[m]` to `end[m]` (exclusive) of its map, of which `kind` is the type,
+    from address `base` on. The result has the blocks of channels from `block` on.
+    """
+
+    kind: Features
+    base: int
+    first: Ints
+    end: Ints
+    block: int = 0
+
+    def row_0(self, macro: int) -> int:
+        """Where row 0 is or would be."""
+        inside = self.block * self.kind.planes
+        return self.base + inside - int(self.first[macro]) * self.kind.row_pitch
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where everything is: maps, and results in them."""
+
+    maps: dict[str, Placement]
+    homes: dict[str, Home]
+
+    def of(self, name: str) -> Placement:
+        """That of a result."""
+        home = self.homes[name]
+        return replace(self.maps[home.map], block=home.block)
+
+
+class _Rows:
+    """The rows of a map that each macro needs."""
+
+    def __init__(self) -> None:
+        self.first = np.zeros(MAX_MACROS, np.int64)
+        self.end = np.zeros(MAX_MACROS, np.int64)
+
+    def need(self, macro: int, first: int, end: int) -> None:
+        if first >= end:
+            return
+        if self.first[macro] < self.end[macro]:
+            first, end = min(first, self.first[macro]), max(end, self.end[macro])
+        self.first[macro], self.end[macro] = first, end
+
+    def need_all(self, other: "_Rows") -> None:
+        for macro in range(MAX_MACROS):
+            self.need(macro, other.first[macro], other.end[macro])
+
+    @property
+    def most(self) -> int:
+        return int((self.end - self.first).max())
+
+
+def _needs(lowered: Lowered, shapes: list[Shape]) -> dict[str, _Rows]:
+    """Rows of maps that the passes read, and the whole result of the last one in macro 0."""
+    needs = {name: _Rows() for name in lowered.maps}
+    for one, shape in zip(lowered.passes, shapes, strict=True):
+        height = one.source_kind.shape[1]
+        reach = (one.kernel[0] - 1) * one.dilation[0] + 1
+        for macro in range(shape.n_teams * shape.split):
+            first = macro // shape.split * shape.rows_per_team
+            end = min(first + shape.rows_per_team, shape.n_rows)
+            if one.flat:
+                needs[one.source].need(macro, 0, height)
+            else:
+                top = (one.first_row + first) * one.stride[0] - one.top
+                bottom = (one.first_row + end - 1) * one.stride[0] - one.top + reach
+                needs[one.source].need(
+                    macro, max(top, 0) - one.source_top, min(bottom, height) - one.source_top
+                )
+            if one.skip and macro % shape.split == 0:
+                needs[lowered.homes[one.skip].map].need(
+                    macro, one.first_row + first, one.first_row + end
+                )
+    last = lowered.passes[-1]
+    needs[lowered.homes[last.output].map].need(0, 0, last.outputs[-1].shape[1])
+    return needs
+
+
+@dataclass
+class _Room:
+    """A piece of feature memory; maps that replace each other in place share one."""
+
+    names: list[str]
+    kind: Features
+    rows: _Rows
+    born: int
+    last_use: int
+    base: int = 0
+
+    @property
+    def size(self) -> int:
+        return self.rows.most * self.kind.row_pitch
+
+
+def _rooms(lowered: Lowered, shapes: list[Shape]) -> dict[str, _Room]:
+    """Who needs how much feature memory, and from which pass to which, by map.
+
+    A result takes the place of its residual if that is not used later: each word of the residual
+    is read before the result's word is written.
+    """
+    needs = _needs(lowered, shapes)
+    born, last_use = {INPUT: -1}, {INPUT: -1}
+    for k, one in enumerate(lowered.passes):
+        written = lowered.homes[one.output].map
+        born.setdefault(written, k)
+        for name in (written, one.source, *_skip_map(lowered, one)):
+            last_use[name] = k
+    last_use[lowered.homes[lowered.passes[-1].output].map] = len(lowered.passes)
+    n_members = Counter(home.map for home in lowered.homes.values())
+    rooms = {INPUT: _Room([INPUT], lowered.maps[INPUT], needs[INPUT], -1, last_use[INPUT])}
+    for k, one in enumerate(lowered.passes):
+        name = lowered.homes[one.output].map
+        if name in rooms:
+            continue
+        kind = lowered.maps[name]
+        skips = [skip for skip in _skip_map(lowered, one) if skip != one.source]
+        if (
+            skips
+            and n_members[name] == n_members[skips[0]] == 1
+            and last_use[rooms[skips[0]].names[-1]] == k
+            and (kind.shape, kind.planes)
+            == (lowered.maps[skips[0]].shape, rooms[skips[0]].kind.planes)
+        ):
+            room = rooms[skips[0]]
+            room.names.append(name)
+            room.rows.need_all(needs[name])
+            room.last_use = last_use[name]
+        else:
+            room = _Room([name], kind, needs[name], born[name], last_use[name])
+        rooms[name] = room
+    return rooms
+
+
+def _skip_map(lowered: Lowered, one: Convolution) -> tuple[str, ...]:
+    """The map of the residual, if there is one."""
+    return () if one.skip is None else (lowered.homes[one.skip].map,)
+
+
+def place(
+    lowered: Lowered, options: list[list[Shape]], config: MarsConfig
+) -> tuple[list[Shape], Places]:
+    """Shapes and places; passes that read what does not fit take the smallest split instead.
+
+    Raises
+    ------
+    CrowdedError
+        Even then there is no room.
+    """
+    shapes = [option[0] for option in options]
+    while True:
+        rooms = _rooms(lowered, shapes)
+        own = list({id(room): room for room in rooms.values()}.values())
+        crowded = _allocate(own, config.feature_words)
+        if crowded is None:
+            break
+        names = {name for room in crowded.alive for name in room.names}
+        smaller = [
+            min(option, key=lambda shape: shape.split)
+            if names & {one.source, *_skip_map(lowered, one)}
+            else shape
+            for one, option, shape in zip(lowered.passes, options, shapes, strict=True)
+        ]
+        if smaller == shapes:
+            needed = max(sum(room.size for room in crowded.alive), config.feature_words + 1)
+            raise CrowdedError(names, max(crowded.room.born, 0), needed)
+        shapes = smaller
+    # Maps that share a room may differ in sign and bits.
+    maps = {
+        name: Placement(lowered.maps[name], room.base, room.rows.first, room.rows.end)
+        for name, room in rooms.items()
+    }
+    return shapes, Places(maps, lowered.homes)
+
+
+@dataclass(frozen=True)
+class _Crowded:
+    """A room that found no place, and all that live with it."""
+
+    room: _Room
+    alive: list[_Room]
+
+
+def _allocate(rooms: list[_Room], n_words: int) -> _Crowded | None:
+    """Gives every room the lowest place that is free during its life."""
+    placed: list[_Room] = []
+    for room in rooms:
+        alive = sorted(
+            (p for p in placed if p.last_use >= room.born and p.born <= room.last_use and p.size),
+            key=lambda p: p.base,
+        )
+        room.base = 0
+        for other in alive:
+            if room.base + room.size <= other.base:
+                break
+            room.base = max(room.base, other.base + other.size)
+        if room.base + room.size > n_words:
+            return _Crowded(room, [*alive, room])
+        placed.append(room)
+    return None
