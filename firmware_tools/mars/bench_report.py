@@ -17,12 +17,12 @@ from firmware_tools.mars.bench import NOTE, FrameFigures, measure
 from firmware_tools.mars.inference import frames_on_rtl
 from firmware_tools.mars.inputs import SUFFIX, build_rtl, compiled, load_network
 from firmware_tools.mars.inspect import share
-from model.mars.mapper import compile_network
 from firmware_tools.mars.pass_difference import Compared, compare_frame
 from model.mars import networks
 from model.mars.config import WORD_BITS, MarsConfig
 from model.mars.image import Image
 from model.mars.layout import Ints
+from model.mars.mapper import compile_network
 from model.mars.network import QuantizedNetwork
 from model.mars.random_network import random_input
 

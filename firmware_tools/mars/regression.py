@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from firmware_tools.mars.inference import DONE
-from model.mars.mapper import FitError, compile_network
 from firmware_tools.mars.pass_difference import Compared, compare_frame, compare_model
 from model.mars import network_file
 from model.mars.config import MarsConfig
 from model.mars.image import Image
 from model.mars.layout import Ints
+from model.mars.mapper import FitError, compile_network
 from model.mars.network import QuantizedNetwork
 from model.mars.random_network import random_input, random_network
 from tb.mars import cosim
