@@ -50,12 +50,11 @@ def exit_code(error: Exception) -> int | None:
 
 def _bad_input() -> tuple[type[Exception], ...]:
     # Only now: these modules take longer to import than `kenyon --help` may.
-    from model.mars import mapper
     from hw.asic.osu018 import MissingLibrary
     from hw.yosys import YosysError
     from model.mars import image as mars_image
+    from model.mars import mapper, program
     from model.mars import network as mars_network
-    from model.mars import program
     from model.npu import image, network
 
     return (

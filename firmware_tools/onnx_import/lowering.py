@@ -31,7 +31,7 @@ from model.mars.network import (
     Conv,
     FeatureType,
     Layer,
-    MaxPool2,
+    MaxPool,
     NetworkError,
     QuantizedNetwork,
     references,
@@ -383,7 +383,7 @@ class _Lowering:
             node.require("ceil_mode", 0, default=0)
         if len(node.outputs) > 1 and self.graph.readers(node.outputs[1]):
             raise OnnxError(f"{node}: must have no second output (indices)")
-        layer = MaxPool2(name=self._name(node), input=source.layer)
+        layer = MaxPool(name=self._name(node), input=source.layer)
         name = self._append((layer, 0.0), source.grid, source.storage)
         shape = (channels, rows // 2, columns // 2)
         self.features[node.outputs[0]] = replace(source, layer=name, shape=shape, readers=0)

@@ -4,13 +4,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from model.mars.mapper import compile_network
 from firmware_tools.npu.backends import simulate
 from firmware_tools.npu.examples import LEFT_LOOMS, decision_network
 from model.mars import frame
 from model.mars.config import KERNELS, WORD_LINES, MarsConfig
 from model.mars.group_sets import choose_sets, clear_sets
 from model.mars.image import Image
+from model.mars.mapper import compile_network
 from model.mars.network import INPUT, Conv, FeatureType, QuantizedNetwork
 from model.npu.config import NPUConfig
 from model.npu.network import Connections, Ints, Network, Neurons, Segment

@@ -13,13 +13,13 @@ import cocotb
 import numpy as np
 from cocotb.triggers import ClockCycles
 
-from model.mars import mapper
-from model.mars.mapper import FitError, compile_network
 from model.config import CHIPS
 from model.mars import clocks as mars_clocks
+from model.mars import mapper
 from model.mars.config import ADDRESSES
 from model.mars.image import Image
 from model.mars.layout import CODES_PER_LINE, HEADER_SLOTS
+from model.mars.mapper import FitError, compile_network
 from model.mars.network import AvgPool, Conv, Dense, FeatureType, Layer, QuantizedNetwork
 from model.mars.program import Pass
 from model.mars.random_network import random_input, random_network

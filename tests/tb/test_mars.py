@@ -8,11 +8,11 @@ import pytest
 
 from firmware_tools import regression
 from firmware_tools.mars import regression as mars_regression
-from model.mars.mapper import compile_network
 from firmware_tools.mars.regression import Network
 from firmware_tools.regression import QUANTISED, QUANTISED_RTL, Regression
 from model.mars import networks
 from model.mars.config import CONFIGS, MarsConfig
+from model.mars.mapper import compile_network
 from model.mars.network import Dense, FeatureType, QuantizedNetwork
 from model.mars.random_network import random_input
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from model.mars.mapper import compile_network
 from model.mars import network_file
 from model.mars.config import CONFIGS
 from model.mars.image import write_image
+from model.mars.mapper import compile_network
 
 TINY = CONFIGS["mars-tiny"]
 

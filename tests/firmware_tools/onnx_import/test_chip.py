@@ -7,9 +7,9 @@ import pytest
 
 from firmware_tools import onnx_import
 from firmware_tools.mars.inference import on_model
-from model.mars.mapper import compile_network
 from model.mars import network_file, reference
 from model.mars.config import CONFIGS
+from model.mars.mapper import compile_network
 
 
 @pytest.mark.parametrize("config", ["mars-tiny", "mars"])

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from firmware_tools.mars.inference import on_model
-from model.mars.mapper import compile_network
 from firmware_tools.quantize import digits
 from firmware_tools.quantize.training import load_result
 from model.mars import network_file, reference
 from model.mars.config import CONFIGS
+from model.mars.mapper import compile_network
 
 
 @pytest.mark.full

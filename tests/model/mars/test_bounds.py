@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from model.mars.mapper import compile_network
 from model.mars import frame, networks, reference
 from model.mars.config import CONFIGS
 from model.mars.image import Image
+from model.mars.mapper import compile_network
 from model.mars.random_network import random_input
 
 MARS = CONFIGS["mars"]

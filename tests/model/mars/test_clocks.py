@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.mars.mapper import compile_network
 from model.mars.clocks import Work, simulate, work_of
 from model.mars.config import CONFIGS, MarsConfig
+from model.mars.mapper import compile_network
 from model.mars.memory import LineSource, RecordedLines
 from model.mars.program import Pass
 from model.mars.random_network import random_input, random_network

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from model.mars.mapper import compile_network
 from model.mars import frame, reference
 from model.mars.config import CONFIGS
 from model.mars.machine import Machine
+from model.mars.mapper import compile_network
 from model.mars.network import AvgPool, Conv, FeatureType, MaxPool, QuantizedNetwork
 from model.mars.random_network import random_input, random_network
 

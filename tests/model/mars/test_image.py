@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.mars.mapper import compile_network
 from model.mars.config import CONFIGS, MarsConfig
 from model.mars.image import BLANK_CRC, HEADER, Image, ImageError, n_planes, read_image, write_image
+from model.mars.mapper import compile_network
 from model.mars.network import Conv, FeatureType, QuantizedNetwork
 from model.mars.random_network import random_input, random_network
 

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model.mars.mapper import FitError, compile_network
 from model.mars import reference
 from model.mars.config import CONFIGS, KERNELS, MarsConfig
 from model.mars.image import Features, Image
 from model.mars.layout import Descriptor, Ints, encode_index
 from model.mars.machine import Counters, Machine, from_planes, nibble_plane, walk
+from model.mars.mapper import FitError, compile_network
 from model.mars.network import (
     INPUT,
     AvgPool,

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.mars.lowering import lower
-from model.mars.mapper import FitError, compile_network, group_sets
 from model.mars import networks
 from model.mars.config import CONFIGS, MarsConfig
 from model.mars.group_sets import by_tap, kept_sets
 from model.mars.layout import decode_index
+from model.mars.lowering import lower
 from model.mars.machine import decode_weights
+from model.mars.mapper import FitError, compile_network, group_sets
 from model.mars.network import (
     INPUT,
     AvgPool,

@@ -1,0 +1,42 @@
+"""What importers return: a network, and how its input and output look in the user's model."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.mars.network import Ints, QuantizedNetwork
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class ModelImport:
+    """A network out of a user's model.
+
+    Parameters
+    ----------
+    network : QuantizedNetwork
+    to_network : callable
+        From inputs as the model takes them, (N, ...), integers or real numbers, to (N, C, H, W).
+    from_network : callable
+        From the network's results, (N, C, H, W), to the model's output, (N, ...), integers.
+    report : tuple of str
+        What the user should know: what was left out, what is not exact.
+    """
+
+    network: QuantizedNetwork
+    to_network: Callable[[Array], Ints]
+    from_network: Callable[[Ints], Array]
+    report: tuple[str, ...] = field(default=())
+
+
+def quantized(values: Array, scale: float, zero: int, low: int, high: int) -> Ints:
+    """Integers for values of a model: integers stay as they are, real numbers are rounded."""
+    if values.dtype.kind in "iu":
+        return values.astype(np.int64)
+    steps = np.rint(values.astype(np.float32) / np.float32(scale)) + zero
+    result: Ints = np.clip(steps, low, high).astype(np.int64)
+    return result

@@ -1,0 +1,42 @@
+"""Imports full-integer TensorFlow Lite models."""
+
+from pathlib import Path
+
+from firmware_tools.imported import ModelImport
+from firmware_tools.tflite_import.graph import DAMAGED, TfliteError
+from firmware_tools.tflite_import.graph import load as load_graph
+from firmware_tools.tflite_import.lowering import lower
+
+__all__ = ["TfliteError", "load"]
+
+
+def load(path: Path | str, *, wide: bool = False) -> ModelImport:
+    """Import a model.
+
+    Parameters
+    ----------
+    path : path
+    wide : bool
+        31-bit multipliers and two roundings, as TensorFlow Lite's reference kernels have; they need
+        a configuration with wide multipliers. Otherwise the nearest 16-bit multipliers.
+
+    Raises
+    ------
+    TfliteError
+        The file is damaged, or something in it is not supported; the text names file and operator.
+    OSError
+        The file cannot be read.
+    """
+    try:
+        graph = load_graph(Path(path))
+        try:
+            return lower(graph, wide=wide)
+        except DAMAGED as error:
+            if isinstance(error, TfliteError):
+                raise
+            detail = (str(error) or type(error).__name__).splitlines()[0]
+            raise TfliteError(
+                f"must be a whole TensorFlow Lite model: cut or damaged? ({detail})"
+            ) from None
+    except TfliteError as error:
+        raise TfliteError(f"{path}: {error}") from None
