@@ -7,7 +7,7 @@ from firmware_tools.mars.inspect import share, stored_bits
 from model.mars.config import WORD_BITS, WORD_LINES, MarsConfig
 from model.mars.frame import PassRun, run
 from model.mars.image import Image, PassContents
-from model.mars.layout import Ints
+from model.mars.layout import Ints, header_lines
 
 NOTE = "measured on our reconstruction; not the paper's clock or sparsity"
 
@@ -164,7 +164,7 @@ def bounds_of(one: PassRun, contents: PassContents, config: MarsConfig) -> tuple
 
 def _pass_figures(one: PassRun, contents: PassContents | None, config: MarsConfig) -> PassFigures:
     d, clocks, events = one.program.descriptor, one.clocks, one.counters
-    bits = stored_bits(one.program)
+    bits = stored_bits(one.program, header_lines(config.wide_multiplier))
     bound, bus_bound = bounds_of(one, contents, config) if contents else (0.0, 0.0)
     return PassFigures(
         layers=contents.layers if contents else (),

@@ -1,5 +1,6 @@
 """`kenyon inspect` for images of MARS: passes and totals."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -8,16 +9,14 @@ from rich.table import Table
 
 from model.mars.config import LINE_BITS
 from model.mars.image import Features, Image, PassContents
-from model.mars.layout import DESCRIPTOR_LINES, HEADER_LINES, lines_per_entry
+from model.mars.layout import DESCRIPTOR_LINES, TABLE_LINES, header_lines, lines_per_entry
 from model.mars.program import Pass
-
-ADDRESS_MASK = 0xFFFF
 
 
 def describe(image: Image) -> dict[str, Any]:
     """What an image holds, ready for JSON."""
     passes = [
-        _pass(one, contents)
+        _pass(one, contents, header_lines(image.config.wide_multiplier))
         for one, contents in zip(image.passes, image.contents.passes, strict=True)
     ]
     bits = {
@@ -37,15 +36,21 @@ def describe(image: Image) -> dict[str, Any]:
     }
 
 
-def _pass(one: Pass, contents: PassContents) -> dict[str, Any]:
+def _pass(one: Pass, contents: PassContents, n_header_lines: int) -> dict[str, Any]:
     d = one.descriptor
     return {
         "layers": list(contents.layers),
         "source": contents.source,
         "copies": contents.copies,
-        "kernel": 3 if d.kernel3 else 1,
-        "stride": 1 + d.stride2,
-        "padding": d.pad,
+        "partial": contents.partial,
+        "kernel": list(contents.kernel),
+        "stride": [d.row_stride, d.col_stride],
+        "dilation": [d.row_dilation, d.col_dilation],
+        "first_row": contents.first_row,
+        "padding_top": max(d.pad_top, 0),
+        "padding_left": d.pad_left,
+        "maximum": bool(d.maximum),
+        "lookup": bool(d.lookup),
         "stored_weight_bits": 8 if d.wide else 4,
         "split": d.split,
         "teams": d.n_teams,
@@ -54,21 +59,22 @@ def _pass(one: Pass, contents: PassContents) -> dict[str, Any]:
         "entries": sum(block.n_entries for block in one.blocks),
         "sets_kept": contents.kept_sets,
         "sets_total": contents.total_sets,
-        **stored_bits(one),
+        **stored_bits(one, n_header_lines),
         "output": type_name(contents.outputs[-1]),
-        "source_address": d.in_base[0] + d.pad * (d.in_row_pitch + d.in_col_pitch) & ADDRESS_MASK,
+        "first_tap_address": d.in_base[0],
         "skip_address": d.skip_base[0] if d.has_skip else None,
         "output_address": d.out_base[0],
     }
 
 
-def stored_bits(one: Pass) -> dict[str, int]:
-    """Bits of a pass in the program: group-sets, index lines, and descriptor with headers.
+def stored_bits(one: Pass, n_header_lines: int) -> dict[str, int]:
+    """Bits of a pass in the program: group-sets, index lines, and all other tables.
 
     Together they are all of its lines.
     """
     n_entries = sum(block.n_entries for block in one.blocks)
-    tables = DESCRIPTOR_LINES + HEADER_LINES * len(one.blocks)
+    tables = DESCRIPTOR_LINES + n_header_lines * len(one.blocks)
+    tables += TABLE_LINES if one.table is not None else 0
     return {
         "weight_bits": n_entries * lines_per_entry(one.descriptor.split) * LINE_BITS,
         "index_bits": one.n_index_lines * LINE_BITS,
@@ -94,11 +100,10 @@ def table(values: dict[str, Any]) -> Table:
     for title in ("kernel", "spread", "entries", "sets kept", "kbit", "output", "reads", "writes"):
         result.add_column(title, justify="right", no_wrap=True)
     for one in values["passes"]:
-        size, stride = one["kernel"], one["stride"]
-        addresses = [one["source_address"], one["skip_address"]]
+        addresses = [one["first_tap_address"], one["skip_address"]]
         result.add_row(
-            escape("\n".join([*(["(copy)"] if one["copies"] else []), *one["layers"]])),
-            f"{size}x{size}" + (f"/{stride}" if stride > 1 else ""),
+            escape("\n".join([*_kinds(one), *one["layers"]])),
+            kernel_name(one["kernel"], one["stride"]),
             f"{one['split']}x{one['teams']}x{one['rows_per_team']}",
             f"{one['entries']:,}",
             f"{one['sets_kept']}/{one['sets_total']}",
@@ -108,6 +113,19 @@ def table(values: dict[str, Any]) -> Table:
             str(one["output_address"]),
         )
     return result
+
+
+def kernel_name(kernel: Sequence[int], stride: Sequence[int]) -> str:
+    """A kernel for people: `3x3`, `7x7/2`, `10x4/2x1`."""
+    steps = [str(step) for step in dict.fromkeys(stride)]
+    return "x".join(map(str, kernel)) + ("" if steps == ["1"] else f"/{'x'.join(steps)}")
+
+
+def _kinds(one: Mapping[str, Any]) -> list[str]:
+    """What is special about a pass."""
+    kinds = {"(copy)": "copies", "(step)": "partial", "(maximum)": "maximum"}
+    rows = [f"(from row {one['first_row']})"] if one["first_row"] else []
+    return [*(name for name, key in kinds.items() if one[key]), *rows]
 
 
 def totals(values: dict[str, Any]) -> str:

@@ -339,4 +339,5 @@ def _export_product(layer: Product, scales: dict[str, float]) -> tuple[mars.Laye
             fields |= {"skip": layer.skip, "skip_mult": skip_mult}
     if not layer.is_conv:
         return mars.Dense(**fields), out_scale
-    return mars.Conv(**fields, stride=layer.stride, padding=layer.padding), out_scale
+    sides = (layer.padding,) * 4
+    return mars.Conv(**fields, stride=(layer.stride,) * 2, padding=sides), out_scale

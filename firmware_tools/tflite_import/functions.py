@@ -16,11 +16,11 @@ Table = Callable[[Grid, Grid, Any], Ints]
 def _of_real(function: Callable[[Reals], Reals]) -> Table:
     """A function of real numbers, rounded to the nearest step (what its optimised kernels do)."""
 
-    def table(source: Grid, grid: Grid, options: Any) -> Ints:
+    def table(source: Grid, grid: Grid, _: Any) -> Ints:
         steps = np.arange(source.low, source.high + 1) - source.zero
-        values = function(steps * source.scale) / grid.scale
+        values = function(steps.astype(np.float64) * source.scale) / grid.scale
         rounded = np.floor(np.abs(values) + 0.5) * np.sign(values) + grid.zero
-        return np.clip(rounded, grid.low, grid.high).astype(np.int64)
+        return np.asarray(np.clip(rounded, grid.low, grid.high), np.int64)
 
     return table
 
@@ -28,7 +28,7 @@ def _of_real(function: Callable[[Reals], Reals]) -> Table:
 def _clamp(low: float | None, high: float | None) -> Table:
     """Requantised and clamped, as the kernels of ReLU do."""
 
-    def table(source: Grid, grid: Grid, options: Any) -> Ints:
+    def table(source: Grid, grid: Grid, _: Any) -> Ints:
         steps = np.arange(source.low, source.high + 1) - source.zero
         values = multiplied(steps, source.scale / grid.scale) + grid.zero
         ends = (
@@ -48,7 +48,7 @@ def _leaky_relu(source: Grid, grid: Grid, options: Any) -> Ints:
     ratio = source.scale / grid.scale
     slow = multiplied(steps, ratio * float(options.Alpha()))
     values = np.where(steps >= 0, multiplied(steps, ratio), slow) + grid.zero
-    return np.clip(values, grid.low, grid.high)
+    return np.asarray(np.clip(values, grid.low, grid.high))
 
 
 def _sigmoid(x: Reals) -> Reals:

@@ -1,7 +1,7 @@
 """TensorFlow Lite files as plain Python: operators in order, tensors, one input, one output."""
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,9 +119,7 @@ def load(path: Path) -> Graph:
         return _Reader(tflite, data, path.stem).graph()
     except DAMAGED as error:
         detail = (str(error) or type(error).__name__).splitlines()[0]
-        raise TfliteError(
-            f"must be a whole TensorFlow Lite model: cut or damaged? ({detail})"
-        ) from None
+        raise TfliteError(f"must be a whole model: cut or damaged? ({detail})") from None
 
 
 class _Reader:
@@ -244,6 +242,3 @@ def _names(kind: Any) -> dict[int, str]:
 def _numbers(values: Any) -> tuple[int, ...]:
     """A vector of numbers; an empty one is 0 in flatbuffers."""
     return () if isinstance(values, int) else tuple(int(value) for value in values)
-
-
-Handler = Callable[[Operator], None]

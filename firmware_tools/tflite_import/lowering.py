@@ -17,7 +17,6 @@ from firmware_tools.tflite_import.scaling import (
     sum_scaling,
 )
 from firmware_tools.tflite_import.values import (
-    RANGES,
     Grid,
     Value,
     fused_clamp,
@@ -132,8 +131,8 @@ class _Lowering:
         shape = self._shape_behind(number)
         if len(shape) not in {2, 3, 4} or min(shape[1:]) < 1:
             raise TfliteError(
-                f"input {self.graph.tensors[number].name!r}: shape must be (1, ...) of 2 to 4 fixed "
-                f"sizes, not {shape} (dynamic shapes cannot be mapped)"
+                f"input {self.graph.tensors[number].name!r}: shape must be (1, ...) of 2 to 4 "
+                f"fixed sizes, not {shape} (dynamic shapes cannot be mapped)"
             )
         self.input_shape = shape[1:]
         self.scales[INPUT] = self.input_grid.scale
@@ -386,8 +385,8 @@ class _Lowering:
         padding = self._padding(one, source, kernel, stride)
         if any(padding):
             raise TfliteError(
-                f"{one}: padding must be VALID, or SAME where it adds nothing, not {padding} (at the "
-                "edges the average would be over fewer pixels)"
+                f"{one}: padding must be VALID, or SAME where it adds nothing, not {padding} (at "
+                "the edges the average would be over fewer pixels)"
             )
         grid = self._out_grid(one)
         low, high = fused_clamp(one, one.options.FusedActivationFunction(), grid)
@@ -443,7 +442,7 @@ class _Lowering:
 
     def mean(self, one: Operator) -> None:
         source = self._map(one)
-        self._check_axes(one, source)
+        self._check_axes(one)
         grid = self._out_grid(one)
         count = source.shape[1] * source.shape[2]
         bias = -count * source.grid.zero
@@ -468,7 +467,7 @@ class _Lowering:
 
     def reduce_max(self, one: Operator) -> None:
         source = self._map(one)
-        self._check_axes(one, source)
+        self._check_axes(one)
         layer = self._made(one, MaxPool, input=source.layer, kernel=source.shape[1:], stride=(1, 1))
         self._add_reduced(one, layer, source, source.grid)
 
@@ -477,7 +476,7 @@ class _Lowering:
         own = self.graph.tensors[one.outputs[0]].shape[1:]
         self._add(one, layer, shape, grid, map_index(shape).reshape(own))
 
-    def _check_axes(self, one: Operator, source: Value) -> None:
+    def _check_axes(self, one: Operator) -> None:
         axes = self._constant(one, 1)
         places = sorted(int(axis) % 4 for axis in axes.reshape(-1))
         if places != [1, 2]:
@@ -500,7 +499,7 @@ class _Lowering:
     def add(self, one: Operator) -> None:
         numbers = [number for number in one.inputs if number in self.values]
         if len(numbers) != 2:
-            self._by_constant(one)
+            self.by_constant(one)
             return
         first, second = self._value(one, 0), self._value(one, 1)
         if first.shape != second.shape or not np.array_equal(first.index, second.index):
@@ -538,7 +537,7 @@ class _Lowering:
         )
         self._add(one, layer, first.shape, grid, first.index)
 
-    def _by_constant(self, one: Operator) -> None:
+    def by_constant(self, one: Operator) -> None:
         """A map times, plus or minus a constant, one or one per channel."""
         k = next((k for k in range(2) if one.inputs[k] in self.values), 0)
         source, other = self._map(one, k), self._tensor(one, 1 - k)
@@ -624,8 +623,8 @@ class _Lowering:
         shape = self.graph.tensors[one.outputs[0]].shape
         if int(np.prod(shape[1:])) != source.index.size or any(source.padding):
             raise TfliteError(
-                f"{one}: shape must keep the batch and the {source.index.size} values of one image, "
-                f"not be {shape}"
+                f"{one}: shape must keep the batch and the {source.index.size} values of one "
+                f"image, not be {shape}"
             )
         self._renamed(one, source, source.index.reshape(shape[1:]))
 
@@ -750,8 +749,8 @@ _HANDLERS: dict[str, Callable[[_Lowering, Operator], None]] = {
     "MEAN": _Lowering.mean,
     "REDUCE_MAX": _Lowering.reduce_max,
     "ADD": _Lowering.add,
-    "SUB": _Lowering._by_constant,
-    "MUL": _Lowering._by_constant,
+    "SUB": _Lowering.by_constant,
+    "MUL": _Lowering.by_constant,
     "QUANTIZE": _Lowering.quantize,
     "DEQUANTIZE": _Lowering.dequantize,
     "TRANSPOSE": _Lowering.transpose,
@@ -765,4 +764,3 @@ _HANDLERS: dict[str, Callable[[_Lowering, Operator], None]] = {
     **dict.fromkeys(AT_THE_END, _Lowering.end),
     **dict.fromkeys(TABLES, _Lowering.lookup),
 }
-assert RANGES

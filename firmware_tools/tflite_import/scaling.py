@@ -20,7 +20,7 @@ SEARCH = 64
 
 @dataclass(frozen=True)
 class Scaling:
-    """``away((acc*mult + (1 << (shift-1))) >> shift)``, by channel; `post_shift` is that of `away`."""
+    """``away((acc*mult + half) >> shift)``, by channel; `post_shift` is that of `away`."""
 
     mult: Ints
     shift: Ints
@@ -122,8 +122,8 @@ def sum_scaling(
         return int((np.clip(made, -512, 511) != wanted).sum())
 
     if not wide:
-        mult, shift, skip = shared_multiplier(ratios[:1], float(ratios[1]))
-        found = int(mult[0]), skip, int(shift[0]), 0
+        mults, shifts, skip = shared_multiplier(ratios[:1], float(ratios[1]))
+        found = int(mults[0]), skip, int(shifts[0]), 0
         return SumScaling(*found, different(*found))
     places = FRACTION - int(np.frexp(ratios.max())[1])
     while round(float(ratios.max()) * 2.0**places) > WIDE_MULT_MAX:
@@ -165,10 +165,10 @@ def mean_scaling(sums: Ints, wanted: Ints, real: float, *, wide: bool) -> MeanSc
 
     best: MeanScaling | None = None
     if not wide:
-        mult, shift = multiplier(np.array([real]))
+        mults, shifts = multiplier(np.array([real]))
         # A little more than the factor has ties round away from zero.
         for step in (0, 1, -1, 2, -2):
-            narrow = min(int(mult[0]) + step, MULT_MAX), int(shift[0]), 0
+            narrow = min(int(mults[0]) + step, MULT_MAX), int(shifts[0]), 0
             n = different(*narrow)
             if best is None or n < best.n_different:
                 best = MeanScaling(*narrow, n)

@@ -98,8 +98,8 @@ def _about(tensor: Tensor) -> str:
     name = f"tensor {tensor.name!r} must be INT8 or UINT8, not {tensor.dtype}"
     if tensor.dtype == "FLOAT32":
         return (
-            f"{name}: a float model, or one with float activations and int8 weights (dynamic range); "
-            "convert it with a representative data set and TFLITE_BUILTINS_INT8"
+            f"{name}: a float model, or a hybrid one with float activations and int8 weights "
+            "(dynamic range); convert it with a representative data set and TFLITE_BUILTINS_INT8"
         )
     if tensor.dtype == "INT16":
         return f"{name}: activations of 16 bit do not fit; quantise them to int8"

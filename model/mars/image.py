@@ -112,6 +112,8 @@ class PassContents(_Strict):
         The convolution is none of the layers: it copies the source into pools.
     partial : bool
         The pass is a step on the way to the layer's result, which another one computes.
+    kernel : (int, int)
+        Rows and columns of the convolution's kernels.
     first_row, first_stored_row : int
         Rows of the convolution's result and of the stored one that are the pass' first.
     total_sets, kept_sets : int
@@ -125,6 +127,7 @@ class PassContents(_Strict):
     source: str
     copies: bool
     partial: bool
+    kernel: tuple[int, int]
     first_row: int
     first_stored_row: int
     total_sets: int

@@ -445,6 +445,7 @@ def _contents(one: Convolution, kept: list[GroupSets]) -> PassContents:
         source=one.source,
         copies=one.copy,
         partial=one.partial,
+        kernel=one.kernel,
         first_row=one.first_row,
         first_stored_row=one.first_stored_row,
         total_sets=len(kept) * rows * cols * blocks,
