@@ -20,8 +20,19 @@ def n_kept_sets(layer: Conv | Dense, source: FeatureType) -> int:
 
 
 def by_tap(layer: Conv | Dense, source: FeatureType) -> Ints:
-    """Weights as (Cout, Cin, taps); a dense layer has the pixels of its input as taps."""
-    return layer.weight.reshape(len(layer.weight), source.shape[0], -1)
+    """Weights as (Cout, Cin, taps); a dense layer has the pixels of its input as taps.
+
+    Those of a convolution in groups are 0 for the channels of other groups.
+    """
+    n_kernels, n_channels = len(layer.weight), source.shape[0]
+    if isinstance(layer, Dense) or layer.groups == 1:
+        return layer.weight.reshape(n_kernels, n_channels, -1)
+    n_taps = layer.kernel[0] * layer.kernel[1]
+    weight = np.zeros((layer.groups, n_kernels // layer.groups, n_channels, n_taps), np.int64)
+    own = layer.weight.reshape(layer.groups, n_kernels // layer.groups, -1, n_taps)
+    for group, channels in enumerate(np.split(np.arange(n_channels), layer.groups)):
+        weight[group][:, channels] = own[group]
+    return weight.reshape(n_kernels, n_channels, n_taps)
 
 
 def kept_sets(weight: Ints, weight_bits: int) -> Flags:

@@ -401,7 +401,7 @@ def _place(loc: tuple[int | str, ...], data: object) -> str:
     for depth, part in enumerate(loc):
         if isinstance(part, int):
             text += f"[{part}]{_layer_name(data, part) if loc[:depth] == ('layers',) else ''}"
-        elif depth != 2 or loc[0] != "layers":  # pydantic has the layer's op there
+        elif loc[0] != "layers" or depth == 3 or not depth:  # else pydantic's names of types
             text += f".{part}" if text else part
     return text or "the network"
 

@@ -6,6 +6,7 @@ because the ends of the range have mistakes of their own.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -16,16 +17,22 @@ from model.mars.network import (
     INPUT,
     MAX_BITS,
     MULT_MAX,
+    POST_SHIFT_MAX,
     RAW_BITS,
     SHIFT_MAX,
+    WIDE_MULT_MAX,
     AvgPool,
     Conv,
     Dense,
     FeatureType,
     Ints,
     Layer,
+    Lookup,
     MaxPool,
+    Pair,
     QuantizedNetwork,
+    Select,
+    Sides,
     output_type,
     references,
 )
@@ -38,9 +45,13 @@ MIN_MULT = 16
 """Of a multiplier that is to set a scale to a few percent."""
 N_PROBES = 2
 """Images from which the generator knows what accumulators look like."""
-WANTED = ("conv", "maxpool2", "avgpool", "dense")
-EARLY, LATE = (0.72, 0.2, 0.03, 0.05), (0.4, 0.18, 0.2, 0.22)
+WANTED = ("conv", "maxpool", "avgpool", "dense", "lookup", "select")
+EARLY, LATE = (0.56, 0.16, 0.02, 0.04, 0.08, 0.14), (0.33, 0.14, 0.16, 0.17, 0.08, 0.12)
 """How often each of them is tried; averages and dense layers leave one pixel to the rest."""
+KERNELS = (1, 1, 2, 3, 3, 4, 5, 7, 11)
+STRIDES = (1, 1, 1, 2, 2, 3, 4)
+N_TRIES = 20
+"""After so many geometries that do not fit a map the kernel is 1x1."""
 
 
 def random_network(
@@ -50,6 +61,7 @@ def random_network(
     max_size: int = 12,
     max_layers: int = 8,
     max_sets: int = 64,
+    wide: bool = False,
 ) -> QuantizedNetwork:
     """A random network; equal arguments give equal networks.
 
@@ -61,8 +73,10 @@ def random_network(
         Most channels of a map, its most rows and columns, most layers.
     max_sets : int
         Most group-sets that a block of kernels may keep: channel blocks times taps.
+    wide : bool
+        Multipliers have up to 31 bits, and there are second shifts.
     """
-    limits = _Limits(max_channels, max_size, max_sets)
+    limits = _Limits(max_channels, max_size, max_sets, wide)
     rng = np.random.default_rng(seed)
     builder = _Builder(rng, limits, _input_type(rng, limits))
     n_layers = int(rng.integers(1, max_layers + 1))
@@ -84,10 +98,25 @@ class _Limits:
     channels: int
     size: int
     sets: int
+    wide: bool
 
     def fits(self, n_channels: int, n_taps: int) -> bool:
         """Whether a block of kernels has no more group-sets than allowed."""
         return -(-n_channels // WORD_LINES) * n_taps <= self.sets
+
+
+_Scales = tuple[Ints, Ints, Ints]
+"""Multipliers, shifts, second shifts."""
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Geometry of a convolution or pool."""
+
+    kernel: Pair
+    stride: Pair
+    padding: Sides
+    dilation: Pair
 
 
 class _Builder:
@@ -126,15 +155,20 @@ class _Builder:
         chances = np.array([(LATE if is_late else EARLY)[WANTED.index(kind)] for kind in kinds])
         kind = str(rng.choice(kinds, p=chances / chances.sum()))
         name = f"{kind}{len(self._layers) + 1}"
+        raw = is_last and _chance(rng, 0.4)
         layer: Layer
-        if kind == "maxpool2":
-            layer = MaxPool(name=name, input=source)
+        if kind == "maxpool":
+            layer = self._max_pool(name, source)
         elif kind == "avgpool":
             layer = self._average(name, source)
         elif kind == "conv":
-            layer = self._conv(name, source, raw=is_last and _chance(rng, 0.4))
+            layer = self._conv(name, source, raw=raw)
+        elif kind == "dense":
+            layer = self._dense(name, source, raw=raw)
+        elif kind == "lookup":
+            layer = _lookup(rng, name, source, self._types[source])
         else:
-            layer = self._dense(name, source, raw=is_last and _chance(rng, 0.4))
+            layer = self._select(name, source)
         self._append(layer)
 
     def _append(self, layer: Layer) -> None:
@@ -144,25 +178,64 @@ class _Builder:
 
     def _fits(self, kind: str, source: FeatureType) -> bool:
         channels, rows, columns = source.shape
-        if kind == "maxpool2":
-            return min(rows, columns) >= 2
         if kind == "dense":
             return self._limits.fits(channels, rows * columns)
-        return kind == "avgpool" or self._limits.fits(channels, 1)
+        return kind != "conv" or self._limits.fits(channels, 1)
+
+    def _max_pool(self, name: str, source: str) -> MaxPool:
+        kind = self._types[source]
+        if min(kind.shape[1:]) >= 2 and _chance(self._rng, 0.5):
+            return MaxPool(name=name, input=source)
+        window = self._window(kind, dilated=False, most_taps=10_000)
+        top, left, bottom, right = (
+            min(side, size - 1)
+            for side, size in zip(window.padding, window.kernel * 2, strict=True)
+        )
+        padding = (top, left, bottom, right)
+        fits = all(
+            kind.shape[k + 1] + padding[k] + padding[k + 2] >= window.kernel[k] for k in range(2)
+        )
+        if not fits:
+            return MaxPool(name=name, input=source, kernel=(1, 1), stride=window.stride)
+        return MaxPool(
+            name=name, input=source, kernel=window.kernel, stride=window.stride, padding=padding
+        )
+
+    def _select(self, name: str, source: str) -> Select:
+        """Maps one behind the other, a part of them, or all in another order."""
+        rng, kind = self._rng, self._types[source]
+        alike = [
+            other
+            for other, its in self._types.items()
+            if (its.shape[1:], its.bits, its.signed) == (kind.shape[1:], kind.bits, kind.signed)
+        ]
+        inputs = [source, *(str(rng.choice(alike)) for _ in range(int(rng.integers(0, 3))))]
+        n = sum(self._types[part].shape[0] for part in inputs)
+        order = rng.permutation(n) if _chance(rng, 0.4) else np.arange(n)
+        if _chance(rng, 0.1):
+            order = rng.integers(0, n, n)
+        first = int(rng.integers(0, n)) if _chance(rng, 0.3) else 0
+        channels = order[first : first + self._limits.channels].tolist()
+        return Select(name=name, inputs=tuple(inputs), channels=tuple(channels))
 
     def _average(self, name: str, source: str) -> AvgPool:
         rng = self._rng
         bits, signed = _out_type(rng)
         total = self._values[source].sum(axis=(2, 3))
-        high = FeatureType((1, 1, 1), bits, signed).high
-        mult, shift = _scale(rng, high, total.reshape(1, -1))
+        bias = -round(float(total.mean())) if _chance(rng, 0.4) else 0
+        kind = FeatureType((1, 1, 1), bits, signed)
+        scales = _scale(rng, kind.high, (total + bias).reshape(1, -1), wide=self._limits.wide)
         if _chance(rng, 0.15):
-            mult, shift = _extreme_scale(rng, 1)
+            scales = _extreme_scale(rng, 1, wide=self._limits.wide)
+        mult, shift, post_shift = scales
         return AvgPool(
             name=name,
             input=source,
+            bias=bias,
             mult=int(mult[0]),
             shift=int(shift[0]),
+            post_shift=int(post_shift[0]),
+            offset=_offset(rng, kind),
             out_bits=bits,
             out_signed=signed,
         )
@@ -177,69 +250,141 @@ class _Builder:
         flat = self._values[source].reshape(N_PROBES, -1, 1, 1)
         acc = convolve(flat, weight[:, :, np.newaxis, np.newaxis])
         bits, signed = (RAW_BITS, True) if raw else _out_type(self._rng)
-        bias, mult, shift = _post(self._rng, acc, weight, kind, bits, signed)
         return Dense(
             name=name,
             input=source,
             weight=weight,
-            bias=bias,
-            mult=None if raw else mult,
-            shift=None if raw else shift,
             weight_bits=weight_bits,
-            out_bits=bits,
-            out_signed=signed,
+            **self._post(acc, weight, kind, FeatureType((1, 1, 1), bits, signed)),
         )
 
     def _conv(self, name: str, source: str, *, raw: bool) -> Conv:
         rng = self._rng
         kind = self._types[source]
-        size, stride, padding = self._geometry(kind)
+        channels = kind.shape[0]
+        window = self._geometry(kind)
+        groups = self._groups(channels)
         bare = Conv(
             name=name,
             input=source,
-            weight=np.zeros((1, kind.shape[0], size, size), np.int64),
-            bias=np.zeros(1, np.int64),
-            stride=(stride, stride),
-            padding=(padding,) * 4,
+            weight=np.zeros((groups, channels // groups, *window.kernel), np.int64),
+            bias=np.zeros(groups, np.int64),
+            stride=window.stride,
+            padding=window.padding,
+            pad_value=self._pad_value(kind),
+            dilation=window.dilation,
+            groups=groups,
             weight_bits=2,
             out_bits=RAW_BITS,
             out_signed=True,
         )
-        skip = None if raw else self._residual(bare.output_type(kind).shape[1:])
-        n_kernels = self._types[skip].shape[0] if skip else _channels(rng, self._limits)
+        skip = None if raw else self._residual(bare.output_type(kind).shape[1:], groups)
+        n_kernels = self._types[skip].shape[0] if skip else self._n_kernels(groups)
         weight_bits = int(rng.integers(2, MAX_BITS + 1))
-        weight = _weight(rng, (n_kernels, kind.shape[0], size * size), weight_bits)
-        weight = weight.reshape(n_kernels, -1, size, size)
-        acc = convolve(self._values[source], weight, bare.stride, bare.padding)
-        bits, signed = (RAW_BITS, True) if raw else _out_type(rng)
-        bias, mult, shift = _post(rng, acc, weight, kind, bits, signed)
-        if skip and _chance(rng, 0.6):  # one scale for all channels, which that of the skip meets
-            mult, shift = np.full(n_kernels, mult[0]), np.full(n_kernels, shift[0])
-        return replace(
-            bare,
-            weight=weight,
-            bias=bias,
-            mult=None if raw else mult,
-            shift=None if raw else shift,
-            weight_bits=weight_bits,
-            out_bits=bits,
-            out_signed=signed,
-            skip=skip,
-            skip_mult=_skip_mult(rng, shift) if skip else 0,
+        n_taps = window.kernel[0] * window.kernel[1]
+        weight = _weight(rng, (n_kernels, channels // groups, n_taps), weight_bits)
+        weight = weight.reshape(n_kernels, -1, *window.kernel)
+        acc = convolve(
+            self._values[source],
+            weight,
+            bare.stride,
+            bare.padding,
+            pad_value=bare.pad_value,
+            dilation=bare.dilation,
+            groups=groups,
         )
+        bits, signed = (RAW_BITS, True) if raw else _out_type(rng)
+        post = self._post(acc, weight, kind, FeatureType((1, 1, 1), bits, signed))
+        if skip and _chance(rng, 0.6):  # one scale for all channels, which that of the skip meets
+            for field in ("mult", "shift", "post_shift"):
+                if post[field] is not None:
+                    post[field] = np.full(n_kernels, post[field][0])
+        if skip:
+            post["skip_mult"] = _skip_mult(rng, post["shift"], post["post_shift"])
+            post["skip_zero"] = int(rng.integers(-255, 256)) if _chance(rng, 0.3) else 0
+        return replace(bare, weight=weight, weight_bits=weight_bits, skip=skip, **post)
 
-    def _geometry(self, kind: FeatureType) -> tuple[int, int, int]:
-        """Kernel size, stride and padding that fit a map."""
+    def _groups(self, channels: int) -> int:
+        """Often one; else a divisor of the channels, all of them in half of the cases."""
+        if channels == 1 or not _chance(self._rng, 0.3):
+            return 1
+        if _chance(self._rng, 0.5):
+            return channels
+        return int(self._rng.choice([n for n in range(1, channels + 1) if channels % n == 0]))
+
+    def _n_kernels(self, groups: int) -> int:
+        if groups == 1:
+            return _channels(self._rng, self._limits)
+        return groups * int(self._rng.integers(1, max(2, self._limits.channels // groups)))
+
+    def _pad_value(self, kind: FeatureType) -> int:
+        return int(self._rng.integers(kind.low, kind.high + 1)) if _chance(self._rng, 0.5) else 0
+
+    def _post(
+        self, acc: Ints, weight: Ints, source: FeatureType, kind: FeatureType
+    ) -> dict[str, Any]:
+        """Fields of a layer that say what follows accumulators of the probes (N, Cout, H, W)."""
+        rng = self._rng
+        bias, scales = _bias_and_scale(rng, acc, weight, source, kind, wide=self._limits.wide)
+        fields: dict[str, Any] = {"bias": bias, "out_bits": kind.bits, "out_signed": kind.signed}
+        fields |= dict.fromkeys(("mult", "shift", "post_shift"))
+        if kind.bits == RAW_BITS:
+            return fields
+        fields |= {"mult": scales[0], "shift": scales[1], "offset": _offset(rng, kind)}
+        if self._limits.wide:
+            fields["post_shift"] = scales[2]
+        middle = (kind.low + kind.high) // 2
+        if _chance(rng, 0.2):
+            fields["low"] = int(rng.integers(kind.low, middle + 1))
+        if _chance(rng, 0.2):
+            fields["high"] = int(rng.integers(middle, kind.high + 1))
+        return fields
+
+    def _geometry(self, kind: FeatureType) -> _Window:
+        """A window that fits a map, often one of those of the usual networks."""
         channels, rows, columns = kind.shape
+        most_taps = self._limits.sets // -(-channels // WORD_LINES)
+        if _chance(self._rng, 0.5):
+            return self._window(kind, dilated=True, most_taps=most_taps)
         stride = int(self._rng.choice((1, 2), p=(0.7, 0.3)))
-        if not self._limits.fits(channels, 9) or _chance(self._rng, 0.3):
-            return 1, stride, 0
+        if most_taps < 9 or _chance(self._rng, 0.3):
+            return _Window((1, 1), (stride, stride), (0, 0, 0, 0), (1, 1))
         padding = 0 if min(rows, columns) >= 3 and _chance(self._rng, 0.35) else 1
-        return 3, stride, padding
+        return _Window((3, 3), (stride, stride), (padding,) * 4, (1, 1))
 
-    def _residual(self, size: tuple[int, ...]) -> str | None:
-        """A map of some size, or none."""
-        names = [name for name, kind in self._types.items() if kind.shape[1:] == size]
+    def _window(self, kind: FeatureType, *, dilated: bool, most_taps: int) -> _Window:
+        """Any window that fits a map and leaves no larger one."""
+        rng = self._rng
+
+        def pair(choices: tuple[int, ...]) -> Pair:
+            return int(rng.choice(choices)), int(rng.choice(choices))
+
+        for _ in range(N_TRIES):
+            kernel, stride = pair(KERNELS), pair(STRIDES)
+            dilation = pair((1, 1, 1, 2, 3, 4)) if dilated else (1, 1)
+            top, left, bottom, right = (
+                int(side) for side in rng.integers(0, 11, 4) * (rng.random(4) < 0.5)
+            )
+            spare = [
+                kind.shape[k + 1] + (top + bottom, left + right)[k] - (kernel[k] - 1) * dilation[k]
+                for k in range(2)
+            ]
+            sizes = [(spare[k] - 1) // stride[k] + 1 for k in range(2)]
+            if (
+                kernel[0] * kernel[1] <= most_taps
+                and min(spare) >= 1
+                and max(sizes) <= self._limits.size
+            ):
+                return _Window(kernel, stride, (top, left, bottom, right), dilation)
+        return _Window((1, 1), (1, 1), (0, 0, 0, 0), (1, 1))
+
+    def _residual(self, size: tuple[int, ...], groups: int) -> str | None:
+        """A map of some size, whose channels can be so many groups, or none."""
+        names = [
+            name
+            for name, kind in self._types.items()
+            if kind.shape[1:] == size and kind.shape[0] % groups == 0
+        ]
         if not names or not _chance(self._rng, 0.45):
             return None
         return str(self._rng.choice(names))
@@ -294,54 +439,93 @@ def _weight(rng: np.random.Generator, shape: tuple[int, int, int], bits: int) ->
     return clear_sets(weight, bits, cleared)
 
 
-def _post(
-    rng: np.random.Generator, acc: Ints, weight: Ints, source: FeatureType, bits: int, signed: bool
-) -> tuple[Ints, Ints, Ints]:
-    """Bias, multiplier and shift, (Cout,) each, for accumulators of the probes (N, Cout, H, W)."""
+def _bias_and_scale(
+    rng: np.random.Generator,
+    acc: Ints,
+    weight: Ints,
+    source: FeatureType,
+    kind: FeatureType,
+    *,
+    wide: bool,
+) -> tuple[Ints, _Scales]:
+    """Bias, and multipliers with shifts, (Cout,) each, for accumulators (N, Cout, H, W)."""
     n = len(weight)
     by_channel = acc.swapaxes(0, 1).reshape(n, -1)
     spread = by_channel.std(axis=1) + 1
     bias = np.rint(rng.normal(0, 1, n) * spread - by_channel.mean(axis=1)).astype(np.int64)
     if _chance(rng, 0.2):
         bias[:] = 0
-    high = FeatureType((1, 1, 1), bits, signed).high
-    mult, shift = _scale(rng, high, by_channel + bias[:, np.newaxis])
+    scales = _scale(rng, kind.high, by_channel + bias[:, np.newaxis], wide=wide)
     wild = rng.random(n) < rng.choice((0.0, 0.1, 1.0), p=(0.6, 0.3, 0.1))
-    wild_mult, wild_shift = _extreme_scale(rng, n)
-    mult, shift = np.where(wild, wild_mult, mult), np.where(wild, wild_shift, shift)
+    extreme = _extreme_scale(rng, n, wide=wide)
+    mult, shift, post = (np.where(wild, e, s) for e, s in zip(extreme, scales, strict=True))
     room = ACC_MAX - np.abs(weight).reshape(n, -1).sum(axis=1) * source.magnitude
     wild = rng.random(n) < rng.choice((0.0, 0.1), p=(0.7, 0.3))
     bias = np.where(wild, rng.choice((-1, 1), n) * (room - rng.integers(0, 2, n)), bias)
-    return np.clip(bias, -room, room), mult, shift
+    return np.clip(bias, -room, room), (mult, shift, post)
 
 
-def _scale(rng: np.random.Generator, high: int, acc: Ints) -> tuple[Ints, Ints]:
+def _scale(rng: np.random.Generator, high: int, acc: Ints, *, wide: bool) -> _Scales:
     """Multipliers and shifts (n,) that spread accumulators (n, ...) over a range up to `high`."""
+    mult_max, shift_max = _ends(wide)
     spread = np.sqrt((acc.astype(np.float64) ** 2).mean(axis=1)) + 0.5
     scale = np.minimum(high, 1 << MAX_BITS) / (spread * rng.uniform(0.7, 2.5, len(acc)))
-    most = np.clip(np.floor(np.log2(MULT_MAX / scale)), 1, SHIFT_MAX)
+    most = np.clip(np.floor(np.log2(mult_max / scale)), 1, shift_max)
     least = np.clip(np.ceil(np.log2(MIN_MULT / scale)), 1, most)
-    shift = rng.integers(least.astype(np.int64), most.astype(np.int64) + 1)
-    mult = np.clip(np.rint(scale * 2.0**shift), 0, MULT_MAX).astype(np.int64)
-    return mult, shift
+    total = rng.integers(least.astype(np.int64), most.astype(np.int64) + 1)
+    mult = np.clip(np.rint(scale * 2.0**total), 0, mult_max).astype(np.int64)
+    low, high_ends = np.maximum(total - SHIFT_MAX, 0), np.minimum(total - 1, POST_SHIFT_MAX)
+    post = rng.integers(low, high_ends + 1) if wide else np.zeros_like(total)
+    return mult, total - post, post
 
 
-def _extreme_scale(rng: np.random.Generator, n: int) -> tuple[Ints, Ints]:
+def _ends(wide: bool) -> tuple[int, int]:
+    """Largest multiplier, and shifts together."""
+    return (WIDE_MULT_MAX, SHIFT_MAX + POST_SHIFT_MAX) if wide else (MULT_MAX, SHIFT_MAX)
+
+
+def _extreme_scale(rng: np.random.Generator, n: int, *, wide: bool) -> _Scales:
     """Multipliers and shifts (n,), anything and often the ends of their ranges."""
+    mult_max, _ = _ends(wide)
     mult = np.where(
-        rng.random(n) < 0.5, rng.choice((0, 1, MULT_MAX), n), rng.integers(0, MULT_MAX + 1, n)
+        rng.random(n) < 0.5, rng.choice((0, 1, mult_max), n), rng.integers(0, mult_max + 1, n)
     )
     shift = np.where(
         rng.random(n) < 0.5, rng.choice((1, 2, SHIFT_MAX), n), rng.integers(1, SHIFT_MAX + 1, n)
     )
-    return mult, shift
+    post = rng.choice((0, 1, 2, POST_SHIFT_MAX), n) if wide else np.zeros(n, np.int64)
+    return mult, shift, post
 
 
-def _skip_mult(rng: np.random.Generator, shift: Ints) -> int:
+def _offset(rng: np.random.Generator, kind: FeatureType) -> int:
+    """Often none; else about within the type."""
+    return int(rng.integers(kind.low, kind.high + 1)) if _chance(rng, 0.35) else 0
+
+
+def _skip_mult(rng: np.random.Generator, shift: Ints, post_shift: Ints | None) -> int:
     """The factor of a residual: about 1 after the shift, or anything."""
+    wide = post_shift is not None
+    mult_max, _ = _ends(wide)
     if _chance(rng, 0.2):
-        return int(rng.choice((0, 1, MULT_MAX, int(rng.integers(MULT_MAX + 1)))))
-    return int(min(MULT_MAX, (1 << int(shift[0])) * rng.uniform(0.25, 1.5)))
+        return int(rng.choice((0, 1, mult_max, int(rng.integers(mult_max + 1)))))
+    places = int(shift[0]) + (int(post_shift[0]) if post_shift is not None else 0)
+    return int(min(mult_max, (1 << places) * rng.uniform(0.25, 1.5)))
+
+
+def _lookup(rng: np.random.Generator, name: str, source: str, kind: FeatureType) -> Lookup:
+    """A table: anything, a ramp with a bend, or an S."""
+    bits, signed = _out_type(rng)
+    out = FeatureType((1, 1, 1), bits, signed)
+    steps = np.linspace(-4, 4, 1 << kind.bits)
+    style = rng.choice(("any", "ramp", "s"))
+    if style == "any":
+        table = rng.integers(out.low, out.high + 1, len(steps))
+    else:
+        bent = np.where(steps < 0, 0.1 * steps, steps) / 4
+        shares = bent if style == "ramp" else np.tanh(steps)
+        ends = (shares - shares.min()) / np.ptp(shares)
+        table = np.rint(out.low + ends * (out.high - out.low)).astype(np.int64)
+    return Lookup(name=name, input=source, table=table, out_bits=bits, out_signed=signed)
 
 
 def _image(rng: np.random.Generator, kind: FeatureType, *, noise: bool = False) -> Ints:

@@ -13,9 +13,11 @@ from model.mars.network import (
     Dense,
     FeatureType,
     Layer,
+    Lookup,
     MaxPool,
     NetworkError,
     QuantizedNetwork,
+    Select,
     check_features,
     references,
 )
@@ -60,6 +62,10 @@ def pool(name: str = "p", source: str = "input") -> MaxPool:
     return MaxPool(name=name, input=source)
 
 
+def lookup(table: np.ndarray[Any, Any]) -> Lookup:
+    return Lookup(name="l", input="input", table=table, out_bits=4, out_signed=False)
+
+
 def network(*layers: Layer, kind: FeatureType = INPUT_TYPE, **fields: Any) -> QuantizedNetwork:
     return QuantizedNetwork(kind, layers, **fields)
 
@@ -86,6 +92,12 @@ def test_range_of_a_type(bits: int, signed: bool, low: int, high: int, magnitude
         (conv(stride=2, padding=0), (2, 2, 3)),
         (conv(shape=(5, 3, 1, 1)), (5, 6, 7)),
         (conv(shape=(5, 3, 1, 1), stride=2), (5, 3, 4)),
+        (conv(shape=(2, 3, 5, 2), stride=(1, 3), padding=(2, 0, 1, 3)), (2, 5, 3)),
+        (conv(shape=(2, 3, 2, 3), dilation=(3, 2), padding=0), (2, 3, 3)),
+        (conv(shape=(6, 1, 3, 3), groups=3), (6, 6, 7)),
+        (MaxPool(name="p", input="input", kernel=3, stride=(2, 1), padding=1), (3, 3, 7)),
+        (lookup(np.arange(16)), (3, 6, 7)),
+        (Select(name="s", inputs=("input", "input"), channels=(5, 0)), (2, 6, 7)),
         (pool(), (3, 3, 3)),
         (average(), (3, 1, 1)),
         (dense(), (5, 1, 1)),
@@ -167,6 +179,7 @@ def test_ends_of_the_weights(bits: int, low: int, high: int) -> None:
     assert conv(weight_bits=bits, weight=weight(high)).weight.max() == high
 
 
+ONE_15, ONE_255 = (f"numbers 1..{most}, or one for all" for most in (15, 255))
 BIG = FeatureType((1, 3000, 3000), 8, signed=False)
 ERRORS: list[tuple[Callable[[], object], str]] = [
     # a layer's own parameters
@@ -186,25 +199,93 @@ ERRORS: list[tuple[Callable[[], object], str]] = [
     (lambda: conv(bias=np.zeros(2, np.uint64)), "layer 'c': bias must be integers, not uint64"),
     (
         lambda: conv(weight=np.ones((2, 3), int)),
-        "layer 'c': weight must have the shape (Cout, Cin, K, K), not (2, 3)",
+        "layer 'c': weight must have the shape (Cout, Cin, Kh, Kw), not (2, 3)",
     ),
     (
         lambda: conv(shape=(0, 3, 3, 3)),
-        "layer 'c': weight must have the shape (Cout, Cin, K, K), not (0, 3, 3, 3)",
+        "layer 'c': weight must have the shape (Cout, Cin, Kh, Kw), not (0, 3, 3, 3)",
     ),
     (
         lambda: dense(shape=(5, 3, 6)),
         "layer 'd': weight must have the shape (Cout, Cin), not (5, 3, 6)",
     ),
-    (lambda: conv(shape=(2, 3, 5, 5)), "layer 'c': kernels must be 3x3 or 1x1, not 5x5"),
-    (lambda: conv(shape=(2, 3, 3, 1)), "layer 'c': kernels must be 3x3 or 1x1, not 3x1"),
-    (lambda: conv(stride=3), "layer 'c': stride must be 1 or 2, not 3"),
-    (lambda: conv(stride=True), "layer 'c': stride must be 1 or 2, not True"),
-    (lambda: conv(padding=2), "layer 'c': padding must be 0 or 1, not 2"),
-    (lambda: conv(padding=-1), "layer 'c': padding must be 0 or 1, not -1"),
+    (lambda: conv(shape=(2, 3, 17, 5)), "layer 'c': kernels must be 1x1 to 16x16, not 17x5"),
+    (lambda: conv(shape=(2, 3, 3, 17)), "layer 'c': kernels must be 1x1 to 16x16, not 3x17"),
+    *(
+        (lambda kind=kind: conv(stride=kind), f"layer 'c': stride must be 2 {ONE_15}, not {kind!r}")
+        for kind in (0, 16, True, (1, 16), (1, 2, 3))
+    ),
+    *(
+        (
+            lambda kind=kind: conv(padding=kind),
+            f"layer 'c': padding must be 4 numbers 0..15, or one for all, not {kind!r}",
+        )
+        for kind in (-1, 16, (1, 1), (0, 0, 0, 16))
+    ),
     (
-        lambda: conv(shape=(2, 3, 1, 1), padding=1),
-        "layer 'c': padding must be 0 with 1x1 kernels, not 1",
+        lambda: conv(dilation=5),
+        "layer 'c': dilation must be 2 numbers 1..4, or one for all, not 5",
+    ),
+    (lambda: conv(groups=3), "layer 'c': groups must be 1..2, not 3"),
+    (
+        lambda: conv(shape=(4, 3, 3, 3), groups=3),
+        "layer 'c': groups must divide the 4 output channels, not be 3",
+    ),
+    (lambda: conv(pad_value=256), "layer 'c': pad_value must be -128..255, not 256"),
+    (lambda: conv(offset=256), "layer 'c': offset must be -255..255, not 256"),
+    (
+        lambda: conv(offset=1, out_bits=32, out_signed=True, mult=None, shift=None),
+        "layer 'c': offset must be 0 with out_bits 32, not 1",
+    ),
+    (lambda: conv(low=-1), "layer 'c': low must be 0..15, not -1"),
+    (lambda: conv(high=16), "layer 'c': high must be 0..15, not 16"),
+    (lambda: conv(low=5, high=4), "layer 'c': low must be at most high, 4, not 5"),
+    (
+        lambda: conv(high=4, out_bits=32, out_signed=True, mult=None, shift=None),
+        "layer 'c': high must be absent with out_bits 32",
+    ),
+    (lambda: conv(post_shift=values(32)), "layer 'c': post_shift[0] must be 0..31, not 32"),
+    (lambda: conv(skip_zero=3), "layer 'c': skip_zero must be 0 without a skip, not 3"),
+    (
+        lambda: conv(skip="input", skip_zero=-256),
+        "layer 'c': skip_zero must be -255..255, not -256",
+    ),
+    (
+        lambda: MaxPool(name="p", input="x", kernel=0),
+        f"layer 'p': kernel must be 2 {ONE_255}, not 0",
+    ),
+    (
+        lambda: MaxPool(name="p", input="x", kernel=(2, 3), padding=(0, 0, 2, 0)),
+        "layer 'p': padding must be less than the kernel, (2, 3), not (0, 0, 2, 0)",
+    ),
+    (
+        lambda: MaxPool(name="p", input="x", kernel=16),
+        "layer 'p': stride must be 2 numbers 1..15, or one for all, not (16, 16)",
+    ),
+    (
+        lambda: lookup(np.full(8, 16)),
+        "layer 'l': table[0] must be 0..15, not 16",
+    ),
+    (
+        lambda: network(lookup(np.zeros(8, int))),
+        "layer 'l': table must have 16 results, one for each value of 'input', not 8",
+    ),
+    (lambda: Select(name="s", inputs=(), channels=(0,)), "layer 's': inputs must be at least one"),
+    (
+        lambda: Select(name="s", inputs=("x",), channels=()),
+        "layer 's': channels must be one or more integers, not ()",
+    ),
+    (
+        lambda: network(Select(name="s", inputs=("input",), channels=(3,))),
+        "layer 's': channels must be 0..2, not 3",
+    ),
+    (
+        lambda: network(pool(), Select(name="s", inputs=("input", "p"), channels=(0,))),
+        "layer 's': inputs must have the same rows, columns and type, but 'p' differs from 'input'",
+    ),
+    (
+        lambda: network(conv(pad_value=16)),
+        "layer 'c': pad_value must be 0..15, not 16",
     ),
     (lambda: conv(weight_bits=1), "layer 'c': weight_bits must be 2..8, not 1"),
     (lambda: conv(weight_bits=9), "layer 'c': weight_bits must be 2..8, not 9"),
@@ -229,8 +310,11 @@ ERRORS: list[tuple[Callable[[], object], str]] = [
         lambda: conv(bias=values(1 << 31)),
         "layer 'c': bias[0] must be -2147483648..2147483647, not 2147483648",
     ),
-    (lambda: conv(mult=np.array([0, -1])), "layer 'c': mult[1] must be 0..65535, not -1"),
-    (lambda: conv(mult=np.array([65535, 65536])), "layer 'c': mult[1] must be 0..65535, not 65536"),
+    (lambda: conv(mult=np.array([0, -1])), "layer 'c': mult[1] must be 0..2147483647, not -1"),
+    (
+        lambda: conv(mult=np.array([65536, 1 << 31])),
+        "layer 'c': mult[1] must be 0..2147483647, not 2147483648",
+    ),
     (lambda: conv(shift=np.array([1, 0])), "layer 'c': shift[1] must be 1..40, not 0"),
     (lambda: conv(shift=np.array([41, 40])), "layer 'c': shift[0] must be 1..40, not 41"),
     (lambda: conv(mult=None), "layer 'c': mult must be given with out_bits 4"),
@@ -245,16 +329,16 @@ ERRORS: list[tuple[Callable[[], object], str]] = [
     ),
     (lambda: conv(skip_mult=3), "layer 'c': skip_mult must be 0 without a skip, not 3"),
     (
-        lambda: conv(skip="input", skip_mult=65536),
-        "layer 'c': skip_mult must be 0..65535, not 65536",
+        lambda: conv(skip="input", skip_mult=1 << 31),
+        "layer 'c': skip_mult must be 0..2147483647, not 2147483648",
     ),
     (
         lambda: conv(skip="input", out_bits=32, out_signed=True, mult=None, shift=None),
         "layer 'c': skip must be absent with out_bits 32, not 'input' "
         "(accumulators are not requantised)",
     ),
-    (lambda: average(mult=-1), "layer 'a': mult must be 0..65535, not -1"),
-    (lambda: average(mult=1.5), "layer 'a': mult must be 0..65535, not 1.5"),
+    (lambda: average(mult=-1), "layer 'a': mult must be 0..2147483647, not -1"),
+    (lambda: average(mult=1.5), "layer 'a': mult must be 0..2147483647, not 1.5"),
     (lambda: average(shift=0), "layer 'a': shift must be 1..40, not 0"),
     (lambda: average(shift=41), "layer 'a': shift must be 1..40, not 41"),
     (lambda: average(out_bits=16), "layer 'a': out_bits must be 1..8 or 32, not 16"),
@@ -328,11 +412,11 @@ ERRORS: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: network(pool(), kind=FeatureType((3, 1, 7), 4, signed=False)),
-        "layer 'p': the map of 'input' must be at least 2x2, not 1x7",
+        "layer 'p': the map of 'input' must be at least 2x2 for the kernel, not 1x7",
     ),
     (
         lambda: network(pool("p1"), pool("p2", "p1"), pool("p3", "p2")),
-        "layer 'p3': the map of 'p2' must be at least 2x2, not 1x1",
+        "layer 'p3': the map of 'p2' must be at least 2x2 for the kernel, not 1x1",
     ),
     (
         lambda: network(conv(skip="input")),

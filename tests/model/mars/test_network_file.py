@@ -104,7 +104,7 @@ def test_every_field(path: Path) -> None:
     assert first["bias"].tolist() == [-100000, 0, 7]
     assert first["mult"].tolist() == [0, 1, 65535]
     assert first["shift"].tolist() == [1, 20, 40]
-    assert [first[name] for name in ("stride", "padding", "weight_bits")] == [1, 1, 4]
+    assert [first[name] for name in ("stride", "padding", "weight_bits")] == [(1, 1), (1,) * 4, 4]
     assert [first[name] for name in ("out_bits", "out_signed")] == [4, False]
     assert [first[name] for name in ("input", "skip", "skip_mult")] == ["input", "input", 4096]
     assert [gap[name] for name in ("mult", "shift", "out_bits")] == [1024, 14, 8]
@@ -140,7 +140,16 @@ def test_round_trip_of_scales_and_text(path: Path) -> None:
         for name, array in ARRAYS.items():
             np.testing.assert_array_equal(file[name], array, strict=True)
         spec = json.loads(file["spec"].item())
-    assert spec == {"name": "net", **SPEC}
+    pool = {
+        "name": "pool",
+        "op": "maxpool",
+        "input": "conv1",
+        "kernel": 2,
+        "stride": 2,
+        "padding": 0,
+    }
+    layers = [pool if layer["name"] == "pool" else layer for layer in SPEC["layers"]]
+    assert spec == {"name": "net", **SPEC, "layers": layers}
 
 
 def changed(place: str, value: object) -> dict[str, Any]:
@@ -162,9 +171,11 @@ def without(field: str) -> dict[str, Any]:
 
 
 CONV_FIELDS = (
-    "fields are name, input, scale, weight_bits, out_bits, out_signed, weight, bias, mult, shift, "
-    "op, stride, padding, skip, skip_mult"
+    "fields are name, input, scale, weight_bits, out_bits, out_signed, low, high, offset, weight, "
+    "bias, mult, shift, post_shift, op, stride, padding, pad_value, dilation, groups, skip, "
+    "skip_mult, skip_zero"
 )
+OPS = "conv, dense, maxpool, maxpool2, avgpool, lookup, select"
 SPEC_ERRORS: list[tuple[object, str]] = [
     ("{", "spec: line 1 column 2 must be JSON: expecting property name enclosed in double quotes"),
     (b"\xff", "entry 'spec' must be UTF-8, but byte 0 is not"),
@@ -207,11 +218,11 @@ SPEC_ERRORS: list[tuple[object, str]] = [
     ),
     (
         without("layers.1.op"),
-        "spec: missing field 'op' in layers[1] (\"pool\"), one of conv, dense, maxpool2, avgpool",
+        f"spec: missing field 'op' in layers[1] (\"pool\"), one of {OPS}",
     ),
     (
         changed("layers.1.op", "pool"),
-        'spec: op in layers[1] ("pool") must be one of conv, dense, maxpool2, avgpool, not "pool"',
+        f'spec: op in layers[1] ("pool") must be one of {OPS}, not "pool"',
     ),
     (
         without("layers.1.name"),
@@ -242,7 +253,8 @@ SPEC_ERRORS: list[tuple[object, str]] = [
     (
         changed("layers.3.skip", "gap"),
         "spec: unknown field 'skip' in layers[3] (\"fc\"); fields are "
-        "name, input, scale, weight_bits, out_bits, out_signed, weight, bias, mult, shift, op",
+        "name, input, scale, weight_bits, out_bits, out_signed, low, high, offset, weight, bias, "
+        "mult, shift, post_shift, op",
     ),
     # what `Network` refuses
     (changed("input.bits", 9), "input: bits must be 1..8 or 32, not 9"),
@@ -250,7 +262,14 @@ SPEC_ERRORS: list[tuple[object, str]] = [
         changed("input.shape.0", 0),
         "input: shape must be three positive numbers, (C, H, W), not (0, 4, 5)",
     ),
-    (changed("layers.0.stride", 3), "layer 'conv1': stride must be 1 or 2, not 3"),
+    (
+        changed("layers.0.stride", 16),
+        "layer 'conv1': stride must be 2 numbers 1..15, or one for all, not 16",
+    ),
+    (
+        changed("layers.0.padding", [1, 1]),
+        'spec: layers[0] ("conv1").padding must be an integer, not a list of 2',
+    ),
     (changed("layers.2.shift", 0), "layer 'gap': shift must be 1..40, not 0"),
     (
         changed("layers.1.input", "nowhere"),
@@ -309,7 +328,7 @@ ARRAY_ERRORS: list[tuple[dict[str, Array], str]] = [
     ),
     (
         {"conv1.m": np.zeros(3, np.int16)},
-        "layer 'conv1': mult ('conv1.m') must be uint16, not int16",
+        "layer 'conv1': mult ('conv1.m') must be uint16 or uint32, not int16",
     ),
     ({"conv1.s": np.ones(3, np.int8)}, "layer 'conv1': shift ('conv1.s') must be uint8, not int8"),
     ({"conv1.s": np.array([1, 0, 1], np.uint8)}, "layer 'conv1': shift[1] must be 1..40, not 0"),
@@ -319,7 +338,7 @@ ARRAY_ERRORS: list[tuple[dict[str, Array], str]] = [
     ),
     (
         {"conv1.w": np.zeros((3, 3, 3), np.int8)},
-        "layer 'conv1': weight must have the shape (Cout, Cin, K, K), not (3, 3, 3)",
+        "layer 'conv1': weight must have the shape (Cout, Cin, Kh, Kw), not (3, 3, 3)",
     ),
     (
         {"fc.w": np.zeros((2, 4), np.int8)},

@@ -14,9 +14,13 @@ from model.mars.network import (
     FeatureType,
     Ints,
     Layer,
+    Lookup,
     MaxPool,
     NetworkError,
+    Pair,
     QuantizedNetwork,
+    Select,
+    Sides,
 )
 from model.mars.random_network import random_input, random_network
 from model.mars.reference import convolve, max_pool, requantize, run
@@ -37,56 +41,86 @@ CORNERS = np.array([[[[1, 0, 0], [0, 0, 0], [0, 0, 10]]]])
     ],
 )
 def test_convolution(stride: int, padding: int, expected: list[list[int]]) -> None:
-    assert convolve(MAP, CORNERS, stride, padding).tolist() == [[expected]]
+    assert convolve(MAP, CORNERS, (stride,) * 2, (padding,) * 4).tolist() == [[expected]]
 
 
 def test_convolution_1x1() -> None:
     source = np.array([[[[1, 2, 3]], [[-4, 5, 6]]]])
     weight = np.array([[[[3]], [[-2]]], [[[0]], [[1]]]])
-    assert convolve(source, weight, 1, 0).tolist() == [[[[11, -4, -3]], [[-4, 5, 6]]]]
-    assert convolve(source, weight, 2, 0).tolist() == [[[[11, -3]], [[-4, 6]]]]
+    assert convolve(source, weight).tolist() == [[[[11, -4, -3]], [[-4, 5, 6]]]]
+    assert convolve(source, weight, (2, 2)).tolist() == [[[[11, -3]], [[-4, 6]]]]
 
 
-def slow_convolution(source: Ints, weight: Ints, stride: int, padding: int) -> Ints:
+def slow_convolution(
+    source: Ints,
+    weight: Ints,
+    stride: Pair,
+    padding: Sides,
+    pad_value: int,
+    dilation: Pair,
+    groups: int,
+) -> Ints:
     """Product by product, in integers."""
-    n_images, n_channels, height, width = source.shape
-    n_kernels, size = weight.shape[0], weight.shape[2]
-    rows, columns = ((side + 2 * padding - size) // stride + 1 for side in (height, width))
+    n_images, _, height, width = source.shape
+    n_kernels, n_channels, *size = weight.shape
+    top, left, bottom, right = padding
+    rows = (height + top + bottom - (size[0] - 1) * dilation[0] - 1) // stride[0] + 1
+    columns = (width + left + right - (size[1] - 1) * dilation[1] - 1) // stride[1] + 1
     result = np.zeros((n_images, n_kernels, rows, columns), np.int64)
     for image, kernel, row, column in np.ndindex(result.shape):
-        for channel, dy, dx in np.ndindex(n_channels, size, size):
-            y, x = row * stride + dy - padding, column * stride + dx - padding
-            if 0 <= y < height and 0 <= x < width:
-                result[image, kernel, row, column] += (
-                    source[image, channel, y, x] * weight[kernel, channel, dy, dx]
-                )
+        group = kernel * groups // n_kernels
+        for channel, dy, dx in np.ndindex(n_channels, *size):
+            y = row * stride[0] + dy * dilation[0] - top
+            x = column * stride[1] + dx * dilation[1] - left
+            inside = 0 <= y < height and 0 <= x < width
+            value = source[image, group * n_channels + channel, y, x] if inside else pad_value
+            result[image, kernel, row, column] += value * weight[kernel, channel, dy, dx]
     return result
 
 
 @given(data=st.data())
 def test_convolution_product_by_product(data: st.DataObject) -> None:
-    size = data.draw(st.sampled_from((1, 3)))
-    padding = data.draw(st.integers(0, size // 2))
-    stride = data.draw(st.integers(1, 2))
-    shape = [data.draw(st.integers(1, 3)) for _ in range(3)]
-    sides = [data.draw(st.integers(size - 2 * padding, 5)) for _ in range(2)]
+    def pair(low: int, high: int) -> Pair:
+        return data.draw(st.integers(low, high)), data.draw(st.integers(low, high))
+
+    size, stride, dilation = pair(1, 4), pair(1, 3), pair(1, 3)
+    padding = (*pair(0, 3), *pair(0, 3))
+    groups, n_channels, per_group = (data.draw(st.integers(1, 2)) for _ in range(3))
+    sides = [
+        max(1, (size[k] - 1) * dilation[k] + 1 - padding[k] - padding[k + 2])
+        + data.draw(st.integers(0, 3))
+        for k in range(2)
+    ]
     rng = np.random.default_rng(data.draw(st.integers(0, 1 << 32)))
-    source = rng.integers(-128, 256, (*shape[:2], *(max(1, side) for side in sides)))
-    weight = rng.integers(-128, 128, (shape[2], shape[1], size, size))
+    source = rng.integers(-128, 256, (2, groups * n_channels, *sides))
+    weight = rng.integers(-128, 128, (groups * per_group, n_channels, *size))
+    pad_value = data.draw(st.integers(-128, 255))
     np.testing.assert_array_equal(
-        convolve(source, weight, stride, padding),
-        slow_convolution(source, weight, stride, padding),
+        convolve(
+            source, weight, stride, padding, pad_value=pad_value, dilation=dilation, groups=groups
+        ),
+        slow_convolution(source, weight, stride, padding, pad_value, dilation, groups),
         strict=True,
     )
+
+
+def test_one_sided_padding_with_a_value() -> None:
+    """What TensorFlow's SAME does with stride 2: nothing above, a row below."""
+    source = np.arange(1, 5).reshape(1, 1, 2, 2)
+    weight = np.array([[[[1, 10], [100, 1000]]]])
+    assert convolve(source, weight, (2, 2), (0, 0, 1, 1), pad_value=7).item() == 4321
+    assert convolve(source, weight, (1, 1), (0, 0, 1, 1), pad_value=7).tolist() == [
+        [[[4321, 7472], [7743, 7774]]]
+    ]
 
 
 def test_largest_sums_are_exact() -> None:
     n = 65793  # 255 * 128 * 65793 is the last multiple below 2^31
     source = np.full((1, n, 1, 1), 255)
-    assert convolve(source, np.full((1, n, 1, 1), -128), 1, 0).item() == -2147483520
+    assert convolve(source, np.full((1, n, 1, 1), -128)).item() == -2147483520
     odd = np.full((1, n, 1, 1), -128)
     odd[0, 0] = -127
-    assert convolve(source, odd, 1, 0).item() == -2147483265
+    assert convolve(source, odd).item() == -2147483265
 
 
 @pytest.mark.parametrize(
@@ -271,3 +305,69 @@ def test_wrong_inputs_are_refused() -> None:
     network = QuantizedNetwork(DIGIT, (MaxPool(name="p", input="input"),))
     with pytest.raises(NetworkError, match=r"row 2, column 2 must be 0\.\.15, not 16"):
         run(network, np.where(MAP == 9, 16, MAP))
+
+
+@pytest.mark.parametrize(
+    ("acc", "post_shift", "expected"),
+    [(1, 1, 1), (-1, 1, -1), (3, 1, 2), (-3, 1, -2), (2, 2, 1), (-2, 2, -1), (-1, 2, 0), (5, 2, 1)],
+)
+def test_second_shift_rounds_ties_away_from_zero(acc: int, post_shift: int, expected: int) -> None:
+    kind = FeatureType((1, 1, 1), 8, signed=True)
+    doubled = np.array(2 * acc)  # the first shift halves it again
+    assert requantize(doubled, 1, 1, kind, post_shift=post_shift) == expected
+
+
+def test_offset_comes_behind_rounding_and_before_the_clamp() -> None:
+    kind = FeatureType((1, 1, 1), 8, signed=True)
+    made = requantize(np.array([-3, 3, 400, -400]), 1, 1, kind, offset=-100)
+    assert made.tolist() == [-101, -98, 100, -128]
+
+
+def test_widest_multiplier() -> None:
+    kind = FeatureType((1, 1, 1), 32, signed=True)
+    ends = np.array([(1 << 31) - 1, -(1 << 31)])
+    most = (1 << 31) - 1
+    made = requantize(ends, most, 32, kind, 255, most)
+    assert made.tolist() == [
+        ((int(end) * most + 255 * most + (1 << 31)) >> 32) for end in ends.tolist()
+    ]
+
+
+def test_pool_with_padding() -> None:
+    source = -np.arange(1, 10).reshape(1, 1, 3, 3)
+    assert max_pool(source, (2, 2), (2, 2), (1, 0, 0, 1)).tolist() == [[[[-1, -3], [-4, -6]]]]
+    assert max_pool(source, (3, 1), (1, 2), (0, 0, 0, 0)).tolist() == [[[[-1, -3]]]]
+
+
+def test_lookup_and_select() -> None:
+    kind = FeatureType((2, 1, 2), 2, signed=True)
+    table = np.array([5, 6, 7, 1])
+    layers = (
+        Lookup(name="l", input="input", table=table, out_bits=3, out_signed=False),
+        Select(name="s", inputs=("l", "l"), channels=(3, 0, 0)),
+    )
+    values = run(QuantizedNetwork(kind, layers), np.array([[[-2, -1]], [[0, 1]]]))
+    assert values["l"].tolist() == [[[[5, 6]], [[7, 1]]]]
+    assert values["s"].tolist() == [[[[7, 1]], [[5, 6]], [[5, 6]]]]
+
+
+def test_clamp_and_zero_of_the_residual() -> None:
+    kind = FeatureType((1, 1, 3), 8, signed=True)
+    layer = Conv(
+        name="c",
+        input="input",
+        weight=np.ones((1, 1, 1, 1), int),
+        bias=np.zeros(1, int),
+        mult=np.array([4]),
+        shift=np.array([2]),
+        weight_bits=2,
+        out_bits=8,
+        out_signed=True,
+        low=-3,
+        high=50,
+        skip="input",
+        skip_mult=8,
+        skip_zero=10,
+    )
+    values = run(QuantizedNetwork(kind, (layer,)), np.array([[[5, 9, 100]]]))
+    assert values["c"].tolist() == [[[[-3, 7, 50]]]]
