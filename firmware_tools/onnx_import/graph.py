@@ -1,92 +1,25 @@
-"""ONNX files as plain Python: nodes in order, constants, one input, one output."""
+"""Reads ONNX files."""
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from firmware_tools.errors import UserError
+from firmware_tools.onnx_import.nodes import Array, Graph, Node, OnnxError
 
 if TYPE_CHECKING:
     import onnx
-
-Array = NDArray[Any]
 
 FIRST_OPSET, LAST_OPSET = 10, 28
 """The first with QuantizeLinear, and the newest whose definitions the importer follows."""
 DOMAINS = {"", "ai.onnx", "com.microsoft"}
 """Of the operators that onnxruntime's quantiser writes."""
-
-
-class OnnxError(UserError):
-    """The model cannot be imported; the text names the node and what would be right."""
-
-
-@dataclass(frozen=True, eq=False)
-class Node:
-    """An operator.
-
-    Parameters
-    ----------
-    name, op : str
-        A node without a name is called like its first output.
-    inputs, outputs : tuple of str
-        Names of tensors; an optional one that is left out is "".
-    attributes : {str: value}
-        Integers, floats, bytes, or lists of them.
-    """
-
-    name: str
-    op: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    attributes: Mapping[str, Any]
-
-    def __str__(self) -> str:
-        return f"node {self.name!r} ({self.op})"
-
-    def input(self, k: int) -> str:
-        """Name of an input, "" if it is left out."""
-        return self.inputs[k] if k < len(self.inputs) else ""
-
-    def require(self, name: str, wanted: Any, *, default: Any, text: str = "") -> None:
-        """Refuse an attribute that has another value."""
-        value = self.attributes.get(name, default)
-        if value != wanted:
-            raise OnnxError(f"{self}: {name} must be {text or wanted}, not {value}")
-
-
-@dataclass(frozen=True, eq=False)
-class Graph:
-    """A model.
-
-    Parameters
-    ----------
-    name : str
-    nodes : tuple of Node
-        Each follows those that it reads.
-    constants : {str: array}
-        Initializers and Constant nodes.
-    input, output : str
-        Names of tensors.
-    input_shape : tuple of int
-        Without the batch.
-    """
-
-    name: str
-    nodes: tuple[Node, ...]
-    constants: Mapping[str, Array]
-    input: str
-    output: str
-    input_shape: tuple[int, ...]
-
-    def readers(self, tensor: str) -> tuple[Node, ...]:
-        """The nodes that read a tensor, once for each time that they do."""
-        return tuple(node for node in self.nodes for name in node.inputs if name == tensor)
+INPUT_TYPES = ("float32", "int8", "uint8")
+MAX_SIZE = 1 << 26
+"""Values of an input."""
+DAMAGED = "must be an ONNX model, cut or damaged?"
 
 
 def load(path: Path) -> Graph:
@@ -99,20 +32,25 @@ def load(path: Path) -> Graph:
     OSError
         It cannot be read.
     """
-    graph = _model(path).graph
+    model = _model(path)
+    graph = model.graph
     constants = _constants(graph)
     inputs = [entry for entry in graph.input if entry.name not in constants]
     for what, entries in (("input", inputs), ("output", list(graph.output))):
         if len(entries) != 1:
             names = ", ".join(repr(entry.name) for entry in entries)
             raise OnnxError(f"the model must have one {what}, not {len(entries)}: {names}")
+    batch, *shape = _shape(inputs[0])
     return Graph(
         name=path.stem,
+        opset=_opset(model),
         nodes=_nodes(graph),
         constants=constants,
         input=inputs[0].name,
         output=graph.output[0].name,
-        input_shape=_shape(inputs[0]),
+        input_type=_input_type(inputs[0]),
+        input_shape=tuple(shape),
+        batch=batch,
     )
 
 
@@ -125,85 +63,167 @@ def _model(path: Path) -> "onnx.ModelProto":
     if path.is_dir():
         raise OnnxError("must be a file, not a folder")
     data = path.read_bytes()
-    damaged = "must be an ONNX model, cut or damaged?"
     try:
         model = onnx.load_model_from_string(data)
-        _check_opset(model)
-        onnx.load_external_data_for_model(model, str(path.parent))
+        _opset(model)
+        if model.functions:
+            model = onnx.inliner.inline_local_functions(model)
+        for tensor in _tensors(model.graph):
+            _take_external_data(tensor, path.parent)
         onnx.checker.check_model(model)
-    except DecodeError as error:
-        raise OnnxError(f"{damaged} ({_line(error)})") from None
-    except onnx.checker.ValidationError as error:
-        raise OnnxError(f"{damaged} ({_line(error)})") from None
-    except (ValueError, RuntimeError) as error:  # data in a second file that is not there or short
-        raise OnnxError(f"{damaged} ({_line(error)})") from None
+    except (DecodeError, onnx.checker.ValidationError) as error:
+        raise OnnxError(f"{DAMAGED} ({_line(error)})") from None
+    except (ValueError, RuntimeError) as error:  # what protobuf and the checker raise besides
+        raise OnnxError(f"{DAMAGED} ({_line(error)})") from None
     return model
 
 
-def _check_opset(model: "onnx.ModelProto") -> None:
-    for opset in model.opset_import:
-        is_core = opset.domain in {"", "ai.onnx"}
-        if is_core and not FIRST_OPSET <= opset.version <= LAST_OPSET:
-            raise OnnxError(f"opset must be {FIRST_OPSET}..{LAST_OPSET}, not {opset.version}")
+def _opset(model: "onnx.ModelProto") -> int:
+    versions = [entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}]
+    for version in versions:
+        if not FIRST_OPSET <= version <= LAST_OPSET:
+            raise OnnxError(f"opset must be {FIRST_OPSET}..{LAST_OPSET}, not {version}")
+    return versions[0] if versions else LAST_OPSET
 
 
 def _line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _constants(graph: "onnx.GraphProto") -> dict[str, Array]:
-    from onnx import numpy_helper
-
-    tensors = {tensor.name: tensor for tensor in graph.initializer}
+def _tensors(graph: "onnx.GraphProto") -> Iterator["onnx.TensorProto"]:
+    yield from graph.initializer
     for node in graph.node:
-        if node.op_type == "Constant" and node.attribute[0].name == "value":
-            tensors[node.output[0]] = node.attribute[0].t
-    found = {}
-    for name, tensor in tensors.items():
-        try:
-            found[name] = np.asarray(numpy_helper.to_array(tensor))
-        except (ValueError, TypeError) as error:
-            raise OnnxError(f"constant {name!r} is damaged ({_line(error)})") from None
+        for entry in node.attribute:
+            if entry.HasField("t"):
+                yield entry.t
+            yield from entry.tensors
+            for inner in (entry.g, *entry.graphs):
+                yield from _tensors(inner)
+
+
+def _take_external_data(tensor: "onnx.TensorProto", folder: Path) -> None:
+    """Read what a tensor has in another file, which must be in the model's folder."""
+    from onnx import TensorProto
+
+    if tensor.data_location != TensorProto.EXTERNAL:
+        return
+    place = f"constant {tensor.name!r}"
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    location = entries.get("location", "")
+    home = folder.resolve()
+    if not location or "\0" in location or not (home / location).resolve().is_relative_to(home):
+        raise OnnxError(
+            f"{place}: its data must be in a file in the model's folder, not in {location!r}"
+        )
+    numbers = [entries.get(key, "0") for key in ("offset", "length")]
+    if not all(number.isascii() and number.isdigit() and len(number) < 16 for number in numbers):
+        raise OnnxError(f"{place}: offset and length must be numbers, not {', '.join(numbers)}")
+    offset, length = map(int, numbers)
+    path = home / location
+    if not path.is_file():
+        raise OnnxError(f"{place}: its data must be in {location!r}, which is no file")
+    size = path.stat().st_size
+    length = length or max(size - offset, 0)
+    if offset + length > size:
+        raise OnnxError(
+            f"{place}: {location!r} must have {offset + length} bytes, not {size}: cut?"
+        )
+    with path.open("rb") as file:
+        file.seek(offset)
+        tensor.raw_data = file.read(length)
+    del tensor.external_data[:]
+    tensor.data_location = TensorProto.DEFAULT
+
+
+def _constants(graph: "onnx.GraphProto") -> dict[str, Array]:
+    found = {tensor.name: _array(tensor.name, tensor) for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type != "Constant":
+            continue
+        name = node.output[0]
+        entry = node.attribute[0]
+        if entry.name == "value":
+            found[name] = _array(name, entry.t)
+        elif entry.name in {"value_float", "value_floats"}:
+            value = entry.f if entry.name == "value_float" else list(entry.floats)
+            found[name] = np.array(value, np.float32)
+        elif entry.name in {"value_int", "value_ints"}:
+            found[name] = np.array(entry.i if entry.name == "value_int" else list(entry.ints))
+        else:
+            raise OnnxError(f"constant {name!r} must be numbers, not {entry.name}")
     return found
 
 
-def _nodes(graph: "onnx.GraphProto") -> tuple[Node, ...]:
-    from onnx import helper
+def _array(name: str, tensor: "onnx.TensorProto") -> Array:
+    from onnx import numpy_helper
 
-    names = [node.name or node.output[0] for node in graph.node]
+    try:
+        return np.asarray(numpy_helper.to_array(tensor))
+    except (ValueError, TypeError, KeyError, NotImplementedError) as error:
+        raise OnnxError(f"constant {name!r} is damaged ({_line(error)})") from None
+
+
+def _nodes(graph: "onnx.GraphProto") -> tuple[Node, ...]:
+    names = [node.name or (node.output[0] if node.output else "") for node in graph.node]
     times = Counter(names)
     nodes = []
     for node, name in zip(graph.node, names, strict=True):
         if node.op_type == "Constant":
             continue
-        own = name if times[name] == 1 else f"{name}:{node.output[0]}"
-        nodes.append(
-            Node(
-                own,
-                node.op_type,
-                tuple(node.input),
-                tuple(node.output),
-                {entry.name: helper.get_attribute_value(entry) for entry in node.attribute},
-            )
-        )
+        outputs = tuple(node.output)
+        if not outputs or not outputs[0]:
+            raise OnnxError(f"node {name!r} ({node.op_type}): must have a first output")
+        own = name if times[name] == 1 else f"{name}:{outputs[0]}"
+        attributes = {entry.name: _attribute(entry) for entry in node.attribute}
+        nodes.append(Node(own, node.op_type, tuple(node.input), outputs, attributes))
         if node.domain not in DOMAINS:
             raise OnnxError(f"{nodes[-1]}: domain must be that of ONNX, not {node.domain!r}")
     return tuple(nodes)
 
 
+def _attribute(entry: "onnx.AttributeProto") -> Any:
+    from onnx import helper
+
+    try:
+        return helper.get_attribute_value(entry)
+    except ValueError as error:
+        raise OnnxError(f"{DAMAGED} (attribute {entry.name!r}: {_line(error)})") from None
+
+
+def _input_type(entry: "onnx.ValueInfoProto") -> str:
+    from onnx import helper
+
+    number = entry.type.tensor_type.elem_type
+    try:
+        name = str(helper.tensor_dtype_to_np_dtype(number))
+    except KeyError:
+        name = str(number)
+    if name not in INPUT_TYPES:
+        wanted = ", ".join(INPUT_TYPES)
+        raise OnnxError(f"input {entry.name!r}: type must be among {wanted}, not {name}")
+    return name
+
+
 def _shape(entry: "onnx.ValueInfoProto") -> tuple[int, ...]:
-    """The shape of the input without the batch, whose size is free."""
+    """The shape of the input, batch first; 1 if it is free."""
     kind = entry.type.tensor_type
     if not kind.HasField("shape"):
         raise OnnxError(f"input {entry.name!r}: must have a shape")
     dims = [dim.dim_value or dim.dim_param or "?" for dim in kind.shape.dim]
     shown = ", ".join(map(str, dims))
-    if len(dims) not in {2, 4}:
+    if not 2 <= len(dims) <= 5:
         raise OnnxError(
-            f"input {entry.name!r}: shape must be (N, C, H, W) or (N, C), not ({shown})"
+            f"input {entry.name!r}: shape must be (N, C, H, W), (N, C, L) or (N, C), not ({shown})"
         )
     if not all(isinstance(dim, int) and dim > 0 for dim in dims[1:]):
         raise OnnxError(
             f"input {entry.name!r}: shape must be fixed but for the batch, not ({shown})"
         )
-    return tuple(int(dim) for dim in dims[1:])
+    sizes = [int(dim) for dim in dims[1:]]
+    size = 1
+    for side in sizes:
+        size *= side
+    if size > MAX_SIZE:
+        raise OnnxError(f"input {entry.name!r}: must have at most {MAX_SIZE} values, not {size}")
+    batch = dims[0] if isinstance(dims[0], int) and dims[0] > 0 else 1
+    return (batch, *sizes)

@@ -42,14 +42,19 @@ def stream(works: Sequence[Work]) -> Iterator[Line]:
         for k in range(work.n_input_lines):
             is_last = k == work.n_input_lines - 1
             yield Line("features", hold=8, done="input" if is_last else "")
+        if work.has_table:
+            for _ in range(4):
+                yield Line("table", hold=8)
         codes = 0
         for n_entries in work.entries:
             yield Line("header", n_entries=n_entries)
-            yield Line("second", done="" if n_entries else "block")
+            for k in range(1, work.n_header_lines):
+                is_last = k == work.n_header_lines - 1
+                yield Line("second", done="block" if is_last and not n_entries else "")
             for entry in range(n_entries):
                 if not codes:
                     yield Line("codes")
-                    codes = CODES
+                    codes = work.codes_per_line
                 codes -= work.split
                 n_lines = 2 * work.split
                 for k in range(n_lines):
@@ -148,6 +153,7 @@ class Frame:
                 "descriptor": is_free and not self.described,
                 "second": True,
                 "features": is_free and not self.described,
+                "table": is_free and not self.described,
                 "header": is_free and self.headers_in_use != N_HEADERS,
                 "codes": is_free,
                 "first row": is_free and self.entries_in_use != N_ADDRESSES,
@@ -309,11 +315,13 @@ class Recorder:
 @pytest.mark.parametrize("seed", range(12))
 def test_programs_clock_by_clock(seed: int) -> None:
     """Whole random networks with the line buffer's own arrivals."""
-    config = list(CONFIGS.values())[seed % 2]
-    network = random_network(seed, max_size=6)
+    config = list(CONFIGS.values())[seed % 3]
+    network = random_network(seed, max_size=6, wide=config.wide_multiplier)
     image = compile_network(network, config)
     packet = image.packet(random_input(network, seed)[0])
-    works = [work_of(Pass(image.input_descriptor, ())), *map(work_of, image.passes)]
+    wide = config.wide_multiplier
+    passes = (Pass(image.input_descriptor, ()), *image.passes)
+    works = [work_of(one, wide_multiplier=wide) for one in passes]
     lengths = len(packet), len(image.lines)
     recorder = Recorder(LineSource(config, *lengths, 20))
     ends = [one.end for one in simulate(works, recorder)]

@@ -8,8 +8,10 @@ from model.mars.config import CONFIGS, MarsConfig
 
 
 def test_named_configurations() -> None:
-    assert list(CONFIGS) == ["mars-tiny", "mars"]
-    tiny, mars = CONFIGS.values()
+    assert list(CONFIGS) == ["mars-tiny", "mars", "mars-wide"]
+    tiny, mars, wide = CONFIGS.values()
+    assert wide == replace(mars, name="mars-wide", wide_multiplier=True)
+    assert len({config.fingerprint for config in CONFIGS.values()}) == 3
     assert (tiny.n_macros, tiny.feature_words, tiny.weight_bus, tiny.beats_per_line) == (
         1,
         1024,

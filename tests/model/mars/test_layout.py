@@ -10,14 +10,19 @@ from hypothesis.extra import numpy as hnp
 
 from model.mars.config import KERNELS, LINE_BITS
 from model.mars.layout import (
-    CODES_PER_LINE,
+    CODE_WIDTHS,
+    CODES_PER_LINES,
     DESCRIPTOR_FIELDS,
     DESCRIPTOR_LINES,
     HEADER_FIELDS,
     MACRO_FIELDS,
-    MAX_BLOCKS,
     SIGNED_FIELDS,
+    TABLE_LINES,
+    TABLE_SIZE,
+    WIDE_HEADER_FIELDS,
     Descriptor,
+    Header,
+    Ints,
     bits_of,
     decode_index,
     encode_index,
@@ -27,13 +32,26 @@ from model.mars.layout import (
     pack_descriptor,
     pack_entries,
     pack_header,
+    pack_table,
     unpack_codes,
     unpack_descriptor,
     unpack_entries,
     unpack_header,
+    unpack_table,
 )
 
-ZERO = Descriptor(n_teams=0, rows_per_team=0, n_rows=0, n_cols=0, in_height=0, in_width=0)
+ZERO = Descriptor(
+    n_teams=0,
+    rows_per_team=0,
+    n_rows=0,
+    n_cols=0,
+    in_height=0,
+    in_width=0,
+    row_stride=0,
+    col_stride=0,
+    row_dilation=0,
+    col_dilation=0,
+)
 
 
 def _values(name: str, width: int) -> st.SearchStrategy[int]:
@@ -59,8 +77,32 @@ DESCRIPTORS = st.builds(
         ({"gap": 1, "split_log2": 3, "out_planes_log2": 3}, 0, 0, 1 << 13 | 3 << 14 | 3 << 16),
         ({"n_kernel_blocks": 0xABCD, "n_teams": 8, "rows_per_team": 5}, 0, 0, 0x0508ABCD << 32),
         ({"n_rows": 1, "n_cols": 2, "in_height": 3, "in_width": 4}, 0, 1, 0x04030201),
-        ({"low": -8, "high": 7}, 0, 3, 0x0007FFF8 << 32),
-        ({"gap_mult": 0x1234, "gap_shift": 40, "gap_low": -1}, 0, 4, 0xFFFF_0028_1234),
+        ({"low": -8, "high": 7, "offset": -2}, 0, 3, 0xFFFE_0007_FFF8 << 16),
+        ({"skip_mult": 0x7FFF_1234, "gap_mult": 5}, 0, 4, 5 << 32 | 0x7FFF_1234),
+        ({"gap_bias": -2, "gap_shift": 40, "gap_post_shift": 31}, 0, 5, 0x1F28_FFFF_FFFE),
+        ({"gap_low": -1}, 0, 5, 0xFFFF << 48),
+        ({"gap_high": 3, "gap_offset": -1, "tap_row_pitch": 9}, 0, 6, 9 << 32 | 0xFFFF_0003),
+        ({"tap_col_pitch": 1}, 0, 6, 1 << 48),
+        (
+            {"row_stride": 15, "col_stride": 1, "row_dilation": 4, "col_dilation": 3},
+            0,
+            7,
+            15 | 1 << 4 | 4 << 8 | 3 << 11,
+        ),
+        (
+            {"pad_left": 15, "pad_value": 0x80, "team_in_rows": 5},
+            0,
+            7,
+            5 << 32 | 0x80 << 24 | 15 << 16,
+        ),
+        ({"pad_top": -1, "skip_zero": -2}, 0, 7, 0x3FE << 54 | 0x3FF << 44),
+        (
+            {"block_width": 16, "dx_width": 4, "lookup_signed": 1},
+            0,
+            0,
+            4 << 25 | 16 << 20 | 1 << 18,
+        ),
+        ({"long_codes": 1, "maximum": 1, "lookup": 1}, 0, 0, 0b111000),
         ({"in_base": (1, 2, 0, 0, 5, 0, 0, 0)}, 1, 0, 0x0002_0001),
         ({"in_base": (1, 2, 0, 0, 5, 0, 0, 0)}, 1, 1, 5),
         ({"skip_base": (7, *[0] * 7)}, 1, 2, 7),
@@ -95,9 +137,10 @@ def test_fields_do_not_overlap() -> None:
     bits = [low + i for low, width in ranges for i in range(width)]
     assert len(bits) == len(set(bits))
     assert max(bits) < DESCRIPTOR_LINES * LINE_BITS
-    bits = [low + i for low, width in HEADER_FIELDS.values() for i in range(width)]
-    assert len(bits) == len(set(bits))
-    assert max(bits) < 64
+    for words in (HEADER_FIELDS, WIDE_HEADER_FIELDS):
+        bits = [low + i for low, width in words.values() for i in range(width)]
+        assert len(bits) == len(set(bits))
+        assert max(bits) < 64
     assert {*DESCRIPTOR_FIELDS, *MACRO_FIELDS} == {field.name for field in fields(Descriptor)}
 
 
@@ -106,6 +149,8 @@ def test_fields_do_not_overlap() -> None:
     [
         ({"n_rows": 256}, "n_rows must be 0..255, not 256"),
         ({"n_rows": -1}, "n_rows must be 0..255, not -1"),
+        ({"pad_top": -513}, "pad_top must be -512..511, not -513"),
+        ({"skip_zero": 512}, "skip_zero must be -512..511, not 512"),
         ({"pool": 2}, "pool must be 0..1, not 2"),
         ({"low": -32769}, "low must be -32768..32767, not -32769"),
         ({"high": 32768}, "high must be -32768..32767, not 32768"),
@@ -139,60 +184,92 @@ def test_lines_there_and_back(n_lines: int, data: st.DataObject) -> None:
 
 def test_header_by_hand() -> None:
     bias = np.arange(KERNELS) - 1
-    mult, shift = np.full(KERNELS, 0x1234), np.full(KERNELS, 40)
-    lines = pack_header(bias, mult, shift, 64)
+    mult, shift, post = (np.full(KERNELS, x) for x in (0x1234, 40, 0))
+    lines = pack_header(Header(bias, mult, shift, post), 64, wide_multiplier=False)
     assert lines.shape == (2, 8)
     assert int(lines[0, 0]) == 64 << 54 | 40 << 48 | 0x1234 << 32 | 0xFFFF_FFFF
     assert int(lines[0, 1]) == 40 << 48 | 0x1234 << 32
     assert int(lines[1, 7]) == 40 << 48 | 0x1234 << 32 | 14
 
 
+def test_wide_header_by_hand() -> None:
+    bias, post = np.zeros(KERNELS, np.int64), np.arange(KERNELS) + 16
+    mult, shift = np.full(KERNELS, 0x7FFE_1234), np.full(KERNELS, 31)
+    lines = pack_header(Header(bias, mult, shift, post), 3, wide_multiplier=True)
+    assert lines.shape == (4, 8)
+    assert int(lines[0, 0]) == 3 << 54 | 31 << 48 | 0x1234 << 32
+    assert int(lines[2, 0]) == 16 << 16 | 0x7FFE
+    assert int(lines[3, 7]) == 31 << 16 | 0x7FFE
+
+
+@pytest.mark.parametrize("wide", [False, True])
 @settings(deadline=None)
-@given(
-    hnp.arrays(np.int64, KERNELS, elements=st.integers(-(1 << 31), (1 << 31) - 1)),
-    hnp.arrays(np.int64, KERNELS, elements=st.integers(0, 65535)),
-    hnp.arrays(np.int64, KERNELS, elements=st.integers(1, 40)),
-    st.integers(0, 64),
-)
-def test_header_there_and_back(bias, mult, shift, n_entries) -> None:
-    again = unpack_header(pack_header(bias, mult, shift, n_entries))
-    for expected, actual in zip((bias, mult, shift), again[:3], strict=True):
-        np.testing.assert_array_equal(actual, expected)
-    assert again[3] == n_entries
+@given(data=st.data())
+def test_header_there_and_back(wide: bool, data: st.DataObject) -> None:
+    def channels(low: int, high: int) -> Ints:
+        return data.draw(hnp.arrays(np.int64, KERNELS, elements=st.integers(low, high)))
+
+    header = Header(
+        channels(-(1 << 31), (1 << 31) - 1),
+        channels(0, (1 << 31) - 1 if wide else 65535),
+        channels(1, 40),
+        channels(0, 31 if wide else 0),
+    )
+    n_entries = data.draw(st.integers(0, 64))
+    again, n_again = unpack_header(pack_header(header, n_entries, wide_multiplier=wide))
+    for name, expected in vars(header).items():
+        np.testing.assert_array_equal(getattr(again, name), expected)
+    assert n_again == n_entries
+
+
+def test_table_by_hand() -> None:
+    table = np.arange(TABLE_SIZE) - 128
+    lines = pack_table(table)
+    assert lines.shape == (TABLE_LINES, 8)
+    assert int(lines[0, 0]) == 0x8786_8584_8382_8180
+    assert int(lines[3, 7]) == 0x7F7E_7D7C_7B7A_7978
+    np.testing.assert_array_equal(unpack_table(lines, signed=True), table)
+    np.testing.assert_array_equal(unpack_table(lines, signed=False), table & 0xFF)
 
 
 def test_index_by_hand() -> None:
-    three = np.array([3])
-    assert encode_index(np.array([2]), np.array([1]), three, kernel3=True) == 2 << 7 | 1 << 5 | 3
-    assert encode_index(np.array([0]), np.array([0]), np.array([511]), kernel3=False) == 511
+    dy, dx, block = (np.array([k]) for k in (2, 1, 3))
+    assert encode_index(dy, dx, block, block_width=5, dx_width=2) == 2 << 7 | 1 << 5 | 3
+    assert encode_index(dy, dx, block, block_width=8, dx_width=4) == 2 << 12 | 1 << 8 | 3
+    zero = np.array([0])
+    assert encode_index(zero, zero, np.array([511]), block_width=9, dx_width=0) == 511
 
 
-def test_every_index_there_and_back() -> None:
-    dy, dx, block = np.mgrid[:3, :3, : MAX_BLOCKS[3]].reshape(3, -1)
-    codes = encode_index(dy, dx, block, kernel3=True)
+@pytest.mark.parametrize(
+    ("rows", "cols", "block_width", "dx_width"),
+    [(3, 3, 5, 2), (1, 1, 9, 0), (16, 16, 8, 4), (5, 1, 6, 0)],
+)
+def test_every_index_there_and_back(rows: int, cols: int, block_width: int, dx_width: int) -> None:
+    dy, dx, block = np.mgrid[:rows, :cols, : 1 << block_width].reshape(3, -1)
+    widths = {"block_width": block_width, "dx_width": dx_width}
+    codes = encode_index(dy, dx, block, **widths)
     assert len(set(codes.tolist())) == len(codes)
-    assert codes.max() < 512
-    np.testing.assert_array_equal(decode_index(codes, kernel3=True), (dy, dx, block))
-    block = np.arange(MAX_BLOCKS[1])
-    zero = np.zeros_like(block)
-    codes = encode_index(zero, zero, block, kernel3=False)
-    np.testing.assert_array_equal(decode_index(codes, kernel3=False), (zero, zero, block))
+    assert codes.max() < 1 << CODE_WIDTHS[(rows, cols) == (16, 16)]
+    np.testing.assert_array_equal(decode_index(codes, **widths), (dy, dx, block))
 
 
 def test_codes_by_hand() -> None:
-    line = pack_codes(np.array([1, 511, 2]))
+    line = pack_codes(np.array([1, 511, 2]), 9)
     assert int(line[0, 0]) == 1 | 511 << 9 | 2 << 18
     assert not line[0, 1:].any()
-    last = pack_codes(np.array([0] * 55 + [0b100000001]))
+    last = pack_codes(np.array([0] * 55 + [0b100000001]), 9)
     assert bits_of(last) == 0b100000001 << 495  # 504 bits are used
-    assert unpack_codes(last).tolist() == [0] * 55 + [257]
+    assert unpack_codes(last, 9).tolist() == [0] * 55 + [257]
+    assert bits_of(pack_codes(np.array([0] * 31 + [0x8001]), 16)) == 0x8001 << 496
 
 
+@pytest.mark.parametrize(("width", "n"), list(zip(CODE_WIDTHS, CODES_PER_LINES, strict=True)))
 @settings(deadline=None)
-@given(st.lists(st.integers(0, 511), max_size=CODES_PER_LINE))
-def test_codes_there_and_back(codes: list[int]) -> None:
-    padded = codes + [0] * (CODES_PER_LINE - len(codes))
-    assert unpack_codes(pack_codes(np.array(codes, np.int64))).tolist() == padded
+@given(data=st.data())
+def test_codes_there_and_back(width: int, n: int, data: st.DataObject) -> None:
+    codes = data.draw(st.lists(st.integers(0, (1 << width) - 1), max_size=n))
+    padded = codes + [0] * (n - len(codes))
+    assert unpack_codes(pack_codes(np.array(codes, np.int64), width), width).tolist() == padded
 
 
 def test_entries_by_hand() -> None:

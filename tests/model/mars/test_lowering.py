@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model.mars.lowering import features, kernels_per_block, lower
+from model.mars.lowering import Convolution, Home, features, kernels_per_block, lower
 from model.mars.network import (
     INPUT,
     AvgPool,
@@ -13,8 +13,10 @@ from model.mars.network import (
     Dense,
     FeatureType,
     Layer,
+    Lookup,
     MaxPool,
     QuantizedNetwork,
+    Select,
 )
 from model.mars.random_network import random_network
 
@@ -26,6 +28,10 @@ def conv(name: str, source: str, channels: int = 3, n: int = 3, size: int = 1, *
         scale = {}
     kind = {"weight_bits": 4, "out_bits": 4, "out_signed": False, **scale, **fields}
     return Conv(name=name, input=source, weight=weight, bias=np.arange(n), **kind)
+
+
+def passes_of(net: QuantizedNetwork) -> list[Convolution]:
+    return lower(net).passes
 
 
 def pool(name: str, source: str) -> MaxPool:
@@ -65,8 +71,8 @@ def network(*layers: Layer, shape: tuple[int, int, int] = (3, 8, 8)) -> Quantize
 def test_passes(layers: list[Layer], passes: list[tuple[str, ...]]) -> None:
     net = network(*layers)
     lowered = lower(net)
-    assert [one.layers for one in lowered] == passes
-    for one in lowered:
+    assert [one.layers for one in lowered.passes] == passes
+    for one in lowered.passes:
         assert one.output == one.layers[-1]
         assert one.source == net.layer(one.layers[0]).input
         assert one.outputs == tuple(features(net, name) for name in one.layers)
@@ -76,13 +82,15 @@ def test_passes(layers: list[Layer], passes: list[tuple[str, ...]]) -> None:
 def test_weights_by_hand() -> None:
     """(kernels, dy, dx, channels), channels filled up to 16."""
     layer = conv("a", INPUT, channels=3, n=2, size=3, padding=1, stride=2)
-    (one,) = lower(network(layer))
+    (one,) = passes_of(network(layer))
     assert one.weight.shape == (2, 3, 3, 16)
     for kernel, channel, dy, dx in np.ndindex(2, 3, 3, 3):
         assert one.weight[kernel, dy, dx, channel] == layer.weight[kernel, channel, dy, dx]
     assert not one.weight[..., 3:].any()
-    assert (one.stride, one.pad, one.map_size, one.flat) == (2, 1, (4, 4), False)
-    assert (one.mult.tolist(), one.shift.tolist(), one.bias.tolist()) == ([5, 5], [3, 3], [0, 1])
+    assert (one.stride, one.top, one.left) == ((2, 2), 1, 1)
+    assert (one.map_size, one.flat) == ((4, 4), False)
+    post = one.post
+    assert (post.mult.tolist(), post.shift.tolist(), post.bias.tolist()) == ([5, 5], [3, 3], [0, 1])
 
 
 def test_dense_sees_pixels_as_blocks_of_channels() -> None:
@@ -98,33 +106,33 @@ def test_dense_sees_pixels_as_blocks_of_channels() -> None:
         out_bits=32,
         out_signed=True,
     )
-    (one,) = lower(network(dense, shape=shape))
+    (one,) = passes_of(network(dense, shape=shape))
     assert one.weight.shape == (1, 1, 1, 6 * 32)
     by_pixel = one.weight.reshape(2, 3, 32)
     for c, row, col in np.ndindex(*shape):
         assert by_pixel[row, col, c] == weight.reshape(shape)[c, row, col]
     assert not by_pixel[..., 17:].any()
     assert (one.flat, one.raw, one.wide, one.map_size) == (True, True, True, (1, 1))
-    assert (one.mult.tolist(), one.shift.tolist()) == ([0], [1])
+    assert (one.post.mult.tolist(), one.post.shift.tolist()) == ([0], [1])
 
 
 @pytest.mark.parametrize("channels", [1, 16, 17])
 def test_copies_copy(channels: int) -> None:
-    (one,) = lower(network(pool("p", INPUT), shape=(channels, 4, 4)))
+    (one,) = passes_of(network(pool("p", INPUT), shape=(channels, 4, 4)))
     assert one.copy
     assert one.pool
     matrix = one.weight[:, 0, 0, :channels]
     np.testing.assert_array_equal(matrix, np.eye(channels))
     x = np.arange(-128, 256)
-    half = 1 << (int(one.shift[0]) - 1)
-    np.testing.assert_array_equal((x * int(one.mult[0]) + half) >> int(one.shift[0]), x)
+    mult, shift = int(one.post.mult[0]), int(one.post.shift[0])
+    np.testing.assert_array_equal((x * mult + (1 << (shift - 1))) >> shift, x)
 
 
 def test_residual() -> None:
-    _, one = lower(network(conv("a", INPUT), conv("b", "a", skip=INPUT, skip_mult=77)))
+    _, one = passes_of(network(conv("a", INPUT), conv("b", "a", skip=INPUT, skip_mult=77)))
     assert (one.skip, one.skip_mult) == (INPUT, 77)
     assert one.skip_kind == one.source_kind
-    (plain, _) = lower(network(conv("a", INPUT), conv("b", "a", skip=INPUT, skip_mult=77)))
+    (plain, _) = passes_of(network(conv("a", INPUT), conv("b", "a", skip=INPUT, skip_mult=77)))
     assert (plain.skip, plain.skip_kind, plain.skip_mult) == (None, None, 0)
 
 
@@ -132,7 +140,7 @@ def test_residual() -> None:
     ("bits", "wide", "kernels"), [(3, False, 16), (4, False, 16), (5, True, 8), (8, True, 8)]
 )
 def test_width(bits: int, wide: bool, kernels: int) -> None:
-    (one,) = lower(network(conv("a", INPUT, weight_bits=bits)))
+    (one,) = passes_of(network(conv("a", INPUT, weight_bits=bits)))
     assert one.wide == wide
     assert kernels_per_block(one) == kernels
 
@@ -140,11 +148,74 @@ def test_width(bits: int, wide: bool, kernels: int) -> None:
 def test_every_layer_is_in_one_pass() -> None:
     for seed in range(300):
         net = random_network(seed)
-        passes = lower(net)
-        names = [name for one in passes for name in one.layers]
-        assert sorted(names) == sorted(layer.name for layer in net.layers)
+        lowered = lower(net)
+        names = [name for one in lowered.passes if not one.partial for name in one.layers]
+        computed = [one.name for one in net.layers if not isinstance(one, Select)]
+        if isinstance(net.layers[-1], Select):
+            computed.append(net.output)
+        assert sorted(names) == sorted(computed)
         known = {INPUT}
-        for one in passes:
-            assert {one.source, one.skip or INPUT} <= known
-            known.add(one.output)
-        assert passes[-1].output == net.output
+        for one in lowered.passes:
+            assert {one.source, lowered.homes[one.skip or INPUT].map} <= known
+            known.add(lowered.homes[one.output].map)
+        assert lowered.passes[-1].output == net.output
+
+
+def test_concatenation_is_one_map() -> None:
+    """Block behind block; the weights of who reads it stand where the channels are."""
+    layers = (
+        conv("a", INPUT, n=17),
+        conv("b", INPUT, n=5),
+        Select(name="s", inputs=("a", "b"), channels=tuple(range(22))),
+        conv("c", "s", channels=22, n=2),
+    )
+    lowered = lower(network(*layers))
+    assert [one.layers for one in lowered.passes] == [("a",), ("b",), ("c",)]
+    assert (lowered.homes["a"], lowered.homes["b"]) == (Home("a", 0), Home("a", 2))
+    assert lowered.maps["a"].shape == (48, 8, 8)
+    weight = lowered.passes[2].weight[:, 0, 0]
+    np.testing.assert_array_equal(weight[:, :17], layers[3].weight[:, :17, 0, 0])
+    np.testing.assert_array_equal(weight[:, 32:37], layers[3].weight[:, 17:, 0, 0])
+    assert not weight[:, 17:32].any()
+
+
+@pytest.mark.parametrize(
+    ("channels", "passes"),
+    [
+        ((2, 1, 0), [("a",), ("c",)]),  # a shuffle takes no pass
+        ((2, 2, 0), [("a",), ("s",), ("c",)]),  # a channel twice does
+    ],
+)
+def test_shuffle(channels: tuple[int, ...], passes: list[tuple[str, ...]]) -> None:
+    shuffled = Select(name="s", inputs=("a",), channels=channels)
+    layers = (conv("a", INPUT), shuffled, conv("c", "s"))
+    assert [one.layers for one in lower(network(*layers)).passes] == passes
+
+
+def test_input_beside_another_map_is_copied() -> None:
+    both = Select(name="s", inputs=(INPUT, "a"), channels=tuple(range(6)))
+    lowered = lower(network(conv("a", INPUT), both, conv("c", "s", channels=6)))
+    assert [(one.layers, one.partial) for one in lowered.passes] == [
+        ((INPUT,), True),
+        (("a",), False),
+        (("c",), False),
+    ]
+
+
+def test_large_windows_take_several_passes() -> None:
+    big = MaxPool(name="p", input=INPUT, kernel=(20, 9), stride=(2, 3), padding=(1, 0, 2, 4))
+    lowered = lower(network(big, shape=(3, 24, 24)))
+    assert [(one.kernel, one.stride, one.partial) for one in lowered.passes] == [
+        ((16, 1), (1, 1), True),
+        ((5, 1), (2, 1), True),
+        ((1, 9), (1, 3), False),
+    ]
+    assert all(one.maximum and one.pad_value == 0 for one in lowered.passes)
+
+
+def test_lookup_is_fused_before_the_average() -> None:
+    lookup = Lookup(name="l", input="a", table=np.arange(16), out_bits=4, out_signed=False)
+    (one,) = passes_of(network(conv("a", INPUT), lookup, average("g", "l")))
+    assert one.layers == ("a", "l", "g")
+    assert one.table is not None
+    assert one.table[:16].tolist() == list(range(16))

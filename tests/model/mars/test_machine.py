@@ -1,7 +1,7 @@
 """The golden machine: passes worked out by hand, and against the reference, memory included."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,8 +9,8 @@ import pytest
 
 from model.mars import reference
 from model.mars.config import CONFIGS, KERNELS, MarsConfig
-from model.mars.image import Features, Image
-from model.mars.layout import Descriptor, Ints, encode_index
+from model.mars.image import Features, Image, PassContents
+from model.mars.layout import Descriptor, Header, Ints
 from model.mars.machine import Counters, Machine, from_planes, nibble_plane, walk
 from model.mars.mapper import FitError, compile_network
 from model.mars.network import (
@@ -22,6 +22,7 @@ from model.mars.network import (
     Layer,
     MaxPool,
     QuantizedNetwork,
+    output_type,
 )
 from model.mars.program import KernelBlock, Pass, encode_input
 from model.mars.random_network import random_input, random_network
@@ -37,10 +38,13 @@ def one_set(weight: int, code: int = 0, n_entries: int = 1) -> KernelBlock:
     words = np.zeros((n_entries, 1, 16), np.uint64)
     words[:, 0, 0] = weight & 0xF
     ones = np.ones(KERNELS, np.int64)
-    return KernelBlock(ones, ones, ones, np.full((n_entries, 1), code), words)
+    header = Header(ones, ones, ones, np.zeros(KERNELS, np.int64))
+    return KernelBlock(header, np.full((n_entries, 1), code), words)
 
 
-def run_pass(d: Descriptor, blocks: list[KernelBlock], image: list[list[int]]):
+def run_pass(
+    d: Descriptor, blocks: list[KernelBlock], image: list[list[int]], table: Ints | None = None
+):
     """A pass that reads channel 0 of a map at address 0 and writes from 512 on."""
     rows, cols = len(image), len(image[0])
     machine = Machine(TINY)
@@ -50,13 +54,15 @@ def run_pass(d: Descriptor, blocks: list[KernelBlock], image: list[list[int]]):
         d,
         in_height=rows,
         in_width=cols,
-        in_row_pitch=cols,
-        in_col_pitch=1,
+        in_row_step=cols * d.row_stride,
+        in_col_step=d.col_stride,
+        tap_row_pitch=cols * d.row_dilation,
+        tap_col_pitch=d.col_dilation,
         out_base=(512, *[0] * 7),
         out_end_row=(255, *[0] * 7),
         n_kernel_blocks=len(blocks),
     )
-    results = list(machine.frame(packet, (Pass(d, tuple(blocks)),)))
+    results = list(machine.frame(packet, (Pass(d, tuple(blocks), table),)))
     return results[0][1], results[1][1], machine.banks[0]
 
 
@@ -89,16 +95,104 @@ def test_padding_is_not_read() -> None:
         out_row_pitch=2,
         out_col_pitch=1,
         high=15,
-        kernel3=1,
-        pad=1,
+        dx_width=2,
+        pad_top=1,
+        pad_left=1,
         in_base=((-2 - 1) & 0xFFFF, *[0] * 7),
     )
-    code = int(encode_index(np.array(0), np.array(0), np.array(0), kernel3=True))
-    _, result, _ = run_pass(d, [one_set(3, code, n_entries=2)], [[5, 1], [1, 1]])
+    _, result, _ = run_pass(d, [one_set(3, 0, n_entries=2)], [[5, 1], [1, 1]])
     assert result.values[:, 0].tolist() == [1, 1, 1, 15]  # (2 * 3 * 5 + 2) >> 1 is 16
     assert result.counters == Counters(
         accesses=8, feature_reads=2, feature_writes=4, requantisations=64
     )
+
+
+def test_pad_value_stride_and_dilation() -> None:
+    """Tap (1, 1) of a kernel with dilation 2: two rows down, three columns right."""
+    d = Descriptor(
+        rows_per_team=1,
+        n_rows=1,
+        n_cols=2,
+        out_row_pitch=2,
+        out_col_pitch=1,
+        high=15,
+        dx_width=1,
+        row_stride=2,
+        col_stride=2,
+        row_dilation=2,
+        col_dilation=3,
+        pad_value=6,
+    )
+    image = [[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 5]]
+    _, result, _ = run_pass(d, [one_set(2, 0b11)], image)
+    assert result.values[:, 0].tolist() == [6, 7]  # (2*5 + 2) >> 1, (2*6 + 2) >> 1
+    assert result.counters.feature_reads == 1
+
+
+def test_largest_by_hand() -> None:
+    """Two taps of signed values; what is around the map is the least value."""
+    d = Descriptor(
+        rows_per_team=1,
+        n_rows=1,
+        n_cols=3,
+        out_row_pitch=3,
+        out_col_pitch=1,
+        low=-8,
+        high=7,
+        dx_width=1,
+        maximum=1,
+        in_signed=1,
+        pad_value=8,
+    )
+    taps = one_set(2, n_entries=2)
+    taps.codes[1] = 1
+    _, result, _ = run_pass(d, [taps], [[0xB, 0xD, 0x3]])  # -5, -3, 3
+    assert result.values[:, 0].tolist() == [-2, 4, 4]  # (2*max + 2) >> 1
+
+
+def test_lookup_before_the_average() -> None:
+    d = Descriptor(
+        rows_per_team=1,
+        n_rows=1,
+        n_cols=2,
+        high=15,
+        gap=1,
+        gap_bias=3,
+        gap_mult=1,
+        gap_shift=1,
+        gap_low=-20,
+        gap_high=20,
+        gap_offset=4,
+        lookup=1,
+        lookup_signed=1,
+        out_planes_log2=1,
+    )
+    table = np.zeros(256, np.int64)
+    table[[2, 3]] = -20, 9
+    _, result, bank = run_pass(d, [one_set(2)], [[1, 2]], table)
+    # -20 + 9 + 3 = -8, (-8 + 1) >> 1 = -4, and 4.
+    assert int(bank[512]) & 0xF == 0
+    assert result.values[:, 0].tolist() == [2, 3]
+
+
+def test_residual_less_its_zero() -> None:
+    d = Descriptor(
+        rows_per_team=1,
+        n_rows=1,
+        n_cols=2,
+        out_row_pitch=2,
+        out_col_pitch=1,
+        low=-2,
+        high=13,
+        offset=2,
+        has_skip=1,
+        skip_mult=4,
+        skip_zero=3,
+        skip_col_pitch=1,
+    )
+    _, result, _ = run_pass(d, [one_set(0)], [[3, 5]])
+    # (1 + 0 + 1) >> 1 = 1 and (1 + 4*2 + 1) >> 1 = 5, and 2.
+    assert result.values[:, 0].tolist() == [3, 7]
 
 
 def test_pool_by_hand() -> None:
@@ -160,7 +254,7 @@ class Builder:
         self.rng = np.random.default_rng(channels * rows + cols)
 
     def _add(self, layer: Layer) -> "Builder":
-        self.types[layer.name] = layer.output_type(self.types[layer.input])
+        self.types[layer.name] = output_type(layer, self.types)
         self.layers.append(layer)
         return self
 
@@ -291,38 +385,67 @@ DIRECTED = [
 ]
 
 
+@dataclass(frozen=True)
+class Stored:
+    """Rows of a map that a pass has stored: which pass, of which type, the values."""
+
+    descriptor: Descriptor
+    kind: Features
+    values: Ints
+
+
+def assert_stored(machine: Machine, stored: Stored, name: str) -> None:
+    """Every memory has the rows that it should have; what fills up channels may be anything."""
+    d, kind = stored.descriptor, stored.kind
+    n_channels, n_rows, n_cols = stored.values.shape
+    n_words = kind.blocks * kind.planes
+    pitch = d.out_col_pitch or n_words  # that of the input
+    place = np.arange(n_cols)[:, np.newaxis] * pitch + np.arange(n_words)
+    for m in range(machine.config.n_macros):
+        rows = np.arange(d.out_first_row[m], min(d.out_end_row[m], n_rows))
+        if not len(rows):
+            continue
+        first = d.out_base[m] + rows * d.out_row_pitch
+        address = (first[:, np.newaxis, np.newaxis] + place) % machine.banks.shape[1]
+        seen = replace(kind, shape=(n_channels, len(rows), n_cols))
+        values = seen.from_words(machine.banks[m, address].reshape(-1))
+        np.testing.assert_array_equal(values, stored.values[:, rows], name)
+
+
 def assert_right(network: QuantizedNetwork, image: Image, features: Ints) -> None:
     """Every map in every feature memory, when it is written and as long as it is needed."""
     right = reference.run(network, features)
-    kinds = {INPUT: image.contents.input}
-    expected = {INPUT: features, **{name: maps[0] for name, maps in right.items()}}
-    producers: dict[str, Descriptor] = {}
     machine = Machine(image.config)
+    stored: dict[str, list[Stored]] = {}
+
+    def add(name: str, d: Descriptor, kind: Features, values: Ints) -> None:
+        kind = replace(kind, shape=values.shape)
+        stored.setdefault(name, []).append(Stored(d, kind, values))
+        check(name)
 
     def check(name: str) -> None:
-        d, kind = producers[name], kinds[name]
-        words = kind.to_words(expected[name]).reshape(kind.shape[1], kind.row_pitch)
-        for m in range(image.config.n_macros):
-            rows = np.arange(d.out_first_row[m], d.out_end_row[m])
-            first = d.out_base[m] + rows * kind.row_pitch
-            address = (first[:, np.newaxis] + np.arange(kind.row_pitch)) % machine.banks.shape[1]
-            np.testing.assert_array_equal(machine.banks[m, address], words[rows], name)
+        for part in stored.get(name, []):
+            assert_stored(machine, part, name)
 
     frame = machine.frame(image.packet(features), image.passes)
     one, _ = next(frame)
-    producers[INPUT] = one.descriptor
-    check(INPUT)
+    packing = image.contents.packing
+    packed = features if packing is None else packing.pack(features)
+    add(INPUT, one.descriptor, image.contents.input, packed)
     for contents in image.contents.passes:
         check(contents.source)
-        skips = [getattr(network.layer(name), "skip", None) for name in contents.layers]
-        for skip in filter(None, skips):
-            check(skip)
+        if not contents.partial and contents.first_row == 0:
+            skip = getattr(network.layer(contents.layers[0]), "skip", None)
+            check(skip or contents.source)
         one, _ = next(frame)
-        name = contents.layers[-1]
-        producers[name], kinds[name] = one.descriptor, contents.outputs[-1]
-        check(name)
+        if contents.partial:
+            continue
+        name, first = contents.layers[-1], contents.first_stored_row
+        n_rows = 1 if one.descriptor.gap else one.descriptor.n_rows >> one.descriptor.pool
+        values = right[name][0][:, first : first + n_rows]
+        add(name, one.descriptor, contents.outputs[-1], values)
     result = machine.banks[0, image.contents.output_address :][: image.output_words]
-    np.testing.assert_array_equal(image.output.from_words(result), expected[network.output])
+    np.testing.assert_array_equal(image.output.from_words(result), right[network.output][0])
 
 
 @pytest.mark.parametrize("config", [TINY, PAIR, QUAD, MARS], ids=lambda config: config.name)
@@ -346,7 +469,7 @@ def test_what_directed_networks_cover() -> None:
 def test_memory_of_random_networks(config: MarsConfig) -> None:
     """Nothing overwrites a map that is still needed, whatever is put in whose place."""
     in_place = 0
-    for seed in range(300):
+    for seed in range(600):
         network = random_network(1000 + seed)
         try:
             image = compile_network(network, config)
@@ -360,21 +483,23 @@ def test_memory_of_random_networks(config: MarsConfig) -> None:
     assert in_place > 10
 
 
-def runs_of(config: MarsConfig) -> Iterator[tuple[Image, Pass, Counters]]:
+def runs_of(config: MarsConfig) -> Iterator[tuple[PassContents | None, Pass, Counters]]:
     for seed in range(40):
         network = random_network(seed, max_size=8)
         image = compile_network(network, config)
         machine = Machine(config)
         features = random_input(network, seed)[0]
-        for one, result in machine.frame(image.packet(features), image.passes):
-            yield image, one, result.counters
+        contents = [None, *image.contents.passes]
+        frame = machine.frame(image.packet(features), image.passes)
+        for what, (one, result) in zip(contents, frame, strict=True):
+            yield what, one, result.counters
 
 
 @pytest.mark.parametrize("config", [TINY, MARS], ids=lambda config: config.name)
 def test_counters_add_up(config: MarsConfig) -> None:
-    for _, one, counters in runs_of(config):
+    for contents, one, counters in runs_of(config):
         d = one.descriptor
-        if d.is_input:
+        if contents is None:
             assert counters.accesses == counters.feature_reads == counters.requantisations == 0
             continue
         rounds = d.rows_per_team * d.n_cols * d.n_teams
@@ -382,7 +507,15 @@ def test_counters_add_up(config: MarsConfig) -> None:
         assert counters.accesses == accesses
         skips = len(one.blocks) * rounds * d.skip_planes
         assert skips <= counters.feature_reads <= accesses + skips
-        if not d.pad and d.n_rows == d.rows_per_team * d.n_teams:
+        last_row = (d.n_rows - 1) * d.row_stride + (contents.kernel[0] - 1) * d.row_dilation
+        last_col = (d.n_cols - 1) * d.col_stride + (contents.kernel[1] - 1) * d.col_dilation
+        is_inside = last_row - d.pad_top < d.in_height and last_col - d.pad_left < d.in_width
+        if (
+            is_inside
+            and d.pad_top <= 0
+            and not d.pad_left
+            and d.n_rows == d.rows_per_team * d.n_teams
+        ):
             assert counters.feature_reads == accesses + skips
         lanes = 8 if d.wide else 16
         assert counters.requantisations == d.n_rows * d.n_cols * len(one.blocks) * lanes

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.mars.layout import Descriptor, pack_codes, pack_descriptor, pack_entries, pack_header
+from model.mars.layout import (
+    Descriptor,
+    Header,
+    pack_codes,
+    pack_descriptor,
+    pack_entries,
+    pack_header,
+    pack_table,
+)
 from model.mars.program import (
     KernelBlock,
     Pass,
@@ -21,32 +29,52 @@ from model.mars.program import (
 )
 
 
-def kernel_block(rng: np.random.Generator, n_entries: int, split: int) -> KernelBlock:
-    return KernelBlock(
+def kernel_block(
+    rng: np.random.Generator, n_entries: int, split: int, *, wide: bool
+) -> KernelBlock:
+    header = Header(
         rng.integers(-(1 << 31), 1 << 31, 16),
-        rng.integers(0, 65536, 16),
+        rng.integers(0, 1 << 31 if wide else 1 << 16, 16),
         rng.integers(1, 41, 16),
+        rng.integers(0, 32 if wide else 1, 16),
+    )
+    return KernelBlock(
+        header,
         rng.integers(0, 512, (n_entries, split)),
         rng.integers(0, 1 << 64, (n_entries, split, 16), np.uint64),
     )
 
 
-def random_pass(seed: int, split_log2: int, entries: list[int], *, is_last: bool) -> Pass:
+def random_pass(
+    seed: int,
+    split_log2: int,
+    entries: list[int],
+    *,
+    is_last: bool,
+    wide: bool = False,
+    **fields: int,
+) -> Pass:
     rng = np.random.default_rng(seed)
     descriptor = Descriptor(
         split_log2=split_log2,
         n_kernel_blocks=len(entries),
         is_last=int(is_last),
-        in_row_pitch=int(rng.integers(1 << 16)),
+        in_row_step=int(rng.integers(1 << 16)),
+        **fields,
     )
-    return Pass(descriptor, tuple(kernel_block(rng, n, 1 << split_log2) for n in entries))
+    blocks = tuple(kernel_block(rng, n, 1 << split_log2, wide=wide) for n in entries)
+    table = rng.integers(-128, 128, 256) if fields.get("lookup") else None
+    return Pass(descriptor, blocks, table)
 
 
 def assert_equal(expected: Pass, actual: Pass) -> None:
     assert actual.descriptor == expected.descriptor
+    np.testing.assert_array_equal(actual.table, expected.table)
     for one, other in zip(expected.blocks, actual.blocks, strict=True):
-        for name in ("bias", "mult", "shift", "codes", "words"):
+        for name in ("codes", "words"):
             np.testing.assert_array_equal(getattr(other, name), getattr(one, name), name)
+        for name, values in vars(one.header).items():
+            np.testing.assert_array_equal(getattr(other.header, name), values, name)
 
 
 def test_order_of_lines() -> None:
@@ -56,27 +84,41 @@ def test_order_of_lines() -> None:
     codes = np.concatenate([first.codes, last.codes]).reshape(-1)
 
     def header(block: KernelBlock):
-        return pack_header(block.bias, block.mult, block.shift, block.n_entries)
+        return pack_header(block.header, block.n_entries, wide_multiplier=False)
 
     expected = [
         pack_descriptor(one.descriptor),
         header(first),
-        pack_codes(codes[:56]),
+        pack_codes(codes[:56], 9),
         pack_entries(first.words),
         header(empty),
         header(last),
         pack_entries(last.words[:6]),
-        pack_codes(codes[56:]),
+        pack_codes(codes[56:], 9),
         pack_entries(last.words[6:]),
     ]
-    np.testing.assert_array_equal(encode_pass(one), np.concatenate(expected))
+    np.testing.assert_array_equal(encode_pass(one, wide_multiplier=False), np.concatenate(expected))
     assert (one.n_sets, one.n_index_lines) == (64, 2)
 
 
 def test_56_codes_need_one_line() -> None:
-    assert len(encode_pass(random_pass(1, 0, [56], is_last=True))) == 2 + 2 + 1 + 56 * 2
-    assert len(encode_pass(random_pass(1, 0, [56, 0], is_last=True))) == 2 + 4 + 1 + 56 * 2
-    assert len(encode_pass(random_pass(1, 0, [56, 1], is_last=True))) == 2 + 4 + 2 + 57 * 2
+    def n_lines(entries: list[int], **fields: int) -> int:
+        one = random_pass(1, 0, entries, is_last=True, **fields)
+        return len(encode_pass(one, wide_multiplier=bool(fields.get("wide"))))
+
+    assert n_lines([56]) == 2 + 2 + 1 + 56 * 2
+    assert n_lines([56, 0]) == 2 + 4 + 1 + 56 * 2
+    assert n_lines([56, 1]) == 2 + 4 + 2 + 57 * 2
+    assert n_lines([32], long_codes=1) == 2 + 2 + 1 + 32 * 2
+    assert n_lines([33], long_codes=1) == 2 + 2 + 2 + 33 * 2
+    assert n_lines([1], lookup=1) == 2 + 4 + 2 + 1 + 2
+    assert n_lines([1, 0], wide=True) == 2 + 4 + 1 + 2 + 4
+
+
+def test_table_follows_the_descriptor() -> None:
+    one = random_pass(1, 0, [1], is_last=True, lookup=1, lookup_signed=1)
+    lines = encode_pass(one, wide_multiplier=False)
+    np.testing.assert_array_equal(lines[2:6], pack_table(one.table))
 
 
 PASSES = st.lists(
@@ -87,40 +129,45 @@ PASSES = st.lists(
 
 
 @settings(deadline=None)
-@given(PASSES, st.integers(0, 1000))
-def test_there_and_back(shapes: list[tuple[int, list[int]]], seed: int) -> None:
+@given(PASSES, st.integers(0, 1000), st.booleans(), st.integers(0, 1), st.integers(0, 1))
+def test_there_and_back(
+    shapes: list[tuple[int, list[int]]], seed: int, wide: bool, long_codes: int, lookup: int
+) -> None:
+    fields = {"long_codes": long_codes, "lookup": lookup, "lookup_signed": lookup}
     passes = tuple(
-        random_pass(seed + k, split, entries, is_last=k == len(shapes) - 1)
+        random_pass(seed + k, split, entries, is_last=k == len(shapes) - 1, wide=wide, **fields)
         for k, (split, entries) in enumerate(shapes)
     )
-    lines = encode(passes)
-    for expected, actual in zip(passes, decode(from_bytes(to_bytes(lines))), strict=True):
+    lines = encode(passes, wide_multiplier=wide)
+    again = decode(from_bytes(to_bytes(lines)), wide_multiplier=wide)
+    for expected, actual in zip(passes, again, strict=True):
         assert_equal(expected, actual)
 
 
 def test_every_cut_is_refused() -> None:
-    lines = encode((random_pass(1, 1, [2, 0], is_last=False), random_pass(2, 0, [1], is_last=True)))
+    passes = (random_pass(1, 1, [2, 0], is_last=False), random_pass(2, 0, [1], is_last=True))
+    lines = encode(passes, wide_multiplier=False)
     for n in range(len(lines)):
         with pytest.raises(ProgramError, match="program must go on for"):
-            decode(lines[:n])
+            decode(lines[:n], wide_multiplier=False)
 
 
 def test_text_of_a_cut() -> None:
-    lines = encode((random_pass(1, 3, [1], is_last=True),))
+    lines = encode((random_pass(1, 3, [1], is_last=True),), wide_multiplier=False)
     with pytest.raises(ProgramError) as error:
-        decode(lines[:-1])
+        decode(lines[:-1], wide_multiplier=False)
     assert str(error.value) == "program must go on for 16 lines, not 15"
 
 
 def test_lines_behind_the_end() -> None:
-    lines = encode((random_pass(1, 0, [1], is_last=True),))
+    lines = encode((random_pass(1, 0, [1], is_last=True),), wide_multiplier=False)
     with pytest.raises(ProgramError) as error:
-        decode(np.concatenate([lines, lines[:3]]))
+        decode(np.concatenate([lines, lines[:3]]), wide_multiplier=False)
     assert str(error.value) == "program must end with its last pass, not go on for 3 lines"
 
 
 def test_bytes() -> None:
-    lines = encode((random_pass(1, 0, [], is_last=True),))
+    lines = encode((random_pass(1, 0, [], is_last=True),), wide_multiplier=False)
     assert to_bytes(lines)[:8] == int(lines[0, 0]).to_bytes(8, "little")
     with pytest.raises(ProgramError) as error:
         from_bytes(bytes(65))

@@ -9,12 +9,17 @@ from model.mars.group_sets import by_tap, kept_sets
 from model.mars.network import (
     ACC_MAX,
     INPUT,
+    MULT_MAX,
+    WIDE_MULT_MAX,
     AvgPool,
     Conv,
     Dense,
     FeatureType,
+    Lookup,
     MaxPool,
     QuantizedNetwork,
+    Select,
+    references,
 )
 from model.mars.random_network import random_input, random_network
 from model.mars.reference import run
@@ -95,28 +100,42 @@ def test_every_type_appears(networks: list[QuantizedNetwork]) -> None:
 
 def test_every_convolution_appears(networks: list[QuantizedNetwork]) -> None:
     layers = [layer for layer, _ in convs(networks)]
-    assert {(c.kernel_size, c.stride, c.padding) for c in layers} == {
-        (1, 1, 0),
-        (1, 2, 0),
-        *itertools.product((3,), (1, 2), (0, 1)),
+    usual = {((1, 1), (s, s), (0,) * 4) for s in (1, 2)} | {
+        ((3, 3), (s, s), (p,) * 4) for s, p in itertools.product((1, 2), (0, 1))
     }
+    assert usual <= {(c.kernel, c.stride, c.padding) for c in layers}
+    for k in range(2):
+        assert {c.kernel[k] for c in layers} == {1, 2, 3, 4, 5, 7, 11}
+        assert {c.stride[k] for c in layers} == {1, 2, 3, 4}
+        assert {c.dilation[k] for c in layers} == {1, 2, 3, 4}
+    for side in range(4):
+        assert {c.padding[side] for c in layers} == set(range(11))
+    assert any(c.groups == len(c.weight) > 1 for c in layers)
+    assert any(1 < c.groups < len(c.weight) for c in layers)
+    assert any(c.pad_value < 0 for c in layers)
+    assert any(c.pad_value > 0 for c in layers)
+    for field in ("low", "high", "offset", "skip_zero"):
+        assert any(getattr(c, field) for c in layers)
+    assert not any(c.post_shift is not None or c.skip_mult > MULT_MAX for c in layers)
     for kind in (Conv, Dense):
         bits = {p.weight_bits for p, _ in products(networks) if isinstance(p, kind)}
         assert bits == set(range(2, 9))
 
 
 def test_every_order_appears(networks: list[QuantizedNetwork]) -> None:
-    kinds = (Conv, Dense, MaxPool, AvgPool)
+    kinds = (Conv, Dense, MaxPool, AvgPool, Lookup, Select)
     pairs = {
-        (type(network.layer(layer.input)) if layer.input != INPUT else None, type(layer))
+        (type(network.layer(name)) if name != INPUT else None, type(layer))
         for network in networks
         for layer in network.layers
+        for name in references(layer).values()
     }
-    # A dense layer or an average has one pixel, too few for 2x2.
-    impossible = {(Dense, MaxPool), (AvgPool, MaxPool)}
-    assert pairs == set(itertools.product((None, *kinds), kinds)) - impossible
+    assert pairs == set(itertools.product((None, *kinds), kinds))
     ends = {(type(n.layers[-1]), n.types[n.output].bits == 32) for n in networks}
     assert ends == {*itertools.product(kinds, (False,)), (Conv, True), (Dense, True)}
+    selects = [layer for n in networks for layer in n.layers if isinstance(layer, Select)]
+    assert {len(layer.inputs) for layer in selects} == {1, 2, 3}
+    assert any(len(set(layer.channels)) < len(layer.channels) for layer in selects)
     assert any(
         isinstance(layer, Dense) and kind.shape[1] * kind.shape[2] > 1
         for layer, kind in products(networks)
@@ -127,10 +146,10 @@ def test_every_order_appears(networks: list[QuantizedNetwork]) -> None:
 def test_every_residual_appears(networks: list[QuantizedNetwork]) -> None:
     found = [(n, c) for n in networks for c in n.layers if isinstance(c, Conv) and c.skip]
     kinds = {type(n.layer(c.skip)) for n, c in found if c.skip and c.skip != INPUT}
-    assert kinds == {Conv, Dense, MaxPool, AvgPool}
+    assert kinds == {Conv, Dense, MaxPool, AvgPool, Lookup, Select}
     assert sum(c.skip == INPUT for _, c in found) > 20
     assert any(c.skip == c.input for _, c in found)
-    assert any(c.stride == 2 and n.types[c.name].size > 20 for n, c in found)
+    assert any(c.stride == (2, 2) and n.types[c.name].size > 20 for n, c in found)
     assert {0, 65535} <= {c.skip_mult for _, c in found}
     signs = {(n.types[c.skip].signed, c.out_signed) for n, c in found if c.skip}
     assert len(signs) == 4
@@ -186,3 +205,11 @@ def test_inputs_are_of_their_type(networks: list[QuantizedNetwork]) -> None:
         kind = network.input_type
         images = random_input(network, seed, 4)
         assert kind.low <= images.min() <= images.max() <= kind.high
+
+
+def test_wide_multipliers() -> None:
+    networks = [random_network(seed, wide=True) for seed in range(60)]
+    layers = [p for p, _ in products(networks) if p.mult is not None]
+    assert max(int(p.mult.max()) for p in layers if p.mult is not None) == WIDE_MULT_MAX
+    posts = {int(x) for p in layers if p.post_shift is not None for x in p.post_shift}
+    assert posts >= {0, 1, 2, 3, 10, 20, 31}
