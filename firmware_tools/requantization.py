@@ -14,26 +14,27 @@ from firmware_tools.errors import UserError
 from model.mars.network import MULT_MAX, SHIFT_MAX, Ints
 
 Reals = NDArray[np.float64]
-MULT_BITS = MULT_MAX.bit_length()
 
 
 class FactorError(UserError):
     """A factor has no multiplier and shift; the text says what would be right."""
 
 
-def multiplier(factor: Reals) -> tuple[Ints, Ints]:
-    """The nearest multiplier (16 bit) and shift (1..40) for each factor.
+def multiplier(factor: Reals, mult_max: int = MULT_MAX) -> tuple[Ints, Ints]:
+    """The nearest multiplier (16 bit, or up to 2^n - 1) and shift (1..40) for each factor.
 
     Raises
     ------
     FactorError
         A factor is not a positive number, or too large.
     """
-    shift = _largest_shift(factor)
+    shift = _largest_shift(factor, mult_max)
     return _scaled(factor, shift), shift
 
 
-def shared_multiplier(factor: Reals, skip_factor: float) -> tuple[Ints, Ints, int]:
+def shared_multiplier(
+    factor: Reals, skip_factor: float, mult_max: int = MULT_MAX
+) -> tuple[Ints, Ints, int]:
     """Multipliers and the one shift of a layer with a residual, and the residual's multiplier.
 
     The residual has one multiplier for all channels, so all have its shift: the largest with
@@ -41,21 +42,22 @@ def shared_multiplier(factor: Reals, skip_factor: float) -> tuple[Ints, Ints, in
     `multiplier`.
     """
     factors = np.append(factor, skip_factor)
-    shift = np.full_like(factors, _largest_shift(factors).min(), dtype=np.int64)
+    shift = np.full_like(factors, _largest_shift(factors, mult_max).min(), dtype=np.int64)
     mult = _scaled(factors, shift)
     return mult[:-1], shift[:-1], int(mult[-1])
 
 
-def _largest_shift(factor: Reals) -> Ints:
+def _largest_shift(factor: Reals, mult_max: int) -> Ints:
     good = np.isfinite(factor) & (factor > 0)
     if not good.all():
         raise FactorError(f"a requantisation factor must be positive, not {factor[~good][0]:g}")
     mantissa, exponent = np.frexp(factor)
-    shift = MULT_BITS - exponent.astype(np.int64)
-    shift -= np.rint(np.ldexp(mantissa, MULT_BITS)) > MULT_MAX  # 0.99999 becomes 2^16
+    bits = mult_max.bit_length()
+    shift = bits - exponent.astype(np.int64)
+    shift -= np.rint(np.ldexp(mantissa, bits)) > mult_max  # 0.99999 becomes 2^16
     if shift.min() < 1:
         raise FactorError(
-            f"a requantisation factor must be at most {MULT_MAX / 2}, not {factor.max():g}"
+            f"a requantisation factor must be at most {mult_max / 2}, not {factor.max():g}"
         )
     return np.minimum(shift, SHIFT_MAX)
 

@@ -8,10 +8,10 @@ from hw.mars.core import Core
 from hw.mars.drain import Drain
 from hw.mars.index_decoder import IndexDecoder
 from hw.mars.lane import RESIDUAL_WORDS, SUMS
-from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, HEADER_BITS, ROW_WIDTH
+from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, ROW_WIDTH, header_bits
 from hw.mars.line_reader import LineReader
 from hw.mars.macro import CIMMacro
-from hw.mars.post_processing import PostProcessing
+from hw.mars.post_processing import TABLE_WORDS, PostProcessing
 from hw.mars.requantiser import Requantiser
 from hw.mars.walker import ROUND
 from hw.memory import TwoPortMemory
@@ -54,6 +54,7 @@ class Processing(Component):
     Parameters
     ----------
     n_macros : int
+    wide_multiplier : bool
 
     Members
     -------
@@ -62,8 +63,9 @@ class Processing(Component):
     The others as those of `hw.mars.drain.Drain` and `hw.mars.post_processing.PostProcessing`.
     """
 
-    def __init__(self, n_macros: int) -> None:
+    def __init__(self, n_macros: int, *, wide_multiplier: bool = False) -> None:
         self.n_macros = n_macros
+        self.wide_multiplier = wide_multiplier
         super().__init__(
             {
                 "descriptor": In(DESCRIPTOR),
@@ -73,9 +75,11 @@ class Processing(Component):
                 "residuals": In(RESIDUAL_WORDS * WORD_BITS).array(n_macros),
                 "header_write": In(1),
                 "header_slot": In(range(HEADER_SLOTS)),
-                "header_data": In(HEADER_BITS),
+                "header_data": In(header_bits(wide_multiplier)),
                 "feature_valid": In(1),
                 "feature_word": In(WORD_BITS),
+                "table_enable": In(1),
+                "table_addr": In(range(TABLE_WORDS)),
                 "header_freed": Out(1),
                 "last_word": Out(1),
                 "value_valid": Out(1),
@@ -91,12 +95,13 @@ class Processing(Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.drain = drain = Drain(self.n_macros)
-        m.submodules.post_processing = post = PostProcessing()
+        width = header_bits(self.wide_multiplier)
+        m.submodules.post_processing = post = PostProcessing(wide_multiplier=self.wide_multiplier)
         m.submodules.headers = headers = TwoPortMemory(
-            depth=HEADER_SLOTS, width=HEADER_BITS, granularity=LINE_BITS
+            depth=HEADER_SLOTS, width=width, granularity=LINE_BITS
         )
         m.d.comb += [
-            headers.w_mask.eq(self.header_write.replicate(HEADER_BITS // LINE_BITS)),
+            headers.w_mask.eq(self.header_write.replicate(width // LINE_BITS)),
             headers.w_addr.eq(self.header_slot),
             headers.w_data.eq(self.header_data),
             headers.r_enable.eq(1),
@@ -113,6 +118,8 @@ class Processing(Component):
             post.residual.eq(drain.residual),
             post.feature_valid.eq(self.feature_valid),
             post.feature_word.eq(self.feature_word),
+            post.table_enable.eq(self.table_enable),
+            post.table_addr.eq(self.table_addr),
             self.header_freed.eq(drain.header_freed),
             self.last_word.eq(drain.last_word),
             self.value_valid.eq(post.value_valid),
@@ -138,10 +145,12 @@ class Blocks(Elaboratable):
             "population": Population(CONFIG, POPULATION, trace=True),
             "macro": CIMMacro(),
             "requantiser": Requantiser(),
+            "requantiser_wide": Requantiser(wide=True),
             **{name: LineReader(config) for name, config in LINE_READERS.items()},
             "index_decoder": IndexDecoder(),
             "core": Core(CORE_FIRST, CORE_MACROS, CORE_WORDS),
             **{f"processing_{n}": Processing(n) for n in PROCESSING},
+            "processing_wide": Processing(1, wide_multiplier=True),
         }
 
     def ports(self) -> dict[str, tuple[Value, None]]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from firmware_tools.requantization import FactorError, Reals, multiplier, shared_multiplier
-from model.mars.network import Ints
+from model.mars.network import MULT_MAX, WIDE_MULT_MAX, Ints
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Post:
         0 without a residual.
     error : float
         Steps of the output type by which a value before its rounding differs at most from
-        ``(acc + bias)*ratio + (skip - skip_zero)*skip_ratio + offset`` in real numbers.
+        ``(acc + bias)*ratio + skip*skip_ratio`` in real numbers.
     """
 
     bias: Ints
@@ -31,20 +31,17 @@ class Post:
 
 @dataclass(frozen=True)
 class Skip:
-    """A residual.
+    """A residual, its zero subtracted.
 
     Parameters
     ----------
     ratio : float
         Output steps per step of the residual.
-    zero : int
-        The residual's integer that stands for 0.
     largest : int
-        Largest distance from it.
+        Largest absolute value.
     """
 
     ratio: float
-    zero: int
     largest: int
 
 
@@ -54,14 +51,10 @@ def post(
     largest: Reals,
     span: float,
     *,
-    offset: int = 0,
+    wide: bool = False,
     skip: Skip | None = None,
 ) -> Post | None:
-    """The nearest multipliers and biases, or None if a ratio is too large for 16 bits.
-
-    What the zero points of result and residual add is divided by the hardware's multiplier rather
-    than by the ratio, so that multipliers are off by a part of the distance from 0 and not of the
-    distance from the type's least value.
+    """The nearest multipliers and biases, or None if a ratio is too large.
 
     Parameters
     ----------
@@ -72,31 +65,28 @@ def post(
     largest : (Cout,) float
         Bound of the absolute accumulator, bias included.
     span : float
-        Bound of the absolute output before the offset is added: what is beyond is clamped.
-    offset : int
-        The output's integer that stands for 0.
+        Bound of the absolute output: what is beyond is clamped.
+    wide : bool
+        Multipliers of 31 bits rather than 16.
     skip : Skip, optional
     """
+    mult_max = WIDE_MULT_MAX if wide else MULT_MAX
     try:
         if skip is None:
-            (mult, shift), skip_mult = multiplier(ratio), 0
+            (mult, shift), skip_mult = multiplier(ratio, mult_max), 0
         else:
-            mult, shift, skip_mult = shared_multiplier(ratio, skip.ratio)
+            mult, shift, skip_mult = shared_multiplier(ratio, skip.ratio, mult_max)
     except FactorError:
         return None
     unit = np.ldexp(1.0, -shift)
-    scale = np.where(mult > 0, mult * unit, ratio)  # below 2^-41 there is no multiplier
-    rest, error, reach = float(offset), 0.0, span
+    error, reach = 0.0, span
     if skip is not None:
-        skip_scale = skip_mult * unit[0]
-        rest -= skip.zero * skip_scale
-        error = abs(skip_scale - skip.ratio) * skip.largest
+        error = abs(skip_mult * unit[0] - skip.ratio) * skip.largest
         reach += skip.ratio * skip.largest
-    wanted = bias + rest / scale
-    whole = np.rint(wanted)
+    whole = np.rint(bias)
     errors = (
         np.abs(mult * unit - ratio) * np.minimum(largest, (reach + 1) / ratio)
-        + np.abs(whole - wanted) * scale
+        + np.abs(whole - bias) * ratio
         + error
     )
     return Post(whole.astype(np.int64), mult, shift, skip_mult, float(errors.max()))

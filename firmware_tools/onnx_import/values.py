@@ -1,91 +1,99 @@
-"""What the tensors of a QDQ graph are: constants, feature maps, results not yet quantised."""
+"""What the tensors of a graph are: quantised constants, maps, results not yet quantised."""
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import inf, prod
 
 import numpy as np
-from numpy.typing import NDArray
 
-from firmware_tools.onnx_import.graph import Array, Graph, Node, OnnxError
+from firmware_tools.onnx_import.nodes import Array, Node, OnnxError
+from firmware_tools.onnx_import.views import View
 from firmware_tools.requantization import Reals
-from model.mars.network import Ints
+from model.mars.network import Ints, Pair, Sides
 
-TYPES: dict[str, tuple[int, int]] = {"int8": (-128, 127), "uint8": (0, 255)}
-"""Ranges of the types that activations may have."""
-
-FLOAT = 1
-"""ONNX' number of float32."""
-
-
-@dataclass(frozen=True)
-class Storage:
-    """How the chip holds a tensor: value = scale * (stored - zero)."""
-
-    bits: int
-    signed: bool
-    zero: int
+TYPES: dict[str, tuple[int, bool]] = {
+    "int8": (8, True),
+    "uint8": (8, False),
+    "int4": (4, True),
+    "uint4": (4, False),
+    "int2": (2, True),
+    "uint2": (2, False),
+}
+"""Bits and sign of the types that activations and weights may have."""
+NO_PADS: Sides = (0, 0, 0, 0)
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Scale and zero point of an activation, and the range of its type."""
+    """Scale and zero point of an activation, and its type: value = scale * (integer - zero)."""
 
     scale: float
-    zero_point: int
-    low: int
-    high: int
+    zero: int
+    bits: int
+    signed: bool
 
-    def storage(self, *, relu: bool = False) -> Storage | None:
-        """The type of the chip that has the same values, or None if there is none.
+    @property
+    def low(self) -> int:
+        """The least integer."""
+        return -(1 << (self.bits - 1)) if self.signed else 0
 
-        Its least value stands for that of the ONNX type, or for 0 after a ReLU; so the clamp is the
-        same. A zero point in the middle makes a signed type, one at the lower end (or a ReLU) an
-        unsigned one; with another one `zero` is left to whoever reads the tensor.
-        """
-        if relu:
-            n_steps = self.high - self.zero_point
-            is_whole = n_steps & (n_steps + 1) == 0 and n_steps > 0
-            return Storage(n_steps.bit_length(), False, 0) if is_whole else None
-        if self.zero_point == self.low + 128:
-            return Storage(8, True, 0)
-        return Storage(8, False, self.zero_point - self.low)
+    @property
+    def high(self) -> int:
+        """The largest integer."""
+        return (1 << (self.bits - self.signed)) - 1
+
+    @property
+    def largest(self) -> int:
+        """Largest distance from the zero point."""
+        return max(self.zero - self.low, self.high - self.zero)
+
+    @property
+    def values(self) -> Array:
+        """What the integers stand for, the least one first, in float32 as onnxruntime has it."""
+        steps = np.arange(self.low, self.high + 1) - self.zero
+        return steps.astype(np.float32) * np.float32(self.scale)
+
+    def quantize(self, values: Array) -> Ints:
+        """The nearest integers of real numbers, ties to even, in float32 as onnxruntime does."""
+        with np.errstate(over="ignore"):
+            steps = np.rint(values.astype(np.float32) / np.float32(self.scale)) + self.zero
+        return np.clip(steps, self.low, self.high).astype(np.int64)
+
+    def end(self, value: float) -> int | None:
+        """Where a clamp of real numbers clamps integers; None where there is none."""
+        return None if np.isinf(value) else int(self.quantize(np.array(value)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Feature:
-    """Results of a layer (or the input) that stand for real numbers.
+    """A layer's results (or the input) that stand for real numbers.
 
     Parameters
     ----------
     layer : str
     grid : Grid
-        Of the ONNX tensor.
-    storage : Storage
-        Of the layer's results.
-    shape : (int, int, int)
-    is_flat : bool
-        The ONNX tensor has the shape (N, C*H*W).
-    readers : int
-        How often the graph reads it.
+    view : View
+    base : (Feature, array), optional
+        The map, and its table, of which a Lookup made this one.
+    pads : (int, int, int, int)
+        What a Pad has put around it, not yet in the map.
+    pad_value : int
+        What it is.
     """
 
     layer: str
     grid: Grid
-    storage: Storage
-    shape: tuple[int, int, int]
-    is_flat: bool
-    readers: int
+    view: View
+    base: "tuple[Feature, Ints] | None" = None
+    pads: Sides = NO_PADS
+    pad_value: int = 0
 
-    @property
-    def low(self) -> int:
-        """The least value above the one that stands for 0."""
-        return (-128 if self.storage.signed else 0) - self.storage.zero
 
-    @property
-    def largest(self) -> int:
-        """Largest distance from the value that stands for 0."""
-        high = (1 << (self.storage.bits - self.storage.signed)) - 1
-        return max(-self.low, high - self.storage.zero)
+@dataclass(frozen=True, eq=False)
+class Source:
+    """The input, as long as nothing says what its integers are."""
+
+    view: View
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,142 +102,187 @@ class Tensor:
 
     values: Ints
     scale: Reals
-    zero_point: Ints
+    zero: Ints
     axis: int | None
     dtype: str
 
     @property
+    def centred(self) -> Ints:
+        """Its integers less the zero point."""
+        found: Ints = self.values - self._along(self.zero)
+        return found
+
+    @property
     def real(self) -> Reals:
         """What it stands for."""
+        found: Reals = self.centred * self._along(self.scale)
+        return found
+
+    def transposed(self, order: tuple[int, ...]) -> "Tensor":
+        """With other axes."""
+        axis = None if self.axis is None else order.index(self.axis)
+        return replace(self, values=self.values.transpose(order), axis=axis)
+
+    def _along(self, each: Array) -> Array:
         shape = [1] * self.values.ndim
         if self.axis is not None:
             shape[self.axis] = -1
-        centred = self.values - self.zero_point.reshape(shape)
-        result: Reals = centred * self.scale.reshape(shape)
-        return result
+        return each.reshape(shape)
 
 
 @dataclass(frozen=True, eq=False)
 class Products:
-    """Results of a convolution or dense layer, in steps of `scale` (Cout,) per accumulator step."""
+    """Results of a convolution or dense layer, not yet quantised.
+
+    Parameters
+    ----------
+    node : Node
+    source : Feature
+    weight : (Cout, Cin/groups, Kh, Kw) or (Cout, Cin) int
+    bias : (Cout,) float
+        In accumulator steps.
+    scale : (Cout,) float
+        What an accumulator step stands for.
+    view : View
+    stride, dilation, padding, pad_value, groups
+        As in `model.mars.network.Conv`.
+    skip : Feature, optional
+        Added.
+    low, high : float
+        Clamp.
+    """
 
     node: Node
     source: Feature
     weight: Ints
     bias: Reals
     scale: Reals
-    shape: tuple[int, int, int]
-    stride: int = 1
-    padding: int = 0
-    relu: bool = False
+    view: View
+    stride: Pair = (1, 1)
+    dilation: Pair = (1, 1)
+    padding: Sides = NO_PADS
+    pad_value: int = 0
+    groups: int = 1
+    skip: Feature | None = None
+    low: float = -inf
+    high: float = inf
 
     @property
     def is_dense(self) -> bool:
         """Whether it is no convolution."""
         return self.weight.ndim == 2
 
+    @property
+    def is_clamped(self) -> bool:
+        """Whether there is a ReLU or Clip already."""
+        return self.low > -inf or self.high < inf
+
+    def affine(self, factor: Reals, added: Reals) -> "Products":
+        """The results times a factor and something added, per channel."""
+        size = np.where(factor == 0, 1.0, np.abs(factor))
+        sign = np.sign(factor).astype(np.int64)
+        return replace(
+            self,
+            weight=self.weight * sign.reshape(-1, *[1] * (self.weight.ndim - 1)),
+            bias=self.bias * sign + added / (self.scale * size),
+            scale=self.scale * size,
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Sum:
-    """A feature map as it is, or two of them added."""
+    """Two maps of the same view, each times 1 or -1."""
 
     node: Node
-    parts: tuple[Feature, ...]
-    relu: bool = False
+    parts: tuple[Feature, Feature]
+    signs: tuple[int, int]
+    view: View
+    low: float = -inf
+    high: float = inf
 
 
 @dataclass(frozen=True, eq=False)
 class Average:
-    """The means of a map's channels."""
+    """The sums of a map's channels times a factor, which is 1/(H*W) for a mean."""
 
     node: Node
     source: Feature
-    relu: bool = False
+    factor: float
+    view: View
+    low: float = -inf
+    high: float = inf
 
 
-Pending = Products | Sum | Average
+@dataclass(frozen=True, eq=False)
+class Unary:
+    """A function of a map: what it is for each integer of the map's type."""
+
+    node: Node
+    source: Feature
+    results: Array
+    view: View
+
+    def then(self, node: Node, function: Callable[[Array], Array]) -> "Unary":
+        """A function of it, in float32."""
+        with np.errstate(all="ignore"):
+            results = np.asarray(function(self.results.astype(np.float32)), np.float32)
+        if not np.isfinite(results).all():
+            raise OnnxError(f"{node}: must be defined for all values of {self.source.layer!r}")
+        return replace(self, node=node, results=results)
 
 
-def grid_of(graph: Graph, node: Node) -> Grid:
-    """Scale and zero point of a QuantizeLinear or DequantizeLinear of activations."""
-    scale, zero_point, dtype = _parameters(graph, node)
-    if not node.input(2):
-        raise OnnxError(f"{node}: zero point must be given, 0 too: it tells int8 from uint8")
-    if dtype not in TYPES:
-        raise OnnxError(f"{node}: activations must be int8 or uint8, not {dtype}")
-    if scale.size != 1 or zero_point.size != 1:
-        raise OnnxError(
-            f"{node}: activations must have one scale for the whole tensor, not {scale.size} "
-            "(only weights may have one per channel)"
-        )
-    return Grid(float(scale.item()), int(zero_point.item()), *TYPES[dtype])
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """Maps one after the other along their channels."""
+
+    node: Node
+    parts: "tuple[Feature | Pending, ...]"
+    view: View
 
 
-def quantized_constant(graph: Graph, node: Node, values: Array) -> Tensor:
-    """What a QuantizeLinear makes of a constant."""
-    tensor = dequantized_constant(graph, node, np.zeros(values.shape, np.int8))
-    if tensor.dtype not in TYPES:
-        raise OnnxError(f"{node}: must quantise to int8 or uint8, not {tensor.dtype}")
-    shape = [1] * values.ndim
-    if tensor.axis is not None:
-        shape[tensor.axis] = -1
-    scale = tensor.scale.astype(np.float32).reshape(shape)
-    steps = np.rint(values.astype(np.float32) / scale) + tensor.zero_point.reshape(shape)
-    if not np.isfinite(steps).all():
-        raise OnnxError(f"{node}: values of {node.input(0)!r} must be finite")
-    integers = np.clip(steps, *TYPES[tensor.dtype]).astype(np.int64)
-    return Tensor(integers, tensor.scale, tensor.zero_point, tensor.axis, tensor.dtype)
+@dataclass(frozen=True, eq=False)
+class Dropped:
+    """What the host works out from the last map: Softmax, ArgMax."""
+
+    node: Node
+    tensor: str
 
 
-def dequantized_constant(graph: Graph, node: Node, values: Array) -> Tensor:
-    """A quantised constant, as a DequantizeLinear says what it stands for."""
-    scale, zero_point, dtype = _parameters(graph, node)
-    if node.op == "DequantizeLinear":
-        dtype = str(values.dtype)
-    node.require("block_size", 0, default=0, text="0 (no blocks)")
-    if values.dtype.kind not in "iu" or not np.can_cast(values.dtype, np.int64):
-        raise OnnxError(f"{node}: constant {node.input(0)!r} must be integers, not {values.dtype}")
-    if scale.size == 1:
-        return Tensor(values.astype(np.int64), scale.ravel(), zero_point, None, dtype)
-    axis = int(node.attributes.get("axis", 1))
-    axis = axis + values.ndim if axis < 0 else axis
-    if not 0 <= axis < values.ndim or scale.shape != (values.shape[axis],):
-        raise OnnxError(
-            f"{node}: scales must be one, or one per channel of axis {axis} of {values.shape}, "
-            f"not {scale.shape}"
-        )
-    return Tensor(values.astype(np.int64), scale, zero_point, axis, dtype)
+Pending = Products | Sum | Average | Unary | Joined
+Value = Feature | Pending | Source | Dropped
 
 
-def _parameters(graph: Graph, node: Node) -> tuple[Reals, Ints, str]:
-    """Scales, as many zero points, and the type of the integers."""
-    for name in node.inputs[1:]:
-        if name and name not in graph.constants:
-            raise OnnxError(
-                f"{node}: scale and zero point must be constants, but {name!r} is computed "
-                "(quantise with quantize_static, not quantize_dynamic)"
-            )
-    _check_precision(node, graph.constants[node.input(1)])
-    scale: NDArray[Any] = np.asarray(graph.constants[node.input(1)], np.float64)
-    bad = ~(np.isfinite(scale) & (scale > 0))
-    if bad.any():
-        raise OnnxError(f"{node}: scale must be a positive number, not {scale[bad].ravel()[0]}")
-    if not node.input(2):
-        return scale, np.zeros(scale.size, np.int64), "uint8"
-    zero_point = graph.constants[node.input(2)]
-    dtype = str(zero_point.dtype)
-    if zero_point.dtype.kind not in "iu":
-        raise OnnxError(f"{node}: zero point must be an integer, not {dtype}")
-    if zero_point.size not in {1, scale.size}:
-        raise OnnxError(f"{node}: zero points must be {scale.size}, not {zero_point.size}")
-    whole = np.broadcast_to(zero_point.astype(np.int64).ravel(), (scale.size,))
-    return scale, whole, dtype
+def unary_of(node: Node, feature: Feature) -> Unary:
+    """A map as a function of itself, or of what it was looked up from."""
+    if feature.base is not None:
+        source, table = feature.base
+        return Unary(node, source, feature.grid.values[table - feature.grid.low], feature.view)
+    return Unary(node, feature, feature.grid.values, feature.view)
 
 
-def _check_precision(node: Node, scale: Array) -> None:
-    """Refuse arithmetic that is not in float32."""
-    if scale.dtype != np.float32:
-        raise OnnxError(f"{node}: scale must be float32, not {scale.dtype}")
-    name = "precision" if node.op == "QuantizeLinear" else "output_dtype"
-    if node.attributes.get(name, 0):
-        node.require(name, FLOAT, default=0, text=f"{FLOAT} (float32)")
+def channel_values(node: Node, view: View, constant: Array, what: str) -> Reals:
+    """One number for each channel of a map, from a constant that is combined with its tensor."""
+    sides = constant.shape
+    if len(sides) == len(view.dims) + 1 and sides[0] == 1:
+        constant = constant[0]
+    refused = OnnxError(
+        f"{node}: constant {what!r} must be one number, or one per channel of {view.dims}, "
+        f"not {sides}"
+    )
+    if not np.isfinite(constant.astype(np.float64)).all():
+        raise OnnxError(f"{node}: constant {what!r} must be finite")
+    if constant.size == 1 and constant.ndim <= len(view.dims) + 1:
+        return np.full(view.shape[0], float(constant.ravel()[0]))
+    try:
+        full = np.broadcast_to(constant, view.dims)
+    except ValueError:
+        raise refused from None
+    flat = np.full(prod(view.shape), np.nan)
+    flat[view.indices.ravel()] = full.ravel()
+    rows = flat.reshape(view.shape[0], -1)
+    rows = np.where(np.isnan(rows), np.nanmax(rows, axis=1, initial=-inf)[:, np.newaxis], rows)
+    rows = np.where(np.isinf(rows), 0.0, rows)
+    if np.ptp(rows, axis=1).any():
+        raise refused
+    found: Reals = rows[:, 0]
+    return found

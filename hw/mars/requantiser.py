@@ -121,7 +121,7 @@ class Requantiser(Component):
             m.d.sync += sum_3.eq(product_2 + skip_product_2 + half)
 
         # Shifted by 1 or more, or a raw result.
-        shifted_4 = register("shifted_4", signed(product_width - 1))
+        shifted_4 = register("shifted_4", signed(product_width))
         with m.If(enables[3]):
             m.d.sync += shifted_4.eq(sum_3 >> shift[3])
 

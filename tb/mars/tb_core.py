@@ -27,7 +27,7 @@ QUIET = DRAIN_AFTER + WRITTEN_AFTER
 """From the last step of a pass, a descriptor later than this one may come."""
 TEAMS = ((0, 8), (0, 7), (0, 6), (0, 5), (1, 4), (1, 3), (1, 2), (2, 2), (2, 1), (3, 1))
 """`split_log2` and teams: each lane works in some and rests in others."""
-TAPS = tuple(itertools.product(range(3), repeat=2))
+TAPS = (*itertools.product(range(3), repeat=2), (15, 0), (0, 15), (7, 12))
 WORD_MASK = (1 << WORD_BITS) - 1
 Index = tuple[int, int, int]
 """dy, dx, channel block."""
@@ -35,10 +35,12 @@ Index = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Map:
-    """A descriptor, and where each lane has (or had) row 0, column 0 of its input."""
+    """A descriptor, where each lane has (or had) row 0, column 0 of its input, and its pitches."""
 
     descriptor: Descriptor
     origin: tuple[int, ...]
+    row_pitch: int = 0
+    col_pitch: int = 0
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ class Lane:
         self.features = [0] * CORE_WORDS
         self.rows = [[0] * WORD_LINES for _ in range(ADDRESSES)]
         self.sums = [0] * KERNELS
+        self.best: list[int] = []
         self.residual = [0, 0]
 
     def in_use(self, d: Descriptor) -> bool:
@@ -117,24 +120,29 @@ class Lane:
         return self.number // d.split < d.n_teams
 
     def word(self, flight: Flight) -> int:
-        """The features of a step: 0 outside of the map, and in a lane that is of no team."""
+        """The features of a step; outside of the map the pad value; 0 in a lane of no team."""
         d, step = flight.map.descriptor, flight.step
         if step.skip:
             offset = step.row * d.skip_row_pitch + step.col * d.skip_col_pitch + step.upper
             return self.features[(d.skip_base[self.number] + offset) % CORE_WORDS]
         dy, dx, block = flight.indices[self.lane]
-        stride, team = 1 + d.stride2, self.number // d.split
-        row = stride * (team * d.rows_per_team + step.row) - d.pad + dy
-        col = stride * step.col - d.pad + dx
-        if not (0 <= row < d.in_height and 0 <= col < d.in_width and self.in_use(d)):
+        if not self.in_use(d):
             return 0
-        address = flight.map.origin[self.lane] + row * d.in_row_pitch + col * d.in_col_pitch
+        team = self.number // d.split
+        row = team * d.team_in_rows + step.row * d.row_stride - d.pad_top + dy * d.row_dilation
+        col = step.col * d.col_stride - d.pad_left + dx * d.col_dilation
+        if not (0 <= row < d.in_height and 0 <= col < d.in_width):
+            return (d.pad_value >> NIBBLE * step.upper & 0xF) * (WORD_MASK // 15)
+        one = flight.map
+        address = one.origin[self.lane] + row * one.row_pitch + col * one.col_pitch
         return self.features[(address + block * d.in_planes + step.upper) % CORE_WORDS]
 
     def access(self, flight: Flight) -> None:
         """The residual, or the products."""
         d, step, word = flight.map.descriptor, flight.step, flight.words[self.lane]
         if step.first:
+            self.best = []
+        if step.first or (d.maximum and step.access and not step.upper):
             self.sums = [0] * KERNELS
         if step.skip:
             self.residual[step.upper] = word
@@ -145,6 +153,12 @@ class Lane:
                 if factor:
                     for k, weight in enumerate(weights(row, wide=bool(d.wide))):
                         self.sums[k] += (factor << NIBBLE * step.upper) * weight
+        if d.maximum and step.access and step.upper == d.in_two:
+            values = [signed(value & 0x1FF, 9) for value in self.sums]
+            pairs = zip(self.best or values, values, strict=True)
+            self.best = [max(pair) for pair in pairs]
+        if d.maximum and step.last:
+            self.sums = self.best or self.sums
 
     def write(self, now: Clock) -> None:
         """What comes from the loader and from post-processing."""
@@ -230,8 +244,10 @@ class Bench:
         inputs |= {f"row_data_{lane}": words[lane] for lane in LANES}
 
         entry, (dy, dx, block), lanes = now.index or (rng.randrange(ADDRESSES), (1, 2, 3), ())
-        offset = dy * d.in_row_pitch + dx * d.in_col_pitch + block * d.in_planes
-        index = INDEX.const({"offset": offset % (1 << 16), "dy": dy, "dx": dx})
+        offset = dy * d.tap_row_pitch + dx * d.tap_col_pitch + block * d.in_planes
+        index = INDEX.const(
+            {"offset": offset % (1 << 16), "dy": dy * d.row_dilation, "dx": dx * d.col_dilation}
+        )
         inputs |= {"walk_index_write_addr": entry, "walk_index_data": index.as_value().value}
         inputs |= {f"index_write_{lane}": int(lane in lanes) for lane in LANES}
 
@@ -263,12 +279,13 @@ class Bench:
                 "last": step.last,
                 "upper": step.upper,
             }
-        stride = 1 + d.stride2
         if step and step.access:
-            row, col = stride * step.row, stride * step.col
-            offset = row * d.in_row_pitch + col * d.in_col_pitch + step.upper
-            fields |= {"in_row": row - d.pad, "in_col": col - d.pad}
-            fields["in_offset"] = offset % (1 << 16)
+            offset = step.row * d.in_row_step + step.col * d.in_col_step + step.upper
+            fields |= {
+                "in_row": step.row * d.row_stride - d.pad_top,
+                "in_col": step.col * d.col_stride - d.pad_left,
+                "in_offset": offset % (1 << 16),
+            }
         if step and step.skip:
             offset = step.row * d.skip_row_pitch + step.col * d.skip_col_pitch + step.upper
             fields["skip_offset"] = offset % (1 << 16)
@@ -344,39 +361,51 @@ class Bench:
 def random_map(rng: random.Random, **parameters: int) -> Map:
     """Any pass, of a map that is about as large as the teams need, so that its edges are met."""
     split_log2, n_teams = rng.choice(TEAMS)
+    flags = ("wide", "in_signed", "in_two", "has_skip", "skip_two", "maximum")
     values = {
         "split_log2": split_log2,
         "n_teams": n_teams,
         "rows_per_team": rng.randint(1, 3),
         "n_cols": rng.randint(1, 4),
-        **{
-            name: rng.randrange(2)
-            for name in ("wide", "stride2", "pad", "in_signed", "in_two", "has_skip", "skip_two")
-        },
+        "row_stride": rng.choice((1, 1, 2, 3, 15)),
+        "col_stride": rng.choice((1, 1, 2, 3, 15)),
+        "row_dilation": rng.choice((1, 1, 2, 4)),
+        "col_dilation": rng.choice((1, 1, 3, 4)),
+        "pad_top": rng.choice((0, 0, 1, 15, -3)),
+        "pad_left": rng.choice((0, 0, 1, 15)),
+        "pad_value": rng.choice((0, 0, 0x0F, 0x80, rng.randrange(256))),
+        **{name: rng.randrange(2) for name in flags},
         **parameters,
     }
-    stride, n_rows = 1 + values["stride2"], values["n_teams"] * values["rows_per_team"]
+    n_rows = values["n_teams"] * values["rows_per_team"]
     values = {
-        "in_height": max(1, n_rows * stride + rng.randint(-2, 2)),
-        "in_width": max(1, values["n_cols"] * stride + rng.randint(-2, 2)),
+        "in_height": min(255, max(1, n_rows * values["row_stride"] + rng.randint(-2, 2))),
+        "in_width": max(1, values["n_cols"] * values["col_stride"] + rng.randint(-2, 2)),
         **values,
     }
-    pitches = {
-        f"{name}_{direction}_pitch": rng.choice((rng.randrange(16), rng.randrange(1 << 16)))
-        for name, direction in itertools.product(("in", "skip"), ("row", "col"))
+    row_pitch, col_pitch, skip_row_pitch, skip_col_pitch = (
+        rng.choice((rng.randrange(16), rng.randrange(1 << 16))) for _ in range(4)
+    )
+    values |= {
+        "in_row_step": row_pitch * values["row_stride"] % (1 << 16),
+        "in_col_step": col_pitch * values["col_stride"] % (1 << 16),
+        "tap_row_pitch": row_pitch * values["row_dilation"] % (1 << 16),
+        "tap_col_pitch": col_pitch * values["col_dilation"] % (1 << 16),
+        "skip_row_pitch": skip_row_pitch,
+        "skip_col_pitch": skip_col_pitch,
+        "team_in_rows": values["rows_per_team"] * values["row_stride"],
     }
-    d = Descriptor(**(pitches | values))
+    d = Descriptor(**values)
     origin = tuple(rng.randrange(1 << 16) for _ in LANES)
     # Of the first pixel's first tap.
     in_base = [rng.randrange(1 << 16) for _ in range(MAX_MACROS)]
     for lane, start in zip(LANES, origin, strict=True):
         team = (CORE_FIRST + lane) // d.split
-        row, col = stride * team * d.rows_per_team - d.pad, -d.pad
-        base = start + row * d.in_row_pitch + col * d.in_col_pitch
-        in_base[CORE_FIRST + lane] = base % (1 << 16)
+        row, col = team * d.team_in_rows - d.pad_top, -d.pad_left
+        in_base[CORE_FIRST + lane] = (start + row * row_pitch + col * col_pitch) % (1 << 16)
     skip_base = tuple(rng.randrange(1 << 16) for _ in range(MAX_MACROS))
-    values = pitches | values
-    return Map(Descriptor(**values, in_base=tuple(in_base), skip_base=skip_base), origin)
+    d = Descriptor(**values, in_base=tuple(in_base), skip_base=skip_base)
+    return Map(d, origin, row_pitch, col_pitch)
 
 
 def round_of(d: Descriptor, row: int, col: int, head: int, n_entries: int) -> list[Step]:
@@ -415,24 +444,31 @@ async def begin(dut, seed: int) -> Bench:
 
 @cocotb.test()
 async def edges_of_the_map(dut) -> None:
-    """Every tap of every pixel, with and without padding, stride 1 and 2, at every edge."""
+    """Every tap of every pixel, padding and strides of rows and columns alone, at every edge."""
     bench = await begin(dut, 1)
     teams = ((0, 7), (1, 4), (3, 1))  # the last one has a lane; the first one in the third case
-    for (split_log2, n_teams), stride2, pad, more in itertools.product(
-        teams, (0, 1), (0, 1), range(-2, 3)
+    geometries = ((1, 1, 0, 0), (2, 2, 1, 1), (1, 2, 1, 0), (3, 1, 0, 2))
+    for (split_log2, n_teams), (rows, cols, top, left), more in itertools.product(
+        teams, geometries, range(-2, 3)
     ):
         one = random_map(
             bench.rng,
             split_log2=split_log2,
             n_teams=n_teams,
-            stride2=stride2,
-            pad=pad,
+            row_stride=rows,
+            col_stride=cols,
+            row_dilation=1,
+            col_dilation=1,
+            pad_top=top,
+            pad_left=left,
+            pad_value=bench.rng.choice((0, 0x5A)),
             rows_per_team=2,
             n_cols=2,
-            in_width=2 * (1 + stride2) + more,
-            in_height=2 * (1 + stride2) * n_teams + more,
+            in_width=max(1, 2 * cols + more),
+            in_height=max(1, 2 * rows * n_teams + more),
             has_skip=0,
             in_two=0,
+            maximum=0,
         )
         await bench.run(one, rounds_of(one.descriptor, 0, len(TAPS)), busy=0)
 
@@ -441,13 +477,14 @@ async def edges_of_the_map(dut) -> None:
 async def wide_maps(dut) -> None:
     """The last rows and columns of maps of 255, and those behind them."""
     bench = await begin(dut, 2)
-    for stride2, (split_log2, n_teams), less in itertools.product((0, 1), TEAMS, (0, 1)):
-        n_out = 255 >> stride2
+    for stride, (split_log2, n_teams), less in itertools.product((1, 2), TEAMS, (0, 1)):
+        n_out = 255 // stride
         # Some bands are behind the map as a whole.
         rows_per_team = min(255, -(-n_out // n_teams) + 6 * less)
         one = random_map(
             bench.rng,
-            stride2=stride2,
+            row_stride=stride,
+            col_stride=stride,
             split_log2=split_log2,
             n_teams=n_teams,
             rows_per_team=rows_per_team,
@@ -459,10 +496,29 @@ async def wide_maps(dut) -> None:
         )
         pixels = itertools.product(
             sorted({0, rows_per_team // 2, rows_per_team - 2, rows_per_team - 1}),
-            (0, 127 >> stride2, n_out - 2, n_out - 1),
+            (0, 127 // stride, n_out - 2, n_out - 1),
         )
         rounds = [round_of(one.descriptor, r, c, 0, 2) for r, c in pixels if r >= 0]
         await bench.run(one, rounds, busy=0.1)
+
+
+@cocotb.test()
+async def largest_of_the_taps(dut) -> None:
+    """Maxima of one and two nibbles with both signs, also outside of the map and with pauses."""
+    bench = await begin(dut, 6)
+    for two, is_signed, pad_value in itertools.product((0, 1), (0, 1), (0, 0x80, 0x7F)):
+        for density in (1.0, 0.5):
+            one = random_map(
+                bench.rng,
+                maximum=1,
+                wide=0,
+                in_two=two,
+                in_signed=is_signed,
+                pad_value=pad_value,
+                has_skip=0,
+            )
+            rounds = list(some_rounds(bench.rng, one.descriptor))
+            await bench.run(one, rounds, density=density)
 
 
 @cocotb.test()
@@ -486,8 +542,8 @@ async def every_type(dut) -> None:
 async def every_team(dut) -> None:
     """Lanes in each team, alone or together, or in none."""
     bench = await begin(dut, 4)
-    for (split_log2, n_teams), stride2 in itertools.product(TEAMS, (0, 1)):
-        one = random_map(bench.rng, split_log2=split_log2, n_teams=n_teams, stride2=stride2)
+    for (split_log2, n_teams), stride in itertools.product(TEAMS, (1, 2)):
+        one = random_map(bench.rng, split_log2=split_log2, n_teams=n_teams, row_stride=stride)
         await bench.run(one, list(some_rounds(bench.rng, one.descriptor)))
 
 
@@ -509,7 +565,11 @@ async def largest_sums(dut) -> None:
             in_two=1,
             in_signed=0,
             has_skip=0,
-            pad=0,
+            maximum=0,
+            row_stride=1,
+            col_stride=1,
+            pad_top=0,
+            pad_left=0,
             split_log2=0,
             n_teams=8,
             in_height=255,

@@ -14,6 +14,7 @@ import cocotb
 import numpy as np
 
 from hw.mars.walker import ROUND
+from model.mars import layout
 from model.mars.clocks import AVERAGE_AFTER, DRAIN_AFTER, HEADER_FREED_AFTER, WRITTEN_AFTER
 from model.mars.config import ACC_WIDTH, KERNELS, NIBBLE, WORD_BITS
 from model.mars.layout import HEADER_SLOTS, Descriptor, bits_of, pack_descriptor, pack_header
@@ -49,12 +50,13 @@ class Header:
     bias: tuple[int, ...]
     mult: tuple[int, ...]
     shift: tuple[int, ...]
+    post_shift: tuple[int, ...]
 
-    @property
-    def bits(self) -> int:
+    def bits(self, *, wide: bool) -> int:
         """As the header memory has it."""
-        parts = (np.array(values) for values in (self.bias, self.mult, self.shift))
-        return bits_of(pack_header(*parts, 1))
+        parts = (self.bias, self.mult, self.shift, self.post_shift)
+        header = layout.Header(*(np.array(values) for values in parts))
+        return bits_of(pack_header(header, 1, wide_multiplier=wide))
 
 
 @dataclass(frozen=True)
@@ -80,10 +82,11 @@ class Round:
 
 @dataclass(frozen=True)
 class Pass:
-    """A descriptor, and a header and rounds for each kernel block."""
+    """A descriptor, a header and rounds for each kernel block, and perhaps a lookup table."""
 
     descriptor: Descriptor
     blocks: list[tuple[Header, list[Round]]]
+    table: Ints = field(default_factory=list)
 
 
 @dataclass
@@ -145,7 +148,7 @@ def residual_of(d: Descriptor, number: int, words: int) -> Ints:
         channel = (lane + first) % KERNELS
         low, high = (words >> WORD_BITS * k + NIBBLE * channel & 0xF for k in range(2))
         value, bits = (high << NIBBLE | low, 8) if d.skip_two else (low, NIBBLE)
-        values.append(signed(value, bits) if d.skip_signed else value)
+        values.append((signed(value, bits) if d.skip_signed else value) - d.skip_zero)
     return values
 
 
@@ -160,22 +163,44 @@ def values_of(
         return raw(acc, header.bias).tolist()
     skip = residual_of(d, number, residual)
     results = requantise(
-        acc, header.bias, header.mult, header.shift, skip, d.skip_mult, d.low, d.high
+        acc,
+        header.bias,
+        header.mult,
+        header.shift,
+        skip,
+        d.skip_mult,
+        d.low,
+        d.high,
+        post_shift=header.post_shift,
+        offset=d.offset,
     )
     return results.tolist()
 
 
 def average_of(d: Descriptor, sums: Ints) -> Ints:
     """The average of each lane."""
-    return requantise(sums, 0, d.gap_mult, d.gap_shift, 0, 0, d.gap_low, d.gap_high).tolist()
+    return requantise(
+        sums,
+        d.gap_bias,
+        d.gap_mult,
+        d.gap_shift,
+        0,
+        0,
+        d.gap_low,
+        d.gap_high,
+        post_shift=d.gap_post_shift,
+        offset=d.gap_offset,
+    ).tolist()
 
 
 class Schedule:
     """Passes one after the other: when everything happens."""
 
-    def __init__(self, rng: random.Random, n_macros: int, clock: int) -> None:
+    def __init__(self, rng: random.Random, n_macros: int, clock: int, *, wide: bool) -> None:
         self.rng = rng
         self.n_macros = n_macros
+        self.wide = wide
+        self.table: Ints = []
         self.line = Timeline()
         self.clock = clock
         self.slot = 0
@@ -188,11 +213,23 @@ class Schedule:
         """A pass; its descriptor comes as soon as it can."""
         d = one.descriptor
         self.line.set(self.clock, descriptor=bits_of(pack_descriptor(d)))
+        self.table = one.table
+        if one.table:
+            words = layout.pack_table(np.array(one.table)).reshape(-1)
+            for k, word in enumerate(words):
+                at = {"table_addr": k, "feature_word": int(word)}
+                self.line.pulse(self.clock + k, "table_enable", **at)
+            self.loaded = max(self.loaded, self.clock + len(words))
         earliest = self.clock + STEP_AFTER + ROUND_AFTER
         drained = 0
         for number, (header, rounds) in enumerate(one.blocks):
             self.loaded = loaded = max(self.freed[self.slot], self.loaded + 1)
-            self.line.pulse(loaded, "header_write", header_slot=self.slot, header_data=header.bits)
+            self.line.pulse(
+                loaded,
+                "header_write",
+                header_slot=self.slot,
+                header_data=header.bits(wide=self.wide),
+            )
             earliest = max(earliest, loaded + STEP_AFTER + ROUND_AFTER)
             best: dict[int, Ints] = {}
             sums = [0] * KERNELS
@@ -268,6 +305,8 @@ class Schedule:
             if (row & 1, col & 1) != (1, 1):
                 return
             row, col = row // 2, col // 2
+        if self.table:
+            values = [self.table[value & 0xFF] for value in values]
         if d.gap:
             sums[:] = [a + b for a, b in zip(sums, values, strict=True)]
             return
@@ -298,17 +337,20 @@ class Schedule:
 class Bench:
     """The block, driven and compared by a timeline."""
 
-    def __init__(self, dut, rng: random.Random, n_macros: int = N_MACROS) -> None:
+    def __init__(
+        self, dut, rng: random.Random, n_macros: int = N_MACROS, *, wide: bool = False
+    ) -> None:
         self.dut = dut
         self.rng = rng
         self.n_macros = n_macros
-        self.block = Block(dut, f"processing_{n_macros}", FLAGS)
+        self.wide = wide
+        self.block = Block(dut, f"processing_{'wide' if wide else n_macros}", FLAGS)
         self.others = {name: self.block.port(name) for name in OTHERS}
         self.clock = 0
 
     async def start(self) -> None:
         """Reset."""
-        await self.block.start(round_done=0, header_write=0, feature_valid=0)
+        await self.block.start(round_done=0, header_write=0, feature_valid=0, table_enable=0)
 
     async def reset(self) -> None:
         """Reset again, as between frames."""
@@ -318,7 +360,7 @@ class Bench:
 
     async def follow(self, line: Timeline) -> None:
         """All clocks of a timeline, and some behind it."""
-        for _ in range(self.clock, max(line.expected) + 20):
+        for _ in range(self.clock, max(*line.expected, *line.inputs) + 20):
             self.block.set(**line.inputs.get(self.clock, {}))
             flags = await self.block.tick()
             expected = line.expected.get(self.clock, {})
@@ -333,7 +375,7 @@ class Bench:
 
     async def run(self, passes: list[Pass], *, all_values: bool = True) -> None:
         """Passes one after the other; the results of each pixel only if they shall be compared."""
-        schedule = Schedule(self.rng, self.n_macros, self.clock)
+        schedule = Schedule(self.rng, self.n_macros, self.clock, wide=self.wide)
         for one in passes:
             schedule.add(one)
         if not all_values:
@@ -385,13 +427,23 @@ def descriptor_of(rng: random.Random, n_macros: int = N_MACROS, **parameters: in
         "gap_high": gap_high,
         "gap_mult": rng.choice((1, 3, rng.randrange(1 << 16), (1 << 16) - 1)),
         "gap_shift": rng.choice((1, 2, 3, rng.randint(1, 20))),
+        "gap_bias": rng.choice((0, rng.randint(-1000, 1000))),
+        "offset": rng.choice((0, rng.randint(-5, 5))),
+        "gap_offset": rng.choice((0, rng.randint(-5, 5))),
+        "skip_zero": rng.choice((0, -128, 128, rng.randint(-255, 255))),
+        "lookup": int(not is_raw and rng.random() < 0.3),
+        "lookup_signed": rng.randrange(2),
     }
+    for name in ("low", "high", "gap_low", "gap_high"):
+        values[name] -= values["gap_offset" if name.startswith("gap") else "offset"]
+    if values["lookup"] and not gap:
+        values["out_planes_log2"] = rng.randrange(2)
     if gap:  # An average is the only pixel of its map.
         values |= {"out_row_pitch": 0, "out_col_pitch": 0}
     return Descriptor(**(values | parameters))
 
 
-def header_of(rng: random.Random) -> Header:
+def header_of(rng: random.Random, *, wide: bool = False) -> Header:
     """Any requantisation; half of the lanes have a factor of 1, for exact ties."""
 
     def lanes(*choices: Callable[[], int]) -> tuple[int, ...]:
@@ -399,8 +451,9 @@ def header_of(rng: random.Random) -> Header:
 
     return Header(
         lanes(lambda: 0, lambda: rng.randint(-5000, 5000), lambda: signed(rng.getrandbits(31), 31)),
-        lanes(lambda: 1, lambda: rng.randrange(1 << 16)),
+        lanes(lambda: 1, lambda: rng.randrange(1 << (31 if wide else 16))),
         lanes(*(lambda most=most: rng.randint(1, most) for most in (12, 22, 40))),
+        lanes(lambda: 0, lambda: rng.randint(1, 12)) if wide else (0,) * KERNELS,
     )
 
 
@@ -419,6 +472,7 @@ def aimed(
                 result = rng.randint(d.low - 2, d.high + 2)
             below = (1 << shift - 1) + rng.choice((-1, -1, 0, 1))
             # Half a step below a result is the tie that is rounded to it.
+            shift += header.post_shift[lane]
             target = (result << shift) - below
             total = (target - skip * d.skip_mult) // max(mult, 1)
         # The accumulator has 32 bit as the total has.
@@ -451,11 +505,18 @@ def pixels_of(d: Descriptor) -> Iterator[tuple[int, int]]:
         yield row + dy, col + dx
 
 
-def pass_of(rng: random.Random, d: Descriptor, n_blocks: int, share_later: float = 0.0) -> Pass:
+def pass_of(
+    rng: random.Random,
+    d: Descriptor,
+    n_blocks: int,
+    share_later: float = 0.0,
+    *,
+    wide: bool = False,
+) -> Pass:
     """Kernel blocks with aimed results; some rounds come later than they could."""
     blocks = []
     for number in range(n_blocks):
-        header = header_of(rng)
+        header = header_of(rng, wide=wide)
         rounds = [
             round_of(
                 rng,
@@ -468,18 +529,27 @@ def pass_of(rng: random.Random, d: Descriptor, n_blocks: int, share_later: float
             for pixel in pixels_of(d)
         ]
         blocks.append((header, rounds))
-    return Pass(d, blocks)
+    low = -128 if d.lookup_signed else 0
+    table = [rng.randint(low, low + 255) for _ in range(256)] if d.lookup else []
+    return Pass(d, blocks, table)
 
 
-def random_pass(rng: random.Random, n_macros: int = N_MACROS, **parameters: int) -> Pass:
+def random_pass(
+    rng: random.Random,
+    n_macros: int = N_MACROS,
+    *,
+    wide_multiplier: bool = False,
+    **parameters: int,
+) -> Pass:
     """Any pass with the given parameters."""
     d = descriptor_of(rng, n_macros, **parameters)
-    return pass_of(rng, d, rng.randint(1, 3), rng.choice((0.0, 0.2, 1.0)))
+    later = rng.choice((0.0, 0.2, 1.0))
+    return pass_of(rng, d, rng.randint(1, 3), later, wide=wide_multiplier)
 
 
-async def begin(dut, seed: int, n_macros: int = N_MACROS) -> Bench:
+async def begin(dut, seed: int, n_macros: int = N_MACROS, *, wide: bool = False) -> Bench:
     """The block behind a reset."""
-    bench = Bench(dut, random.Random(seed), n_macros)
+    bench = Bench(dut, random.Random(seed), n_macros, wide=wide)
     await bench.start()
     return bench
 
@@ -494,6 +564,30 @@ async def every_type(dut) -> None:
     ]
     passes += [random_pass(bench.rng, raw=1, wide=wide) for wide in (0, 1, 0, 1)]
     bench.rng.shuffle(passes)
+    await bench.run(passes)
+
+
+@cocotb.test()
+async def tables(dut) -> None:
+    """Lookup tables of both signs, pooled, averaged, of one and two words, one behind the other."""
+    bench = await begin(dut, 13)
+    kinds = itertools.product((0, 1), (0, 1), (0, 1), (0, 1))
+    passes = [
+        random_pass(bench.rng, lookup=1, lookup_signed=is_signed, pool=pool, gap=gap, wide=wide)
+        for is_signed, pool, gap, wide in kinds
+    ]
+    bench.rng.shuffle(passes)
+    await bench.run(passes)
+
+
+@cocotb.test()
+async def wide_multipliers(dut) -> None:
+    """Headers of twice the size, second shifts, averages with one."""
+    bench = await begin(dut, 14, 1, wide=True)
+    passes = []
+    for _ in range(30):
+        more = {"gap_post_shift": bench.rng.randrange(8), "skip_mult": bench.rng.getrandbits(31)}
+        passes.append(random_pass(bench.rng, 1, wide_multiplier=True, **more))
     await bench.run(passes)
 
 
@@ -622,8 +716,12 @@ async def largest_average(dut) -> None:
             rows_per_team=32,
             n_rows=255,
             n_cols=255 if not is_signed else 20,
+            offset=0,
+            lookup=0,
+            gap_bias=0,
         )
-        header = Header((0,) * KERNELS, (1,) * KERNELS, (1,) * KERNELS)
+        zeros, ones = (0,) * KERNELS, (1,) * KERNELS
+        header = Header(zeros, ones, ones, zeros)
         value = [2 * (d.low + k if is_signed else d.high - k) for k in LANES]
         one = (tuple([packed(value)] * N_MACROS), (0,) * N_MACROS)
         rounds = [Round(row, col, *one) for row, col in pixels_of(d)]

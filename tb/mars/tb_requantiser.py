@@ -13,7 +13,9 @@ from tb.bench import Block, check, signed
 LATENCY = 5
 ACC_MIN, ACC_MAX = -(1 << 31), (1 << 31) - 1
 MULT_MAX = 65535
-SKIP_MIN, SKIP_MAX = -256, 255
+SKIP_MIN, SKIP_MAX = -512, 511
+WIDE_MULT_MAX = (1 << 31) - 1
+POST_SHIFTS = (0, 1, 2, 8, 30, 31)
 SHIFTS = range(1, 41)
 TYPES = (
     *((0, (1 << bits) - 1) for bits in (1, 4, 8)),
@@ -22,7 +24,7 @@ TYPES = (
 )
 """Ends of unsigned and signed results, and two ranges without 0: both limits have a sign."""
 Case = dict[str, int]
-KEYS = ("acc", "bias", "mult", "shift", "skip", "skip_mult", "low", "high")
+KEYS = ("acc", "bias", "mult", "shift", "skip", "skip_mult", "low", "high", "post_shift", "offset")
 
 
 def case_of(total: int, rng: random.Random, **parameters: int) -> Case:
@@ -41,6 +43,8 @@ def case_of(total: int, rng: random.Random, **parameters: int) -> Case:
         "raw": 0,
         "low": low,
         "high": high,
+        "post_shift": 0,
+        "offset": rng.choice((0, 0, -255, 255, rng.randint(-255, 255))),
         **parameters,
     }
 
@@ -106,12 +110,12 @@ def golden(cases: list[Case]) -> list[int]:
     return [int(result) for result in results]
 
 
-async def stream(dut, cases: list[Case]) -> None:
+async def stream(dut, cases: list[Case], name: str = "requantiser") -> None:
     """Send a case per clock, with garbage in between that nobody enables, and compare the results.
 
     Half of the gaps are one clock long, so that a stage that moves without its enable is seen.
     """
-    block = Block(dut, "requantiser", ("y",))
+    block = Block(dut, name, ("y",))
     await block.start(enable=0)
     rng = random.Random(len(cases))
     slots: list[int | None] = []
@@ -121,6 +125,8 @@ async def stream(dut, cases: list[Case]) -> None:
     expected = golden(cases)
     for t, slot in enumerate([*slots, *[None] * LATENCY]):
         case = random_case(rng) if slot is None else cases[slot]
+        if name == "requantiser":
+            case = {key: value for key, value in case.items() if key != "post_shift"}
         block.set(enable=slot is not None, **case)
         y = (await block.tick())["y"]
         due = slots[t - LATENCY] if t >= LATENCY else None
@@ -154,3 +160,58 @@ async def random_results(dut) -> None:
     """Anything, each clock with parameters of its own."""
     rng = random.Random(cocotb.RANDOM_SEED)
     await stream(dut, [random_case(rng) for _ in range(5000)])
+
+
+def second_ties(rng: random.Random) -> Iterator[Case]:
+    """Half steps of the second shift and their neighbours, on both sides of 0."""
+    for post_shift, shift, (low, high) in itertools.product(range(9), (1, 2, 31), TYPES):
+        for result, offset in itertools.product((-2, -1, 0, 1, low, high), (-1, 0, 1)):
+            once = (result << post_shift) + ((1 << post_shift) >> 1) + offset
+            case = aimed(once << shift, rng, shift=shift, low=low, high=high)
+            if case:
+                yield {**case, "post_shift": post_shift}
+
+
+def wide_ends(rng: random.Random) -> Iterator[Case]:
+    """Largest and smallest operands of wide multipliers."""
+    for shift, post_shift, total, mult, skip in itertools.product(
+        (1, 2, 30, 31, 39, 40),
+        POST_SHIFTS,
+        (ACC_MIN, -1, 0, 1, ACC_MAX),
+        (1, 1 << 30, WIDE_MULT_MAX),
+        (SKIP_MIN, 0, SKIP_MAX),
+    ):
+        fields = {"shift": shift, "post_shift": post_shift, "mult": mult, "skip": skip}
+        case = case_of(total, rng, skip_mult=rng.choice((0, WIDE_MULT_MAX)), **fields)
+        yield {**case, "low": -(1 << 15), "high": (1 << 15) - 1} if rng.random() < 0.5 else case
+
+
+@cocotb.test()
+async def rounding_twice(dut) -> None:
+    """The wide requantiser: every tie of the second shift."""
+    rng = random.Random(5)
+    cases = list(second_ties(rng))
+    rng.shuffle(cases)
+    await stream(dut, cases, "requantiser_wide")
+
+
+@cocotb.test()
+async def wide_widths(dut) -> None:
+    """The wide requantiser: operands at their ends, and results without requantisation."""
+    rng = random.Random(6)
+    await stream(dut, [*wide_ends(rng), *unscaled(rng)], "requantiser_wide")
+
+
+@cocotb.test()
+async def random_wide_results(dut) -> None:
+    """The wide requantiser: anything."""
+    rng = random.Random(cocotb.RANDOM_SEED)
+    cases = [
+        {
+            **random_case(rng),
+            "mult": rng.choice((1, rng.randint(0, WIDE_MULT_MAX))),
+            "post_shift": rng.choice((*POST_SHIFTS, rng.randrange(32))),
+        }
+        for _ in range(4000)
+    ]
+    await stream(dut, cases, "requantiser_wide")

@@ -1,0 +1,303 @@
+"""A network that grows while a graph is read: layers, and what tensors stand for."""
+
+from dataclasses import dataclass, field, replace
+from math import prod
+
+import numpy as np
+
+from firmware_tools.onnx_import.constants import STATIC, grid_of
+from firmware_tools.onnx_import.layers import (
+    Made,
+    average_layer,
+    build,
+    products_layer,
+    raw_layer,
+    sum_layer,
+)
+from firmware_tools.onnx_import.nodes import Array, Graph, Node, OnnxError
+from firmware_tools.onnx_import.values import (
+    NO_PADS,
+    Average,
+    Dropped,
+    Feature,
+    Grid,
+    Joined,
+    Pending,
+    Products,
+    Source,
+    Sum,
+    Tensor,
+    Unary,
+    Value,
+)
+from firmware_tools.onnx_import.views import View
+from model.mars.network import (
+    INPUT,
+    FeatureType,
+    Layer,
+    Lookup,
+    NetworkError,
+    Select,
+    output_type,
+)
+
+MONOTONE = {"Relu", "Clip", "MaxPool", "GlobalMaxPool", "ReduceMax"}
+MOVING = {"Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Gather", "Slice", "Split"}
+PASSING = MONOTONE | MOVING | {"Concat", "Identity", "Dropout", "Cast", "Pad"}
+"""Operators before which results may be quantised as they are after them, and be the same."""
+
+
+@dataclass(eq=False)
+class Builder:
+    """What has been read of a graph.
+
+    Parameters
+    ----------
+    graph : Graph
+        In QDQ form.
+    wide : bool
+        Multipliers have 31 bits.
+    view : View
+        Of the input.
+    """
+
+    graph: Graph
+    wide: bool
+    view: View
+    layers: list[Layer] = field(default_factory=list)
+    types: dict[str, FeatureType] = field(default_factory=dict)
+    grids: dict[str, Grid] = field(default_factory=dict)
+    """By layer; of results with 32 bits only the scale matters."""
+    errors: dict[str, float] = field(default_factory=dict)
+    constants: dict[str, Array] = field(default_factory=dict)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    values: dict[str, Value] = field(default_factory=dict)
+    integers: set[str] = field(default_factory=set)
+    """Names of the values that are integers, not real numbers."""
+    notes: list[str] = field(default_factory=list)
+    by_name: dict[str, Layer] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.constants = dict(self.graph.constants)
+        self.values[self.graph.input] = Source(self.view)
+
+    # What a node reads
+
+    def value(self, node: Node, k: int = 0) -> Value:
+        """An input that depends on the network's."""
+        name = node.input(k)
+        if name in self.values:
+            return self.values[name]
+        is_constant = name in self.tensors or name in self.constants
+        what = "constant" if is_constant else "left out" if not name else "computed otherwise"
+        raise OnnxError(
+            f"{node}: input {name!r} must be a quantised activation (QuantizeLinear and "
+            f"DequantizeLinear), not {what}; the model must be quantised with {STATIC}"
+        )
+
+    def operand(self, node: Node, k: int = 0) -> Feature | Pending:
+        """The same in real numbers."""
+        found, name = self.value(node, k), node.input(k)
+        if isinstance(found, Dropped):
+            raise OnnxError(f"{node}: must not follow {found.node}, which must be last")
+        if isinstance(found, Source):
+            raise OnnxError(
+                f"{node}: input {name!r} must be a quantised activation (QuantizeLinear and "
+                f"DequantizeLinear), not float; the model must be quantised with {STATIC}"
+            )
+        return found
+
+    def feature(self, node: Node, k: int = 0, *, padded: bool = False) -> Feature:
+        """The same as a map; what is not quantised yet is quantised as it will be."""
+        found = self.operand(node, k)
+        if not isinstance(found, Feature):
+            grid = self._next_grid(node.input(k))
+            if grid is None:
+                raise OnnxError(
+                    f"{node}: what it reads, the result of {found.node}, must be quantised before"
+                )
+            found = self.finish(found, grid)
+            self.values[node.input(k)] = found
+        if found.pads != NO_PADS and not padded:
+            raise OnnxError(f"{node}: a Pad must come right before a Conv or pool, not before it")
+        return found
+
+    def as_map(self, node: Node, feature: Feature) -> Feature:
+        """The map whose channels are those of a tensor (C, H, W), (C, L) or (C)."""
+        channels = feature.view.channels()
+        if channels is None:
+            raise OnnxError(
+                f"{node}: its input must be channels of a map {feature.view.shape}, in order "
+                f"(N, C, ...), not {feature.view.dims} of other axes"
+            )
+        if channels == list(range(feature.view.shape[0])):
+            return replace(feature, view=View(feature.view.shape, feature.view.dims))
+        name = self.select(node, (feature.layer,), channels, feature.grid)
+        shape = (len(channels), *feature.view.shape[1:])
+        return replace(feature, layer=name, view=View(shape, feature.view.dims), base=None)
+
+    def constant(self, node: Node, k: int) -> Array | None:
+        """An input's real numbers if it is constant."""
+        name = node.input(k)
+        if name in self.tensors:
+            return self.tensors[name].real
+        return self.constants.get(name)
+
+    # Layers
+
+    def name(self, node: Node) -> str:
+        """A layer's name: the node's, as far as a network file takes it."""
+        own = node.name if node.name.isprintable() and node.name != INPUT else f"{node.op}_"
+        name, k = own or node.op, 1
+        while name in self.by_name:
+            k += 1
+            name = f"{own}_{k}"
+        return name
+
+    def append(self, node: Node, made: Made, grid: Grid) -> str:
+        """Add a layer; its name."""
+        layer = made.layer
+        try:
+            self.types[layer.name] = output_type(layer, self.types)
+        except NetworkError as error:
+            raise OnnxError(f"{node}: {error}") from None
+        self.layers.append(layer)
+        self.by_name[layer.name] = layer
+        self.grids[layer.name] = grid
+        self.errors[layer.name] = made.error
+        return layer.name
+
+    def select(
+        self, node: Node, names: tuple[str, ...], channels: list[int], grid: Grid
+    ) -> str:
+        """Channels of some maps one after the other, without the selections between."""
+        sources = [(name, k) for name in names for k in range(self.types[name].shape[0])]
+        places = []
+        for channel in channels:
+            name, k = sources[channel]
+            layer = self.by_name.get(name)
+            if isinstance(layer, Select):
+                k = layer.channels[k]
+                inner = iter(layer.inputs)
+                name = next(inner)
+                while k >= self.types[name].shape[0]:
+                    k -= self.types[name].shape[0]
+                    name = next(inner)
+            places.append((name, k))
+        used = tuple(dict.fromkeys(name for name, _ in places))
+        if len(used) == 1 and [k for _, k in places] == list(range(self.types[used[0]].shape[0])):
+            return used[0]
+        starts = np.cumsum([0, *(self.types[name].shape[0] for name in used)])
+        first = dict(zip(used, starts.tolist(), strict=False))
+        chosen = tuple(first[name] + k for name, k in places)
+        own = self.name(node)
+        layer = build(node, lambda: Select(name=own, inputs=used, channels=chosen))
+        return self.append(node, Made(layer, 0.0), grid)
+
+    def start(self, grid: Grid, view: View) -> Feature:
+        """The input, now that its integers are known."""
+        kind = FeatureType(self.view.shape, grid.bits, grid.signed)
+        if self.grids.setdefault(INPUT, grid) != grid:
+            raise OnnxError(f"input {self.graph.input!r} must be quantised in one way, not two")
+        self.types[INPUT] = kind
+        return Feature(INPUT, grid, view)
+
+    def finish(self, pending: Feature | Pending, grid: Grid) -> Feature:
+        """The layer whose results are quantised so."""
+        match pending:
+            case Feature():
+                if pending.grid == grid:
+                    return pending
+                return self._looked_up(
+                    Unary(_no_node(pending), pending, pending.grid.values, pending.view), grid
+                )
+            case Unary():
+                return self._looked_up(pending, grid)
+            case Joined():
+                return self._joined(pending, grid)
+            case Products():
+                made = products_layer(self.name(pending.node), pending, grid, wide=self.wide)
+            case Sum():
+                made = sum_layer(self.name(pending.node), pending, grid, wide=self.wide)
+            case Average():
+                made = average_layer(self.name(pending.node), pending, grid, wide=self.wide)
+        layer = self.append(pending.node, made, grid)
+        feature = Feature(layer, grid, pending.view)
+        if isinstance(pending, Average) and (pending.low > -np.inf or pending.high < np.inf):
+            clipped = np.clip(grid.values, pending.low, pending.high)
+            return self._looked_up(Unary(pending.node, feature, clipped, pending.view), grid)
+        return feature
+
+    def _looked_up(self, pending: Unary, grid: Grid) -> Feature:
+        source = pending.source
+        table = grid.quantize(pending.results)
+        own = np.arange(source.grid.low, source.grid.high + 1)
+        pads = {"pads": source.pads, "pad_value": 0}
+        if source.pads != NO_PADS:
+            pads["pad_value"] = int(table[source.pad_value - source.grid.low])
+        if (grid.bits, grid.signed) == (source.grid.bits, source.grid.signed):
+            if np.array_equal(table, own) and grid == source.grid:
+                return replace(source, view=pending.view)
+        node = pending.node
+        name = self.name(node)
+        layer = build(
+            node,
+            lambda: Lookup(
+                name=name,
+                input=source.layer,
+                table=table,
+                out_bits=grid.bits,
+                out_signed=grid.signed,
+            ),
+        )
+        own_name = self.append(node, Made(layer, 0.0), grid)
+        return Feature(own_name, grid, pending.view, (source, table), **pads)  # type: ignore[arg-type]
+
+    def _joined(self, pending: Joined, grid: Grid) -> Feature:
+        names = tuple(self.finish(part, grid).layer for part in pending.parts)
+        channels = list(range(sum(self.types[name].shape[0] for name in names)))
+        return Feature(self.select(pending.node, names, channels, grid), grid, pending.view)
+
+    def raw(self, pending: Pending) -> Feature:
+        """The layer whose accumulators are the network's results."""
+        node = pending.node
+        if not isinstance(pending, Products) or pending.is_clamped or pending.skip is not None:
+            raise OnnxError(
+                f"output {self.graph.output!r} must be quantised, or be that of a Conv, Gemm or "
+                f"MatMul, not of {node}"
+            )
+        if np.ptp(pending.scale) > 1e-6 * pending.scale.max():
+            raise OnnxError(
+                f"{node}: with results that are not quantised, weights must have one scale, not "
+                "one per channel (accumulators of different scales cannot be compared)"
+            )
+        grid = Grid(float(pending.scale[0]), 0, 32, signed=True)
+        name = self.append(node, raw_layer(self.name(node), pending), grid)
+        return Feature(name, grid, pending.view)
+
+    def _next_grid(self, tensor: str) -> Grid | None:
+        """How a tensor will be quantised, if that changes nothing in what is between."""
+        found: set[Grid] = set()
+        names, seen = [tensor], {tensor}
+        while names:
+            name = names.pop()
+            if name == self.graph.output:
+                return None
+            for node in self.graph.readers(name):
+                if node.op == "QuantizeLinear":
+                    found.add(grid_of(node, self.constants))
+                elif node.op in PASSING:
+                    names += [result for result in node.outputs if result not in seen]
+                    seen.update(node.outputs)
+                else:
+                    return None
+        return found.pop() if len(found) == 1 else None
+
+
+def _no_node(feature: Feature) -> Node:
+    return Node(f"{feature.layer}_rescaled", "QuantizeLinear", (), ())
+
+
+def pixels(view: View) -> int:
+    """How many a channel has."""
+    return prod(view.shape[1:])

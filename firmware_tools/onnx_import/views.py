@@ -1,0 +1,205 @@
+"""How the axes of an ONNX tensor lie in a map of the chip, and operators that only move values.
+
+A view is an array of indices into the flattened map (C, H, W). Reshape, Transpose, Slice and their
+like do to it what they do to the values, so that any of them costs nothing until an operator
+needs a map, which is then a choice of channels.
+"""
+
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+
+from firmware_tools.onnx_import.nodes import Array, Node, OnnxError
+from model.mars.network import Ints
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """An ONNX tensor in a map.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+        Of the map.
+    dims : tuple of int
+        Of the ONNX tensor, without the batch.
+    order : array of that shape, optional
+        Index of each value in the flattened map; None is one after the other.
+    """
+
+    shape: Shape
+    dims: tuple[int, ...]
+    order: Ints | None = None
+
+    @staticmethod
+    def of(shape: Shape, n_dims: int) -> "View":
+        """A map as (C, H, W), one of one row as (C, L), or one of one pixel as (C)."""
+        return View(shape, (shape[0], *shape[len(shape) - n_dims + 1 :]))
+
+    @property
+    def indices(self) -> Ints:
+        """The order, in full."""
+        if self.order is None:
+            return np.arange(prod(self.dims)).reshape(self.dims)
+        return self.order
+
+    def moved(self, indices: Ints) -> "View":
+        """Another tensor in the same map."""
+        flat = indices.ravel()
+        is_whole = flat.size == prod(self.shape) and bool((flat == np.arange(flat.size)).all())
+        return View(self.shape, indices.shape, None if is_whole else indices)
+
+    def with_batch(self, node: Node, *others: Array) -> "View":
+        """What a node that only moves values makes of it."""
+        if self.order is None and node.op in {"Flatten", "Reshape", "Squeeze", "Unsqueeze"}:
+            dummy = np.broadcast_to(np.int8(0), (1, *self.dims))
+            return replace(self, dims=_without_batch(node, target_shape(node, dummy.shape, others)))
+        moved = move(node, self.indices[np.newaxis], others)
+        _without_batch(node, moved.shape)
+        return self.moved(moved[0])
+
+    def is_like(self, other: "View") -> bool:
+        """Whether both have the same tensor in the same places."""
+        if (self.shape, self.dims) != (other.shape, other.dims):
+            return False
+        return self.order is other.order or np.array_equal(self.indices, other.indices)
+
+    def channels(self) -> list[int] | None:
+        """Channels of the map that make the tensor (C, H, W), (C, L) or (C); None if none do."""
+        pixels = prod(self.shape[1:])
+        sides = [side for side in self.dims[1:] if side != 1]
+        if sides != [side for side in self.shape[1:] if side != 1]:
+            return None
+        if self.order is None:
+            return list(range(self.shape[0]))
+        rows = self.order.reshape(self.dims[0], -1)
+        if (rows - rows[:, :1] != np.arange(pixels)).any() or (rows[:, 0] % pixels).any():
+            return None
+        return [int(first) // pixels for first in rows[:, 0]]
+
+
+def _without_batch(node: Node, shape: tuple[int, ...]) -> tuple[int, ...]:
+    if not shape or shape[0] != 1:
+        raise OnnxError(f"{node}: the first dimension must stay the batch, not become {shape}")
+    return shape[1:]
+
+
+def target_shape(
+    node: Node, shape: tuple[int, ...], others: tuple[Array, ...]
+) -> tuple[int, ...]:
+    """The shape that a node gives a tensor of a shape, both with the batch."""
+    if node.op == "Flatten":
+        axis = normal_axis(node, node.integer("axis", 1), len(shape) + 1)
+        return prod(shape[:axis]), prod(shape[axis:])
+    if node.op == "Reshape":
+        return _reshaped(node, shape, integer_list(node, "shape", others[0] if others else None))
+    given = others[0] if others else node.attributes.get("axes")
+    if node.op == "Squeeze":
+        axes = [k for k, side in enumerate(shape) if side == 1 and k] if given is None else given
+        axes = _axes(node, axes, len(shape))
+        if any(shape[axis] != 1 for axis in axes):
+            raise OnnxError(f"{node}: axes must be of size 1, not {axes} of {shape}")
+        return tuple(side for k, side in enumerate(shape) if k not in axes)
+    listed = integer_list(node, "axes", given)
+    axes = _axes(node, listed, len(shape) + len(listed))
+    sides = iter(shape)
+    return tuple(1 if k in axes else next(sides) for k in range(len(shape) + len(axes)))
+
+
+def _reshaped(node: Node, shape: tuple[int, ...], wanted: list[int]) -> tuple[int, ...]:
+    size = prod(shape)
+    if not node.integer("allowzero", 0):
+        wanted = [
+            shape[k] if side == 0 and k < len(shape) else side for k, side in enumerate(wanted)
+        ]
+    if wanted.count(-1) == 1:
+        rest = -prod(wanted)
+        if rest > 0 and size % rest == 0:
+            wanted = [size // rest if side == -1 else side for side in wanted]
+    if prod(wanted) != size or min(wanted, default=1) < 0:
+        raise OnnxError(f"{node}: shape must be for {size} values, not {wanted}")
+    return tuple(wanted)
+
+
+def move(node: Node, values: Array, others: tuple[Array, ...]) -> Array:
+    """What Reshape, Transpose, Slice, Gather and their like make of a tensor with its batch."""
+    if node.op in {"Flatten", "Reshape", "Squeeze", "Unsqueeze"}:
+        return values.reshape(target_shape(node, values.shape, others))
+    if node.op == "Transpose":
+        order = node.attributes.get("perm", list(range(values.ndim))[::-1])
+        if not isinstance(order, list) or sorted(order) != list(range(values.ndim)):
+            raise OnnxError(f"{node}: perm must be an order of {values.ndim} axes, not {order}")
+        return values.transpose(order)
+    if node.op == "Gather":
+        axis = normal_axis(node, node.integer("axis", 0), values.ndim)
+        chosen = integers(node, "indices", others[0] if others else None)
+        if ((chosen < -values.shape[axis]) | (chosen >= values.shape[axis])).any():
+            raise OnnxError(f"{node}: indices must be in the {values.shape[axis]} of axis {axis}")
+        return np.take(values, chosen, axis=axis)
+    return _slice(node, values, others)
+
+
+def _slice(node: Node, values: Array, others: tuple[Array, ...]) -> Array:
+    lists = [integer_list(node, "starts, ends, axes, steps", given) for given in others]
+    if not lists:  # opset 9 and older, and 10 of some writers
+        names = [name for name in ("starts", "ends", "axes") if name in node.attributes]
+        lists = [integer_list(node, name, node.attributes[name]) for name in names]
+    if len(lists) < 2:
+        raise OnnxError(f"{node}: starts and ends must be given")
+    starts, ends = lists[:2]
+    axes = lists[2] if len(lists) > 2 else list(range(len(starts)))
+    steps = lists[3] if len(lists) > 3 else [1] * len(starts)
+    if not len(starts) == len(ends) == len(axes) == len(steps) or 0 in steps:
+        raise OnnxError(f"{node}: starts, ends, axes and steps must be as many, and no step 0")
+    places: list[slice] = [slice(None)] * values.ndim
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        side = values.shape[normal_axis(node, axis, values.ndim)]
+        last = None if step < 0 and end < -side else end
+        places[normal_axis(node, axis, values.ndim)] = slice(start, last, step)
+    found = values[tuple(places)]
+    if not found.size:
+        raise OnnxError(f"{node}: must leave something of {values.shape}")
+    return found
+
+
+def integers(node: Node, name: str, given: object) -> Ints:
+    """What should be constant integers."""
+    array = np.asarray(given if given is not None else [], dtype=None)
+    if given is None or array.dtype.kind not in "iu" or not array.size:
+        raise OnnxError(f"{node}: {name} must be constant integers")
+    return array.astype(np.int64)
+
+
+def integer_list(node: Node, name: str, given: object) -> list[int]:
+    """The same as a list, which may be empty."""
+    array = np.asarray(given)
+    if array.size == 0 and given is not None:
+        return []
+    return [int(number) for number in integers(node, name, given).ravel()]
+
+
+def normal_axis(node: Node, axis: int, n_dims: int) -> int:
+    """An axis, counted from the end if negative."""
+    if not -n_dims <= axis < n_dims:
+        raise OnnxError(f"{node}: axis must be {-n_dims}..{n_dims - 1}, not {axis}")
+    return axis % n_dims
+
+
+def _axes(node: Node, given: object, n_dims: int) -> list[int]:
+    return [normal_axis(node, axis, n_dims) for axis in integer_list(node, "axes", given)]
+
+
+def sections(node: Node, side: int, given: Array | None, n_parts: int) -> list[int]:
+    """How many of an axis each output of a Split has."""
+    listed = given if given is not None else node.attributes.get("split")
+    if listed is not None:
+        sizes = integer_list(node, "split", listed)
+    else:
+        each = -(-side // n_parts)
+        sizes = [min(each, side - k * each) for k in range(n_parts)]
+    if len(sizes) != n_parts or sum(sizes) != side or min(sizes) < 1:
+        raise OnnxError(f"{node}: split must be {n_parts} sizes of {side} together, not {sizes}")
+    return sizes
