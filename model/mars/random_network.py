@@ -150,7 +150,7 @@ class _Builder:
         """Append a layer of any kind that fits what it reads."""
         rng = self._rng
         names = list(self._types)
-        source = names[-1] if _chance(rng, 0.75) else str(rng.choice(names))
+        source = names[-1] if _chance(rng, 0.6) else str(rng.choice(names))
         kinds = [kind for kind in WANTED if self._fits(kind, self._types[source])]
         chances = np.array([(LATE if is_late else EARLY)[WANTED.index(kind)] for kind in kinds])
         kind = str(rng.choice(kinds, p=chances / chances.sum()))
@@ -293,7 +293,7 @@ class _Builder:
             dilation=bare.dilation,
             groups=groups,
         )
-        bits, signed = (RAW_BITS, True) if raw else _out_type(rng)
+        bits, signed = (RAW_BITS, True) if raw else self._like(bare.output_type(kind).shape[1:])
         post = self._post(acc, weight, kind, FeatureType((1, 1, 1), bits, signed))
         if skip and _chance(rng, 0.6):  # one scale for all channels, which that of the skip meets
             for field in ("mult", "shift", "post_shift"):
@@ -303,6 +303,14 @@ class _Builder:
             post["skip_mult"] = _skip_mult(rng, post["shift"], post["post_shift"])
             post["skip_zero"] = int(rng.integers(-255, 256)) if _chance(rng, 0.3) else 0
         return replace(bare, weight=weight, weight_bits=weight_bits, skip=skip, **post)
+
+    def _like(self, size: tuple[int, ...]) -> tuple[int, bool]:
+        """Bits and sign of a result, often those of another map of its size."""
+        others = [kind for kind in self._types.values() if kind.shape[1:] == size]
+        if not others or _chance(self._rng, 0.6):
+            return _out_type(self._rng)
+        other = others[int(self._rng.integers(len(others)))]
+        return other.bits, other.signed
 
     def _groups(self, channels: int) -> int:
         """Often one; else a divisor of the channels, all of them in half of the cases."""
@@ -334,9 +342,9 @@ class _Builder:
         if self._limits.wide:
             fields["post_shift"] = scales[2]
         middle = (kind.low + kind.high) // 2
-        if _chance(rng, 0.2):
+        if _chance(rng, 0.12):
             fields["low"] = int(rng.integers(kind.low, middle + 1))
-        if _chance(rng, 0.2):
+        if _chance(rng, 0.12):
             fields["high"] = int(rng.integers(middle, kind.high + 1))
         return fields
 
@@ -344,7 +352,7 @@ class _Builder:
         """A window that fits a map, often one of those of the usual networks."""
         channels, rows, columns = kind.shape
         most_taps = self._limits.sets // -(-channels // WORD_LINES)
-        if _chance(self._rng, 0.5):
+        if _chance(self._rng, 0.35):
             return self._window(kind, dilated=True, most_taps=most_taps)
         stride = int(self._rng.choice((1, 2), p=(0.7, 0.3)))
         if most_taps < 9 or _chance(self._rng, 0.3):
@@ -385,7 +393,7 @@ class _Builder:
             for name, kind in self._types.items()
             if kind.shape[1:] == size and kind.shape[0] % groups == 0
         ]
-        if not names or not _chance(self._rng, 0.45):
+        if not names or not _chance(self._rng, 0.6):
             return None
         return str(self._rng.choice(names))
 
@@ -499,7 +507,7 @@ def _extreme_scale(rng: np.random.Generator, n: int, *, wide: bool) -> _Scales:
 
 def _offset(rng: np.random.Generator, kind: FeatureType) -> int:
     """Often none; else about within the type."""
-    return int(rng.integers(kind.low, kind.high + 1)) if _chance(rng, 0.35) else 0
+    return int(rng.integers(kind.low // 2, kind.high // 2 + 1)) if _chance(rng, 0.3) else 0
 
 
 def _skip_mult(rng: np.random.Generator, shift: Ints, post_shift: Ints | None) -> int:

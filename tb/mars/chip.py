@@ -14,7 +14,7 @@ from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiReadBus, AxiResp, AxiSla
 
 from model.config import ChipConfig
 from model.mars import reference
-from model.mars.clocks import PassClocks, simulate, work_of
+from model.mars.clocks import PassClocks, Work, simulate, work_of
 from model.mars.config import ACC_WIDTH, KERNELS, LINE_BITS
 from model.mars.image import Image
 from model.mars.layout import Ints
@@ -378,10 +378,16 @@ def _pauses(rng: random.Random, probability: float):
         yield from itertools.repeat(paused, rng.randint(1, 5))
 
 
+def _works(frame: Frame) -> list[Work]:
+    """What decides the clocks of a frame's passes."""
+    wide = frame.image.config.wide_multiplier
+    passes = [Pass(frame.image.input_descriptor, ()), *frame.image.passes]
+    return [work_of(one, wide_multiplier=wide) for one in passes]
+
+
 def clocks(frame: Frame, record: Record) -> list[PassClocks]:
     """What the passes of a frame take if its lines arrive as they did."""
-    works = [Pass(frame.image.input_descriptor, ()), *frame.image.passes]
-    return simulate([work_of(one) for one in works], RecordedLines(record.arrivals))
+    return simulate(_works(frame), RecordedLines(record.arrivals))
 
 
 class _Fetches(RecordedLines):
@@ -402,8 +408,7 @@ class _Fetches(RecordedLines):
 def expected_offers(frame: Frame, record: Record, line_buffer: int) -> list[int]:
     """First clocks of the requests, if each is taken when it was, as `LineReader` promises."""
     source = _Fetches(record.arrivals)
-    works = [Pass(frame.image.input_descriptor, ()), *frame.image.passes]
-    simulate([work_of(one) for one in works], source)
+    simulate(_works(frame), source)
     n_input, _ = frame.n_lines
     offers = []
     n_lines = decided = taken = 0

@@ -18,7 +18,7 @@ from model.mars import clocks as mars_clocks
 from model.mars import mapper
 from model.mars.config import ADDRESSES
 from model.mars.image import Image
-from model.mars.layout import CODES_PER_LINE, HEADER_SLOTS
+from model.mars.layout import HEADER_SLOTS
 from model.mars.mapper import FitError, compile_network
 from model.mars.network import AvgPool, Conv, Dense, FeatureType, Layer, QuantizedNetwork
 from model.mars.program import Pass
@@ -50,7 +50,7 @@ LOOKED_AT = min(CONFIG.feature_words, 2048 // CONFIG.n_macros)
 LONGEST = 2_500
 """Clocks of a random network, so that many of them can be run."""
 LONG = 2_000
-SEEDS = 400
+SEEDS = 2000
 """Among so many networks is one for everything in `kinds`."""
 
 
@@ -64,13 +64,36 @@ def kinds(one: Pass) -> dict[str, bool]:
     d = one.descriptor
     sizes = [block.n_entries for block in one.blocks]
     several = len(sizes) > 1
+    stride = d.row_stride, d.col_stride
+    codes = np.concatenate([block.codes.reshape(-1) for block in one.blocks])
+    taps = codes >> d.block_width
     return {
-        "3x3 with padding": d.kernel3 and d.pad and not d.stride2,
-        "3x3 without padding": d.kernel3 and not d.pad and not d.stride2,
-        "3x3 with stride and padding": d.stride2 and d.pad,
-        "3x3 with stride": d.stride2 and d.kernel3 and not d.pad,
-        "1x1 with stride": d.stride2 and not d.kernel3,
-        "dense": not d.in_col_pitch and one.n_sets > 1,
+        "padding": d.pad_top > 0 and d.pad_left and stride == (1, 1),
+        "padding above alone": d.pad_top > 0 and not d.pad_left,
+        "padding at the left alone": d.pad_left and d.pad_top == 0,
+        "padding and stride": d.pad_top > 0 and stride == (2, 2),
+        "pad value": d.pad_top > 0 and d.pad_value and not d.in_two,
+        "pad value of two nibbles": d.pad_left and d.pad_value and d.in_two,
+        "stride without padding": d.pad_top == 0 and stride == (2, 2),
+        "stride of rows and columns": 1 < stride[0] != stride[1] > 1,
+        "dilation of rows": d.row_dilation > 1 and d.tap_row_pitch,
+        "dilation of columns": d.col_dilation > 1 and d.dx_width,
+        "rows of taps alone": d.dx_width == 0 and taps.any(),
+        "columns of taps alone": d.dx_width and not (taps >> d.dx_width).any(),
+        "seven rows of taps": (taps >> d.dx_width).max(initial=0) >= 6,
+        "largest of 4 bit": d.maximum and not d.in_two,
+        "largest of 8 bit": d.maximum and d.in_two,
+        "largest of signed": d.maximum and d.in_signed,
+        "largest, padding": d.maximum and d.pad_top > 0,
+        "table": d.lookup and not d.gap,
+        "signed table": d.lookup and d.lookup_signed,
+        "table and average": d.lookup and d.gap,
+        "offset": d.offset,
+        "residual less its zero": d.has_skip and d.skip_zero,
+        "average with bias": d.gap and d.gap_bias,
+        "average with offset": d.gap and d.gap_offset,
+        "part of a map": d.out_col_pitch > d.out_planes * -(-len(sizes) // (1 + d.wide)),
+        "dense": not d.in_col_step and one.n_sets > 1,
         "8-bit weights": d.wide,
         "8-bit weights, residual": d.wide and d.has_skip,
         "8-bit weights, average": d.wide and d.gap,
@@ -91,14 +114,14 @@ def kinds(one: Pass) -> dict[str, bool]:
         "bias alone at last": sizes[-1] == 0 and any(sizes),
         "pool": d.pool and not d.gap,
         "pool and average": d.pool and d.gap,
-        "pool, padding": d.pool and d.pad,
-        "pool, stride": d.pool and d.stride2,
+        "pool, padding": d.pool and d.pad_top > 0,
+        "pool, stride": d.pool and stride[0] > 1,
         "average": d.gap and not d.pool,
         "several averages": d.gap and several,
         "results of 8 bit": d.out_planes == 2,
         "raw": d.raw and several,
         "more kernel blocks than headers": len(sizes) > HEADER_SLOTS,
-        "more codes than a line": one.n_sets > CODES_PER_LINE,
+        "more codes than a line": one.n_sets > d.codes_per_line,
         "more entries than addresses": CONFIG.n_macros > 1 or sum(sizes) > ADDRESSES,
         "bands": CONFIG.n_macros == 1 or (d.n_teams > 1 and d.rows_per_team > 1),
         "a band that ends early": CONFIG.n_macros == 1 or d.n_teams * d.rows_per_team > d.n_rows,
@@ -233,7 +256,17 @@ def full_lines() -> list[QuantizedNetwork]:
             dense(rng, "b", (5, 4 * 112)),
         ),
         network("entries", 16, 8, dense(rng, "input", (20, 16 * 64))),
+        network("long", 48, 5, long_codes(rng)),
     ]
+
+
+def long_codes(rng: np.random.Generator) -> Conv:
+    """A kernel whose taps and blocks need more than 9 bits; few of its group-sets are stored."""
+    layer = conv(rng, "a", "input", (40, 48, 11, 11), padding=5)
+    weight = np.zeros_like(layer.weight)
+    for dy, dx in ((0, 0), (10, 10), (0, 10), (10, 0), (5, 5), (4, 6), (7, 3)):
+        weight[:, :, dy, dx] = layer.weight[:, :, dy, dx]
+    return replace(layer, weight=weight)
 
 
 async def begun(dut) -> Chip:

@@ -24,7 +24,7 @@ from model.mars.network import (
 from model.mars.random_network import random_input, random_network
 from model.mars.reference import run
 
-N_NETWORKS = 500
+N_NETWORKS = 1000
 
 
 @pytest.fixture(scope="module")
