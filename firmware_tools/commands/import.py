@@ -25,18 +25,13 @@ SUFFIX = ".npz"
 
 
 def command(
-    model: Annotated[
-        Path, typer.Argument(metavar="MODEL.onnx", help="Quantised model in QDQ form.")
-    ],
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="Quantised model.")],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="NET.npz", help="Network file to write.")
     ],
-    fuse_residuals: Annotated[
+    wide: Annotated[
         bool,
-        typer.Option(
-            "--fuse-residuals",
-            help="Add in the convolution before, not in a 1x1 one of its own: less exact.",
-        ),
+        typer.Option("--wide", help="For a configuration whose multipliers have 31 bits."),
     ] = False,
     check: Annotated[
         Path | None,
@@ -64,7 +59,7 @@ def command(
     from firmware_tools import onnx_import
     from model.mars import network_file
 
-    imported = onnx_import.load(model, fuse_residuals=fuse_residuals)
+    imported = onnx_import.load(model, wide=wide)
     agreement = None
     if check is not None:
         from firmware_tools.onnx_import.check import compare, load_inputs
@@ -75,9 +70,12 @@ def command(
         _save(imported.quantize(inputs), output.with_name(f"{output.stem}-images.npy"))
     network_file.dump(imported.network, output)
     rows = _rows(imported)
-    result = {"network": str(output), "input": rows[0], "layers": rows[1:]}
+    notes = list(imported.report)
+    result = {"network": str(output), "input": rows[0], "layers": rows[1:], "notes": notes}
     terminal.result(result if agreement is None else {**result, "agreement": asdict(agreement)})
     terminal.print(_table(rows))
+    for note in notes:
+        terminal.print(f"note: {escape(note)}")
     also = "" if check is None else f", {escape(str(output.with_suffix('')))}-images.npy"
     terminal.print(f"wrote {escape(str(output))}: {len(rows) - 1} layers{also}")
     if agreement is not None:

@@ -1,63 +1,68 @@
-"""Imports quantised ONNX models, as onnxruntime's static quantiser writes them in QDQ form."""
+"""Imports quantised ONNX models, as onnxruntime's static quantiser writes them."""
 
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from firmware_tools.onnx_import.graph import OnnxError
+from firmware_tools.imported import ModelImport
 from firmware_tools.onnx_import.graph import load as load_graph
-from firmware_tools.onnx_import.lowering import lower
-from model.mars.network import INPUT, Ints, QuantizedNetwork
+from firmware_tools.onnx_import.lowering import Lowered, lower
+from firmware_tools.onnx_import.nodes import Array, OnnxError
+from model.mars.network import INPUT, Ints
 
 __all__ = ["Imported", "OnnxError", "load"]
 
 
-@dataclass(frozen=True, eq=False)
-class Imported:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Imported(ModelImport):
     """A network and what its integers stand for: value = scale * (integer - zero).
 
     Parameters
     ----------
-    network : QuantizedNetwork
-        `network.scales` has the scales of all layers and of the input.
+    network, to_network, from_network, report
+        As in `ModelImport`; `network.scales` has the scales of all layers and of the input.
     zeros : {str: int}
         By layer, and "input".
     errors : {str: float}
         By layer: steps of its result by which multipliers and biases of the chip change a value
         before rounding, at most; above 0.5 a result may be off by more than one step.
+    input_shape : tuple of int
+        Of the ONNX model's input, without the batch.
+    tensor : str
+        The output's name in the ONNX graph; that of what a final Softmax reads.
+    is_integer : bool
+        Whether it is integers there.
     """
 
-    network: QuantizedNetwork
     zeros: dict[str, int]
     errors: dict[str, float]
+    input_shape: tuple[int, ...]
+    tensor: str
+    is_integer: bool
 
-    def quantize(self, inputs: NDArray[np.floating]) -> Ints:
+    def quantize(self, inputs: Array) -> Ints:
         """The network's input, (N, C, H, W), for that of the ONNX model."""
-        kind = self.network.input_type
-        steps = np.rint(inputs.astype(np.float32) / np.float32(self.network.scales[INPUT]))
-        stored = np.clip(steps + self.zeros[INPUT], kind.low, kind.high)
-        images: Ints = stored.astype(np.int64).reshape(-1, *kind.shape)
-        return images
+        return self.to_network(inputs)
 
     def dequantize(self, results: Ints) -> NDArray[np.float64]:
-        """What the output layer's results stand for."""
+        """What the output layer's results stand for, in the shape that they have in the model."""
         name = self.network.output
-        centred: NDArray[np.float64] = (results - self.zeros[name]).astype(np.float64)
-        return centred * self.network.scales[name]
+        centred = (self.from_network(results) - self.zeros[name]).astype(np.float64)
+        real: NDArray[np.float64] = centred * self.network.scales[name]
+        return real
 
 
-def load(path: Path | str, *, fuse_residuals: bool = False) -> Imported:
+def load(path: Path | str, *, wide: bool = False) -> Imported:
     """Import a model.
 
     Parameters
     ----------
     path : path
-    fuse_residuals : bool
-        Let convolutions that feed nothing but an Add do the adding. That saves a layer, but drops
-        a rounding, and multipliers have fewer bits: `Imported.errors` tells. Otherwise a 1x1
-        convolution with the identity adds, as exactly as the other layers.
+    wide : bool
+        For a configuration whose multipliers have 31 bits rather than 16.
 
     Raises
     ------
@@ -67,7 +72,36 @@ def load(path: Path | str, *, fuse_residuals: bool = False) -> Imported:
         The file cannot be read.
     """
     try:
-        lowered = lower(load_graph(Path(path)), fuse_residuals=fuse_residuals)
+        lowered = lower(load_graph(Path(path)), wide=wide)
     except OnnxError as error:
         raise OnnxError(f"{path}: {error}") from None
-    return Imported(lowered.network, lowered.zeros, lowered.errors)
+    network = lowered.network
+    return Imported(
+        network,
+        lambda inputs: _to_network(lowered, inputs),
+        lambda results: _from_network(lowered, results),
+        lowered.notes,
+        zeros={name: lowered.grids[name].zero for name in network.types},
+        errors={name: lowered.errors[name] for name in network.types if name != INPUT},
+        input_shape=lowered.input.dims,
+        tensor=lowered.tensor,
+        is_integer=lowered.output_is_integer,
+    )
+
+
+def _to_network(lowered: Lowered, inputs: Array) -> Ints:
+    grid, view = lowered.grids[INPUT], lowered.input
+    flat = np.asarray(inputs).reshape(-1, prod(view.dims))
+    images = flat[:, view.indices.ravel().argsort()]
+    if not lowered.input_is_integer:
+        images = images.astype(np.float32)
+        for step in lowered.steps:
+            images = step.run(images)
+        images = grid.quantize(images)
+    return images.reshape(-1, *view.shape).astype(np.int64)
+
+
+def _from_network(lowered: Lowered, results: Ints) -> Array:
+    view = lowered.output
+    flat = results.reshape(-1, prod(view.shape))
+    return flat[:, view.indices.ravel()].reshape(-1, *view.dims)

@@ -25,6 +25,7 @@ from firmware_tools.onnx_import.values import (
     Pending,
     Products,
     Source,
+    Step,
     Sum,
     Tensor,
     Unary,
@@ -75,6 +76,8 @@ class Builder:
     integers: set[str] = field(default_factory=set)
     """Names of the values that are integers, not real numbers."""
     notes: list[str] = field(default_factory=list)
+    steps: tuple[Step, ...] | None = None
+    """What the host does with the input before it is quantised."""
     by_name: dict[str, Layer] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -112,6 +115,12 @@ class Builder:
         found = self.operand(node, k)
         if not isinstance(found, Feature):
             grid = self._next_grid(node.input(k))
+            if grid is None and isinstance(found, Unary):
+                grid = grid_for(found.results)
+                self.notes.append(
+                    f"the result of {found.node} is not quantised in the model: rounded to steps "
+                    f"of {grid.scale:.3g}"
+                )
             if grid is None:
                 raise OnnxError(
                     f"{node}: what it reads, the result of {found.node}, must be quantised before"
@@ -141,7 +150,10 @@ class Builder:
         name = node.input(k)
         if name in self.tensors:
             return self.tensors[name].real
-        return self.constants.get(name)
+        found = self.constants.get(name)
+        if found is not None and found.dtype.kind not in "fiub":
+            raise OnnxError(f"{node}: constant {name!r} must be numbers, not {found.dtype}")
+        return found
 
     # Layers
 
@@ -167,9 +179,7 @@ class Builder:
         self.errors[layer.name] = made.error
         return layer.name
 
-    def select(
-        self, node: Node, names: tuple[str, ...], channels: list[int], grid: Grid
-    ) -> str:
+    def select(self, node: Node, names: tuple[str, ...], channels: list[int], grid: Grid) -> str:
         """Channels of some maps one after the other, without the selections between."""
         sources = [(name, k) for name in names for k in range(self.types[name].shape[0])]
         places = []
@@ -194,13 +204,14 @@ class Builder:
         layer = build(node, lambda: Select(name=own, inputs=used, channels=chosen))
         return self.append(node, Made(layer, 0.0), grid)
 
-    def start(self, grid: Grid, view: View) -> Feature:
+    def start(self, grid: Grid, source: Source) -> Feature:
         """The input, now that its integers are known."""
         kind = FeatureType(self.view.shape, grid.bits, grid.signed)
-        if self.grids.setdefault(INPUT, grid) != grid:
+        self.steps = source.steps if self.steps is None else self.steps
+        if self.grids.setdefault(INPUT, grid) != grid or self.steps is not source.steps:
             raise OnnxError(f"input {self.graph.input!r} must be quantised in one way, not two")
         self.types[INPUT] = kind
-        return Feature(INPUT, grid, view)
+        return Feature(INPUT, grid, source.view)
 
     def finish(self, pending: Feature | Pending, grid: Grid) -> Feature:
         """The layer whose results are quantised so."""
@@ -232,12 +243,8 @@ class Builder:
         source = pending.source
         table = grid.quantize(pending.results)
         own = np.arange(source.grid.low, source.grid.high + 1)
-        pads = {"pads": source.pads, "pad_value": 0}
-        if source.pads != NO_PADS:
-            pads["pad_value"] = int(table[source.pad_value - source.grid.low])
-        if (grid.bits, grid.signed) == (source.grid.bits, source.grid.signed):
-            if np.array_equal(table, own) and grid == source.grid:
-                return replace(source, view=pending.view)
+        if grid == source.grid and np.array_equal(table, own):
+            return replace(source, view=pending.view)
         node = pending.node
         name = self.name(node)
         layer = build(
@@ -250,8 +257,9 @@ class Builder:
                 out_signed=grid.signed,
             ),
         )
-        own_name = self.append(node, Made(layer, 0.0), grid)
-        return Feature(own_name, grid, pending.view, (source, table), **pads)  # type: ignore[arg-type]
+        self.append(node, Made(layer, 0.0), grid)
+        pad_value = int(table[source.pad_value - source.grid.low]) if any(source.pads) else 0
+        return Feature(name, grid, pending.view, (source, table), source.pads, pad_value)
 
     def _joined(self, pending: Joined, grid: Grid) -> Feature:
         names = tuple(self.finish(part, grid).layer for part in pending.parts)
@@ -292,6 +300,13 @@ class Builder:
                 else:
                     return None
         return found.pop() if len(found) == 1 else None
+
+
+def grid_for(results: Array) -> Grid:
+    """The finest one that has all results."""
+    low, high = min(float(results.min()), 0.0), max(float(results.max()), 0.0)
+    scale = float(np.float32(max(high - low, 1e-30) / 255))
+    return Grid(scale, min(round(-low / scale), 255), 8, signed=False)
 
 
 def _no_node(feature: Feature) -> Node:

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from firmware_tools.onnx_import import Imported, OnnxError
-from firmware_tools.onnx_import.graph import Array
+from firmware_tools.onnx_import import Imported
+from firmware_tools.onnx_import.nodes import Array, OnnxError
 from model.mars import reference
 
+_TYPES = {"tensor(int8)": np.int8, "tensor(uint8)": np.uint8}
 ENOUGH = 0.999
 """Share of the outputs that must be within one step."""
 
@@ -47,7 +48,7 @@ def load_inputs(path: Path, imported: Imported) -> Array:
         inputs: object = np.load(path, allow_pickle=False)
     except (ValueError, EOFError):
         raise OnnxError(f"{path}: must be an .npy file of numbers, cut or damaged?") from None
-    shape = imported.network.input_type.shape
+    shape = imported.input_shape
     if not isinstance(inputs, np.ndarray) or inputs.dtype.kind not in "fiu":
         raise OnnxError(f"{path}: must be an .npy file of numbers")
     if inputs.ndim < 2 or not inputs.size or int(np.prod(inputs.shape[1:])) != int(np.prod(shape)):
@@ -72,13 +73,14 @@ def compare(path: Path, imported: Imported, inputs: Array, *, optimize: bool = T
         Let onnxruntime fuse quantised operators into integer kernels; otherwise it computes each
         in float32.
     """
-    expected = run_onnxruntime(path, inputs, optimize=optimize)
+    expected = run_onnxruntime(path, inputs, optimize=optimize, tensor=imported.tensor)
     network = imported.network
-    found = reference.run(network, imported.quantize(inputs))[network.output].reshape(
-        len(inputs), -1
-    )
-    scale, zero = network.scales[network.output], imported.zeros[network.output]
-    wanted = np.rint(expected.reshape(found.shape).astype(np.float64) / scale) + zero
+    results = reference.run(network, imported.quantize(inputs))[network.output]
+    found = imported.from_network(results).reshape(len(results), -1)
+    wanted = expected.reshape(found.shape).astype(np.float64)
+    if not imported.is_integer:
+        scale, zero = network.scales[network.output], imported.zeros[network.output]
+        wanted = np.rint(wanted / scale) + zero
     difference = np.abs(found - wanted)
     return Agreement(
         images=len(found),
@@ -90,24 +92,35 @@ def compare(path: Path, imported: Imported, inputs: Array, *, optimize: bool = T
     )
 
 
-def run_onnxruntime(path: Path, inputs: Array, *, optimize: bool = True) -> Array:
-    """What onnxruntime computes, on one core; parameters as in `compare`."""
+def run_onnxruntime(
+    path: Path, inputs: Array, *, optimize: bool = True, tensor: str | None = None
+) -> Array:
+    """What onnxruntime computes, on one core; parameters as in `compare`.
+
+    `tensor` is another one than the output.
+    """
     try:
+        import onnx
         import onnxruntime
     except ImportError:
         raise OnnxError(
             "the package onnxruntime must be installed: pip install onnxruntime"
         ) from None
+    model = onnx.load(path)
+    if tensor is not None and tensor != model.graph.output[0].name:
+        model.graph.output.insert(0, onnx.ValueInfoProto(name=tensor))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     if not optimize:
         level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.graph_optimization_level = level
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
     entry = session.get_inputs()[0]
     batch, *shape = entry.shape
-    images = inputs.reshape(-1, *shape)
+    images = inputs.reshape(-1, *shape).astype(_TYPES.get(entry.type, np.float32))
     size = batch if isinstance(batch, int) else len(images)
     if len(images) % size:
         raise OnnxError(f"{path}: number of images must be a multiple of {size}, not {len(images)}")

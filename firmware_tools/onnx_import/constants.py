@@ -58,7 +58,8 @@ def quantized(node: Node, constants: Constants, values: Array) -> Array:
     bits, signed = TYPES[dtype]
     low = -(1 << (bits - 1)) if signed else 0
     whole = np.clip(steps, low, low + (1 << bits) - 1)
-    return whole.astype(constants[node.input(2)].dtype if node.input(2) else np.uint8)
+    found: Array = whole.astype(constants[node.input(2)].dtype if node.input(2) else np.uint8)
+    return found
 
 
 def dequantized(node: Node, constants: Constants, values: Array) -> Tensor:
@@ -90,7 +91,8 @@ def _parameters(node: Node, constants: Constants) -> tuple[Reals, Ints, str]:
     if not node.input(1):
         raise OnnxError(f"{node}: scale must be given")
     _check_precision(node, constants[node.input(1)])
-    scale: Reals = np.asarray(constants[node.input(1)], np.float64)
+    with np.errstate(invalid="ignore"):  # a signalling NaN
+        scale: Reals = np.asarray(constants[node.input(1)], np.float64)
     bad = ~(np.isfinite(scale) & (scale > 0))
     if bad.any() or not scale.size:
         wrong = scale[bad].ravel()[0] if scale.size else "none"

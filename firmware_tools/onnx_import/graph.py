@@ -58,6 +58,7 @@ def _model(path: Path) -> "onnx.ModelProto":
     try:
         import onnx
         from google.protobuf.message import DecodeError
+        from onnx import inliner
     except ImportError:
         raise OnnxError("the package onnx must be installed: pip install 'kenyon[onnx]'") from None
     if path.is_dir():
@@ -67,15 +68,24 @@ def _model(path: Path) -> "onnx.ModelProto":
         model = onnx.load_model_from_string(data)
         _opset(model)
         if model.functions:
-            model = onnx.inliner.inline_local_functions(model)
+            model = inliner.inline_local_functions(model)
         for tensor in _tensors(model.graph):
             _take_external_data(tensor, path.parent)
         onnx.checker.check_model(model)
+        _check_words(model.graph)
     except (DecodeError, onnx.checker.ValidationError) as error:
         raise OnnxError(f"{DAMAGED} ({_line(error)})") from None
     except (ValueError, RuntimeError) as error:  # what protobuf and the checker raise besides
         raise OnnxError(f"{DAMAGED} ({_line(error)})") from None
     return model
+
+
+def _check_words(graph: "onnx.GraphProto") -> None:
+    """Refuse names that are no text, which protobuf hands over as bytes."""
+    for node in graph.node:
+        for word in (node.name, node.op_type, node.domain, *node.input, *node.output):
+            if not isinstance(word, str):
+                raise OnnxError(f"{DAMAGED} (a name is no text: {word!r})")
 
 
 def _opset(model: "onnx.ModelProto") -> int:

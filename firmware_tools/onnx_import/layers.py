@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -67,9 +68,21 @@ def average_layer(name: str, pending: Average, grid: Grid, *, wide: bool) -> Mad
 
 def products_layer(name: str, pending: Products, grid: Grid, *, wide: bool) -> Made:
     """A convolution or dense layer, perhaps with a residual, quantised."""
+    if pending.is_even and pending.source.grid.scale == grid.scale:
+        pending = _balanced(pending)
     fitting, lost = _fitting(pending, grid)
     found = _checked(pending.node, _post(fitting, grid, wide=wide))
     return Made(_layer(name, fitting, found, grid), found.error + lost)
+
+
+def _balanced(pending: Products) -> Products:
+    """The same, but ties of every other channel are less than that by half a product's step.
+
+    Ties are to be rounded to even; the chip rounds them up, which would add up.
+    """
+    bias = 2 * pending.bias
+    bias[1::2] -= 1
+    return replace(pending, weight=2 * pending.weight, bias=bias, scale=pending.scale / 2)
 
 
 def raw_layer(name: str, pending: Products) -> Made:
@@ -98,10 +111,14 @@ def sum_layer(name: str, pending: Sum, grid: Grid, *, wide: bool) -> Made:
     return products_layer(name, best[1], grid, wide=wide)
 
 
-def diagonal(node: Node, source: Feature, factor: Reals, added: Reals) -> Products:
-    """A map times a factor and something added, per channel: a depthwise 1x1 convolution."""
+def diagonal(
+    node: Node, source: Feature, factor: Reals, added: Reals, *, unit: int = WEIGHT_HIGH
+) -> Products:
+    """A map times a factor and something added, per channel: a depthwise 1x1 convolution.
+
+    A large weight, `unit`, has fine steps for what is added.
+    """
     n = len(factor)
-    unit = WEIGHT_HIGH
     same = Products(
         node,
         source,
@@ -194,8 +211,8 @@ def _check_weights(pending: Products) -> None:
 def _layer(name: str, pending: Products, found: Post, grid: Grid | None) -> Layer:
     _check_weights(pending)
     weight, source = pending.weight, pending.source
-    ends = int(weight.max()), ~int(weight.min())
-    common = {
+    ends = max(int(weight.max()), 0), max(~int(weight.min()), 0)
+    common: dict[str, Any] = {
         "name": name,
         "input": source.layer,
         "weight": weight,
@@ -212,7 +229,7 @@ def _layer(name: str, pending: Products, found: Post, grid: Grid | None) -> Laye
     skip = pending.skip
     if pending.is_dense:
         return build(pending.node, lambda: Dense(**common))
-    own = {
+    own: dict[str, Any] = {
         "stride": pending.stride,
         "dilation": pending.dilation,
         "padding": pending.padding,

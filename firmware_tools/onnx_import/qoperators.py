@@ -54,7 +54,12 @@ class _Rewriting:
             return ""
         scales = [self._scale(node, which) for which in (first, second)]
         scale = f"{node.name}:{k}:scale"
-        self.constants[scale] = np.asarray(scales[0] * scales[1] * np.float32(self._alpha(node)))
+        alpha = np.float32(self._alpha(node))
+        with np.errstate(all="ignore"):
+            try:
+                self.constants[scale] = np.asarray(scales[0] * scales[1] * alpha)
+            except ValueError:
+                raise OnnxError(f"{node}: scales must be one, or one per channel") from None
         real = f"{node.name}:{k}"
         inputs = (name, scale, "")
         self.nodes.append(Node(node.name, "DequantizeLinear", inputs, (real,), {"axis": 0}))
@@ -79,7 +84,7 @@ class _Rewriting:
         scale = self.constants[name]
         if scale.dtype != np.float32:
             raise OnnxError(f"{node}: scale {name!r} must be float32, not {scale.dtype}")
-        return scale.ravel() if scale.size > 1 else scale.reshape(())
+        return scale.reshape(()) if scale.size == 1 else scale.ravel()
 
     @staticmethod
     def _alpha(node: Node) -> float:

@@ -51,13 +51,15 @@ class Grid:
     def values(self) -> Array:
         """What the integers stand for, the least one first, in float32 as onnxruntime has it."""
         steps = np.arange(self.low, self.high + 1) - self.zero
-        return steps.astype(np.float32) * np.float32(self.scale)
+        with np.errstate(over="ignore"):
+            return steps.astype(np.float32) * np.float32(self.scale)
 
     def quantize(self, values: Array) -> Ints:
         """The nearest integers of real numbers, ties to even, in float32 as onnxruntime does."""
         with np.errstate(over="ignore"):
             steps = np.rint(values.astype(np.float32) / np.float32(self.scale)) + self.zero
-        return np.clip(steps, self.low, self.high).astype(np.int64)
+        whole: Ints = np.clip(steps, self.low, self.high).astype(np.int64)
+        return whole
 
     def end(self, value: float) -> int | None:
         """Where a clamp of real numbers clamps integers; None where there is none."""
@@ -91,9 +93,41 @@ class Feature:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """The input, as long as nothing says what its integers are."""
+    """The input, as long as nothing says what its integers are.
+
+    Parameters
+    ----------
+    view : View
+    steps : tuple of Step
+        What the host does with it before.
+    """
 
     view: View
+    steps: "tuple[Step, ...]" = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """An operator of the input, as real numbers, and a constant.
+
+    Parameters
+    ----------
+    function : callable
+        Of two arrays.
+    constant : (C*H*W,) float32
+    is_second : bool
+        The constant is the second operand.
+    """
+
+    function: Callable[[Array, Array], Array]
+    constant: Array
+    is_second: bool
+
+    def run(self, values: Array) -> Array:
+        """Of flattened maps."""
+        operands = (values, self.constant) if self.is_second else (self.constant, values)
+        with np.errstate(all="ignore"):
+            return self.function(*operands).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +149,7 @@ class Tensor:
     @property
     def real(self) -> Reals:
         """What it stands for."""
-        found: Reals = self.centred * self._along(self.scale)
+        found: Reals = self.centred.astype(np.float64) * self._along(self.scale)
         return found
 
     def transposed(self, order: tuple[int, ...]) -> "Tensor":
@@ -148,6 +182,8 @@ class Products:
         As in `model.mars.network.Conv`.
     skip : Feature, optional
         Added.
+    is_even : bool
+        An average of an even number, which ties often: half the channels then round down.
     low, high : float
         Clamp.
     """
@@ -164,6 +200,7 @@ class Products:
     pad_value: int = 0
     groups: int = 1
     skip: Feature | None = None
+    is_even: bool = False
     low: float = -inf
     high: float = inf
 

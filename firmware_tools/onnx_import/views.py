@@ -87,9 +87,7 @@ def _without_batch(node: Node, shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[1:]
 
 
-def target_shape(
-    node: Node, shape: tuple[int, ...], others: tuple[Array, ...]
-) -> tuple[int, ...]:
+def target_shape(node: Node, shape: tuple[int, ...], others: tuple[Array, ...]) -> tuple[int, ...]:
     """The shape that a node gives a tensor of a shape, both with the batch."""
     if node.op == "Flatten":
         axis = normal_axis(node, node.integer("axis", 1), len(shape) + 1)

@@ -98,82 +98,97 @@ def _input(node: str, k: int, value: np.ndarray | None) -> Edit:
     return edit
 
 
-def _add_quantised_constant(model: onnx.ModelProto) -> None:
-    _input("add1", 1, np.zeros((1, 32, 4, 4), np.int8))(model)
-    add = next(k for k, entry in enumerate(model.graph.node) if entry.name == "add1")
-    model.graph.node[add].input[1] = "real"
-    inputs = ["own", "x_scale", "x_zero_point"]
-    model.graph.node.insert(add, helper.make_node("DequantizeLinear", inputs, ["real"], "own"))
+def _pool(op: str, **attributes: Any) -> Edit:
+    def edit(model: onnx.ModelProto) -> None:
+        _op("pool1", op)(model)
+        _attribute("pool1", **attributes)(model)
+
+    return edit
 
 
 WEIGHT = "w2_quantized"
 READER = "r2_DequantizeLinear"
 """Of what `relu2` writes."""
 REFUSED: dict[str, tuple[Edit, str]] = {
-    "group": (_attribute("conv2", group=2), "node 'conv2' (Conv): group must be 1, not 2"),
+    "group": (
+        _attribute("conv2", group=2),
+        "node 'conv2' (Conv): weights must be for 16 channels in 2 groups, not have the shape "
+        "(32, 16, 3, 3)",
+    ),
     "dilation": (
-        _attribute("conv2", dilations=[2, 2]),
-        "node 'conv2' (Conv): dilations must be [1, 1], not [2, 2]",
+        _attribute("conv2", dilations=[5, 1], pads=[5, 1, 5, 1]),
+        "node 'conv2' (Conv): layer 'conv2': dilation must be 2 numbers 1..4",
     ),
     "kernel": (
-        _constant(WEIGHT, lambda w: np.zeros((*w.shape[:2], 5, 5), w.dtype)),
-        "node 'conv2' (Conv): kernel must be 3x3 or 1x1, not 5x5",
+        _constant(WEIGHT, lambda w: np.zeros((*w.shape[:2], 17, 5), w.dtype)),
+        "node 'conv2' (Conv): kernel must be at most 16x16, not [17, 5]",
+    ),
+    "kernel of a small map": (
+        _constant(WEIGHT, lambda w: np.zeros((*w.shape[:2], 7, 5), w.dtype)),
+        "node 'conv2' (Conv): kernel must be at most the padded map, [6, 6], not [7, 5]",
     ),
     "stride": (
-        _attribute("conv2", strides=[3, 3]),
-        "node 'conv2' (Conv): strides must be [1, 1] or [2, 2], not [3, 3]",
+        _attribute("conv2", strides=[16, 1]),
+        "node 'conv2' (Conv): layer 'conv2': stride must be 2 numbers 1..15",
+    ),
+    "strides": (
+        _attribute("conv2", strides=[1, 1, 1]),
+        "node 'conv2' (Conv): strides must be 2 integers of at least 1, not [1, 1, 1]",
     ),
     "padding": (
-        _attribute("conv2", pads=[0, 0, 1, 1]),
-        "node 'conv2' (Conv): pads must be [0, 0, 0, 0] or [1, 1, 1, 1] around 3x3 kernels, "
-        "not [0, 0, 1, 1]",
+        _attribute("conv2", pads=[0, 0, 16, 1]),
+        "node 'conv2' (Conv): layer 'conv2': padding must be 4 numbers 0..15",
     ),
-    "padding of 1x1": (
-        _attribute("conv4", pads=[1, 1, 1, 1]),
-        "node 'conv4' (Conv): pads must be [0, 0, 0, 0] around 1x1 kernels, not [1, 1, 1, 1]",
-    ),
-    "padding with a zero point": (
-        _constant("x_zero_point", lambda z: z + 100),
-        "node 'conv1' (Conv): with padding, the zero point of input 'x_DequantizeLinear_Output' "
-        "must be -128 or 0, not -28",
+    "automatic padding": (
+        _attribute("conv2", auto_pad="SAME"),
+        "node 'conv2' (Conv): auto_pad must be NOTSET, VALID, SAME_UPPER or SAME_LOWER, not SAME",
     ),
     "weights' zero point": (
         _constant("w2_zero_point", lambda z: z + 3),
-        "node 'conv2' (Conv): weights 'w2_DequantizeLinear_Output' must be int8 with zero point 0, "
-        "not int8 with 3",
+        "node 'conv2' (Conv): weights less their zero point must be -128..127, not -130..124",
     ),
-    "pool": (
-        _attribute("pool1", kernel_shape=[3, 3]),
-        "node 'pool1' (MaxPool): kernel_shape must be [2, 2], not [3, 3]",
+    "pool's ceil mode": (
+        _pool("MaxPool", kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1),
+        "node 'pool1' (MaxPool): ceil_mode must be 0, not 1, where windows would reach over",
     ),
     "pool's padding": (
-        _attribute("pool1", pads=[1, 1, 1, 1]),
-        "node 'pool1' (MaxPool): pads must be [0, 0, 0, 0], not [1, 1, 1, 1]",
+        _pool("AveragePool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
+        "node 'pool1' (AveragePool): count_include_pad must be 1 with pads [1, 1, 1, 1], not 0",
+    ),
+    "pool's dilation": (
+        _pool("MaxPool", kernel_shape=[2, 2], dilations=[2, 2]),
+        "node 'pool1' (MaxPool): dilations must be 1, not [2, 2]",
+    ),
+    "pad": (
+        lambda model: (
+            _op("add1", "Pad")(model),
+            _attribute("add1", mode="reflect")(model),
+            _input("add1", 1, np.zeros(8, np.int64))(model),
+        ),
+        "node 'add1' (Pad): mode must be constant, not b'reflect'",
     ),
     "operator": (
-        _op("pool1", "Sigmoid"),
-        "node 'pool1' (Sigmoid) is not supported: operators must be among Add, Conv,",
+        _op("pool1", "Hardmax"),
+        "node 'pool1' (Hardmax) is not supported: operators must be among Abs, Add, ArgMax,",
     ),
     "softmax": (
         _op("flatten", "Softmax"),
-        "node 'flatten' (Softmax) is not supported: it must be left out",
+        "node 'last' (Gemm): must not follow node 'flatten' (Softmax), which must be last",
+    ),
+    "product of maps": (
+        _op("add1", "Mul"),
+        "node 'add1' (Mul): must be of a map and a constant, or of two functions of the same map",
+    ),
+    "concatenated rows": (
+        lambda model: (_op("add1", "Concat")(model), _attribute("add1", axis=2)(model)),
+        "node 'conv5' (Conv): its input must be channels of a map (64, 4, 4), in order (N, C, ...)"
+        ", not (32, 8, 4) of other axes",
     ),
     "old opset": (_opset(9), "opset must be 10..28, not 9"),
     "new opset": (_opset(29), "opset must be 10..28, not 29"),
-    "another scale": (
-        _input(READER, 1, np.float32(0.5)),
-        f"node '{READER}' (DequantizeLinear): scale and zero point must be those of the "
-        "QuantizeLinear, ",
-    ),
-    "another zero point": (
-        _input(READER, 2, np.int8(7)),
-        f"node '{READER}' (DequantizeLinear): scale and zero point must be those of the "
-        "QuantizeLinear, ",
-    ),
-    "no zero point": (
-        _input(READER, 2, None),
-        f"node '{READER}' (DequantizeLinear): zero point must be given, 0 too: it tells int8 "
-        "from uint8",
+    "another type": (
+        _input(READER, 2, np.uint8(7)),
+        f"node '{READER}' (DequantizeLinear): zero point must have the type of the input, int8",
     ),
     "scale of 16 bits": (
         _constant("r2_scale", lambda s: s.astype(np.float16)),
@@ -183,14 +198,14 @@ REFUSED: dict[str, tuple[Edit, str]] = {
         lambda model: (_opset(23)(model), _attribute("x_QuantizeLinear", precision=10)(model)),
         "node 'x_QuantizeLinear' (QuantizeLinear): precision must be 1 (float32), not 10",
     ),
-    "sum with a constant": (
-        _input("add1", 1, np.zeros((1, 32, 4, 4), np.float32)),
-        "node 'add1' (Add): both inputs must be maps, but 'own' is constant; it must be in the "
-        "bias of the convolution before",
+    "sum with a map": (
+        _input("add1", 1, np.arange(512, dtype=np.float32).reshape(1, 32, 4, 4)),
+        "node 'add1' (Add): constant 'own' must be one number, or one per channel of (32, 4, 4)",
     ),
-    "sum with a quantised constant": (
-        _add_quantised_constant,
-        "node 'add1' (Add): both inputs must be maps, but 'real' is constant; it must be in the ",
+    "sum of other shapes": (
+        _attribute("conv4", pads=[1, 1, 1, 1]),
+        "node 'add1' (Add): both inputs must have the same shape, not (N, 32, 4, 4) and "
+        "(N, 32, 6, 6)",
     ),
     "shape": (_dynamic, "input 'x': shape must be fixed but for the batch, not (N, 1, rows, 8)"),
     "outputs": (_output("p1"), "the model must have one output, not 2: 'y', 'p1'"),
@@ -198,15 +213,14 @@ REFUSED: dict[str, tuple[Edit, str]] = {
         _constant("x_scale", lambda s: s * np.float32(np.nan)),
         "node 'x_QuantizeLinear' (QuantizeLinear): scale must be a positive number, not nan",
     ),
-    "gemm": (_attribute("last", alpha=2.0), "node 'last' (Gemm): alpha must be 1.0, not 2.0"),
+    "gemm": (_attribute("last", transA=1), "node 'last' (Gemm): transA must be 0, not 1"),
+    "gemm's alpha": (
+        _attribute("last", alpha=-2.0),
+        "node 'last' (Gemm): alpha must be positive, not -2.0",
+    ),
     "raw output per channel": (
         _raw,
         "node 'last' (Gemm): with results that are not quantised, weights must have one scale",
-    ),
-    "average with a zero point": (
-        _constant("r6_zero_point", lambda z: z + 10),
-        "node 'average' (GlobalAveragePool): zero point of input 'r6_DequantizeLinear_Output' "
-        "must be -128 or 0, not -118",
     ),
 }
 
@@ -233,24 +247,56 @@ def test_refuses_activation_scales_per_channel(model, tmp_path) -> None:
     assert "node 'r2_QuantizeLinear' (QuantizeLinear)" in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("style", "text"),
-    [
-        (
-            {"weight_type": QuantType.QUInt8, "activation_type": QuantType.QUInt8},
-            r"\(Conv\): weights .* must be int8 with zero point 0",
-        ),
-        ({"quant_format": QuantFormat.QOperator}, r"must be in QDQ form"),
-        ({"activation_type": QuantType.QInt16}, "activations must be int8 or uint8, not int16"),
-    ],
-)
-def test_refuses_other_styles(float_model, quantise, style, text) -> None:
-    path = quantise(float_model, **style)
-    with pytest.raises(OnnxError, match=text):
+def test_refuses_16_bits(float_model, quantise) -> None:
+    path = quantise(float_model, activation_type=QuantType.QInt16)
+    with pytest.raises(OnnxError, match="activations must be int8 or uint8, not int16"):
         onnx_import.load(path)
 
 
-def test_refuses_normalisation_that_is_not_folded(float_model, quantise) -> None:
-    path = quantise(float_model, fold=False)
-    with pytest.raises(OnnxError, match=r"node 'norm1' \(BatchNormalization\) is not supported: "):
+def test_external_data(model, tmp_path) -> None:
+    """It is read if it is beside the model, and from nowhere else."""
+    (tmp_path / "models").mkdir()
+    path = tmp_path / "models" / "model.onnx"
+    loaded = onnx.load(model)
+    save = {"save_as_external_data": True, "location": "data.bin", "size_threshold": 0}
+    onnx.save(loaded, path, **save)
+    assert onnx_import.load(path).network.layers[0].name == "conv1"
+    data = path.with_name("data.bin")
+    outside = tmp_path / "data.bin"
+    outside.write_bytes(data.read_bytes())
+    for location in ("../data.bin", str(outside), "", "link.bin", "none.bin"):
+        edited = onnx.load(path, load_external_data=False)
+        path.with_name("link.bin").unlink(missing_ok=True)
+        path.with_name("link.bin").symlink_to(outside)
+        for tensor in edited.graph.initializer:
+            for entry in tensor.external_data:
+                entry.value = location if entry.key == "location" else entry.value
+        path.with_name("other.onnx").write_bytes(edited.SerializeToString())
+        with pytest.raises(OnnxError, match="its data must be in "):
+            onnx_import.load(path.with_name("other.onnx"))
+    data.write_bytes(data.read_bytes()[:100])
+    with pytest.raises(OnnxError, match=r"'data\.bin' must have \d+ bytes, not 100: cut\?"):
         onnx_import.load(path)
+
+
+@pytest.mark.parametrize("style", ["qdq", "qoperator"])
+def test_damaged_files(float_model, quantise, tmp_path, style) -> None:
+    """Whatever the bytes are, there is a network or a text."""
+    form = QuantFormat.QDQ if style == "qdq" else QuantFormat.QOperator
+    data = np.frombuffer(quantise(float_model, quant_format=form).read_bytes(), np.uint8)
+    # The weights are most of the file: what is between them is changed more often.
+    places = np.flatnonzero(np.convolve(data < 127, np.ones(8), "same") == 8)
+    path = tmp_path / "damaged.onnx"
+    texts = []
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        damaged = data.copy()
+        for place in rng.choice(places, rng.integers(1, 4)):
+            damaged[place] = rng.integers(256)
+        path.write_bytes(damaged.tobytes())
+        try:
+            onnx_import.load(path)
+        except OnnxError as error:
+            texts.append(str(error))
+    assert len(texts) > 20
+    assert not any("\n" in text for text in texts)

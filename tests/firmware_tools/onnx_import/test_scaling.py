@@ -24,33 +24,31 @@ def test_multiplier_too_large() -> None:
     assert post(np.array([32768.0]), np.zeros(1), np.ones(1), 255.0) is None
 
 
-@pytest.mark.parametrize("offset", [0, 117])
-@pytest.mark.parametrize("skip", [None, Skip(0.61, 0, 255), Skip(1.7, 103, 152)])
-def test_no_result_is_further_off_than_the_bound(offset: int, skip: Skip | None) -> None:
+def test_wide_multipliers() -> None:
+    ratio = np.array([0.7, 1 / 3, 2.0**-20])
+    found = post(ratio, np.zeros(3), np.full(3, 1e9), 255.0, wide=True)
+    assert found is not None
+    assert list(found.shift) == [31, 32, 40]
+    assert found.mult.max() < 1 << 31
+    assert found.error < 1e-6 * 256 / 2 + 1e9 * 2.0**-41
+
+
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("skip", [None, Skip(0.61, 255), Skip(1.7, 152)])
+def test_no_result_is_further_off_than_the_bound(skip: Skip | None, wide: bool) -> None:
     rng = np.random.default_rng(1)
     reached = []
     for _ in range(200):
         ratio, bias = np.exp2(rng.uniform(-12, -3, 1)), rng.uniform(-5000, 5000, 1)
-        found = post(ratio, bias, np.full(1, 1e9), 200.0, offset=offset, skip=skip)
+        found = post(ratio, bias, np.full(1, 1e9), 200.0, skip=skip, wide=wide)
         assert found is not None
-        other = np.zeros(3000)
+        other, added = np.zeros(3000), 0.0
         if skip is not None:
-            other = rng.integers(-skip.zero, skip.largest + 1, 3000)
-        added = 0.0 if skip is None else other * skip.ratio
+            other = rng.integers(-skip.largest, skip.largest + 1, 3000)
+            added = other * skip.ratio
         acc = np.rint((rng.uniform(-200, 200, 3000) - added) / ratio - bias)
-        centre = 0 if skip is None else skip.zero
-        scaled = (acc + found.bias) * found.mult + (other + centre) * found.skip_mult
-        error = np.abs(scaled * np.exp2(-found.shift) - ((acc + bias) * ratio + added + offset))
+        scaled = (acc + found.bias) * found.mult + other * found.skip_mult
+        error = np.abs(scaled * np.exp2(-found.shift) - ((acc + bias) * ratio + added))
         assert error.max() <= found.error + 1e-9
         reached.append(error.max() / found.error)
     assert np.mean(reached) > 0.5  # the bound is no wide one
-
-
-def test_zero_points_stay_where_they_are() -> None:
-    """However far the multiplier is off, it acts on the distance from 0."""
-    ratio = np.array([2.0**-9 * (1 + 2.0**-17)])  # between two multipliers
-    found = post(ratio, np.zeros(1), np.full(1, 1e9), 128.0, offset=128)
-    assert found is not None
-    zero = found.bias * found.mult * np.exp2(-found.shift.astype(float))
-    assert abs(zero - 128) <= ratio / 2
-    assert found.error <= 129 * 2.0**-17 + ratio / 2
