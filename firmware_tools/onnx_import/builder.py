@@ -12,7 +12,9 @@ from firmware_tools.onnx_import.layers import (
     build,
     products_layer,
     raw_layer,
+    rounded_down,
     sum_layer,
+    wide_weights,
 )
 from firmware_tools.onnx_import.nodes import Array, Graph, Node, OnnxError
 from firmware_tools.onnx_import.values import (
@@ -115,12 +117,7 @@ class Builder:
         found = self.operand(node, k)
         if not isinstance(found, Feature):
             grid = self._next_grid(node.input(k))
-            if grid is None and isinstance(found, Unary):
-                grid = grid_for(found.results)
-                self.notes.append(
-                    f"the result of {found.node} is not quantised in the model: rounded to steps "
-                    f"of {grid.scale:.3g}"
-                )
+            grid = grid or self._own_grid(found)
             if grid is None:
                 raise OnnxError(
                     f"{node}: what it reads, the result of {found.node}, must be quantised before"
@@ -226,8 +223,11 @@ class Builder:
                 return self._looked_up(pending, grid)
             case Joined():
                 return self._joined(pending, grid)
+            case Products() if pending.is_even and pending.source.grid.scale == grid.scale:
+                return self._to_even(pending, grid)
             case Products():
-                made = products_layer(self.name(pending.node), pending, grid, wide=self.wide)
+                narrow = self._narrow(pending)
+                made = products_layer(self.name(pending.node), narrow, grid, wide=self.wide)
             case Sum():
                 made = sum_layer(self.name(pending.node), pending, grid, wide=self.wide)
             case Average():
@@ -238,6 +238,29 @@ class Builder:
             clipped = np.clip(grid.values, pending.low, pending.high)
             return self._looked_up(Unary(pending.node, feature, clipped, pending.view), grid)
         return feature
+
+    def _to_even(self, pending: Products, grid: Grid) -> Feature:
+        """An average of an even number, whose ties are many and are to be rounded to even.
+
+        Rounded down, it tells whether the integer below a tie is odd; then it needs a little more.
+        """
+        below = replace(rounded_down(pending), is_even=False)
+        steps = np.arange(grid.low, grid.high + 1) - grid.zero
+        down = self.finish(below, grid)
+        odd = self.finish(
+            Unary(pending.node, down, (steps % 2 * 2 * below.scale[0]), pending.view),
+            Grid(2 * float(below.scale[0]), 0, 1, signed=False),
+        )
+        return self.finish(replace(below, skip=odd), grid)
+
+    def _narrow(self, pending: Products) -> Products:
+        """The same with weights of 8 bits."""
+        weight, channels = wide_weights(pending)
+        source = pending.source
+        if len(channels) == source.view.shape[0]:
+            return pending
+        name = self.select(pending.node, (source.layer,), channels, source.grid)
+        return replace(pending, weight=weight, source=replace(source, layer=name))
 
     def _looked_up(self, pending: Unary, grid: Grid) -> Feature:
         source = pending.source
@@ -269,6 +292,9 @@ class Builder:
     def raw(self, pending: Pending) -> Feature:
         """The layer whose accumulators are the network's results."""
         node = pending.node
+        own = self._own_grid(pending)
+        if own is not None:
+            return self.finish(pending, own)
         if not isinstance(pending, Products) or pending.is_clamped or pending.skip is not None:
             raise OnnxError(
                 f"output {self.graph.output!r} must be quantised, or be that of a Conv, Gemm or "
@@ -280,8 +306,23 @@ class Builder:
                 "one per channel (accumulators of different scales cannot be compared)"
             )
         grid = Grid(float(pending.scale[0]), 0, 32, signed=True)
-        name = self.append(node, raw_layer(self.name(node), pending), grid)
+        narrow = self._narrow(pending)
+        name = self.append(node, raw_layer(self.name(node), narrow), grid)
         return Feature(name, grid, pending.view)
+
+    def _own_grid(self, pending: Pending) -> Grid | None:
+        """A grid for results that the model does not quantise but whose range is known."""
+        if isinstance(pending, Unary):
+            grid = grid_for(pending.results)
+        elif isinstance(pending, Average) and pending.factor * pixels(pending.source.view) <= 1:
+            grid = pending.source.grid
+        else:
+            return None
+        self.notes.append(
+            f"the result of {pending.node} is not quantised in the model: rounded to steps of "
+            f"{grid.scale:.3g}"
+        )
+        return grid
 
     def _next_grid(self, tensor: str) -> Grid | None:
         """How a tensor will be quantised, if that changes nothing in what is between."""

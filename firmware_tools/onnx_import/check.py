@@ -8,6 +8,7 @@ import numpy as np
 from firmware_tools.onnx_import import Imported
 from firmware_tools.onnx_import.nodes import Array, OnnxError
 from model.mars import reference
+from model.mars.network import RAW_BITS
 
 _TYPES = {"tensor(int8)": np.int8, "tensor(uint8)": np.uint8}
 ENOUGH = 0.999
@@ -17,6 +18,8 @@ ENOUGH = 0.999
 @dataclass(frozen=True)
 class Agreement:
     """How often the network's results and onnxruntime's, in steps of the output, agree.
+
+    A step of results that are accumulators is 1/255 of their range.
 
     Parameters
     ----------
@@ -82,6 +85,8 @@ def compare(path: Path, imported: Imported, inputs: Array, *, optimize: bool = T
         scale, zero = network.scales[network.output], imported.zeros[network.output]
         wanted = np.rint(wanted / scale) + zero
     difference = np.abs(found - wanted)
+    if network.types[network.output].bits == RAW_BITS:
+        difference = np.rint(difference * 255 / max(float(np.ptp(wanted)), 255.0))
     return Agreement(
         images=len(found),
         outputs=found.size,

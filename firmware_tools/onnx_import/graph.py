@@ -71,6 +71,8 @@ def _model(path: Path) -> "onnx.ModelProto":
             model = inliner.inline_local_functions(model)
         for tensor in _tensors(model.graph):
             _take_external_data(tensor, path.parent)
+        for entry in model.graph.output:  # onnxruntime wants no shapes there, the checker does
+            entry.type.tensor_type.shape.SetInParent()
         onnx.checker.check_model(model)
         _check_words(model.graph)
     except (DecodeError, onnx.checker.ValidationError) as error:

@@ -68,21 +68,16 @@ def average_layer(name: str, pending: Average, grid: Grid, *, wide: bool) -> Mad
 
 def products_layer(name: str, pending: Products, grid: Grid, *, wide: bool) -> Made:
     """A convolution or dense layer, perhaps with a residual, quantised."""
-    if pending.is_even and pending.source.grid.scale == grid.scale:
-        pending = _balanced(pending)
     fitting, lost = _fitting(pending, grid)
     found = _checked(pending.node, _post(fitting, grid, wide=wide))
     return Made(_layer(name, fitting, found, grid), found.error + lost)
 
 
-def _balanced(pending: Products) -> Products:
-    """The same, but ties of every other channel are less than that by half a product's step.
-
-    Ties are to be rounded to even; the chip rounds them up, which would add up.
-    """
-    bias = 2 * pending.bias
-    bias[1::2] -= 1
-    return replace(pending, weight=2 * pending.weight, bias=bias, scale=pending.scale / 2)
+def rounded_down(pending: Products) -> Products:
+    """An average whose ties are less than that by half of a value's share: none are left."""
+    return replace(
+        pending, weight=2 * pending.weight, bias=2 * pending.bias - 1, scale=pending.scale / 2
+    )
 
 
 def raw_layer(name: str, pending: Products) -> Made:
@@ -198,18 +193,32 @@ def _fitting(pending: Products, grid: Grid) -> tuple[Products, float]:
     return fitting, float(lost.max())
 
 
-def _check_weights(pending: Products) -> None:
-    weight = pending.weight
+def wide_weights(pending: Products) -> tuple[Ints, list[int]]:
+    """Weights of 8 bits that do what wider ones do, and the channels that they read.
+
+    What of a weight less its zero point is more than 8 bits is a second weight, of the same
+    channel once more.
+    """
+    channels = pending.source.view.shape[0] // pending.groups
+    weight = pending.weight.reshape(len(pending.weight), channels, -1)
     least, largest = int(weight.min()), int(weight.max())
-    if least < WEIGHT_LOW or largest > WEIGHT_HIGH:
+    if least < 2 * WEIGHT_LOW or largest > 2 * WEIGHT_HIGH:
         raise OnnxError(
-            f"{pending.node}: weights less their zero point must be {WEIGHT_LOW}..{WEIGHT_HIGH}, "
-            f"not {least}..{largest}; quantise with weight_type=QuantType.QInt8"
+            f"{pending.node}: weights less their zero point must be {2 * WEIGHT_LOW}.."
+            f"{2 * WEIGHT_HIGH}, not {least}..{largest}; quantise with "
+            "weight_type=QuantType.QInt8"
         )
+    first = np.clip(weight, WEIGHT_LOW, WEIGHT_HIGH)
+    again = np.flatnonzero((weight != first).any(axis=(0, 2)))
+    both = np.concatenate([first, (weight - first)[:, again]], axis=1)
+    own = [*range(channels), *again.tolist()]
+    read = [group * channels + k for group in range(pending.groups) for k in own]
+    if pending.is_dense:
+        return both.reshape(len(both), -1), read
+    return both.reshape(*both.shape[:2], *pending.weight.shape[2:]), read
 
 
 def _layer(name: str, pending: Products, found: Post, grid: Grid | None) -> Layer:
-    _check_weights(pending)
     weight, source = pending.weight, pending.source
     ends = max(int(weight.max()), 0), max(~int(weight.min()), 0)
     common: dict[str, Any] = {

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from firmware_tools.onnx_import import constants, elementwise, moving, pools
 from firmware_tools.onnx_import.builder import Builder
 from firmware_tools.onnx_import.constants import FOLDED, STATIC
@@ -153,6 +155,8 @@ def _input_view(graph: Graph) -> View:
         }:
             break
         tensor = node.result
+    if indices.ndim > 1 and [node.op for node in readers] == ["MatMul"]:
+        indices = np.moveaxis(indices, -1, 0)  # it multiplies the last axis: the channels
     if indices.ndim > 3:
         raise OnnxError(
             f"input {graph.input!r}: shape must be (N, C, H, W), (N, C, L) or (N, C), not "

@@ -270,7 +270,8 @@ def _pad_value(builder: Builder, node: Node, source: Feature) -> int:
 
 def drop(builder: Builder, node: Node) -> None:
     """Softmax, LogSoftmax, ArgMax: the host's."""
-    builder.operand(node)
+    if not isinstance(builder.value(node), Dropped):
+        builder.operand(node)
     builder.values[node.result] = Dropped(node, node.input(0))
 
 

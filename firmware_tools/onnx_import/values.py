@@ -183,7 +183,7 @@ class Products:
     skip : Feature, optional
         Added.
     is_even : bool
-        An average of an even number, which ties often: half the channels then round down.
+        An average of an even number, which ties often.
     low, high : float
         Clamp.
     """

@@ -144,8 +144,11 @@ REFUSED: dict[str, tuple[Edit, str]] = {
         "node 'conv2' (Conv): auto_pad must be NOTSET, VALID, SAME_UPPER or SAME_LOWER, not SAME",
     ),
     "weights' zero point": (
-        _constant("w2_zero_point", lambda z: z + 3),
-        "node 'conv2' (Conv): weights less their zero point must be -128..127, not -130..124",
+        lambda model: (
+            _constant(WEIGHT, lambda w: np.full(w.shape, 255, np.uint8))(model),
+            _constant("w2_zero_point", lambda z: z.astype(np.uint8))(model),
+        ),
+        "node 'conv2' (Conv): weights less their zero point must be -256..254, not 255..255",
     ),
     "pool's ceil mode": (
         _pool("MaxPool", kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1),
