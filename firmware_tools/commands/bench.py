@@ -8,6 +8,7 @@ from rich.table import Table
 
 from firmware_tools.console import DIFFERENCE, Json, Terminal, examples
 from firmware_tools.mars.inputs import DEFAULT, NAMES, mars_config, refuse_others
+from model.mars.zoo import ZOO
 
 if TYPE_CHECKING:
     from firmware_tools.npu.figures import Figure
@@ -48,7 +49,9 @@ def command(
     ] = False,
     network: Annotated[
         str | None,
-        _mars_option("vgg16 (default), resnet18 or NET.npz.", metavar="NETWORK"),
+        _mars_option(
+            f"NET.npz, or of the zoo: {', '.join(ZOO)}. Default: vgg16.", metavar="NETWORK"
+        ),
     ] = None,
     sparsity: Annotated[
         float | None,
@@ -77,7 +80,7 @@ def command(
         _mars_option("golden machine (default), or simulated hardware as well."),
     ] = None,
     table: Annotated[
-        bool, typer.Option("--table", help="mars: both networks, sparsities 0, 0.5 and 0.75.")
+        bool, typer.Option("--table", help="mars: vgg16 and resnet18, sparsities 0, 0.5 and 0.75.")
     ] = False,
     clock_mhz: Annotated[
         float | None,

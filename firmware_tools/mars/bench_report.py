@@ -18,15 +18,15 @@ from firmware_tools.mars.inference import frames_on_rtl
 from firmware_tools.mars.inputs import SUFFIX, build_rtl, compiled, load_network
 from firmware_tools.mars.inspect import share
 from firmware_tools.mars.pass_difference import Compared, compare_frame
-from model.mars import networks
 from model.mars.config import WORD_BITS, MarsConfig
 from model.mars.image import Image
 from model.mars.layout import Ints
 from model.mars.mapper import compile_network
 from model.mars.network import QuantizedNetwork
 from model.mars.random_network import random_input
+from model.mars.zoo import ZOO
 
-NETWORKS = {"vgg16": networks.vgg16, "resnet18": networks.resnet18}
+TABLE_NETWORKS = ("vgg16", "resnet18")
 SPARSITIES = (0.0, 0.5, 0.75)
 """Rows of the table, for each network."""
 DEFAULT_NETWORK, DEFAULT_SPARSITY, DEFAULT_BITS = "vgg16", 0.5, 4
@@ -59,11 +59,11 @@ class Choice:
     def load(self) -> QuantizedNetwork:
         """The network: made, or out of a file."""
         name = DEFAULT_NETWORK if self.network is None else self.network
-        if name in NETWORKS:
+        if name in ZOO:
             sparsity = DEFAULT_SPARSITY if self.sparsity is None else self.sparsity
             return self.make(name, sparsity)
         if not name.endswith(SUFFIX):
-            known = ", ".join(NETWORKS)
+            known = ", ".join(ZOO)
             raise UserError(f"--network must be one of {known}, or a file NET.npz, not {name}")
         given = {
             "--sparsity": self.sparsity,
@@ -78,7 +78,7 @@ class Choice:
     def make(self, name: str, sparsity: float) -> QuantizedNetwork:
         """A named network with seeded weights."""
         weight_bits, act_bits = self.weight_bits or DEFAULT_BITS, self.act_bits or DEFAULT_BITS
-        return NETWORKS[name](sparsity, weight_bits, act_bits, self.seed)
+        return ZOO[name].make(sparsity, weight_bits, act_bits, self.seed)
 
 
 def bench(choice: Choice, *, on_rtl: bool, terminal: Terminal) -> None:
@@ -109,7 +109,7 @@ def bench(choice: Choice, *, on_rtl: bool, terminal: Terminal) -> None:
 
 def bench_table(choice: Choice, terminal: Terminal) -> None:
     """Measure both networks at three sparsities on the golden machine."""
-    cases = [(name, sparsity) for name in NETWORKS for sparsity in SPARSITIES]
+    cases = [(name, sparsity) for name in TABLE_NETWORKS for sparsity in SPARSITIES]
     rows: list[dict[str, Any]] = []
     with terminal.progress("networks", len(cases)) as advance:
         for name, sparsity in cases:

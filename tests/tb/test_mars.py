@@ -10,11 +10,11 @@ from firmware_tools import regression
 from firmware_tools.mars import regression as mars_regression
 from firmware_tools.mars.regression import Network
 from firmware_tools.regression import QUANTISED, QUANTISED_RTL, Regression
-from model.mars import networks
 from model.mars.config import CONFIGS, MarsConfig
 from model.mars.mapper import compile_network
 from model.mars.network import Dense, FeatureType, QuantizedNetwork
 from model.mars.random_network import random_input
+from model.mars.zoo import ZOO
 
 TINY, MARS = CONFIGS["mars-tiny"], CONFIGS["mars"]
 
@@ -64,7 +64,7 @@ def test_macros_that_are_full() -> None:
 @pytest.mark.parametrize("name", ["vgg16", "resnet18"])
 def test_whole_frame(name: str) -> None:
     """Every output of every layer, every pass's clocks, the result, the stall counters."""
-    assert_right(MARS, [getattr(networks, name)(0.5, seed=1)])
+    assert_right(MARS, [ZOO[name].make(0.5, 4, 4, 1)])
 
 
 @pytest.mark.full

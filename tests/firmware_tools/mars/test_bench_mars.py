@@ -1,16 +1,15 @@
 """`kenyon bench mars` and the pictures of it."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 
-from firmware_tools.mars import bench_report as mars_bench_report
 from model.mars import network_file
 from model.mars.network import QuantizedNetwork
+from model.mars.zoo import ZOO, Entry
 
 NOTE = "measured on our reconstruction; not the paper's clock or sparsity"
 OPTIONS = ("-c", "mars-tiny", "--network")
@@ -22,15 +21,11 @@ def made(quantised, monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]
     network = network_file.load(quantised())
     calls: list[tuple[object, ...]] = []
 
-    def maker(name: str) -> Callable[..., QuantizedNetwork]:
-        def make(*arguments: object) -> QuantizedNetwork:
-            calls.append((name, *arguments))
-            return network
+    def make(self: Entry, *arguments: object) -> QuantizedNetwork:
+        calls.append((self.name, *arguments))
+        return network
 
-        return make
-
-    names = mars_bench_report.NETWORKS
-    monkeypatch.setattr(mars_bench_report, "NETWORKS", {name: maker(name) for name in names})
+    monkeypatch.setattr(Entry, "make", make)
     return calls
 
 
@@ -131,7 +126,7 @@ def test_table(kenyon, made) -> None:
         (("mars", "--weight-bus", "96"), "weight_bus must be 64, 128, 256 or 512, not 96"),
         (
             ("mars", "--network", "alexnet"),
-            "--network must be one of vgg16, resnet18, or a file NET.npz, not alexnet",
+            f"--network must be one of {', '.join(ZOO)}, or a file NET.npz, not alexnet",
         ),
         (
             ("mars", "--network", "net.npz", "--act-bits", "4"),

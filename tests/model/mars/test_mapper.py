@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.mars import networks
 from model.mars.config import CONFIGS, MarsConfig
 from model.mars.group_sets import by_tap, kept_sets
 from model.mars.layout import decode_index
@@ -26,6 +25,7 @@ from model.mars.network import (
     Select,
 )
 from model.mars.random_network import random_network
+from model.mars.zoo import ZOO
 
 TINY, MARS = CONFIGS["mars-tiny"], CONFIGS["mars"]
 
@@ -300,7 +300,7 @@ def test_random_networks_are_within_the_memory(config: MarsConfig) -> None:
 @pytest.mark.parametrize("name", ["vgg16", "resnet18"])
 def test_index_overhead(name: str) -> None:
     """At most 1 % of the stored weight bits, whole lines counted."""
-    image = compile_network(getattr(networks, name)(0.5), MARS)
+    image = compile_network(ZOO[name].make(0.5, 4, 4, 0), MARS)
     lines = sum(one.n_index_lines for one in image.passes)
     sets = sum(one.n_sets for one in image.passes)
     kept = sum(one.kept_sets for one in image.contents.passes)

@@ -1,4 +1,4 @@
-"""The benchmark's networks: their size, the table of mars.md, lively activations."""
+"""Networks of the zoo: their size, the table of mars.md, lively activations."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -8,10 +8,11 @@ import pytest
 
 from model.mars.group_sets import by_tap, kept_sets, n_kept_sets
 from model.mars.network import Conv, Dense, QuantizedNetwork
-from model.mars.networks import resnet18, vgg16
 from model.mars.random_network import random_input
 from model.mars.reference import run
+from model.mars.zoo import ZOO
 
+vgg16, resnet18 = ZOO["vgg16"].make, ZOO["resnet18"].make
 Make = Callable[..., QuantizedNetwork]
 N_MACROS = 8
 
