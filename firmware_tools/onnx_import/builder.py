@@ -1,11 +1,11 @@
 """A network that grows while a graph is read: layers, and what tensors stand for."""
 
 from dataclasses import dataclass, field, replace
-from math import prod
 
 import numpy as np
 
-from firmware_tools.onnx_import.constants import STATIC, grid_of
+from firmware_tools.onnx_import.constants import STATIC
+from firmware_tools.onnx_import.grids import next_grid, own_grid
 from firmware_tools.onnx_import.layers import (
     Made,
     average_layer,
@@ -43,11 +43,6 @@ from model.mars.network import (
     Select,
     output_type,
 )
-
-MONOTONE = {"Relu", "Clip", "MaxPool", "GlobalMaxPool", "ReduceMax"}
-MOVING = {"Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Gather", "Slice", "Split"}
-PASSING = MONOTONE | MOVING | {"Concat", "Identity", "Dropout", "Cast", "Pad"}
-"""Operators before which results may be quantised as they are after them, and be the same."""
 
 
 @dataclass(eq=False)
@@ -116,7 +111,7 @@ class Builder:
         """The same as a map; what is not quantised yet is quantised as it will be."""
         found = self.operand(node, k)
         if not isinstance(found, Feature):
-            grid = self._next_grid(node.input(k))
+            grid = next_grid(self.graph, self.constants, node.input(k))
             grid = grid or self._own_grid(found)
             if grid is None:
                 raise OnnxError(
@@ -213,25 +208,30 @@ class Builder:
     def finish(self, pending: Feature | Pending, grid: Grid) -> Feature:
         """The layer whose results are quantised so."""
         match pending:
+            case Feature() if pending.grid == grid:
+                return pending
             case Feature():
-                if pending.grid == grid:
-                    return pending
-                return self._looked_up(
-                    Unary(_no_node(pending), pending, pending.grid.values, pending.view), grid
-                )
+                unary = Unary(_no_node(pending), pending, pending.grid.values, pending.view)
+                return self._looked_up(unary, grid)
             case Unary():
                 return self._looked_up(pending, grid)
             case Joined():
                 return self._joined(pending, grid)
+            case _:
+                return self._calculated(pending, grid)
+
+    def _calculated(self, pending: Products | Sum | Average, grid: Grid) -> Feature:
+        node = pending.node
+        match pending:
             case Products() if pending.is_even and pending.source.grid.scale == grid.scale:
                 return self._to_even(pending, grid)
             case Products():
                 narrow = self._narrow(pending)
-                made = products_layer(self.name(pending.node), narrow, grid, wide=self.wide)
+                made = products_layer(self.name(node), narrow, grid, wide=self.wide)
             case Sum():
-                made = sum_layer(self.name(pending.node), pending, grid, wide=self.wide)
+                made = sum_layer(self.name(node), pending, grid, wide=self.wide)
             case Average():
-                made = average_layer(self.name(pending.node), pending, grid, wide=self.wide)
+                made = average_layer(self.name(node), pending, grid, wide=self.wide)
         layer = self.append(pending.node, made, grid)
         feature = Feature(layer, grid, pending.view)
         if isinstance(pending, Average) and (pending.low > -np.inf or pending.high < np.inf):
@@ -312,48 +312,14 @@ class Builder:
 
     def _own_grid(self, pending: Pending) -> Grid | None:
         """A grid for results that the model does not quantise but whose range is known."""
-        if isinstance(pending, Unary):
-            grid = grid_for(pending.results)
-        elif isinstance(pending, Average) and pending.factor * pixels(pending.source.view) <= 1:
-            grid = pending.source.grid
-        else:
-            return None
-        self.notes.append(
-            f"the result of {pending.node} is not quantised in the model: rounded to steps of "
-            f"{grid.scale:.3g}"
-        )
+        grid = own_grid(pending)
+        if grid is not None:
+            self.notes.append(
+                f"the result of {pending.node} is not quantised in the model: rounded to steps of "
+                f"{grid.scale:.3g}"
+            )
         return grid
-
-    def _next_grid(self, tensor: str) -> Grid | None:
-        """How a tensor will be quantised, if that changes nothing in what is between."""
-        found: set[Grid] = set()
-        names, seen = [tensor], {tensor}
-        while names:
-            name = names.pop()
-            if name == self.graph.output:
-                return None
-            for node in self.graph.readers(name):
-                if node.op == "QuantizeLinear":
-                    found.add(grid_of(node, self.constants))
-                elif node.op in PASSING:
-                    names += [result for result in node.outputs if result not in seen]
-                    seen.update(node.outputs)
-                else:
-                    return None
-        return found.pop() if len(found) == 1 else None
-
-
-def grid_for(results: Array) -> Grid:
-    """The finest one that has all results."""
-    low, high = min(float(results.min()), 0.0), max(float(results.max()), 0.0)
-    scale = float(np.float32(max(high - low, 1e-30) / 255))
-    return Grid(scale, min(round(-low / scale), 255), 8, signed=False)
 
 
 def _no_node(feature: Feature) -> Node:
     return Node(f"{feature.layer}_rescaled", "QuantizeLinear", (), ())
-
-
-def pixels(view: View) -> int:
-    """How many a channel has."""
-    return prod(view.shape[1:])

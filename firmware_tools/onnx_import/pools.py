@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from firmware_tools.onnx_import.builder import Builder, pixels
+from firmware_tools.onnx_import.builder import Builder
 from firmware_tools.onnx_import.layers import Made, build
 from firmware_tools.onnx_import.nodes import Node, OnnxError
 from firmware_tools.onnx_import.values import NO_PADS, Average, Feature, Products
-from firmware_tools.onnx_import.views import View, integer_list, normal_axis
+from firmware_tools.onnx_import.views import View, integer_list, normal_axis, pixels
 from firmware_tools.onnx_import.windows import padding_of, window
 from model.mars.network import KERNEL_MAX, MaxPool, Pair, Sides
 

@@ -81,6 +81,11 @@ class View:
         return [int(first) // pixels for first in rows[:, 0]]
 
 
+def pixels(view: View) -> int:
+    """How many a channel has."""
+    return prod(view.shape[1:])
+
+
 def _without_batch(node: Node, shape: tuple[int, ...]) -> tuple[int, ...]:
     if not shape or shape[0] != 1:
         raise OnnxError(f"{node}: the first dimension must stay the batch, not become {shape}")
