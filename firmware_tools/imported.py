@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,3 +41,32 @@ def quantized(values: Array, scale: float, zero: int, low: int, high: int) -> In
     steps = np.rint(values.astype(np.float32) / np.float32(scale)) + zero
     result: Ints = np.clip(steps, low, high).astype(np.int64)
     return result
+
+
+def is_tflite(path: Path) -> bool:
+    """Whether a file is a TensorFlow Lite model, by its content."""
+    from firmware_tools.tflite_import.graph import IDENTIFIER
+
+    if not path.is_file():
+        return path.suffix == ".tflite"
+    with path.open("rb") as file:
+        return file.read(8)[4:] == IDENTIFIER or path.suffix == ".tflite"
+
+
+def load(path: Path, *, wide: bool) -> ModelImport:
+    """Import a model, TensorFlow Lite's or an ONNX one.
+
+    Raises
+    ------
+    UserError
+        What the importers raise.
+    OSError
+        The file cannot be read.
+    """
+    if is_tflite(path):
+        from firmware_tools import tflite_import
+
+        return tflite_import.load(path, wide=wide)
+    from firmware_tools import onnx_import
+
+    return onnx_import.load(path, wide=wide)

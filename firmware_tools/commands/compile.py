@@ -63,7 +63,7 @@ def _for_mars(
     from model.mars.image import write_image
 
     chip = mars_config(config)
-    return write_image(compiled(load_network(path), chip, terminal)), chip
+    return write_image(compiled(load_network(path, chip), chip, terminal)), chip
 
 
 def _for_npu(

@@ -13,10 +13,12 @@ from firmware_tools.errors import UserError
 from firmware_tools.inputs import check_folder
 
 if TYPE_CHECKING:
-    from firmware_tools.onnx_import import Imported
+    from firmware_tools.imported import ModelImport
     from model.mars.network import Ints
 
 EXAMPLES = examples(
+    "kenyon import model.tflite",
+    "kenyon import model.tflite --wide -o network.npz",
     "kenyon import model.onnx -o network.npz",
     "kenyon import model.onnx -o network.npz --check images.npy",
 )
@@ -25,13 +27,25 @@ SUFFIX = ".npz"
 
 
 def command(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="Quantised model.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="NET.npz", help="Network file to write.")
+    model: Annotated[
+        Path,
+        typer.Argument(metavar="MODEL", help="Quantised model, TensorFlow Lite or ONNX."),
     ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="NET.npz",
+            help="Network file to write. Default: the model's name, in this folder.",
+            show_default=False,
+        ),
+    ] = None,
     wide: Annotated[
         bool,
-        typer.Option("--wide", help="For a configuration whose multipliers have 31 bits."),
+        typer.Option(
+            "--wide", help="For mars-wide, whose multipliers have 31 bits: TensorFlow Lite exactly."
+        ),
     ] = False,
     check: Annotated[
         Path | None,
@@ -43,31 +57,39 @@ def command(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Import an ONNX model that onnxruntime's static quantiser wrote.
+    """Import a full-integer TensorFlow Lite model, or an ONNX one that onnxruntime quantised.
 
-    What the accelerator cannot do is refused. docs/import.md says what is accepted and how exact
-    the result is.
+    Which it is its content tells. What the accelerator cannot do is refused. docs/import.md says
+    what is accepted and how exact the result is.
 
     --check also writes the images as the network takes them (NET-images.npy). Exit code 1 if a
     largest output is another one than onnxruntime's, or more than one in 1000 outputs differ by
     more than one step.
     """
     terminal = Terminal(json=json)
+    output = Path(model.stem + SUFFIX) if output is None else output
     if output.suffix != SUFFIX:
         raise UserError(f"{output}: network file must end in {SUFFIX}")
     check_folder(output)
-    from firmware_tools import onnx_import
+    from firmware_tools import imported as models
     from model.mars import network_file
 
-    imported = onnx_import.load(model, wide=wide)
+    imported = models.load(model, wide=wide)
     agreement = None
     if check is not None:
+        from firmware_tools.onnx_import import Imported
+
+        if not isinstance(imported, Imported):
+            raise UserError(
+                "--check must be left out: TensorFlow Lite's kernels are not among what is "
+                "installed, and there is nothing to compare with"
+            )
         from firmware_tools.onnx_import.check import compare, load_inputs
 
         inputs = load_inputs(check, imported)
         with terminal.busy("onnxruntime and the network"):
             agreement = compare(model, imported, inputs)
-        _save(imported.quantize(inputs), output.with_name(f"{output.stem}-images.npy"))
+        _save(imported.to_network(inputs), output.with_name(f"{output.stem}-images.npy"))
     network_file.dump(imported.network, output)
     rows = _rows(imported)
     notes = list(imported.report)
@@ -94,9 +116,10 @@ def _save(images: "Ints", path: Path) -> None:
     np.save(path, images.astype(np.int16))
 
 
-def _rows(imported: "Imported") -> list[dict[str, Any]]:
-    """The input and the layers."""
+def _rows(imported: "ModelImport") -> list[dict[str, Any]]:
+    """The input and the layers; zero points and bounds of errors where the importer has them."""
     network = imported.network
+    zeros, errors = (getattr(imported, name, {}) for name in ("zeros", "errors"))
     ops = {layer.name: type(layer).__name__ for layer in network.layers}
     return [
         {
@@ -106,8 +129,8 @@ def _rows(imported: "Imported") -> list[dict[str, Any]]:
             "bits": kind.bits,
             "signed": kind.signed,
             "scale": network.scales[name],
-            "zero": imported.zeros[name],
-            "max_error": imported.errors.get(name, 0.0),
+            "zero": zeros.get(name),
+            "max_error": errors.get(name),
         }
         for name, kind in network.types.items()
     ]
@@ -124,7 +147,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
             "x".join(map(str, row["shape"])),
             f"{'signed' if row['signed'] else 'unsigned'} {row['bits']}",
             f"{row['scale']:.6g}",
-            f"{row['zero']}",
-            f"{row['max_error']:.2g}",
+            "" if row["zero"] is None else f"{row['zero']}",
+            "" if row["max_error"] is None else f"{row['max_error']:.2g}",
         )
     return table

@@ -2,8 +2,9 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -23,12 +24,13 @@ from firmware_tools.mars.inputs import (
     build_rtl,
     compiled,
     load_images,
-    load_network,
+    load_model,
     mars_config,
 )
 from model.mars.config import MarsConfig
 
 if TYPE_CHECKING:
+    from firmware_tools.imported import ModelImport
     from firmware_tools.mars.inference import Inference
     from model.mars.layout import Ints
     from model.mars.network import QuantizedNetwork
@@ -39,6 +41,7 @@ EXAMPLES = examples(
     "kenyon infer net.npz --input digits.npy --output scores.npy",
     "kenyon infer net.npz --input digits.npy --backend model --clock-mhz 200",
     "kenyon infer net.npz --input digit.npy --backend rtl -c mars-tiny --json",
+    "kenyon infer model.tflite --input images.npy --backend rtl -c mars-wide",
 )
 
 
@@ -47,14 +50,16 @@ def command(
     images: Annotated[
         Path,
         typer.Option(
-            "--input", metavar="X.npy", help="Images, integers (N, C, H, W) or (C, H, W)."
+            "--input",
+            metavar="X.npy",
+            help="Images, integers (N, C, H, W) or (C, H, W); for a model as it takes them.",
         ),
     ],
     output: Annotated[
         Path | None,
         typer.Option(
             metavar="Y.npy",
-            help="Write the results, int32 (N, C, H, W).",
+            help="Write the results, int32 (N, C, H, W); of a model as it gives them.",
             show_default=False,
         ),
     ] = None,
@@ -83,13 +88,15 @@ def command(
     """
     terminal = Terminal(json=json)
     chip = _config(config, backend)
-    network = load_network(network_file)
-    inputs = load_images(images, network)
+    model = load_model(network_file, chip)
+    network = model.network
+    inputs = load_images(images, model)
     if output is not None:
         _check_output(output)
     results = _backend(network, inputs, chip, backend, terminal)
     begin = time.perf_counter()
-    done = _collect(results, len(inputs), output, terminal, in_process=backend != "rtl")
+    save = None if output is None else partial(_save, output, model)
+    done = _collect(results, len(inputs), save, output, terminal, in_process=backend != "rtl")
     seconds = time.perf_counter() - begin
     classes = _classes(done)
     clocks = done[-1].clocks
@@ -108,6 +115,7 @@ def command(
             "clock_mhz": clock_mhz,
             "frames_per_second": frames_per_s,
             "output": str(output) if output else None,
+            "notes": list(model.report),
             "wall_seconds": seconds,
         }
     )
@@ -120,6 +128,8 @@ def command(
         terminal.print(
             f"{clocks:,} clocks per frame, {frames_per_s:,.1f} frames/s at {clock_mhz:g} MHz"
         )
+    for note in model.report:
+        terminal.print(f"note: {escape(note)}")
     terminal.print(f"time: {seconds:.2f} s")
     if output is not None:
         terminal.print(f"wrote {escape(str(output))}")
@@ -160,6 +170,7 @@ def _backend(
 def _collect(
     results: "Iterator[Inference]",
     total: int,
+    save: "Callable[[list[Inference]], None] | None",
     path: Path | None,
     terminal: Terminal,
     *,
@@ -179,16 +190,17 @@ def _collect(
         where = f"; {path} holds them" if path and done else ""
         raise KeyboardInterrupt(f"interrupted after {len(done)} of {total} images{where}") from None
     finally:
-        if path is not None and done:
-            _save(path, done)
+        if save is not None and done:
+            save(done)
     return done
 
 
-def _save(path: Path, done: "list[Inference]") -> None:
+def _save(path: Path, model: "ModelImport", done: "list[Inference]") -> None:
     import numpy as np
 
+    results = model.from_network(np.stack([one.output for one in done]))
     with path.open("wb") as file:
-        np.save(file, np.stack([one.output for one in done]).astype(np.int32))
+        np.save(file, results.astype(np.int32) if results.dtype == np.int64 else results)
 
 
 def _classes(done: "list[Inference]") -> list[int] | None:

@@ -15,7 +15,7 @@ from firmware_tools.console import DIFFERENCE, Terminal
 from firmware_tools.errors import UserError
 from firmware_tools.mars.bench import NOTE, FrameFigures, measure
 from firmware_tools.mars.inference import frames_on_rtl
-from firmware_tools.mars.inputs import SUFFIX, build_rtl, compiled, load_network
+from firmware_tools.mars.inputs import build_rtl, compiled, is_quantised, load_network
 from firmware_tools.mars.inspect import share
 from firmware_tools.mars.pass_difference import Compared, compare_frame
 from model.mars.config import WORD_BITS, MarsConfig
@@ -62,9 +62,12 @@ class Choice:
         if name in ZOO:
             sparsity = DEFAULT_SPARSITY if self.sparsity is None else self.sparsity
             return self.make(name, sparsity)
-        if not name.endswith(SUFFIX):
+        if not is_quantised(Path(name)):
             known = ", ".join(ZOO)
-            raise UserError(f"--network must be one of {known}, or a file NET.npz, not {name}")
+            raise UserError(
+                f"--network must be one of {known}, or a file NET.npz, MODEL.tflite or MODEL.onnx, "
+                f"not {name}"
+            )
         given = {
             "--sparsity": self.sparsity,
             "--weight-bits": self.weight_bits,
@@ -73,7 +76,7 @@ class Choice:
         for option, value in given.items():
             if value is not None:
                 raise UserError(f"{option} must be left out: {name} has its own")
-        return load_network(Path(name))
+        return load_network(Path(name), self.config)
 
     def make(self, name: str, sparsity: float) -> QuantizedNetwork:
         """A named network with seeded weights."""

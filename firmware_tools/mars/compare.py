@@ -15,15 +15,15 @@ from firmware_tools.mars.inputs import (
     build_rtl,
     compiled,
     load_images,
-    load_network,
+    load_model,
     mars_config,
 )
 from firmware_tools.mars.pass_difference import Compared, compare_frame
 from model.mars.random_network import random_input
 
 if TYPE_CHECKING:
+    from firmware_tools.imported import ModelImport
     from model.mars.layout import Ints
-    from model.mars.network import QuantizedNetwork
 
 
 def compare(
@@ -51,8 +51,9 @@ def compare(
     terminal : Terminal
     """
     chip = mars_config(config)
-    network = load_network(path)
-    inputs = _inputs(network, images, n_images, seed)
+    model = load_model(path, chip)
+    network = model.network
+    inputs = _inputs(model, images, n_images, seed)
     image = compiled(network, chip, terminal)
     build_rtl(chip, terminal)
     compared = Compared()
@@ -99,12 +100,10 @@ def compare(
     raise typer.Exit(DIFFERENCE)
 
 
-def _inputs(
-    network: "QuantizedNetwork", images: Path | None, n_images: int | None, seed: int
-) -> "Ints":
+def _inputs(model: "ModelImport", images: Path | None, n_images: int | None, seed: int) -> "Ints":
     if images is None:
-        return random_input(network, seed, n_images or 1)
-    return load_images(images, network)[:n_images]
+        return random_input(model.network, seed, n_images or 1)
+    return load_images(images, model)[:n_images]
 
 
 def _print(

@@ -13,6 +13,7 @@ from model.mars.config import CONFIGS, MarsConfig
 from model.npu.config import CONFIGS as NPU_CONFIGS
 
 if TYPE_CHECKING:
+    from firmware_tools.imported import ModelImport
     from model.mars.image import Image
     from model.mars.layout import Ints
     from model.mars.network import QuantizedNetwork
@@ -20,15 +21,22 @@ if TYPE_CHECKING:
 DEFAULT = "mars"
 NAMES = ", ".join(CONFIGS)
 SUFFIX = ".npz"
+MODEL_SUFFIXES = (".tflite", ".onnx")
+"""Files of other tools, which are imported as they are read."""
 
 Quantised = Annotated[
-    Path, typer.Argument(metavar="NET.npz", help="Quantised network.", show_default=False)
+    Path,
+    typer.Argument(
+        metavar="NET",
+        help="Quantised network: NET.npz, MODEL.tflite or MODEL.onnx.",
+        show_default=False,
+    ),
 ]
 AnyNetwork = Annotated[
     Path | None,
     typer.Argument(
         metavar="NETWORK",
-        help="NETWORK.json, for the NPU, or NET.npz, quantised, for MARS.",
+        help="NETWORK.json, for the NPU, or, quantised, NET.npz, MODEL.tflite or MODEL.onnx.",
         show_default=False,
     ),
 ]
@@ -38,7 +46,7 @@ AnyConfig = Annotated[
         "--config",
         "-c",
         metavar="CONFIG",
-        help=f"For NETWORK.json: {', '.join(NPU_CONFIGS)}. For NET.npz: {NAMES}.",
+        help=f"For NETWORK.json: {', '.join(NPU_CONFIGS)}. For a quantised one: {NAMES}.",
         show_default=False,
     ),
 ]
@@ -47,7 +55,7 @@ ClockMHz = Annotated[float, typer.Option(min=0.001, help="Clock for frames per s
 
 def is_quantised(path: Path | None) -> bool:
     """Whether a network file is one of MARS, which its name tells."""
-    return path is not None and path.suffix == SUFFIX
+    return path is not None and path.suffix in {SUFFIX, *MODEL_SUFFIXES}
 
 
 def refuse_others(subject: str, options: Mapping[str, object]) -> None:
@@ -71,22 +79,49 @@ def mars_config(name: str | None, weight_bus: int | None = None) -> MarsConfig:
         raise UserError(str(error)) from None
 
 
-def load_network(path: Path) -> "QuantizedNetwork":
-    """The network of a file."""
-    from model.mars import network_file
+def load_model(path: Path, config: MarsConfig | None = None) -> "ModelImport":
+    """The network of a file, and how the input and output of a model become its own.
 
+    Models of other tools are imported with the multipliers of a configuration.
+    """
     if not is_quantised(path):
-        raise UserError(f"{path}: quantised network must end in {SUFFIX}")
-    return network_file.load(path)
+        endings = ", ".join((SUFFIX, *MODEL_SUFFIXES))
+        raise UserError(f"{path}: quantised network must end in one of {endings}")
+    if path.suffix != SUFFIX:
+        from firmware_tools import imported
 
-
-def load_images(path: Path, network: "QuantizedNetwork") -> "Ints":
-    """The images of a file, (N, C, H, W)."""
+        return imported.load(path, wide=config is not None and config.wide_multiplier)
+    from firmware_tools.imported import ModelImport
     from model.mars import network_file
+    from model.mars.network import check_features
+
+    network = network_file.load(path)
+    return ModelImport(
+        network, lambda inputs: check_features(network.input_type, inputs), lambda results: results
+    )
+
+
+def load_network(path: Path, config: MarsConfig | None = None) -> "QuantizedNetwork":
+    """The network of a file, with the multipliers of a configuration."""
+    return load_model(path, config).network
+
+
+def load_images(path: Path, model: "ModelImport") -> "Ints":
+    """The images of a file, as the network takes them, (N, C, H, W)."""
+    from model.mars import network_file
+    from model.mars.network import NetworkError, check_features
 
     if path.suffix != ".npy":
         raise UserError(f"{path}: input must end in .npy")
-    return network_file.load_input(path, network)
+    values = network_file.load_array(path)
+    try:
+        return check_features(model.network.input_type, model.to_network(values))
+    except NetworkError as error:
+        raise NetworkError(f"{path}: {error}") from None
+    except ValueError:
+        raise UserError(
+            f"{path}: inputs must be as the model takes them, not of shape {values.shape}"
+        ) from None
 
 
 def compiled(network: "QuantizedNetwork", config: MarsConfig, terminal: Terminal) -> "Image":

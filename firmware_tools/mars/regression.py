@@ -53,8 +53,10 @@ def random_case(config: MarsConfig, seed: int) -> Network:
     """The network of a seed; one that does not fit is drawn again with smaller maps."""
     is_deep = config.n_macros > 1 and seed % DEEP_EVERY == 0
     for size in SMALLER:
-        limits = {**DEEP, "max_size": min(size, DEEP["max_size"])} if is_deep else {}
-        network = random_network(seed, **{"max_size": size, **limits})
+        limits = (
+            {**DEEP, "max_size": min(size, DEEP["max_size"])} if is_deep else {"max_size": size}
+        )
+        network = random_network(seed, wide=config.wide_multiplier, **limits)
         try:
             image = compile_network(network, config)
         except FitError:

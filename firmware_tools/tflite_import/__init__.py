@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from firmware_tools.imported import ModelImport
+from firmware_tools.requantization import FactorError
 from firmware_tools.tflite_import.graph import DAMAGED, TfliteError
 from firmware_tools.tflite_import.graph import load as load_graph
 from firmware_tools.tflite_import.lowering import lower
@@ -32,11 +33,12 @@ def load(path: Path | str, *, wide: bool = False) -> ModelImport:
         try:
             return lower(graph, wide=wide)
         except DAMAGED as error:
-            if isinstance(error, TfliteError):
+            if isinstance(error, TfliteError | FactorError):
                 raise
             detail = (str(error) or type(error).__name__).splitlines()[0]
             raise TfliteError(
                 f"must be a whole TensorFlow Lite model: cut or damaged? ({detail})"
             ) from None
-    except TfliteError as error:
-        raise TfliteError(f"{path}: {error}") from None
+    except (TfliteError, FactorError) as error:
+        line = " ".join(str(error).split())  # names in a damaged file may hold anything
+        raise TfliteError(f"{path}: {line}") from None

@@ -138,7 +138,8 @@ def weight_scales(one: Operator, tensor: Tensor, n_channels: int, axis: int) -> 
         is_what = tensor.dtype if tensor.data is not None else "computed"
         raise TfliteError(f"{one}: weights {tensor.name!r} must be {wanted}, not {is_what}")
     if tensor.zero.any():
-        raise TfliteError(f"{one}: zero points of weights must be 0, not {tensor.zero}")
+        wrong = tensor.zero[tensor.zero != 0][0]
+        raise TfliteError(f"{one}: zero points of weights must be 0, not {wrong}")
     if len(tensor.scale) == 1:
         return np.full(n_channels, tensor.scale[0])
     if len(tensor.scale) != n_channels or tensor.axis != axis:

@@ -142,6 +142,7 @@ class Loader(Component):
         table_lines_left = Signal(range(TABLE_LINES + 1), init=TABLE_LINES)
         n_entries = Signal(ENTRIES_WIDTH)
         empty_block = Signal()
+        more_parts = Signal(range(self.n_header_lines - 1))
         first_line = Signal(init=1)
         transfer = Signal()
         m.d.comb += [
@@ -196,20 +197,20 @@ class Loader(Component):
                 with m.If(transfer):
                     m.d.sync += entries_left.eq(n_entries)
                     m.d.sync += Array(self.entries)[self.header_slot].eq(n_entries)
-                    m.d.sync += self.header_part.eq(1)
                     m.next = "HEADER_1"
             with m.State("HEADER_1"):
-                last_part = self.header_part == self.n_header_lines - 1
+                last_part = more_parts == self.n_header_lines - 2
                 m.d.comb += [
+                    self.header_part.eq(more_parts + 1),
                     lines.ready.eq(1),
                     self.header_enable.eq(transfer),
                     empty_block.eq(transfer & last_part & (entries_left == 0)),
                 ]
                 with m.If(transfer):
-                    m.d.sync += self.header_part.eq(self.header_part + 1)
+                    m.d.sync += more_parts.eq(more_parts + 1)
                 with m.If(transfer & last_part):
                     m.d.sync += [
-                        self.header_part.eq(0),
+                        more_parts.eq(0),
                         self.header_slot.eq(self.header_slot + 1),
                         blocks_left.eq(blocks_left - 1),
                     ]

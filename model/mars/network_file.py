@@ -269,6 +269,14 @@ def load_input(path: Path | str, network: QuantizedNetwork) -> Ints:
         raise NetworkError(f"{path}: {error}") from None
 
 
+def load_array(path: Path | str) -> Array:
+    """The array in an `.npy` file; raises as `load_input`."""
+    try:
+        return _read_array(_read(path))
+    except NetworkError as error:
+        raise NetworkError(f"{path}: {error}") from None
+
+
 def _read(path: Path | str) -> bytes:
     try:
         return Path(path).read_bytes()

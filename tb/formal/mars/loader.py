@@ -28,7 +28,7 @@ def state(h: Harness) -> None:
     h.always("header_has_room", headers < HEADER_SLOTS, begin_header)
     h.always(
         "header_is_begun_by_its_first_line",
-        begin_header == (transfer & loader.header_enable & ~loader.header_half),
+        begin_header == (transfer & loader.header_enable & (loader.header_part == 0)),
     )
     h.always("entries_counted", h.probe("entries_in_use", 7) == entries)
     h.always("headers_counted", h.probe("headers_in_use", 3) == headers)

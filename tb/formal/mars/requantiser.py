@@ -16,7 +16,15 @@ SHIFT_MAX = 40
 
 
 def state(
-    h: Harness, *, acc: int, mult: int, skip: int, skip_mult: int, shift: int, limit: int
+    h: Harness,
+    *,
+    acc: int,
+    mult: int,
+    skip: int,
+    skip_mult: int,
+    shift: int,
+    limit: int,
+    post_shift: int = 0,
 ) -> None:
     """The definition on integers; each argument is a width, 0 for an operand that is not used."""
 
@@ -32,8 +40,12 @@ def state(
         "shift": operand("shift", shift, int, 1),
         "low": operand("low", limit, signed, 0),
         "high": operand("high", limit, signed, 0),
+        "offset": operand("offset", limit, signed, 0),
     }
-    unit = h.block(Requantiser(), **inputs)
+    places = operand("post_shift", post_shift, int, 0)
+    if post_shift:
+        inputs["post_shift"] = places
+    unit = h.block(Requantiser(wide=post_shift > 0), **inputs)
     low, high, by = inputs["low"], inputs["high"], inputs["shift"]
     h.assume("shift_legal", (by >= 1) & (by <= SHIFT_MAX))
     h.assume("ends_ordered", low <= high)
@@ -42,8 +54,12 @@ def state(
 
     exact = h.define("exact", total * inputs["mult"] + inputs["skip"] * inputs["skip_mult"])
     half = h.define("half", (Const(1, 1) << by) >> 1)
-    rounded = h.define("rounded", (exact + half) >> by)
-    clamped = Mux(rounded < low, low, Mux(rounded > high, high, rounded))
+    once = h.define("once", (exact + half) >> by)
+    # Ties away from zero: the magnitude is rounded up.
+    second_half = h.define("second_half", (Const(1, 1) << places) >> 1)
+    magnitude = h.define("magnitude", (Mux(once < 0, -once, once) + second_half) >> places)
+    rounded = h.define("rounded", Mux(once < 0, -magnitude, magnitude))
+    clamped = Mux(rounded < low, low, Mux(rounded > high, high, rounded)) + inputs["offset"]
     y = h.define("expected", Mux(unit.raw, total, clamped), signed(32))
     entered = h.past(unit.enable, LATENCY)
     h.always("y_right", unit.y == h.past(y, LATENCY), entered)
@@ -53,6 +69,10 @@ def state(
     h.reached("clamped_high", used & h.past(rounded > high, LATENCY))
     h.reached("tie_below_zero", used & h.past((exact + half == 0) & (low < 0), LATENCY))
     h.reached("raw", h.past(unit.raw, LATENCY) & entered)
+
+    if post_shift:
+        tie = h.past((places != 0) & (once < 0) & (rounded << places != once), LATENCY)
+        h.reached("rounded_away_below_zero", used & tie)
 
 
 def proof(name: str, says: str, **widths: int) -> Proof:
@@ -108,5 +128,17 @@ PROOFS = (
         skip_mult=16,
         shift=4,
         limit=8,
+    ),
+    proof(
+        "requantiser_twice",
+        "with wide multipliers the same and the second shift, ties away from zero, for all 8-bit "
+        "accumulators and biases, 3-bit first and second shifts, factor 1",
+        acc=8,
+        mult=0,
+        skip=0,
+        skip_mult=0,
+        shift=3,
+        limit=8,
+        post_shift=3,
     ),
 )
