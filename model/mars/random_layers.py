@@ -334,7 +334,9 @@ def random_order(rng: np.random.Generator, n: int) -> Ints:
 def random_image(rng: np.random.Generator, kind: FeatureType, *, noise: bool = False) -> Ints:
     """One image, (C, H, W)."""
     style = (
-        "noise" if noise else rng.choice(("noise", "ends", "few", "equal"), p=(0.6, 0.2, 0.1, 0.1))
+        "noise"
+        if noise
+        else rng.choice(("noise", "ends", "few", "equal"), p=(0.7, 0.15, 0.1, 0.05))
     )
     if style == "ends":
         return rng.choice(np.array((kind.low, kind.high)), kind.shape)

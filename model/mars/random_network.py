@@ -126,7 +126,7 @@ class _Builder:
         """Append a layer of any kind that fits what it reads."""
         rng = self._rng
         names = list(self._types)
-        source = names[-1] if chance(rng, 0.75) else str(rng.choice(names))
+        source = names[-1] if chance(rng, 0.7) else str(rng.choice(names))
         kinds = [kind for kind in WANTED if self._fits(kind, self._types[source])]
         chances = np.array([(LATE if is_late else EARLY)[WANTED.index(kind)] for kind in kinds])
         kind = str(rng.choice(kinds, p=chances / chances.sum()))
@@ -156,13 +156,14 @@ class _Builder:
             return self._limits.fits(channels, rows * columns)
         return kind != "conv" or self._limits.fits(channels, 1)
 
-    def _out_type(self, *, raw: bool = False) -> FeatureType:
-        """Any type, often that of an earlier map, with which the result may be selected."""
-        bits, signed = out_type(self._rng)
-        if chance(self._rng, 0.35):
-            other = self._types[str(self._rng.choice(list(self._types)))]
+    def _out_type(self, size: tuple[int, ...] = (1, 1), *, raw: bool = False) -> FeatureType:
+        """Any type, often that of a map of the size, with which the result may be selected."""
+        bits, signed = (RAW_BITS, True) if raw else out_type(self._rng)
+        alike = [kind for kind in self._types.values() if kind.shape[1:] == size]
+        if alike and not raw and chance(self._rng, 0.4):
+            other = alike[int(self._rng.integers(len(alike)))]
             bits, signed = other.bits, other.signed
-        return FeatureType((1, 1, 1), *((RAW_BITS, True) if raw else (bits, signed)))
+        return FeatureType((1, 1, 1), bits, signed)
 
     def _max_pool(self, name: str, source: str) -> MaxPool:
         window = pool_window(self._rng, self._types[source], self._limits)
@@ -176,7 +177,7 @@ class _Builder:
 
     def _lookup(self, name: str, source: str) -> Lookup:
         read = self._types[source]
-        kind = read if chance(self._rng, 0.4) else self._out_type()
+        kind = self._out_type(read.shape[1:])
         table = random_table(self._rng, 1 << read.bits, kind)
         return Lookup(
             name=name, input=source, table=table, out_bits=kind.bits, out_signed=kind.signed
@@ -248,7 +249,8 @@ class _Builder:
             out_bits=RAW_BITS,
             out_signed=True,
         )
-        skip = None if raw else self._residual(bare.output_type(kind).shape[1:], groups)
+        size = bare.output_type(kind).shape[1:]
+        skip = None if raw else self._residual(size, groups)
         n_kernels = self._types[skip].shape[0] if skip else self._n_kernels(groups)
         weight_bits = int(rng.integers(2, MAX_BITS + 1))
         n_taps = window.kernel[0] * window.kernel[1]
@@ -263,7 +265,7 @@ class _Builder:
             dilation=bare.dilation,
             groups=groups,
         )
-        post = self._post(acc, weight, kind, self._out_type(raw=raw))
+        post = self._post(acc, weight, kind, self._out_type(size, raw=raw))
         if skip is not None:
             post |= self._post_of_skip(post, self._types[skip])
         return replace(bare, weight=weight, weight_bits=weight_bits, skip=skip, **post)

@@ -304,7 +304,7 @@ def test_inputs_are_of_their_type(networks: list[QuantizedNetwork]) -> None:
 
 
 def test_wide_multipliers() -> None:
-    networks = [random_network(seed, wide=True) for seed in range(200)]
+    networks = [random_network(seed, wide=True) for seed in range(400)]
     layers = [p for p, _ in products(networks) if p.mult is not None]
     mults = {int(m) for p in layers if p.mult is not None for m in p.mult}
     assert {0, 1, WIDE_MULT_MAX} <= mults
