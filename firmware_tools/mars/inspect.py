@@ -9,8 +9,16 @@ from rich.table import Table
 
 from model.mars.config import LINE_BITS
 from model.mars.image import Features, Image, PassContents
-from model.mars.layout import DESCRIPTOR_LINES, TABLE_LINES, header_lines, lines_per_entry
+from model.mars.layout import (
+    DESCRIPTOR_LINES,
+    TABLE_LINES,
+    Descriptor,
+    header_lines,
+    lines_per_entry,
+)
 from model.mars.program import Pass
+
+ADDRESS_MASK = 0xFFFF
 
 
 def describe(image: Image) -> dict[str, Any]:
@@ -46,7 +54,7 @@ def _pass(one: Pass, contents: PassContents, n_header_lines: int) -> dict[str, A
         "kernel": list(contents.kernel),
         "stride": [d.row_stride, d.col_stride],
         "dilation": [d.row_dilation, d.col_dilation],
-        "first_row": contents.first_row,
+        "first_row": contents.team_rows[0],
         "padding_top": max(d.pad_top, 0),
         "padding_left": d.pad_left,
         "maximum": bool(d.maximum),
@@ -61,10 +69,17 @@ def _pass(one: Pass, contents: PassContents, n_header_lines: int) -> dict[str, A
         "sets_total": contents.total_sets,
         **stored_bits(one, n_header_lines),
         "output": type_name(contents.outputs[-1]),
-        "first_tap_address": d.in_base[0],
+        "source_address": _source_address(d),
         "skip_address": d.skip_base[0] if d.has_skip else None,
         "output_address": d.out_base[0],
     }
+
+
+def _source_address(d: Descriptor) -> int:
+    """Of the source's first word in macro 0: the first tap lies above and left of it."""
+    rows = d.pad_top * (d.tap_row_pitch // d.row_dilation)
+    cols = d.pad_left * (d.tap_col_pitch // d.col_dilation)
+    return (d.in_base[0] + rows + cols) & ADDRESS_MASK
 
 
 def stored_bits(one: Pass, n_header_lines: int) -> dict[str, int]:
@@ -100,7 +115,7 @@ def table(values: dict[str, Any]) -> Table:
     for title in ("kernel", "spread", "entries", "sets kept", "kbit", "output", "reads", "writes"):
         result.add_column(title, justify="right", no_wrap=True)
     for one in values["passes"]:
-        addresses = [one["first_tap_address"], one["skip_address"]]
+        addresses = [one["source_address"], one["skip_address"]]
         result.add_row(
             escape("\n".join([*_kinds(one), *one["layers"]])),
             kernel_name(one["kernel"], one["stride"]),

@@ -93,11 +93,14 @@ FAULTS = {
         missing("a.b"),
         "layer 'a': bias must be an array of the file, but there is no 'a.b'",
     ),
-    "stride": (field("a", "stride", 3), "layer 'a': stride must be 1 or 2, not 3"),
+    "stride": (
+        field("a", "stride", 16),
+        "layer 'a': stride must be 2 numbers 1..15, or one for all, not 16",
+    ),
     "misspelt": (
         field("pool", "op", "maxpool3"),
-        'spec: op in layers[2] ("pool") must be one of conv, dense, maxpool2, avgpool, '
-        'not "maxpool3"',
+        'spec: op in layers[2] ("pool") must be one of conv, dense, maxpool, maxpool2, avgpool, '
+        'lookup, select, not "maxpool3"',
     ),
 }
 

@@ -38,8 +38,9 @@ def test_json(kenyon, quantised) -> None:
     assert values["backend"] == "model"
     assert [one["layers"] for one in passes] == [[], ["a"], ["b", "pool"], ["fc"]]
     # Kept group-sets x pixels, with one macro and one access; loading takes 16 clocks for each.
-    assert [one["bound"] for one in passes] == [0, 18 * 30, 35 * 30, 12 * 16]
-    assert total["bound"] == 540 + 1050 + 192
+    # The input is packed: three columns of its three channels in a word, so three taps are left.
+    assert [one["bound"] for one in passes] == [0, 6 * 30, 35 * 30, 12 * 16]
+    assert total["bound"] == 180 + 1050 + 192
     assert total["bus_bound"] == total["bound"]
     assert values["frames_per_second"] == pytest.approx(200e6 / total["clocks"])
     for one in (*passes, total):
@@ -49,9 +50,9 @@ def test_json(kenyon, quantised) -> None:
         assert total[name] == sum(one[name] for one in passes)
     assert total["sets_skipped"] == 1
     # The pool leaves out one of five columns, and nothing computes it.
-    assert total["accesses"] == 18 * 30 + 35 * 24 + 12
+    assert total["accesses"] == 6 * 30 + 35 * 24 + 12
     assert total["utilisation"] == total["accesses"] / total["clocks"]
-    assert total["loaded_bits"] == total["weight_bits"] == 65 * 1024
+    assert total["loaded_bits"] == total["weight_bits"] == 53 * 1024
     assert passes[-1]["end"] == total["clocks"]
     assert len(passes[1]["blocks"]) == 2
 
@@ -60,7 +61,7 @@ def test_people_read_tables(kenyon, quantised) -> None:
     result = kenyon("bench", "mars", *OPTIONS, quantised())
     assert result.exit_code == 0
     assert f"small on mars-tiny, weight bus 64 bit: {NOTE}" in result.stdout
-    for text in ("(input)", "weight", "x bound (1,782)", "index bits", "1 group-sets skipped"):
+    for text in ("(input)", "weight", "x bound (1,422)", "index bits", "1 group-sets skipped"):
         assert text in result.stdout
 
 
@@ -126,7 +127,8 @@ def test_table(kenyon, made) -> None:
         (("mars", "--weight-bus", "96"), "weight_bus must be 64, 128, 256 or 512, not 96"),
         (
             ("mars", "--network", "alexnet"),
-            f"--network must be one of {', '.join(ZOO)}, or a file NET.npz, not alexnet",
+            f"--network must be one of {', '.join(ZOO)}, or a file NET.npz, MODEL.tflite or "
+            "MODEL.onnx, not alexnet",
         ),
         (
             ("mars", "--network", "net.npz", "--act-bits", "4"),

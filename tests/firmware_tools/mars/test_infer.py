@@ -47,6 +47,7 @@ def test_reference_json(kenyon, quantised, pictures) -> None:
         "clock_mhz": 100.0,
         "frames_per_second": None,
         "output": None,
+        "notes": [],
     }
 
 
@@ -155,7 +156,7 @@ def test_frame_that_fails(kenyon, quantised, pictures, stand_in) -> None:
         ),
         (
             ("-c", "tiny", "--backend", "model"),
-            "configuration must be one of mars-tiny, mars for MARS, not tiny",
+            "configuration must be one of mars-tiny, mars, mars-wide for MARS, not tiny",
         ),
         (("--output", "y.txt"), "y.txt: output must end in .npy"),
         (("--output", "none/y.npy"), "none/y.npy: folder must exist: none"),
@@ -173,4 +174,5 @@ def test_network_of_the_npu(kenyon, tonic, pictures) -> None:
     path = tonic()
     result = kenyon("infer", path, "--input", pictures)
     assert result.exit_code == 2
-    assert result.stderr == f"error: {path}: quantised network must end in .npz\n"
+    endings = ".npz, .tflite, .onnx"
+    assert result.stderr == f"error: {path}: quantised network must end in one of {endings}\n"

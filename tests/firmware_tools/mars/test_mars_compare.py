@@ -156,7 +156,10 @@ def test_reference_against_model(kenyon, quantised, monkeypatch: pytest.MonkeyPa
     [
         (("--pause", "0.5"), "--pause must be left out: it is not for NET.npz"),
         (("--waves", "x.vcd"), "--waves must be left out: it is not for NET.npz"),
-        (("-c", "odin"), "configuration must be one of mars-tiny, mars for MARS, not odin"),
+        (
+            ("-c", "odin"),
+            "configuration must be one of mars-tiny, mars, mars-wide for MARS, not odin",
+        ),
     ],
 )
 def test_options_of_the_npu(kenyon, quantised, options: tuple[str, ...], error: str) -> None:

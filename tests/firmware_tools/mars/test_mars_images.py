@@ -53,7 +53,7 @@ def test_inspect(kenyon, quantised) -> None:
         assert text in result.stdout
     row = next(line for line in result.stdout.splitlines() if line.startswith(" b "))
     # Two blocks of kernels, each with two channel blocks of 3x3; the weights of one set are all 0.
-    assert row.split() == ["b", "3x3", "1x1x6", "35", "35/36", "35", "17x3x2", "u4", "30", "0"]
+    assert row.split() == ["b", "3x3", "1x1x6", "35", "35/36", "35", "17x3x2", "u4", "40", "0"]
 
 
 def test_inspect_json(kenyon, quantised) -> None:
@@ -67,18 +67,24 @@ def test_inspect_json(kenyon, quantised) -> None:
         "layers": ["a"],
         "source": "input",
         "copies": False,
-        "kernel": 3,
-        "stride": 1,
-        "padding": 1,
+        "partial": False,
+        "kernel": [3, 1],
+        "stride": [1, 1],
+        "dilation": [1, 3],
+        "first_row": 0,
+        "padding_top": 0,
+        "padding_left": 0,
+        "maximum": False,
+        "lookup": False,
         "stored_weight_bits": 4,
         "split": 1,
         "teams": 1,
         "rows_per_team": 6,
         "kernel_blocks": 2,
-        "entries": 18,
-        "sets_kept": 18,
-        "sets_total": 18,
-        "weight_bits": 18 * 1024,
+        "entries": 6,
+        "sets_kept": 6,
+        "sets_total": 6,
+        "weight_bits": 6 * 1024,
         "index_bits": 512,
         "table_bits": 512 * (2 + 2 * 2),
         "output": "17x6x5 u4",
