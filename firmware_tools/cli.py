@@ -1,8 +1,9 @@
 """The command `kenyon`."""
 
 from importlib import import_module
+from importlib.metadata import version
 from inspect import cleandoc
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -89,6 +90,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"kenyon {version('kenyon')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """An open neuromorphic processor: golden model, RTL and co-simulation."""
 
 
 def _register(name: str) -> None:

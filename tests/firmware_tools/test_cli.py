@@ -135,3 +135,8 @@ def test_a_mistake_of_ours_is_no_user_error(kenyon, tonic, monkeypatch: pytest.M
 def test_missing_tools_are_one_line() -> None:
     assert exit_code(MissingLibrary("the library is missing")) == BAD_INPUT
     assert exit_code(YosysError("Yosys is missing")) == BAD_INPUT
+
+
+def test_version(kenyon) -> None:
+    result = kenyon("--version")
+    assert (result.exit_code, result.stdout) == (0, "kenyon 0.1.0\n")
