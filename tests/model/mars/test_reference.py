@@ -1,31 +1,20 @@
 """The reference against numbers worked out by hand and against sums written out."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from model.mars.network import (
-    AvgPool,
-    Conv,
-    Dense,
     FeatureType,
     Ints,
-    Layer,
-    Lookup,
-    MaxPool,
-    NetworkError,
     Pair,
-    QuantizedNetwork,
-    Select,
     Sides,
 )
-from model.mars.random_network import random_input, random_network
-from model.mars.reference import convolve, max_pool, requantize, run
+from model.mars.reference import convolve, max_pool, requantize
 
 BYTE = FeatureType((1, 1, 1), 8, signed=True)
+HUGE = FeatureType((1, 1, 1), 32, signed=True)
 MAP = np.array([[[[1, 2, 3], [4, 5, 6], [7, 8, 9]]]])
 CORNERS = np.array([[[[1, 0, 0], [0, 0, 0], [0, 0, 10]]]])
 """A kernel that sees what is up and left, and ten times what is down and right."""
@@ -114,6 +103,77 @@ def test_one_sided_padding_with_a_value() -> None:
     ]
 
 
+ROW = np.array([[[[1, 2, 3, 4, 5, 6]]]])
+DIGITS = np.array([[[[1, 10, 100]]]])
+
+
+@pytest.mark.parametrize(
+    ("stride", "padding", "dilation", "expected"),
+    [
+        (1, (0, 0), 1, [321, 432, 543, 654]),
+        (1, (0, 0), 2, [531, 642]),
+        (3, (0, 0), 1, [321, 654]),
+        (4, (0, 0), 1, [321]),
+        (1, (2, 0), 1, [199, 219, 321, 432, 543, 654]),
+        (1, (0, 2), 1, [321, 432, 543, 654, 965, 996]),
+        (2, (1, 0), 1, [219, 432, 654]),
+        (2, (1, 2), 1, [219, 432, 654, 996]),
+        (3, (1, 2), 2, [429, 953]),
+        (15, (0, 0), 2, [531]),
+        (1, (0, 3), 3, [941, 952, 963]),
+    ],
+)
+def test_a_row(stride: int, padding: Pair, dilation: int, expected: list[int]) -> None:
+    """Around it are nines; by columns, then turned by rows."""
+    left, right = padding
+    made = convolve(
+        ROW, DIGITS, (1, stride), (0, left, 0, right), pad_value=9, dilation=(1, dilation)
+    )
+    assert made.tolist() == [[[expected]]]
+    turned = convolve(
+        ROW.swapaxes(2, 3),
+        DIGITS.swapaxes(2, 3),
+        (stride, 1),
+        (left, 0, right, 0),
+        pad_value=9,
+        dilation=(dilation, 1),
+    )
+    assert turned.swapaxes(2, 3).tolist() == [[[expected]]]
+
+
+@pytest.mark.parametrize(
+    ("padding", "expected"),
+    [
+        ((1, 0, 0, 0), [[2155], [4321]]),
+        ((0, 1, 0, 0), [[3515, 4321]]),
+        ((0, 0, 1, 0), [[4321], [5543]]),
+        ((0, 0, 0, 1), [[4321, 5452]]),
+        ((1, 0, 0, 1), [[2155, 5255], [4321, 5452]]),
+        ((0, 2, 0, 0), [[5555, 3515, 4321]]),
+    ],
+)
+def test_sides(padding: Sides, expected: list[list[int]]) -> None:
+    """Around 1 2, 3 4 are fives; the kernel's weights are 1 10, 100 1000."""
+    source = np.array([[[[1, 2], [3, 4]]]])
+    weight = np.array([[[[1, 10], [100, 1000]]]])
+    assert convolve(source, weight, padding=padding, pad_value=5).tolist() == [[expected]]
+
+
+def test_groups() -> None:
+    source = np.array([1, 2, 3, 4]).reshape(1, 4, 1, 1)
+    weight = np.array([[1, 10], [1, -1], [1, 10], [5, 0]]).reshape(4, 2, 1, 1)
+    assert convolve(source, weight, groups=2).reshape(-1).tolist() == [21, -1, 43, 15]
+    # Two kernels for each of four channels: kernel k reads channel k // 2.
+    weight = np.array([1, -1, 2, -2, 3, -3, 4, -4]).reshape(8, 1, 1, 1)
+    made = convolve(source, weight, groups=4).reshape(-1)
+    assert made.tolist() == [1, -1, 4, -4, 9, -9, 16, -16]
+    # Three groups of one channel, each with its own kernel, and what is around the map.
+    source = np.array([[[[1, 2]], [[3, 4]], [[5, 6]]]])
+    weight = np.array([[[[1, 10]]], [[[0, 1]]], [[[-1, 1]]]])
+    made = convolve(source, weight, (1, 1), (0, 0, 0, 1), pad_value=-7, groups=3)
+    assert made.tolist() == [[[[21, -68]], [[4, -7]], [[1, -13]]]]
+
+
 def test_largest_sums_are_exact() -> None:
     n = 65793  # 255 * 128 * 65793 is the last multiple below 2^31
     source = np.full((1, n, 1, 1), 255)
@@ -163,19 +223,25 @@ def test_residual_is_added_before_the_shift(skip: int, expected: int) -> None:
 
 @given(
     acc=st.integers(-(1 << 31), (1 << 31) - 1),
-    mult=st.integers(0, 65535),
+    mult=st.integers(0, 65535) | st.integers(0, (1 << 31) - 1),
     shift=st.integers(1, 40),
-    skip=st.integers(-128, 255),
-    skip_mult=st.integers(0, 65535),
+    skip=st.integers(-510, 510),
+    skip_mult=st.integers(0, 65535) | st.integers(0, (1 << 31) - 1),
+    post_shift=st.just(0) | st.integers(0, 31),
+    offset=st.just(0) | st.integers(-255, 255),
 )
 def test_requantisation_rounds_to_the_nearest(
-    acc: int, mult: int, shift: int, skip: int, skip_mult: int
+    acc: int, mult: int, shift: int, skip: int, skip_mult: int, post_shift: int, offset: int
 ) -> None:
     total = acc * mult + skip * skip_mult
     # In Python's integers: half up is the floor of total / 2^shift + 1/2.
     nearest = (2 * total + (1 << shift)) // (1 << (shift + 1))
-    result = requantize(np.array(acc), mult, shift, BYTE, skip, skip_mult)
-    assert result == max(-128, min(127, nearest))
+    size = (2 * abs(nearest) + (1 << post_shift)) // (1 << (post_shift + 1))
+    expected = (size if nearest > 0 else -size) + offset
+    made = requantize(
+        np.array(acc), mult, shift, BYTE, skip, skip_mult, post_shift=post_shift, offset=offset
+    )
+    assert made == max(-128, min(127, expected))
 
 
 def test_max_pool_leaves_out_odd_ends() -> None:
@@ -184,190 +250,87 @@ def test_max_pool_leaves_out_odd_ends() -> None:
     assert max_pool(source[..., :3]).tolist() == [[[[2]]]]
 
 
-def conv(name: str, weight: Ints, **fields: Any) -> Conv:
-    n = len(weight)
-    given_fields: dict[str, Any] = {
-        "input": "input",
-        "bias": np.zeros(n, np.int64),
-        "mult": np.ones(n, np.int64),
-        "shift": np.ones(n, np.int64),
-        "weight_bits": 5,
-        "out_bits": 8,
-        "out_signed": True,
-    }
-    return Conv(name=name, weight=weight, **given_fields | fields)
-
-
-def results(kind: FeatureType, inputs: Ints, *layers: Layer) -> dict[str, Any]:
-    values = run(QuantizedNetwork(kind, layers), inputs)
-    return {name: value.tolist() for name, value in values.items()}
-
-
-DIGIT = FeatureType((1, 3, 3), 4, signed=False)
-
-
-def test_network_by_hand() -> None:
-    first = conv(
-        "first",
-        np.concatenate([CORNERS, -CORNERS]),
-        padding=1,
-        bias=np.array([1, 100]),
-        mult=np.array([1, 3]),
-        shift=np.array([1, 2]),
-    )
-    second = conv(
-        "second",
-        np.array([[[[1]], [[1]]]]),
-        input="first",
-        skip="input",
-        skip_mult=8,
-        shift=np.array([4]),
-        out_bits=4,
-        out_signed=False,
-    )
-    pool = MaxPool(name="pool", input="first")
-    both = conv("both", np.array([[[[2]], [[-1]]]]), input="pool", skip="pool1", skip_mult=2)
-    pool1 = MaxPool(name="pool1", input="second")
-    dense = Dense(
-        name="dense",
-        input="both",
-        weight=np.array([[3], [-3]]),
-        bias=np.array([1000, -1]),
-        weight_bits=3,
-        out_bits=32,
-        out_signed=True,
-    )
-    values = results(DIGIT, MAP, first, second, pool, pool1, both, dense)
-    # (50 + 1 + 1) >> 1 and so on; (3 * (100 - 50) + 2) >> 2 and so on
-    assert values["first"] == [
-        [
-            [[26, 31, 1], [41, 46, 2], [1, 3, 3]],
-            [[38, 30, 75], [15, 7, 74], [75, 72, 71]],
-        ]
-    ]
-    # (26 + 38 + 8 * 1 + 8) >> 4 and so on
-    assert values["second"] == [[[[5, 5, 6], [6, 6, 8], [8, 9, 9]]]]
-    assert values["pool"] == [[[[46]], [[38]]]]
-    assert values["pool1"] == [[[[6]]]]
-    assert values["both"] == [[[[33]]]]  # (92 - 38 + 2 * 6 + 1) >> 1
-    assert values["dense"] == [[[[1099]], [[-100]]]]
-
-
-def test_dense_flattens_channels_first() -> None:
-    kind = FeatureType((2, 1, 2), 4, signed=False)
-    dense = Dense(
-        name="dense",
-        input="input",
-        weight=np.array([[1, 2, 3, 4], [-1, 0, 0, 1]]),
-        bias=np.array([0, 1]),
-        mult=np.array([1, 2]),
-        shift=np.array([2, 1]),
-        weight_bits=4,
-        out_bits=4,
-        out_signed=True,
-    )
-    images = np.array([[[[1, 2]], [[3, 4]]], [[[0, 0]], [[0, 5]]]])
-    assert results(kind, images, dense) == {"dense": [[[[7]], [[4]]], [[[5]], [[6]]]]}
-
-
-def test_average_by_hand() -> None:
-    kind = FeatureType((2, 1, 3), 4, signed=True)
-    average = AvgPool(name="a", input="input", mult=64, shift=7, out_bits=3, out_signed=True)
-    image = np.array([[[7, 5, -8]], [[-1, -2, 0]]])
-    # Halves of 4 and of -3, which is a tie; one more or less in a sum would show.
-    assert results(kind, image, average) == {"a": [[[[2]], [[-1]]]]}
-    image = np.array([[[7, 7, 7]], [[-8, -8, -8]]])
-    assert results(kind, image, average) == {"a": [[[[3]], [[-4]]]]}
-
-
-def test_accumulators_come_out_with_their_bias() -> None:
-    layer = conv("c", CORNERS, bias=np.array([-(1 << 30)]), mult=None, shift=None, out_bits=32)
-    assert results(DIGIT, MAP, layer) == {"c": [[[[91 - (1 << 30)]]]]}
-
-
-@pytest.mark.parametrize("seed", range(40))
-def test_results_are_of_their_type(seed: int) -> None:
-    network = random_network(seed)
-    images = random_input(network, seed, 3)
-    values = run(network, images)
-    assert list(values) == list(network.types)[1:]
-    for name, value in values.items():
-        kind = network.types[name]
-        assert value.dtype == np.int64
-        assert value.shape == (3, *kind.shape)
-        assert kind.low <= value.min() <= value.max() <= kind.high
-    alone = run(network, images[1])
-    for name, value in alone.items():
-        np.testing.assert_array_equal(value, values[name][1:2])
-
-
-def test_wrong_inputs_are_refused() -> None:
-    network = QuantizedNetwork(DIGIT, (MaxPool(name="p", input="input"),))
-    with pytest.raises(NetworkError, match=r"row 2, column 2 must be 0\.\.15, not 16"):
-        run(network, np.where(MAP == 9, 16, MAP))
+SLOPE = -np.arange(1, 13).reshape(1, 1, 3, 4)
+"""-1 to -4 above, -9 to -12 below."""
 
 
 @pytest.mark.parametrize(
-    ("acc", "post_shift", "expected"),
-    [(1, 1, 1), (-1, 1, -1), (3, 1, 2), (-3, 1, -2), (2, 2, 1), (-2, 2, -1), (-1, 2, 0), (5, 2, 1)],
+    ("kernel", "stride", "padding", "expected"),
+    [
+        ((2, 2), (2, 2), (0, 0, 0, 0), [[-1, -3]]),
+        ((2, 2), (2, 2), (1, 0, 0, 1), [[-1, -3], [-5, -7]]),
+        ((2, 2), (1, 1), (0, 0, 0, 0), [[-1, -2, -3], [-5, -6, -7]]),
+        ((3, 3), (1, 1), (1, 1, 1, 1), [[-1, -1, -2, -3], [-1, -1, -2, -3], [-5, -5, -6, -7]]),
+        ((3, 3), (2, 2), (1, 1, 1, 1), [[-1, -2], [-5, -6]]),
+        ((3, 1), (1, 2), (0, 0, 0, 0), [[-1, -3]]),
+        ((1, 3), (2, 1), (0, 2, 0, 0), [[-1, -1, -1, -2], [-9, -9, -9, -10]]),
+        ((3, 4), (1, 1), (0, 0, 0, 0), [[-1]]),
+        ((4, 5), (15, 15), (3, 4, 3, 4), [[-1]]),
+        ((1, 1), (2, 3), (0, 0, 0, 0), [[-1, -4], [-9, -12]]),
+    ],
 )
-def test_second_shift_rounds_ties_away_from_zero(acc: int, post_shift: int, expected: int) -> None:
-    kind = FeatureType((1, 1, 1), 8, signed=True)
-    doubled = np.array(2 * acc)  # the first shift halves it again
-    assert requantize(doubled, 1, 1, kind, post_shift=post_shift) == expected
+def test_pool(kernel: Pair, stride: Pair, padding: Sides, expected: list[list[int]]) -> None:
+    """What is around a map of negative values is never the largest."""
+    assert max_pool(SLOPE, kernel, stride, padding).tolist() == [[expected]]
+
+
+@pytest.mark.parametrize(
+    ("once", "post_shift", "expected"),
+    [
+        *[(0, 1, 0), (1, 1, 1), (-1, 1, -1), (2, 1, 1), (-2, 1, -1), (3, 1, 2), (-3, 1, -2)],
+        *[(1, 2, 0), (-1, 2, 0), (2, 2, 1), (-2, 2, -1), (5, 2, 1), (-5, 2, -1), (6, 2, 2)],
+        *[(-6, 2, -2), (7, 2, 2), (-7, 2, -2), (127, 8, 0), (128, 8, 1), (-127, 8, 0)],
+        *[(-128, 8, -1), (-129, 8, -1), (383, 8, 1), (384, 8, 2), (-383, 8, -1), (-384, 8, -2)],
+        *[((1 << 30) - 1, 31, 0), (1 << 30, 31, 1), (1 - (1 << 30), 31, 0), (-(1 << 30), 31, -1)],
+        *[(127, 0, 127), (-128, 0, -128)],
+    ],
+)
+def test_second_shift_rounds_ties_away_from_zero(once: int, post_shift: int, expected: int) -> None:
+    doubled = np.array(2 * once)  # the first shift halves it again
+    assert requantize(doubled, 1, 1, BYTE, post_shift=post_shift) == expected
+
+
+def test_both_shifts_round() -> None:
+    # 3/2 becomes 2, whose quarter becomes 1, though 3/8 is less than a half; -3/2 becomes -1, and
+    # that 0. Likewise 5/2 becomes 3; -5/2 becomes -2, whose quarter is a tie again.
+    made = requantize(np.array([3, -3, 5, -5]), 1, 1, BYTE, post_shift=2)
+    assert made.tolist() == [1, 0, 1, -1]
 
 
 def test_offset_comes_behind_rounding_and_before_the_clamp() -> None:
-    kind = FeatureType((1, 1, 1), 8, signed=True)
-    made = requantize(np.array([-3, 3, 400, -400]), 1, 1, kind, offset=-100)
+    made = requantize(np.array([-3, 3, 400, -400]), 1, 1, BYTE, offset=-100)
     assert made.tolist() == [-101, -98, 100, -128]
+    made = requantize(np.array([-3, 3]), 1, 1, BYTE, post_shift=1, offset=-100)
+    assert made.tolist() == [-101, -99]  # -1 and 2, whose halves are -1 and 1
+    byte = FeatureType((1, 1, 1), 8, signed=False)
+    made = requantize(np.array([-256, -255, -1, 0, 1]), 2, 1, byte, offset=255)
+    assert made.tolist() == [0, 0, 254, 255, 255]
+    assert requantize(np.array([600, 511, 255]), 2, 1, byte, offset=-255).tolist() == [255, 255, 0]
 
 
-def test_widest_multiplier() -> None:
-    kind = FeatureType((1, 1, 1), 32, signed=True)
-    ends = np.array([(1 << 31) - 1, -(1 << 31)])
-    most = (1 << 31) - 1
-    made = requantize(ends, most, 32, kind, 255, most)
-    assert made.tolist() == [
-        ((int(end) * most + 255 * most + (1 << 31)) >> 32) for end in ends.tolist()
-    ]
+WIDEST = (1 << 31) - 1
+MOST, LEAST = WIDEST, -(1 << 31)
 
 
-def test_pool_with_padding() -> None:
-    source = -np.arange(1, 10).reshape(1, 1, 3, 3)
-    assert max_pool(source, (2, 2), (2, 2), (1, 0, 0, 1)).tolist() == [[[[-1, -3], [-4, -6]]]]
-    assert max_pool(source, (3, 1), (1, 2), (0, 0, 0, 0)).tolist() == [[[[-1, -3]]]]
-
-
-def test_lookup_and_select() -> None:
-    kind = FeatureType((2, 1, 2), 2, signed=True)
-    table = np.array([5, 6, 7, 1])
-    layers = (
-        Lookup(name="l", input="input", table=table, out_bits=3, out_signed=False),
-        Select(name="s", inputs=("l", "l"), channels=(3, 0, 0)),
-    )
-    values = run(QuantizedNetwork(kind, layers), np.array([[[-2, -1]], [[0, 1]]]))
-    assert values["l"].tolist() == [[[[5, 6]], [[7, 1]]]]
-    assert values["s"].tolist() == [[[[7, 1]], [[5, 6]], [[5, 6]]]]
-
-
-def test_clamp_and_zero_of_the_residual() -> None:
-    kind = FeatureType((1, 1, 3), 8, signed=True)
-    layer = Conv(
-        name="c",
-        input="input",
-        weight=np.ones((1, 1, 1, 1), int),
-        bias=np.zeros(1, int),
-        mult=np.array([4]),
-        shift=np.array([2]),
-        weight_bits=2,
-        out_bits=8,
-        out_signed=True,
-        low=-3,
-        high=50,
-        skip="input",
-        skip_mult=8,
-        skip_zero=10,
-    )
-    values = run(QuantizedNetwork(kind, (layer,)), np.array([[[5, 9, 100]]]))
-    assert values["c"].tolist() == [[[[-3, 7, 50]]]]
+@pytest.mark.parametrize(
+    ("acc", "skip", "shift", "post_shift", "expected"),
+    [
+        # 2^62 / 2^40 is 2^22, of which an odd part is lost: exactly 2^22 - 2^-8 and -2^22 + 2^-9.
+        *[(MOST, 0, 40, 0, 1 << 22), (LEAST, 0, 40, 0, -(1 << 22))],
+        *[(MOST, 0, 40, 15, 128), (LEAST, 0, 40, 15, -128), (LEAST, 0, 40, 23, -1)],
+        *[(MOST, 0, 40, 23, 1), (MOST, 0, 40, 24, 0), (LEAST, 0, 40, 24, 0)],
+        # after one place 2^61 - 2^31 + 1, of which 31 more leave 2^30 - 1; the other end is a tie
+        *[(MOST, 0, 1, 31, (1 << 30) - 1), (LEAST, 0, 1, 31, -(1 << 30))],
+        *[(MOST, 0, 1, 0, MOST), (LEAST, 0, 1, 0, LEAST)],
+        # the largest residual, of which 510 * (2^31 - 1) is some 255 after 32 places
+        *[(0, 510, 32, 0, 255), (0, -510, 32, 0, -255), (0, 1, 31, 0, 1), (0, -1, 31, 0, -1)],
+        *[(MOST, 510, 1, 0, MOST), (LEAST, -510, 1, 0, LEAST)],
+        *[(MOST, 510, 1, 31, (1 << 30) + 254), (LEAST, -510, 1, 31, -(1 << 30) - 254)],
+    ],
+)
+def test_ends_of_wide_multipliers(
+    acc: int, skip: int, shift: int, post_shift: int, expected: int
+) -> None:
+    """Nothing overflows on the way to a clamp that is as wide as it gets."""
+    made = requantize(np.array(acc), WIDEST, shift, HUGE, skip, WIDEST, post_shift=post_shift)
+    assert made == expected
