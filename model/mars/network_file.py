@@ -365,7 +365,19 @@ def _entry(data: object) -> NetworkEntry:
         errors = error.errors(include_url=False)
     # A misspelt field is missing, too: the unknown name helps more.
     unknown = [detail for detail in errors if detail["type"] == "extra_forbidden"]
-    raise NetworkError(f"{SPEC}: {_explain((unknown or errors)[0], data)}")
+    raise NetworkError(f"{SPEC}: {_explain(_first(unknown or errors), data)}")
+
+
+def _first(errors: list[ErrorDetails]) -> ErrorDetails:
+    """What to tell; of a list where one number would do, too, what is wrong with the list."""
+    first, *others = errors
+    if (
+        first["type"] == "int_type"
+        and first["loc"][-1] == "int"
+        and isinstance(first["input"], list)
+    ):
+        return others[0]  # the list's is next
+    return first
 
 
 def _explain(detail: ErrorDetails, data: object) -> str:
@@ -382,10 +394,17 @@ def _explain(detail: ErrorDetails, data: object) -> str:
         ops = ", ".join(LAYER_ENTRIES)
         return f"op in {_place(loc, data)} must be one of {ops}, not {json_text.shown(op)}"
     if kind in ("too_short", "too_long"):
-        wanted = "three numbers, [C, H, W]" if loc[-1] == "shape" else "a list of at least one"
+        wanted = _wanted_length(detail)
         return f"{_place(loc, data)} must be {wanted}, not {json_text.shown(value)}"
     wanted = _WANTED.get(kind, detail["msg"])
     return f"{_place(loc, data)} must be {wanted}, not {json_text.shown(value)}"
+
+
+def _wanted_length(detail: ErrorDetails) -> str:
+    length = detail["ctx"].get("min_length", detail["ctx"].get("max_length"))
+    if detail["loc"][-1] == "shape":
+        return "three numbers, [C, H, W]"
+    return "a list of at least one" if length == 1 else f"an integer or a list of {length}"
 
 
 _WANTED = {

@@ -15,7 +15,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from model.mars.network import FeatureType, NetworkError, QuantizedNetwork
+from model.mars.network import (
+    AvgPool,
+    Conv,
+    Dense,
+    FeatureType,
+    Lookup,
+    MaxPool,
+    NetworkError,
+    QuantizedNetwork,
+    Select,
+)
 from model.mars.network_file import dump, load, load_input
 from model.mars.random_network import random_network
 
@@ -113,6 +123,131 @@ def test_every_field(path: Path) -> None:
     assert fc["weight"].tolist() == [[-16, 0, 15], [1, 2, 3]]
 
 
+def test_pools_of_older_files(path: Path) -> None:
+    (pool,) = (layer for layer in load(write(path, **ARRAYS)).layers if layer.name == "pool")
+    assert isinstance(pool, MaxPool)
+    assert (pool.input, pool.kernel, pool.steps, pool.padding) == (
+        "conv1",
+        (2, 2),
+        (2, 2),
+        (0,) * 4,
+    )
+    newer = changed("layers.1", {**POOL, "padding": 0})
+    assert_equal(load(write(path, **ARRAYS)), load(write(path, newer, **ARRAYS)))
+
+
+def test_what_need_not_be_said(path: Path) -> None:
+    conv = vars(load(write(path, **ARRAYS)).layers[0])
+    usual = {"pad_value": 0, "dilation": (1, 1), "groups": 1, "offset": 0, "low": None}
+    usual |= {"high": None, "post_shift": None, "skip_zero": 0}
+    assert {name: conv[name] for name in usual} == usual
+    gap = vars(load(path).layers[2])
+    assert [gap[name] for name in ("bias", "post_shift", "offset")] == [0, 0, 0]
+
+
+def everything() -> QuantizedNetwork:
+    """Each field of each kind is something else than usual."""
+    rng = np.random.default_rng(1)
+    conv = Conv(
+        name="conv",
+        input="input",
+        weight=rng.integers(-16, 16, (4, 2, 3, 2)),
+        bias=np.array([-(1 << 30), 1 << 30, 0, -1]),
+        mult=np.array([0, 1, 65536, (1 << 31) - 1]),
+        shift=np.array([1, 20, 39, 40]),
+        post_shift=np.array([0, 1, 30, 31]),
+        offset=-255,
+        stride=(1, 2),
+        padding=(1, 0, 3, 2),
+        pad_value=-5,
+        dilation=(2, 1),
+        groups=2,
+        weight_bits=5,
+        out_bits=8,
+        out_signed=True,
+        low=-100,
+        high=99,
+        skip="pool",
+        skip_mult=(1 << 31) - 1,
+        skip_zero=-128,
+    )
+    dense = Dense(
+        name="dense",
+        input="both",
+        weight=rng.integers(-2, 2, (3, 16)),
+        bias=np.arange(3),
+        mult=np.array([65535, 7, 8]),
+        shift=np.arange(1, 4),
+        post_shift=np.zeros(3, int),
+        offset=255,
+        weight_bits=2,
+        out_bits=3,
+        out_signed=False,
+        low=1,
+        high=6,
+    )
+    table = Lookup(
+        name="table", input="conv", table=rng.permutation(256), out_bits=8, out_signed=False
+    )
+    return QuantizedNetwork(
+        FeatureType((4, 4, 5), 4, signed=True),
+        (
+            MaxPool(name="pool", input="input", kernel=(2, 3), stride=(1, 2), padding=(1, 2, 0, 0)),
+            conv,
+            table,
+            AvgPool(
+                name="average",
+                input="table",
+                bias=-(1 << 31) + 9000,
+                mult=(1 << 31) - 1,
+                shift=40,
+                post_shift=31,
+                offset=-3,
+                out_bits=2,
+                out_signed=True,
+            ),
+            Select(name="both", inputs=("average", "average"), channels=(7, 0, 0, 3) * 4),
+            dense,
+        ),
+        "everything",
+        {"input": 0.5, "both": 3.0, "dense": 1e-9},
+    )
+
+
+def test_round_trip_of_every_field(path: Path) -> None:
+    network = everything()
+    for layer in network.layers:
+        for field in fields(layer):
+            value = getattr(layer, field.name)
+            assert np.ndim(value) or value != field.default, (layer.name, field.name)
+    dump(network, path)
+    again = load(path)
+    assert_equal(again, network)
+    with np.load(path) as file:
+        assert {name: file[name].dtype.name for name in file if name != "spec"} == {
+            "conv.w": "int8",
+            "conv.b": "int32",
+            "conv.m": "uint32",
+            "conv.s": "uint8",
+            "conv.p": "uint8",
+            "table.t": "int16",
+            "dense.w": "int8",
+            "dense.b": "int32",
+            "dense.m": "uint16",
+            "dense.s": "uint8",
+            "dense.p": "uint8",
+        }
+        spec = json.loads(file["spec"].item())
+    conv = next(layer for layer in spec["layers"] if layer["name"] == "conv")
+    assert [conv[name] for name in ("stride", "padding", "dilation")] == [
+        [1, 2],
+        [1, 0, 3, 2],
+        [2, 1],
+    ]
+    dump(again, path)
+    assert_equal(load(path), network)
+
+
 def test_text_may_be_bytes_and_have_a_name(path: Path) -> None:
     text = json.dumps({"name": "größer", **SPEC}, ensure_ascii=False).encode()
     assert load(write(path, text, **ARRAYS)).name == "größer"
@@ -123,9 +258,10 @@ def test_arrays_may_be_of_another_byte_order(path: Path) -> None:
     assert_equal(load(write(path, **arrays)), load(write(path, **ARRAYS)))
 
 
-@pytest.mark.parametrize("seed", range(30))
-def test_round_trip(seed: int, path: Path) -> None:
-    network = random_network(seed)
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("seed", range(40))
+def test_round_trip(seed: int, wide: bool, path: Path) -> None:
+    network = random_network(seed, wide=wide)
     dump(network, path)
     assert_equal(load(path), network)
 
@@ -175,6 +311,8 @@ CONV_FIELDS = (
     "bias, mult, shift, post_shift, op, stride, padding, pad_value, dilation, groups, skip, "
     "skip_mult, skip_zero"
 )
+POOL = {"name": "pool", "op": "maxpool", "input": "conv1", "kernel": 2, "stride": 2}
+SELECT = {"name": "pool", "op": "select", "inputs": ["conv1"], "channels": [0]}
 OPS = "conv, dense, maxpool, maxpool2, avgpool, lookup, select"
 SPEC_ERRORS: list[tuple[object, str]] = [
     ("{", "spec: line 1 column 2 must be JSON: expecting property name enclosed in double quotes"),
@@ -268,7 +406,118 @@ SPEC_ERRORS: list[tuple[object, str]] = [
     ),
     (
         changed("layers.0.padding", [1, 1]),
-        'spec: layers[0] ("conv1").padding must be an integer, not a list of 2',
+        'spec: layers[0] ("conv1").padding must be an integer or a list of 4, not a list of 2',
+    ),
+    (
+        changed("layers.0.stride", [1, 1, 1]),
+        'spec: layers[0] ("conv1").stride must be an integer or a list of 2, not a list of 3',
+    ),
+    (
+        changed("layers.0.dilation", []),
+        'spec: layers[0] ("conv1").dilation must be an integer or a list of 2, not a list of 0',
+    ),
+    (
+        changed("layers.0.stride", [1, 1.5]),
+        'spec: layers[0] ("conv1").stride[1] must be an integer, not 1.5',
+    ),
+    (
+        changed("layers.0.padding", [0, 0, True, 0]),
+        'spec: layers[0] ("conv1").padding[2] must be an integer, not true',
+    ),
+    (
+        changed("layers.0.groups", [1]),
+        'spec: layers[0] ("conv1").groups must be an integer, not a list of 1',
+    ),
+    (
+        changed("layers.0.int", [1]),
+        f"spec: unknown field 'int' in layers[0] (\"conv1\"); {CONV_FIELDS}",
+    ),
+    (
+        changed("layers.0.padding", [0, 0, 0, 16]),
+        "layer 'conv1': padding must be 4 numbers 0..15, or one for all, not [0, 0, 0, 16]",
+    ),
+    (
+        changed("layers.0.groups", 2),
+        "layer 'conv1': groups must divide the 3 output channels, not be 2",
+    ),
+    (changed("layers.0.pad_value", 16), "layer 'conv1': pad_value must be 0..15, not 16"),
+    (changed("layers.0.low", 16), "layer 'conv1': low must be 0..15, not 16"),
+    (changed("layers.0.skip_zero", 256), "layer 'conv1': skip_zero must be -255..255, not 256"),
+    (
+        changed("layers.2.bias", 1 << 31),
+        "layer 'gap': bias must be -2147483648..2147483647, not 2147483648",
+    ),
+    (changed("layers.2.post_shift", 32), "layer 'gap': post_shift must be 0..31, not 32"),
+    (changed("layers.3.offset", 1), "layer 'fc': offset must be 0 with out_bits 32, not 1"),
+    (
+        changed("layers.1", {**POOL, "stride": 0}),
+        "layer 'pool': stride must be 2 numbers 1..15, or one for all, not 0",
+    ),
+    (
+        changed("layers.1", {**POOL, "padding": [0, 1, 2, 1]}),
+        "layer 'pool': padding must be less than the kernel, (2, 2), not (0, 1, 2, 1)",
+    ),
+    (
+        changed("layers.1", {name: POOL[name] for name in POOL if name != "stride"}),
+        "spec: missing field 'stride' in layers[1] (\"pool\"); fields are name, input, scale, op, "
+        "kernel, stride, padding",
+    ),
+    (
+        changed("layers.1.kernel", 2),
+        "spec: unknown field 'kernel' in layers[1] (\"pool\"); fields are name, input, scale, op",
+    ),
+    (
+        changed(
+            "layers.1",
+            {
+                "name": "pool",
+                "op": "lookup",
+                "input": "conv1",
+                "out_bits": 4,
+                "out_signed": False,
+                "table": "fc.b",
+            },
+        ),
+        "layer 'pool': table ('fc.b') must be int16, not int32",
+    ),
+    (
+        changed(
+            "layers.1",
+            {
+                "name": "pool",
+                "op": "lookup",
+                "input": "conv1",
+                "out_bits": 4,
+                "out_signed": False,
+                "table": "t",
+            },
+        ),
+        "layer 'pool': table must be an array of the file, but there is no 't'",
+    ),
+    (
+        changed("layers.1", {**SELECT, "channels": [0, 3]}),
+        "layer 'pool': channels must be 0..2, not 3",
+    ),
+    (
+        changed("layers.1", {**SELECT, "channels": []}),
+        'spec: layers[1] ("pool").channels must be a list of at least one, not a list of 0',
+    ),
+    (
+        changed("layers.1", {**SELECT, "channels": [0, 1.0]}),
+        'spec: layers[1] ("pool").channels[1] must be an integer, not 1.0',
+    ),
+    (
+        changed("layers.1", {**SELECT, "inputs": "conv1"}),
+        'spec: layers[1] ("pool").inputs must be a list, not "conv1"',
+    ),
+    (
+        changed("layers.1", {**SELECT, "inputs": ["conv1", "gap"]}),
+        "layer 'pool': inputs[1] must not depend on the layer itself: 'pool' -> 'gap' -> 'pool'",
+    ),
+    (
+        changed("layers.1", {**SELECT, "input": "conv1"}),
+        "spec: unknown field 'input' in layers[1] (\"pool\"); fields are op, name, inputs, "
+        "channels, scale",
     ),
     (changed("layers.2.shift", 0), "layer 'gap': shift must be 1..40, not 0"),
     (
