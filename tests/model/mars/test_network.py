@@ -179,6 +179,84 @@ def test_ends_of_the_weights(bits: int, low: int, high: int) -> None:
     assert conv(weight_bits=bits, weight=weight(high)).weight.max() == high
 
 
+def test_one_number_stands_for_all() -> None:
+    given: list[Any] = [2, (2, 2), [2, 2], np.int64(2)]
+    for number in given:
+        layer = conv(stride=number, dilation=number)
+        assert (layer.stride, layer.dilation) == ((2, 2), (2, 2))
+        assert {type(x) for x in (*layer.stride, *layer.dilation)} == {int}
+        assert MaxPool(name="p", input="x", kernel=number).kernel == (2, 2)
+    assert conv(padding=3).padding == (3, 3, 3, 3)
+    assert conv(padding=[0, 1, 2, 3]).padding == (0, 1, 2, 3)
+    assert conv(stride=(1, 2)).stride == (1, 2)
+
+
+def test_windows_of_pools() -> None:
+    side_by_side = MaxPool(name="p", input="x", kernel=(3, 15))
+    assert side_by_side.steps == (3, 15)
+    assert pool().is_quad
+    assert MaxPool(name="p", input="x", kernel=2, stride=[2, 2], padding=0).is_quad
+    for fields in ({"kernel": (2, 3)}, {"stride": (2, 1)}, {"padding": (0, 0, 0, 1)}):
+        other: dict[str, Any] = {"kernel": 2, "stride": 2} | fields
+        assert not MaxPool(name="p", input="x", **other).is_quad
+
+
+def test_largest_of_all_numbers() -> None:
+    """The ends themselves are legal."""
+    layer = conv(
+        shape=(4, 3, 16, 16),
+        bias=np.array([(1 << 31) - 1, -(1 << 31), 0, 1]),
+        mult=np.array([0, 1, 65536, (1 << 31) - 1]),
+        shift=np.array([1, 40, 1, 40]),
+        post_shift=np.array([0, 31, 31, 0]),
+        offset=255,
+        stride=15,
+        dilation=4,
+        padding=15,
+        pad_value=255,
+        groups=4,
+        low=15,
+        high=15,
+        skip="x",
+        skip_mult=(1 << 31) - 1,
+        skip_zero=-255,
+    )
+    assert layer.kernel == (16, 16)
+    assert conv(offset=-255, pad_value=-128, skip="x", skip_zero=255).skip_mult == 0
+    widest = MaxPool(name="p", input="x", kernel=255, stride=15, padding=15)
+    assert widest.padding == (15,) * 4
+    average(bias=-(1 << 31), mult=(1 << 31) - 1, shift=40, post_shift=31, offset=-255, out_bits=1)
+    Lookup(name="l", input="x", table=np.array([-128, 127]), out_bits=8, out_signed=True)
+
+
+@pytest.mark.parametrize(("bits", "low", "high"), [(4, 0, 15), (4, -8, 7), (8, -128, 127)])
+def test_pad_values_are_of_the_input(bits: int, low: int, high: int) -> None:
+    kind = FeatureType((3, 6, 7), bits, signed=low < 0)
+    for value in (low, high):
+        assert network(conv(pad_value=value), kind=kind).output == "c"
+    for value in {low - 1, high + 1} - {-129}:
+        with pytest.raises(NetworkError, match=f"pad_value must be {low}..{high}, not {value}$"):
+            network(conv(pad_value=value), kind=kind)
+        # Nothing is padded with it.
+        assert network(conv(pad_value=value, padding=0), kind=kind).output == "c"
+
+
+def test_select_reads_all_its_inputs() -> None:
+    layers = (
+        conv("x", (2, 3, 1, 1)),
+        conv("y", (3, 3, 1, 1)),
+        Select(name="s", inputs=("x", "input", "x"), channels=[6, np.int64(0), 3, 3]),  # type: ignore[arg-type]
+        Select(name="t", inputs=("s", "y"), channels=(6, 4)),
+    )
+    one = network(*layers)
+    assert references(layers[2]) == {"inputs[0]": "x", "inputs[1]": "input", "inputs[2]": "x"}
+    assert [layer.name for layer in one.consumers("input")] == ["x", "y", "s"]
+    assert [layer.name for layer in one.consumers("x")] == ["s"]
+    assert one.types["s"] == FeatureType((4, 6, 7), 4, signed=False)
+    assert one.types["t"] == FeatureType((2, 6, 7), 4, signed=False)
+    assert layers[2].channels == (6, 0, 3, 3)
+
+
 ONE_15, ONE_255 = (f"numbers 1..{most}, or one for all" for most in (15, 255))
 BIG = FeatureType((1, 3000, 3000), 8, signed=False)
 ERRORS: list[tuple[Callable[[], object], str]] = [
@@ -286,6 +364,82 @@ ERRORS: list[tuple[Callable[[], object], str]] = [
     (
         lambda: network(conv(pad_value=16)),
         "layer 'c': pad_value must be 0..15, not 16",
+    ),
+    (lambda: conv(groups=0), "layer 'c': groups must be 1..2, not 0"),
+    (lambda: conv(groups=True), "layer 'c': groups must be 1..2, not True"),
+    (
+        lambda: conv(dilation=(1, 0)),
+        "layer 'c': dilation must be 2 numbers 1..4, or one for all, not (1, 0)",
+    ),
+    (lambda: conv(pad_value=-129), "layer 'c': pad_value must be -128..255, not -129"),
+    (lambda: conv(pad_value=1.0), "layer 'c': pad_value must be -128..255, not 1.0"),
+    (lambda: conv(offset=-256), "layer 'c': offset must be -255..255, not -256"),
+    (lambda: conv(low=1.0), "layer 'c': low must be 0..15, not 1.0"),
+    (
+        lambda: conv(low=-9, out_signed=True),
+        "layer 'c': low must be -8..7, not -9",
+    ),
+    (
+        lambda: conv(low=0, out_bits=32, out_signed=True, mult=None, shift=None),
+        "layer 'c': low must be absent with out_bits 32",
+    ),
+    (
+        lambda: conv(post_shift=np.array([0, -1])),
+        "layer 'c': post_shift[1] must be 0..31, not -1",
+    ),
+    (
+        lambda: conv(post_shift=np.zeros(3, int)),
+        "layer 'c': post_shift must have the shape (2,), one per output channel, not (3,)",
+    ),
+    (lambda: conv(skip="x", skip_mult=-1), "layer 'c': skip_mult must be 0..2147483647, not -1"),
+    (lambda: conv(skip="x", skip_zero=256), "layer 'c': skip_zero must be -255..255, not 256"),
+    (
+        lambda: dense(post_shift=values(1, 5)),
+        "layer 'd': post_shift must be absent with out_bits 32 (accumulators are not requantised)",
+    ),
+    (lambda: dense(offset=-1), "layer 'd': offset must be 0 with out_bits 32, not -1"),
+    (lambda: dense(high=7), "layer 'd': high must be absent with out_bits 32"),
+    (
+        lambda: MaxPool(name="p", input="x", kernel=(2, 256)),
+        f"layer 'p': kernel must be 2 {ONE_255}, not (2, 256)",
+    ),
+    (
+        lambda: MaxPool(name="p", input="x", padding=16),
+        "layer 'p': padding must be 4 numbers 0..15, or one for all, not 16",
+    ),
+    (
+        lambda: MaxPool(name="p", input="x", kernel=(3, 2), padding=(0, 2, 0, 0)),
+        "layer 'p': padding must be less than the kernel, (3, 2), not (0, 2, 0, 0)",
+    ),
+    (
+        lambda: average(bias=-(1 << 31) - 1),
+        "layer 'a': bias must be -2147483648..2147483647, not -2147483649",
+    ),
+    (lambda: average(post_shift=32), "layer 'a': post_shift must be 0..31, not 32"),
+    (lambda: average(offset=256), "layer 'a': offset must be -255..255, not 256"),
+    (lambda: average(mult=1 << 31), "layer 'a': mult must be 0..2147483647, not 2147483648"),
+    (
+        lambda: Lookup(name="l", input="x", table=np.zeros(2, int), out_bits=32, out_signed=True),
+        "layer 'l': out_bits must be 1..8, not 32",
+    ),
+    (
+        lambda: lookup(np.zeros((4, 4), int)),
+        "layer 'l': table must have the shape (2^bits,), not (4, 4)",
+    ),
+    (lambda: lookup(np.zeros(0, int)), "layer 'l': table must have the shape (2^bits,), not (0,)"),
+    (lambda: lookup(np.zeros(16)), "layer 'l': table must be integers, not float64"),
+    (lambda: lookup(np.array([0, -1])), "layer 'l': table[1] must be 0..15, not -1"),
+    (
+        lambda: Select(name="s", inputs=("x",), channels=(0, 1.5)),  # type: ignore[arg-type]
+        "layer 's': channels must be one or more integers, not (0, 1.5)",
+    ),
+    (
+        lambda: Select(name="s", inputs=("x",), channels=(True,)),
+        "layer 's': channels must be one or more integers, not (True,)",
+    ),
+    (
+        lambda: Select(name="s", inputs=("x",), channels=3),  # type: ignore[arg-type]
+        "layer 's': channels must be one or more integers, not 3",
     ),
     (lambda: conv(weight_bits=1), "layer 'c': weight_bits must be 2..8, not 1"),
     (lambda: conv(weight_bits=9), "layer 'c': weight_bits must be 2..8, not 9"),
@@ -403,6 +557,60 @@ ERRORS: list[tuple[Callable[[], object], str]] = [
         "layer 'c': weight must be for 3 input channels, those of 'input', not 4",
     ),
     (
+        lambda: network(conv(shape=(4, 2, 3, 3), groups=2)),
+        "layer 'c': weight must be for 3 input channels, those of 'input', not 4",
+    ),
+    (
+        lambda: network(conv(shape=(2, 3, 5, 3), dilation=(2, 4), padding=(1, 0, 0, 1))),
+        "layer 'c': the map of 'input' must be at least 8x8 for the kernel, not 6x7",
+    ),
+    (
+        lambda: network(conv(shape=(2, 3, 1, 8), padding=0)),
+        "layer 'c': the map of 'input' must be at least 1x8 for the kernel, not 6x7",
+    ),
+    (
+        lambda: network(
+            MaxPool(name="p", input="input", kernel=(8, 2), stride=1, padding=(0, 0, 1, 0))
+        ),
+        "layer 'p': the map of 'input' must be at least 7x2 for the kernel, not 6x7",
+    ),
+    (
+        lambda: network(
+            conv("x", shape=(3, 3, 1, 1)),
+            conv("y", shape=(3, 3, 1, 1), out_bits=5),
+            Select(name="s", inputs=("input", "x", "y"), channels=(0,)),
+        ),
+        "layer 's': inputs must have the same rows, columns and type, but 'y' differs from 'input'",
+    ),
+    (
+        lambda: network(
+            conv("x", shape=(3, 3, 1, 1), out_signed=True),
+            Select(name="s", inputs=("x", "input"), channels=(0,)),
+        ),
+        "layer 's': inputs must have the same rows, columns and type, but 'input' differs from 'x'",
+    ),
+    (
+        lambda: network(Select(name="s", inputs=("input", "input"), channels=(0, -1))),
+        "layer 's': channels must be 0..5, not -1",
+    ),
+    (
+        lambda: network(Select(name="s", inputs=("input", "nowhere"), channels=(0,))),
+        "layer 's': inputs[1] must be 'input' or an earlier layer, but there is no layer 'nowhere'",
+    ),
+    (
+        lambda: network(Select(name="s", inputs=("input", "p"), channels=(0,)), pool("p", "s")),
+        "layer 's': inputs[1] must not depend on the layer itself: 's' -> 'p' -> 's'",
+    ),
+    (
+        lambda: network(lookup(np.zeros(32, int))),
+        "layer 'l': table must have 16 results, one for each value of 'input', not 32",
+    ),
+    (
+        lambda: network(average(bias=-(1 << 31))),
+        "layer 'a': the sum of 6x7 values of up to 15 must be at most 2147483647, "
+        "not 2147484278 (it has 32 bits)",
+    ),
+    (
         lambda: network(dense(shape=(5, 125))),
         "layer 'd': weight must be for 126 inputs, the values of 'input', not 125",
     ),
@@ -473,6 +681,24 @@ def test_largest_accumulators() -> None:
     assert network(conv(bias=np.array([edge, -edge])), kind=signed).output == "c"
     with pytest.raises(NetworkError, match="channel 1"):
         network(conv(bias=np.array([edge, -edge - 1])), kind=signed)
+
+
+def test_largest_sums_of_averages() -> None:
+    edge = (1 << 31) - 1 - 6 * 7 * 15
+    for bias in (edge, -edge):
+        assert network(average(bias=bias)).output == "a"
+    for bias in (edge + 1, -edge - 1):
+        with pytest.raises(NetworkError, match="must be at most 2147483647, not 2147483648"):
+            network(average(bias=bias))
+
+
+def test_largest_accumulators_of_groups() -> None:
+    """Each channel has the products of its own group alone."""
+    edge = (1 << 31) - 1 - 9 * 15
+    layer = conv(shape=(6, 1, 3, 3), groups=3, bias=np.array([edge, -edge, 0, 0, 0, edge]))
+    assert network(layer).output == "c"
+    with pytest.raises(NetworkError, match="channel 5"):
+        network(conv(shape=(6, 1, 3, 3), groups=3, bias=np.array([edge, 0, 0, 0, 0, edge + 1])))
 
 
 def test_features_become_a_batch() -> None:
