@@ -26,7 +26,7 @@ from model.mars.network import (
     QuantizedNetwork,
     Select,
 )
-from model.mars.network_file import dump, load, load_input
+from model.mars.network_file import DTYPES, LAYER_ENTRIES, dump, load, load_input
 from model.mars.random_network import random_network
 
 Array = np.ndarray[Any, Any]
@@ -618,6 +618,29 @@ def test_pickles_are_not_opened(path: Path) -> None:
     objects = np.array([{"a": 1}], object)
     with pytest.raises(NetworkError, match=r"array 'conv1.w' must be in numpy's .npy format"):
         load(write(path, **ARRAYS | {"conv1.w": objects}))
+
+
+def documented(title: str) -> list[list[str]]:
+    """Rows of the table of docs/quantised-network.md whose first column has a title."""
+    text = (Path(__file__).parents[3] / "docs" / "quantised-network.md").read_text()
+    table = text.split(f"\n| {title} |", 1)[1].split("\n\n", 1)[0]
+    return [[cell.strip() for cell in row.split("|")[1:-1]] for row in table.splitlines()[2:]]
+
+
+def test_every_field_is_documented() -> None:
+    every = set(LAYER_ENTRIES)
+    groups = {"layer": every, "layers": every, "all but select": every - {"select"}}
+    found: set[tuple[str, str]] = set()
+    for names, of, _ in documented("field"):
+        ops = set().union(*(groups.get(part, {part}) for part in re.split(", ", of))) & every
+        found |= {(op, name) for op in ops for name in re.findall(r"`(\w+)`", names)}
+    fields_of = {(op, name) for op, entry in LAYER_ENTRIES.items() for name in entry.model_fields}
+    assert found == fields_of
+    dtypes = {
+        re.findall(r"`(\w+)`", array)[0]: tuple(re.findall(r"u?int\d+", dtype))
+        for array, dtype, _, _ in documented("array")
+    }
+    assert dtypes == {name: tuple(t.__name__ for t in types) for name, types in DTYPES.items()}
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
