@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from model.mars import frame, reference
-from model.mars.frame import LATENCY, PassRecord, first_rows, layer_outputs
+from model.mars.frame import LATENCY, PassRecord, layer_outputs, rows_of
 from model.mars.image import Image
 from model.mars.layout import Ints
 from model.mars.network import QuantizedNetwork
@@ -103,16 +103,22 @@ def frames_on_rtl(image: Image, inputs: Ints) -> list[FrameTrace]:
 
 def pass_outputs(image: Image, records: Sequence[PassRecord]) -> dict[str, Ints]:
     """Results of the layers out of what a machine did; the input's record comes first."""
-    bands: dict[str, list[Ints]] = {}
-    ends: dict[str, int] = {}
+    bands: dict[str, list[tuple[Ints, Ints]]] = {}
     for one, contents, record in zip(image.passes, image.contents.passes, records[1:], strict=True):
-        begins = first_rows(contents)
+        rows = rows_of(one.descriptor, contents)
         for name, values in layer_outputs(one.descriptor, contents, record).items():
-            # Rows that two bands need are computed twice.
-            again = ends.get(name, 0) - begins[name]
-            bands.setdefault(name, []).append(values[:, again:])
-            ends[name] = begins[name] + values.shape[1]
-    return {name: np.concatenate(parts, axis=1) for name, parts in bands.items()}
+            bands.setdefault(name, []).append((rows[name], values))
+    return {name: _whole(parts) for name, parts in bands.items()}
+
+
+def _whole(bands: list[tuple[Ints, Ints]]) -> Ints:
+    """A map out of its bands, some rows of which may be in two of them."""
+    n_channels, _, n_cols = bands[0][1].shape
+    n_rows = 1 + max(int(rows.max()) for rows, _ in bands)
+    result = np.zeros((n_channels, n_rows, n_cols), np.int64)
+    for rows, values in bands:
+        result[:, rows] = values
+    return result
 
 
 def _times(image: Image, ends: list[int]) -> tuple[PassTime, ...]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from firmware_tools.mars.inference import DONE
 from model.mars import reference
 from model.mars.config import KERNELS
-from model.mars.frame import PassRecord, PassRun, first_rows, layer_outputs, run
+from model.mars.frame import PassRecord, PassRun, layer_outputs, rows_of, run
 from model.mars.image import Image
 from model.mars.layout import Ints
 from model.mars.machine import HALF, Writes
@@ -131,9 +131,9 @@ def _in_results(
 ) -> Difference | None:
     """Reference against golden machine."""
     outputs = _outputs(image, k, model)
-    begins = first_rows(image.contents.passes[k - 1]) if k else {}
+    rows = rows_of(image.passes[k - 1].descriptor, image.contents.passes[k - 1]) if k else {}
     right = {
-        name: _as_computed(expected[name][0][:, begins[name] :], outputs[name]) for name in outputs
+        name: _as_computed(expected[name][0][:, rows[name]], outputs[name]) for name in outputs
     }
     compared.values += sum(values.size for values in outputs.values())
     return _in_layers(right, outputs, "reference", "model")

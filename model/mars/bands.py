@@ -1,22 +1,26 @@
 """Maps that do not fit, computed in bands of rows.
 
 Passes that follow each other, each reading only what the one before it wrote, are run band by
-band: of the maps between them only the rows are kept that a band of the last one needs. Rows that
-two bands need are computed twice, and weights are read once per band.
+band: of the maps between them only the rows are kept that a band of the last one needs. Each team
+has its own part of the rows of the last result, as it would without bands, and a band is some rows
+of every team: so no macro has to keep more of the maps around the chain than without bands. Rows
+that two bands or teams need are computed twice, and weights are read once per band.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from model.mars.image import Features
-from model.mars.lowering import Convolution, Home, Lowered
+from model.mars.lowering import Band, Convolution, Home, Lowered
 
 BAND = " #"
 """Between the name of a result and the number of its band."""
 
 
 def can_be_banded(lowered: Lowered, number: int) -> bool:
-    """Whether the result of a pass is read by the next one alone, row by row."""
+    """Whether the result of a pass is read by the next one alone, row by row.
+
+    A residual would be read where rows outside the map are computed.
+    """
     if number + 1 >= len(lowered.passes):
         return False
     one, then = lowered.passes[number : number + 2]
@@ -25,11 +29,20 @@ def can_be_banded(lowered: Lowered, number: int) -> bool:
     readers = [k for k, other in enumerate(lowered.passes) if name in _read(lowered, other)]
     is_whole = then.flat or then.average is not None or one.average is not None
     is_skip = then.skip is not None and lowered.homes[then.skip].map == name
-    return is_alone and readers == [number + 1] and not is_whole and not is_skip
+    return is_alone and readers == [number + 1] and not (is_whole or is_skip or one.skip)
 
 
-def in_bands(lowered: Lowered, bands: Mapping[int, int]) -> Lowered:
-    """The same with the results of some passes kept in so many bands."""
+def in_bands(lowered: Lowered, bands: Mapping[int, int], most_teams: Sequence[int]) -> Lowered:
+    """The same with the results of some passes kept in so many bands.
+
+    Parameters
+    ----------
+    lowered : Lowered
+    bands : {int: int}
+        Number of bands, by the number of the pass.
+    most_teams : sequence of int
+        Of each pass.
+    """
     passes: list[Convolution] = []
     homes, maps = dict(lowered.homes), dict(lowered.maps)
     number = 0
@@ -42,8 +55,15 @@ def in_bands(lowered: Lowered, bands: Mapping[int, int]) -> Lowered:
             passes += chain
         else:
             n_bands = max(bands[k] for k in range(number, last))
-            for k, rows in enumerate(_ranges(chain[-1], n_bands)):
-                passes += _band(chain, rows, f"{BAND}{k + 1}", homes, maps)
+            for k, band in enumerate(
+                _bands(chain[-1], n_bands, min(most_teams[number : last + 1]))
+            ):
+                suffix = f"{BAND}{k + 1}"
+                passes += _in_band(chain, band, suffix, homes)
+                for one in chain[:-1]:
+                    name = homes[one.output].map
+                    maps[name + suffix] = maps[name]
+                    homes[one.output + suffix] = Home(name + suffix, 0)
             for one in chain[:-1]:
                 del maps[homes.pop(one.output).map]
         number = last + 1
@@ -55,48 +75,41 @@ def _read(lowered: Lowered, one: Convolution) -> set[str]:
     return {one.source} | ({lowered.homes[one.skip].map} if one.skip else set())
 
 
-def _ranges(one: Convolution, n_bands: int) -> list[tuple[int, int]]:
-    """Rows of the convolution's result in bands; quads stay together."""
+def _bands(one: Convolution, n_bands: int, most_teams: int) -> list[Band]:
+    """The rows of a result in bands; quads stay together."""
     unit = 1 + one.pool
-    n_rows = one.map_size[0] // unit * unit
-    step = -(-n_rows // (n_bands * unit)) * unit
-    return [(first, min(first + step, n_rows)) for first in range(0, n_rows, step)]
+    n_rows = one.map_size[0] // unit
+    pitch = -(-n_rows // most_teams)
+    step = -(-pitch // n_bands)
+    return [
+        Band(
+            n_teams=-(-(n_rows - first) // pitch),
+            pitch=pitch * unit,
+            first=first * unit,
+            rows=min(step, pitch - first) * unit,
+        )
+        for first in range(0, pitch, step)
+    ]
 
 
-def _band(
-    chain: list[Convolution],
-    rows: tuple[int, int],
-    suffix: str,
-    homes: dict[str, Home],
-    maps: dict[str, Features],
+def _in_band(
+    chain: list[Convolution], band: Band, suffix: str, homes: Mapping[str, Home]
 ) -> list[Convolution]:
     """The passes of a chain that lead to some rows of its last result."""
-    result: list[Convolution] = []
-    for one in reversed(chain):
-        first, end = rows
-        limited = replace(one, first_row=first, map_size=(end - first, one.map_size[1]))
-        if result:  # what it writes is a band
-            name, map_name = one.output + suffix, homes[one.output].map + suffix
-            first_stored = limited.first_stored_row
-            n_stored = (end - first) >> one.pool
-            whole = maps[homes[one.output].map]
-            maps[map_name] = replace(whole, shape=(whole.shape[0], n_stored, whole.shape[2]))
-            homes[name] = Home(map_name, 0)
-            limited = replace(limited, output=name, out_top=first_stored)
-            result[0] = replace(result[0], source=map_name, source_top=first_stored)
-        result.insert(0, limited)
-        before = chain[chain.index(one) - 1] if one is not chain[0] else None
-        if before is not None:
-            rows = _source_rows(limited, before)
+    result = [replace(chain[-1], band=band)]
+    for one in reversed(chain[:-1]):
+        band = _source_band(result[0], band, one)
+        result[0] = replace(result[0], source=homes[one.output].map + suffix)
+        result.insert(0, replace(one, band=band, output=one.output + suffix))
     return result
 
 
-def _source_rows(one: Convolution, before: Convolution) -> tuple[int, int]:
-    """Rows of the convolution before that a pass needs, at least one."""
-    height = one.source_kind.shape[1]
+def _source_band(one: Convolution, band: Band, before: Convolution) -> Band:
+    """The rows of the convolution before that a pass needs for a band."""
     reach = (one.kernel[0] - 1) * one.dilation[0] + 1
-    top = one.first_row * one.stride[0] - one.top
-    bottom = (one.first_row + one.map_size[0] - 1) * one.stride[0] - one.top + reach
-    first = min(max(top, 0), height - 1)
-    end = max(min(bottom, height), first + 1)
-    return first << before.pool, end << before.pool
+    return Band(
+        n_teams=band.n_teams,
+        pitch=band.pitch * one.stride[0] << before.pool,
+        first=band.first * one.stride[0] - one.top << before.pool,
+        rows=(band.rows - 1) * one.stride[0] + reach << before.pool,
+    )

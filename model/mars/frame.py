@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model.mars.clocks import PassClocks, simulate, work_of
 from model.mars.config import KERNELS, WORD_BITS
@@ -79,8 +80,8 @@ def layer_outputs(
     """Results (channels, rows, columns) of the layers of a pass, as far as they can be seen.
 
     The convolution's values are seen before they are pooled, and what is written; what is between
-    the two is not seen. An odd last row or column that a pool leaves out is not computed. Of a band
-    the rows from `first_rows` on are there.
+    the two is not seen. An odd last row or column that a pool leaves out is not computed. There are
+    the rows that `rows_of` says.
     """
     result: dict[str, Ints] = {}
     if contents.partial:
@@ -89,15 +90,30 @@ def layer_outputs(
         result[contents.layers[0]] = _values(descriptor, contents.outputs[0], record.values)
     if contents.copies or len(contents.layers) > 1:
         result[contents.layers[-1]] = _stored(descriptor, contents.outputs[-1], record.writes)
+    rows = _all_rows(descriptor, contents)
+    return {name: values[:, _inside(contents, name, rows[name])] for name, values in result.items()}
+
+
+def rows_of(descriptor: Descriptor, contents: PassContents) -> dict[str, Ints]:
+    """By layer: which rows of its result `layer_outputs` has, in order."""
+    rows = _all_rows(descriptor, contents)
+    return {name: rows[name][_inside(contents, name, rows[name])] for name in rows}
+
+
+def _all_rows(d: Descriptor, contents: PassContents) -> dict[str, Ints]:
+    """Rows as the pass counts them, also those outside the map."""
+    number = np.arange(d.n_rows)
+    rows = np.array(contents.team_rows)[number // d.rows_per_team] + number % d.rows_per_team
+    stored = np.zeros(1, np.int64) if d.gap else rows[:: 1 + d.pool] >> d.pool
+    result = dict.fromkeys(contents.layers, stored)
+    if not contents.copies:
+        result[contents.layers[0]] = rows
     return result
 
 
-def first_rows(contents: PassContents) -> dict[str, int]:
-    """By layer: with which row what `layer_outputs` has begins."""
-    rows = dict.fromkeys(contents.layers, contents.first_stored_row)
-    if not contents.copies:
-        rows[contents.layers[0]] = contents.first_row
-    return rows
+def _inside(contents: PassContents, name: str, rows: Ints) -> NDArray[np.bool_]:
+    n_rows = contents.outputs[contents.layers.index(name)].shape[1]
+    return (rows >= 0) & (rows < n_rows)
 
 
 def _values(d: Descriptor, kind: Features, values: Ints) -> Ints:
@@ -118,7 +134,8 @@ def _stored(d: Descriptor, kind: Features, writes: Writes) -> Ints:
     rows = 1 if d.gap else d.n_rows >> d.pool
     size = (rows, cols, kind.blocks * kind.planes)
     row, col, word = np.indices(size)
-    place = row * d.out_row_pitch + col * d.out_col_pitch + word
+    team, row = np.divmod(row, d.rows_per_team >> d.pool)
+    place = team * d.team_out_pitch + row * d.out_row_pitch + col * d.out_col_pitch + word
     words = np.zeros(int(place.max()) + 1, np.uint64)
     halves = words.view("<u4").reshape(-1, 2)
     written = writes.word.view("<u4").reshape(-1, 2)

@@ -114,8 +114,8 @@ class PassContents(_Strict):
         The pass is a step on the way to the layer's result, which another one computes.
     kernel : (int, int)
         Rows and columns of the convolution's kernels.
-    first_row, first_stored_row : int
-        Rows of the convolution's result and of the stored one that are the pass' first.
+    team_rows : tuple of int
+        Of each team, which row of the convolution's result is the first that it computes.
     total_sets, kept_sets : int
         Group-sets of the convolution, and those that have a weight other than 0.
     pixels : int
@@ -128,8 +128,7 @@ class PassContents(_Strict):
     copies: bool
     partial: bool
     kernel: tuple[int, int]
-    first_row: int
-    first_stored_row: int
+    team_rows: tuple[int, ...]
     total_sets: int
     kept_sets: int
     pixels: int

@@ -66,6 +66,19 @@ class Post:
     high: int
 
 
+@dataclass(frozen=True)
+class Band:
+    """Rows of a convolution's result: `rows` of each team, from row ``first + team * pitch`` on.
+
+    What is outside the map is computed and not stored.
+    """
+
+    n_teams: int
+    pitch: int
+    first: int
+    rows: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Convolution:
     """A pass before it is mapped to macros.
@@ -86,9 +99,8 @@ class Convolution:
         Of the convolution, as the padding above and at the left.
     map_size : (int, int)
         Rows and columns of the convolution's own result.
-    first_row, source_top, out_top : int
-        Of a band of rows: the first row of the convolution's result, and the rows of the source
-        and of the stored result with which the bands of these begin.
+    band : Band or None
+        The rows that this pass computes, if not all.
     flat, wide, raw, maximum, copy, partial, pool : bool
         All pixels of the source are channels of one; 8-bit weights; no requantisation; the largest
         product counts, not the sum; the convolution is none of the layers but copies the source;
@@ -110,9 +122,7 @@ class Convolution:
     top: int = 0
     left: int = 0
     pad_value: int = 0
-    first_row: int = 0
-    source_top: int = 0
-    out_top: int = 0
+    band: Band | None = None
     skip: str | None = None
     skip_kind: Features | None = None
     skip_mult: int = 0
@@ -131,11 +141,6 @@ class Convolution:
     def kernel(self) -> Pair:
         """Rows and columns of a kernel."""
         return self.weight.shape[1:3]
-
-    @property
-    def first_stored_row(self) -> int:
-        """The first row of the result that is stored."""
-        return self.first_row >> self.pool
 
     @property
     def label(self) -> str:

@@ -79,17 +79,23 @@ def compile_network(network: QuantizedNetwork, config: MarsConfig) -> Image:
     """
     try:
         return _compiled(network, lower(network, config.n_macros), config)
-    except FitError:  # a packed input may be larger
-        return _compiled(network, lower(network), config)
+    except FitError as error:
+        try:
+            return _compiled(network, lower(network), config)  # a packed input may be larger
+        except FitError:
+            raise error from None
 
 
 def _compiled(network: QuantizedNetwork, lowered: Lowered, config: MarsConfig) -> Image:
     for one in lowered.passes:
         _check(one, config)
     bands: dict[int, int] = {}
-    sets: dict[int, list[GroupSets]] = {}
+    sets = {id(one.weight): group_sets(one) for one in lowered.passes}
+    teams = [
+        config.n_macros // _splits(one, sets[id(one.weight)], config)[0] for one in lowered.passes
+    ]
     while True:
-        split = in_bands(lowered, bands)
+        split = in_bands(lowered, bands, teams)
         try:
             return _arranged(network, split, sets, config)
         except CrowdedError as crowded:
@@ -123,15 +129,12 @@ def _more_bands(
 def _arranged(
     network: QuantizedNetwork,
     lowered: Lowered,
-    cache: dict[int, list[GroupSets]],
+    all_sets: dict[int, list[GroupSets]],
     config: MarsConfig,
 ) -> Image:
-    """The image, if there is room; `cache` has group-sets by the weights, which bands share."""
+    """The image, if there is room; group-sets are given by the weights, which bands share."""
     convolutions = lowered.passes
-    for one in convolutions:
-        if id(one.weight) not in cache:
-            cache[id(one.weight)] = group_sets(one)
-    sets = [cache[id(one.weight)] for one in convolutions]
+    sets = [all_sets[id(one.weight)] for one in convolutions]
     options = [_options(one, kept, config) for one, kept in zip(convolutions, sets, strict=True)]
     shapes, places = place(lowered, options, config)
     passes = tuple(
@@ -143,7 +146,10 @@ def _arranged(
         input=features(network, INPUT),
         packing=lowered.packing,
         output_address=places.of(convolutions[-1].output).base,
-        passes=tuple(_contents(o, kept) for o, kept in zip(convolutions, sets, strict=True)),
+        passes=tuple(
+            _contents(one, kept, shape)
+            for one, kept, shape in zip(convolutions, sets, shapes, strict=True)
+        ),
     )
     lines = encode(passes, wide_multiplier=config.wide_multiplier)
     return Image(config, contents, _input_descriptor(places.of(INPUT)), lines)
@@ -213,8 +219,8 @@ def _group_sets(tile: NDArray[np.int8], kept: NDArray[np.bool_], codes: CodeForm
     return GroupSets(index, words)
 
 
-def _options(one: Convolution, kept: list[GroupSets], config: MarsConfig) -> list[Shape]:
-    """The possible shapes of a pass, the quickest first, of equal ones the smallest split."""
+def _splits(one: Convolution, kept: list[GroupSets], config: MarsConfig) -> list[int]:
+    """The possible splits of a pass, the smallest first."""
     most = max(len(block.codes) for block in kept)
     if most > ADDRESSES * config.n_macros:
         raise FitError(
@@ -222,9 +228,15 @@ def _options(one: Convolution, kept: list[GroupSets], config: MarsConfig) -> lis
             f"per kernel block to fit {config.name}, not {most}: "
             f"{most - ADDRESSES * config.n_macros} too many; prune it or use more macros"
         )
-    most_split = 1 if one.maximum else config.n_macros
-    splits = [s for s in (1, 2, 4, 8) if s <= most_split and most <= ADDRESSES * s]
-    shapes = [_shape(one, split, config) for split in splits]
+    most_split = config.n_macros // (one.band.n_teams if one.band else 1)
+    if one.maximum:
+        most_split = 1
+    return [s for s in (1, 2, 4, 8) if s <= most_split and most <= ADDRESSES * s]
+
+
+def _options(one: Convolution, kept: list[GroupSets], config: MarsConfig) -> list[Shape]:
+    """The possible shapes of a pass, the quickest first, of equal ones the smallest split."""
+    shapes = [_shape(one, split, config) for split in _splits(one, kept, config)]
 
     def clocks(shape: Shape) -> int:
         return _cost(_work(one, shape, kept, config), config)
@@ -236,11 +248,17 @@ def _shape(one: Convolution, split: int, config: MarsConfig) -> Shape:
     rows, cols = one.map_size
     if one.pool:
         rows, cols = rows // 2 * 2, cols // 2 * 2
+    if one.band:
+        band = one.band
+        last = band.first + (band.n_teams - 1) * band.pitch
+        n_rows = (band.n_teams - 1) * band.rows + max(min(band.rows, rows - last), 1)
+        return Shape(split, band.n_teams, band.rows, n_rows, cols, band.first, band.pitch)
     most_teams = config.n_macros // split
     rows_per_team = -(-rows // most_teams)
     if one.pool:
         rows_per_team += rows_per_team % 2
-    return Shape(split, -(-rows // rows_per_team), rows_per_team, rows, cols)
+    n_teams = -(-rows // rows_per_team)
+    return Shape(split, n_teams, rows_per_team, rows, cols, first=0, pitch=rows_per_team)
 
 
 def _work(one: Convolution, shape: Shape, kept: list[GroupSets], config: MarsConfig) -> Work:
@@ -277,17 +295,23 @@ def _input_descriptor(place: Placement) -> Descriptor:
         is_input=1,
         n_rows=place.kind.shape[1],
         out_row_pitch=place.kind.row_pitch,
-        **_out_fields(place),
+        out_base=tuple(place.row_0(m) & ADDRESS_MASK for m in range(MAX_MACROS)),
+        out_first_row=tuple(place.first.tolist()),
+        out_end_row=tuple(place.end.tolist()),
     )
 
 
-def _out_fields(place: Placement, row: int = 0) -> _OutFields:
-    """Where results go whose first row is this one of the map."""
-    pitch = place.kind.row_pitch
+def _out_fields(place: Placement, shape: Shape, *, pool: bool) -> _OutFields:
+    """Where results go."""
+    first = (shape.first >> pool) * place.kind.row_pitch
+    rows = [
+        shape.stored_rows(int(begin), int(end), pool=pool)
+        for begin, end in zip(place.first, place.end, strict=True)
+    ]
     return {
-        "out_base": tuple((place.row_0(m) + row * pitch) & ADDRESS_MASK for m in range(MAX_MACROS)),
-        "out_first_row": tuple(np.maximum(place.first - row, 0).tolist()),
-        "out_end_row": tuple(np.maximum(place.end - row, 0).tolist()),
+        "out_base": tuple((place.row_0(m) + first) & ADDRESS_MASK for m in range(MAX_MACROS)),
+        "out_first_row": tuple(begin for begin, _ in rows),
+        "out_end_row": tuple(end for _, end in rows),
     }
 
 
@@ -324,14 +348,14 @@ def _descriptor(one: Convolution, shape: Shape, places: Places) -> Descriptor:
         n_cols=shape.n_cols,
         out_row_pitch=pitches[0],
         out_col_pitch=pitches[1],
-        team_out_pitch=(shape.rows_per_team >> int(one.pool)) * pitches[0],
+        team_out_pitch=(shape.pitch >> int(one.pool)) * pitches[0],
         low=post.low - post.offset,
         high=post.high - post.offset,
         offset=post.offset,
         **_source_fields(one, shape, places.maps[one.source]),
         **_skip_fields(one, shape, places),
         **_average_fields(one),
-        **_out_fields(out, one.first_stored_row - one.out_top),
+        **_out_fields(out, shape, pool=one.pool),
     )
 
 
@@ -339,8 +363,8 @@ def _source_fields(one: Convolution, shape: Shape, source: Placement) -> dict[st
     """Where the convolution reads what."""
     row_pitch, col_pitch = (0, 0) if one.flat else (source.kind.row_pitch, source.kind.col_pitch)
     step = one.stride[0] * row_pitch
-    top = one.first_row * one.stride[0] - one.top
-    first = source.base + (top - one.source_top) * row_pitch - one.left * col_pitch
+    top = shape.first * one.stride[0] - one.top
+    first = source.base + top * row_pitch - one.left * col_pitch
     teams = [m // shape.split for m in range(MAX_MACROS)]
     return {
         "in_signed": int(source.kind.signed),
@@ -358,10 +382,9 @@ def _source_fields(one: Convolution, shape: Shape, source: Placement) -> dict[st
         "pad_top": -top,
         "pad_left": one.left,
         "pad_value": one.pad_value & 0xFF,
-        "team_in_rows": shape.rows_per_team * one.stride[0],
+        "team_in_rows": shape.pitch * one.stride[0],
         "in_base": tuple(
-            (first + (t * shape.rows_per_team * step) - int(source.first[m]) * row_pitch)
-            & ADDRESS_MASK
+            (first + t * shape.pitch * step - int(source.first[m]) * row_pitch) & ADDRESS_MASK
             for m, t in enumerate(teams)
         ),
     }
@@ -373,7 +396,6 @@ def _skip_fields(one: Convolution, shape: Shape, places: Places) -> dict[str, An
         return {}
     skip = places.of(one.skip)
     pitch = skip.kind.row_pitch
-    band = shape.rows_per_team * pitch
     return {
         "has_skip": 1,
         "skip_two": skip.kind.planes - 1,
@@ -383,7 +405,7 @@ def _skip_fields(one: Convolution, shape: Shape, places: Places) -> dict[str, An
         "skip_row_pitch": pitch,
         "skip_col_pitch": skip.kind.col_pitch,
         "skip_base": tuple(
-            (skip.row_0(m) + one.first_row * pitch + m // shape.split * band) & ADDRESS_MASK
+            (skip.row_0(m) + (shape.first + m // shape.split * shape.pitch) * pitch) & ADDRESS_MASK
             for m in range(MAX_MACROS)
         ),
     }
@@ -436,7 +458,7 @@ def _filled_up(values: Ints, value: int) -> Ints:
     return result
 
 
-def _contents(one: Convolution, kept: list[GroupSets]) -> PassContents:
+def _contents(one: Convolution, kept: list[GroupSets], shape: Shape) -> PassContents:
     rows, cols = one.kernel
     blocks = one.weight.shape[3] // WORD_LINES
     return PassContents(
@@ -446,9 +468,8 @@ def _contents(one: Convolution, kept: list[GroupSets]) -> PassContents:
         copies=one.copy,
         partial=one.partial,
         kernel=one.kernel,
-        first_row=one.first_row,
-        first_stored_row=one.first_stored_row,
+        team_rows=shape.team_rows,
         total_sets=len(kept) * rows * cols * blocks,
         kept_sets=sum(len(block.codes) for block in kept),
-        pixels=one.map_size[0] * one.map_size[1],
+        pixels=(shape.n_rows if one.band else one.map_size[0]) * one.map_size[1],
     )

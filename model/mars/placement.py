@@ -38,13 +38,38 @@ class CrowdedError(Exception):
 
 @dataclass(frozen=True)
 class Shape:
-    """How a pass is spread over macros: `n_teams` bands of `rows_per_team` rows."""
+    """How a pass is spread over macros: `n_teams` bands of `rows_per_team` rows.
+
+    Row k of a team is row ``first + team * pitch + k`` of the convolution's result. Of all rows,
+    team by team, the last ones may be missing: there are `n_rows`.
+    """
 
     split: int
     n_teams: int
     rows_per_team: int
     n_rows: int
     n_cols: int
+    first: int
+    pitch: int
+
+    @property
+    def team_rows(self) -> tuple[int, ...]:
+        """The first row of each team."""
+        return tuple(self.first + team * self.pitch for team in range(self.n_teams))
+
+    def stored_rows(self, first: int, end: int, *, pool: bool) -> tuple[int, int]:
+        """Rows `first` to `end` (exclusive) of the stored result, as the pass counts its rows.
+
+        They are those of one team, or no two teams have a row in common.
+        """
+        n_rows, begins = self.rows_per_team >> pool, [row >> pool for row in self.team_rows]
+        for team, begin in enumerate(begins):
+            if begin <= first and end <= begin + n_rows:
+                return team * n_rows + first - begin, team * n_rows + end - begin
+        before, until = (
+            sum(min(max(row - begin, 0), n_rows) for begin in begins) for row in (first, end)
+        )
+        return before, until
 
 
 @dataclass(frozen=True)
@@ -110,20 +135,16 @@ def _needs(lowered: Lowered, shapes: list[Shape]) -> dict[str, _Rows]:
         height = one.source_kind.shape[1]
         reach = (one.kernel[0] - 1) * one.dilation[0] + 1
         for macro in range(shape.n_teams * shape.split):
-            first = macro // shape.split * shape.rows_per_team
-            end = min(first + shape.rows_per_team, shape.n_rows)
+            first = max(shape.team_rows[macro // shape.split], 0)
+            end = min(shape.team_rows[macro // shape.split] + shape.rows_per_team, one.map_size[0])
             if one.flat:
                 needs[one.source].need(macro, 0, height)
             else:
-                top = (one.first_row + first) * one.stride[0] - one.top
-                bottom = (one.first_row + end - 1) * one.stride[0] - one.top + reach
-                needs[one.source].need(
-                    macro, max(top, 0) - one.source_top, min(bottom, height) - one.source_top
-                )
+                top = first * one.stride[0] - one.top
+                bottom = (end - 1) * one.stride[0] - one.top + reach
+                needs[one.source].need(macro, max(top, 0), min(bottom, height))
             if one.skip and macro % shape.split == 0:
-                needs[lowered.homes[one.skip].map].need(
-                    macro, one.first_row + first, one.first_row + end
-                )
+                needs[lowered.homes[one.skip].map].need(macro, first, end)
     last = lowered.passes[-1]
     needs[lowered.homes[last.output].map].need(0, 0, last.outputs[-1].shape[1])
     return needs
@@ -203,19 +224,18 @@ def place(
     while True:
         rooms = _rooms(lowered, shapes)
         own = list({id(room): room for room in rooms.values()}.values())
+        # Maps that come and go leave gaps between those that stay: then the largest ones first.
+        by_size = sorted(own, key=lambda room: -room.size)
         crowded = _allocate(own, config.feature_words)
-        if crowded is None:
+        still_crowded = crowded and _allocate(by_size, config.feature_words)
+        if crowded is None or still_crowded is None:
             break
-        names = {name for room in crowded.alive for name in room.names}
-        smaller = [
-            min(option, key=lambda shape: shape.split)
-            if names & {one.source, *_skip_map(lowered, one)}
-            else shape
-            for one, option, shape in zip(lowered.passes, options, shapes, strict=True)
-        ]
+        smaller = _smaller(lowered, options, shapes, crowded.names)
+        if smaller == shapes:
+            smaller = _smaller(lowered, options, shapes, still_crowded.names)
         if smaller == shapes:
             needed = max(sum(room.size for room in crowded.alive), config.feature_words + 1)
-            raise CrowdedError(names, max(crowded.room.born, 0), needed)
+            raise CrowdedError(crowded.names, max(crowded.room.born, 0), needed)
         shapes = smaller
     # Maps that share a room may differ in sign and bits.
     maps = {
@@ -225,12 +245,29 @@ def place(
     return shapes, Places(maps, lowered.homes)
 
 
+def _smaller(
+    lowered: Lowered, options: list[list[Shape]], shapes: list[Shape], names: set[str]
+) -> list[Shape]:
+    """Shapes with the smallest split for the passes that read some of these maps."""
+    return [
+        min(option, key=lambda shape: shape.split)
+        if names & {one.source, *_skip_map(lowered, one)}
+        else shape
+        for one, option, shape in zip(lowered.passes, options, shapes, strict=True)
+    ]
+
+
 @dataclass(frozen=True)
 class _Crowded:
     """A room that found no place, and all that live with it."""
 
     room: _Room
     alive: list[_Room]
+
+    @property
+    def names(self) -> set[str]:
+        """Their maps."""
+        return {name for room in self.alive for name in room.names}
 
 
 def _allocate(rooms: list[_Room], n_words: int) -> _Crowded | None:

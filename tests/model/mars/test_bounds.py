@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from model.mars import frame, networks, reference
+from model.mars import frame, reference
 from model.mars.config import CONFIGS
 from model.mars.lowering import lower
 from model.mars.mapper import compile_network, group_sets
 from model.mars.network import QuantizedNetwork
 from model.mars.random_network import random_input
+from model.mars.zoo import ZOO
 
 MARS = CONFIGS["mars"]
 TARGET = 1.15
@@ -39,9 +40,7 @@ def bound(network: QuantizedNetwork) -> float:
 
 @pytest.mark.parametrize(("name", "sparsity"), BOUNDS)
 def test_bounds_are_those_of_the_contract(name: str, sparsity: float) -> None:
-    assert bound(getattr(networks, name)(sparsity)) == pytest.approx(
-        BOUNDS[name, sparsity], rel=0.002
-    )
+    assert bound(ZOO[name].make(sparsity)) == pytest.approx(BOUNDS[name, sparsity], rel=0.002)
 
 
 @pytest.mark.full
@@ -49,7 +48,7 @@ def test_bounds_are_those_of_the_contract(name: str, sparsity: float) -> None:
 @pytest.mark.parametrize(("name", "sparsity"), BOUNDS)
 def test_whole_frame(name: str, sparsity: float, bits: int) -> None:
     """Every layer is the reference's, and the frame takes at most 1.15 times the bound."""
-    network = getattr(networks, name)(sparsity, bits, bits, seed=1)
+    network = ZOO[name].make(sparsity, bits, bits, seed=1)
     image = compile_network(network, MARS)
     features = random_input(network, 1)[0]
     right = reference.run(network, features)

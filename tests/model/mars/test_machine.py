@@ -406,7 +406,8 @@ def assert_stored(machine: Machine, stored: Stored, name: str) -> None:
         rows = np.arange(d.out_first_row[m], min(d.out_end_row[m], n_rows))
         if not len(rows):
             continue
-        first = d.out_base[m] + rows * d.out_row_pitch
+        team, row = np.divmod(rows, n_rows if d.is_input else d.rows_per_team >> d.pool)
+        first = d.out_base[m] + team * d.team_out_pitch + row * d.out_row_pitch
         address = (first[:, np.newaxis, np.newaxis] + place) % machine.banks.shape[1]
         seen = replace(kind, shape=(n_channels, len(rows), n_cols))
         values = seen.from_words(machine.banks[m, address].reshape(-1))
@@ -437,18 +438,21 @@ def assert_right(network: QuantizedNetwork, image: Image, features: Ints) -> Non
     sources = [contents.source for contents in passes[1:]] + [""]
     for contents, next_source in zip(passes, sources, strict=True):
         check(contents.source)
-        if not contents.partial and contents.first_row == 0:
+        if not contents.partial and contents.team_rows[0] <= 0:
             skip = getattr(network.layer(contents.layers[0]), "skip", None)
             check(skip or contents.source)
         one, _ = next(frame)
         if contents.partial:
             continue
-        name, first = contents.layers[-1], contents.first_stored_row
-        n_rows = 1 if one.descriptor.gap else one.descriptor.n_rows >> one.descriptor.pool
-        values = right[name][0][:, first : first + n_rows]
+        name, d = contents.layers[-1], one.descriptor
+        rows = np.array(contents.team_rows)[:, np.newaxis] + np.arange(d.rows_per_team)
+        rows = rows.reshape(-1)[: d.n_rows : 1 + d.pool] >> d.pool
+        # Rows outside the map are computed and not stored.
+        values = right[name][0]
+        values = values if d.gap else values[:, np.clip(rows, 0, values.shape[1] - 1)]
         # Bands between two passes live only until the second one has read them.
         place = next_source if BAND in next_source else name
-        add(place, one.descriptor, contents.outputs[-1], values)
+        add(place, d, contents.outputs[-1], values)
     result = machine.banks[0, image.contents.output_address :][: image.output_words]
     np.testing.assert_array_equal(image.output.from_words(result), right[network.output][0])
 
