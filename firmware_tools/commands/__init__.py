@@ -13,6 +13,7 @@ NAMES = (
     "train",
     "diff",
     "bench",
+    "zoo",
     "ppa",
     "fpga",
     "plot",
