@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from model.mars.clocks import Work, simulate, work_of
 from model.mars.config import CONFIGS, MarsConfig
+from model.mars.layout import Descriptor
 from model.mars.mapper import compile_network
 from model.mars.memory import LineSource, RecordedLines
 from model.mars.program import Pass
@@ -272,6 +273,9 @@ WORKS = st.builds(
     n_teams=st.integers(1, 8),
     out_planes=st.sampled_from((1, 2, 8)),
     has_average=st.booleans(),
+    has_table=st.booleans(),
+    n_header_lines=st.sampled_from((2, 4)),
+    codes_per_line=st.sampled_from((56, 32)),
 )
 
 
@@ -345,6 +349,57 @@ def test_by_hand() -> None:
     assert second.end == 66 + 6 + 8
     assert (second.weight_stalls, second.drain_stalls) == (61 - 26, 0)
     assert second.layer_stalls == second.clocks - 6 - 35
+
+
+def test_table_by_hand() -> None:
+    """Four lines of eight words, when the walker has taken the descriptor."""
+    work = Work(n_input_lines=0, split=1, entries=(2,), n_rounds=3, has_table=True)
+    _, one = simulate([INPUT, work], RecordedLines([1] * 20))
+    # Descriptor 22 and 23, taken 24; table 25, 33, 41 and 49 to 57, whose last clock takes the
+    # header: 57 and 58, codes 59, rows 60, 68, 76 and 84 to 92.
+    (block,) = one.blocks
+    assert (block.loaded, block.first_step, block.last_step) == (93, 94, 99)
+    assert one.end == 99 + 6 + 8
+    assert (one.steps, one.weight_stalls) == (6, 94 - 26)
+
+
+def test_long_codes_by_hand() -> None:
+    """A line has 32 of them: the 33rd group-set waits for another one."""
+    short = Work(n_input_lines=0, split=1, entries=(33,))
+    _, one = simulate([INPUT, short], RecordedLines([1] * 100))
+    # Codes 26, rows from 27 on, 16 clocks for each group-set, the last word in 27 + 33 * 16.
+    assert one.blocks[0].loaded == 27 + 33 * 16 + 1
+    # The line is taken in the last clock of the row before it.
+    _, one = simulate([INPUT, replace(short, codes_per_line=32)], RecordedLines([1] * 100))
+    assert one.blocks[0].loaded == 27 + 33 * 16 + 1 + 1
+    # Eight macros take eight codes at once: four entries a line.
+    shared = Work(n_input_lines=0, split=8, entries=(9,), codes_per_line=32)
+    _, one = simulate([INPUT, shared], RecordedLines([1] * 200))
+    assert one.blocks[0].loaded == 27 + 9 * 16 + 2 + 1
+
+
+def test_header_of_wide_multipliers_by_hand() -> None:
+    """Two lines more for each kernel block, a clock each."""
+    narrow = Work(n_input_lines=0, split=1, entries=(0, 1))
+    _, one = simulate([INPUT, narrow], RecordedLines([1] * 40))
+    # Headers 24 and 25; 26 and 27, codes 28, rows 29 and 37 to 45.
+    assert [block.loaded for block in one.blocks] == [26, 46]
+    _, one = simulate([INPUT, replace(narrow, n_header_lines=4)], RecordedLines([1] * 40))
+    # Headers 24 to 27; 28 to 31, codes 32, rows 33 and 41 to 49.
+    assert [block.loaded for block in one.blocks] == [28, 50]
+
+
+def test_what_a_pass_says_of_its_clocks() -> None:
+    """Table, long codes and wide headers, out of the descriptor and the configuration."""
+    plain = Descriptor(n_kernel_blocks=0)
+    for descriptor, wide, expected in (
+        (plain, False, (False, 2, 56)),
+        (plain, True, (False, 4, 56)),
+        (replace(plain, lookup=1), False, (True, 2, 56)),
+        (replace(plain, long_codes=1), True, (False, 4, 32)),
+    ):
+        work = work_of(Pass(descriptor, ()), wide_multiplier=wide)
+        assert (work.has_table, work.n_header_lines, work.codes_per_line) == expected
 
 
 def test_drain_is_the_limit() -> None:
