@@ -7,7 +7,7 @@ the features 2 clocks later and the group-set in the clock after that, whatever 
 import itertools
 import random
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -335,13 +335,24 @@ class Bench:
         self.clock += 1
 
     async def run(
-        self, one: Map, rounds: list[list[Step]], *, density: float = 1.0, busy: float = 0.3
+        self,
+        one: Map,
+        rounds: list[list[Step]],
+        *,
+        density: float = 1.0,
+        busy: float = 0.3,
+        taps: Sequence[tuple[int, int]] = (),
     ) -> None:
-        """A pass: its descriptor, the indices of its entries, then its rounds."""
+        """A pass: its descriptor, the indices of its entries, then its rounds.
+
+        `taps` are those of the first entries, of channel block 0; without them any entry has one.
+        """
         self.map = one
         self.block.set(walk_descriptor=bits_of(pack_descriptor(one.descriptor)))
         await self.tick(Clock())
-        for entry, lane in itertools.product(range(ADDRESSES), LANES):
+        for entry, tap in enumerate(taps):
+            await self.tick(Clock(index=(entry, (*tap, 0), LANES)))
+        for entry, lane in itertools.product(range(0 if taps else ADDRESSES), LANES):
             index = (*TAPS[(entry + 2 * lane) % len(TAPS)], self.rng.randrange(32))
             await self.tick(Clock(index=(entry, index, (lane,))))
         for step in itertools.chain.from_iterable(rounds):
@@ -519,6 +530,98 @@ async def largest_of_the_taps(dut) -> None:
             )
             rounds = list(some_rounds(bench.rng, one.descriptor))
             await bench.run(one, rounds, density=density)
+
+
+@cocotb.test()
+async def paddings(dut) -> None:
+    """Every padding of 0 to 15, its taps on both sides of the edge, dilations up to 4."""
+    bench = await begin(dut, 7)
+    values = itertools.cycle((0x5A, 0x80, 0x0F, 0xF0, 0x08, 0))
+    dilations = ((1, 1), (4, 1), (1, 4), (2, 3))
+    for top, (row_dilation, col_dilation) in itertools.product(range(16), dilations):
+        left = 15 - top
+        rows = {0, top // row_dilation, -(-top // row_dilation), 15}
+        cols = {0, left // col_dilation, -(-left // col_dilation), 15}
+        one = random_map(
+            bench.rng,
+            split_log2=3,  # one team: the padding is that of its first row
+            n_teams=1,
+            rows_per_team=2,
+            n_cols=2,
+            in_height=2,
+            in_width=2,
+            row_stride=1,
+            col_stride=1,
+            row_dilation=row_dilation,
+            col_dilation=col_dilation,
+            pad_top=top,
+            pad_left=left,
+            pad_value=next(values),
+            has_skip=0,
+        )
+        taps = tuple(itertools.product(sorted(rows), sorted(cols)))
+        await bench.run(one, rounds_of(one.descriptor, 0, len(taps)), busy=0, taps=taps)
+
+
+@cocotb.test()
+async def place_of_the_largest(dut) -> None:
+    """The largest of three taps and one outside at each place, also if all are negative."""
+    bench = await begin(dut, 8)
+    n_taps = 4
+    # Kernel k has channel k alone.
+    for entry, word_line in itertools.product(range(n_taps), range(WORD_LINES)):
+        row = 1 << NIBBLE * word_line
+        await bench.tick(Clock(row=(entry, word_line, [row] * CORE_MACROS)))
+    for two, is_signed, outside_at in itertools.product((0, 1), (0, 1), range(n_taps)):
+        bits = NIBBLE << two
+        low = -(1 << bits - 1) if is_signed else 0
+        high = low + (1 << bits) - 1
+        for values, outside in itertools.product(
+            (
+                range(low, low + n_taps),
+                range(high - n_taps + 1, high + 1),
+                (low, low // 2, high // 2, high),
+                (-2, -1, 0, 1) if is_signed else (0, 0, 1, high),
+            ),
+            range(n_taps),
+        ):
+            one = random_map(
+                bench.rng,
+                split_log2=0,
+                n_teams=8,
+                rows_per_team=1,
+                n_cols=1,
+                in_height=8,
+                in_width=n_taps - 1,
+                pad_top=0,
+                pad_left=0,
+                pad_value=values[outside] & (1 << bits) - 1,
+                **dict.fromkeys(("row_stride", "col_stride", "row_dilation", "col_dilation"), 1),
+                maximum=1,
+                wide=0,
+                in_two=two,
+                in_signed=is_signed,
+                has_skip=0,
+            )
+            inside = [value for k, value in enumerate(values) if k != outside]
+            orders = list(itertools.permutations(inside))
+            for col, plane in itertools.product(range(n_taps - 1), range(1 + two)):
+                nibble = [orders[k % len(orders)][col] >> NIBBLE * plane & 0xF for k in range(16)]
+                word = sum(value << NIBBLE * k for k, value in enumerate(nibble))
+                addresses = [
+                    one.origin[lane]
+                    + (CORE_FIRST + lane) * one.row_pitch
+                    + col * one.col_pitch
+                    + plane
+                    for lane in LANES
+                ]
+                masks = [0b11] * CORE_MACROS
+                await bench.tick(Clock(feature=([a % (1 << 16) for a in addresses], masks, word)))
+            taps = [(0, col) for col in range(n_taps - 1)]
+            taps.insert(outside_at, (15, 15))
+            rounds = [round_of(one.descriptor, 0, 0, 0, n_taps)] * 2
+            density = bench.rng.choice((1.0, 0.5))
+            await bench.run(one, rounds, density=density, busy=0, taps=taps)
 
 
 @cocotb.test()

@@ -581,6 +581,42 @@ async def tables(dut) -> None:
 
 
 @cocotb.test()
+async def ends_of_tables(dut) -> None:
+    """Results on both sides of the sign of a byte; another table, or none, right behind it."""
+    bench = await begin(dut, 15)
+    indices = (0x7F, 0x80, 0xFF, 0x00, 0x81, 0x7E, 0x01, 0xFE)
+    zeros, ones = (0,) * KERNELS, (1,) * KERNELS
+    header = Header(zeros, ones, ones, zeros)
+    passes = []
+    for is_signed, table_signed, lookup, wide in itertools.product((0, 1), (0, 1), (1, 0), (0, 1)):
+        d = descriptor_of(
+            bench.rng,
+            bits=8,
+            is_signed=is_signed,
+            lookup=lookup,
+            lookup_signed=table_signed,
+            wide=wide,
+            split_log2=0,
+            rows_per_team=2,
+            n_cols=len(indices) // 2,
+            offset=0,
+            out_planes_log2=1,
+            **dict.fromkeys(("raw", "pool", "gap", "has_skip"), 0),
+        )
+        rounds = []
+        for number, pixel in enumerate(pixels_of(d)):
+            found = [indices[(number + k) % len(indices)] for k in LANES]
+            acc = [2 * (signed(index, 8) if is_signed else index) for index in found]
+            rounds.append(Round(*pixel, (packed(acc),) * N_MACROS, (0,) * N_MACROS))
+        low, high = ends(8, bool(table_signed))
+        table = bench.rng.sample(range(low, high + 1), 256)
+        at = {0x7F: low, 0x80: high, 0xFF: -1 if table_signed else 0x80}
+        table = [at.get(index, value) for index, value in enumerate(table)]
+        passes.append(Pass(d, [(header, rounds)], table if lookup else []))
+    await bench.run(passes)
+
+
+@cocotb.test()
 async def wide_multipliers(dut) -> None:
     """Headers of twice the size, second shifts, averages with one."""
     bench = await begin(dut, 14, 1, wide=True)

@@ -186,6 +186,44 @@ def wide_ends(rng: random.Random) -> Iterator[Case]:
         yield {**case, "low": -(1 << 15), "high": (1 << 15) - 1} if rng.random() < 0.5 else case
 
 
+def behind_the_clamp(rng: random.Random) -> Iterator[Case]:
+    """Results at and behind both clamps, and what is added to them, up to its own ends."""
+    offsets = (-(1 << 15), -255, -1, 0, 1, 255, (1 << 15) - 1)
+    for (low, high), offset in itertools.product(TYPES, offsets):
+        for result in (low - 1, low, low + 1, high - 1, high, high + 1, ACC_MIN >> 1, ACC_MAX >> 1):
+            fields = {"mult": 1, "shift": 1, "skip": 0, "offset": offset}
+            yield case_of(2 * result, rng, low=low, high=high, **fields)
+
+
+def half_steps(rng: random.Random) -> tuple[list[Case], list[int]]:
+    """One and a half steps and half a step of every second shift, and what they are by hand."""
+    cases, results = [], []
+    for post_shift, (halves, result) in itertools.product(
+        range(1, 31), ((-3, -2), (-1, -1), (1, 1), (3, 2))
+    ):
+        total = halves << post_shift - 1
+        fields = {"mult": 2, "shift": 1, "skip": 0, "offset": 0, "post_shift": post_shift}
+        if ACC_MIN <= total <= ACC_MAX:
+            cases.append(case_of(total, rng, low=-2, high=2, **fields))
+            results.append(result)
+    return cases, results
+
+
+@cocotb.test()
+async def offsets(dut) -> None:
+    """What is added behind the clamp, at both ends, in both requantisers."""
+    for name in ("requantiser", "requantiser_wide"):
+        await stream(dut, list(behind_the_clamp(random.Random(7))), name)
+
+
+@cocotb.test()
+async def half_steps_away_from_zero(dut) -> None:
+    """The wide requantiser: -1.5, -0.5, 0.5 and 1.5 steps become -2, -1, 1 and 2."""
+    cases, results = half_steps(random.Random(8))
+    check("results of the model", results, golden(cases))
+    await stream(dut, cases, "requantiser_wide")
+
+
 @cocotb.test()
 async def rounding_twice(dut) -> None:
     """The wide requantiser: every tie of the second shift."""
