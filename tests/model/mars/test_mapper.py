@@ -1,5 +1,6 @@
 """From networks to programs: group-sets, shapes, places, and what does not fit."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,14 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from firmware_tools.mars.pass_difference import Compared, compare_model
 from model.mars.config import CONFIGS, MarsConfig
 from model.mars.group_sets import by_tap, kept_sets
 from model.mars.layout import decode_index
 from model.mars.lowering import lower
 from model.mars.machine import decode_weights
-from model.mars.mapper import FitError, code_format, compile_network, group_sets
+from model.mars.mapper import CodeFormat, FitError, code_format, compile_network, group_sets
 from model.mars.network import (
     INPUT,
+    WIDE_MULT_MAX,
     AvgPool,
     Conv,
     Dense,
@@ -24,7 +27,7 @@ from model.mars.network import (
     QuantizedNetwork,
     Select,
 )
-from model.mars.random_network import random_network
+from model.mars.random_network import random_input, random_network
 from model.mars.zoo import ZOO
 
 TINY, MARS = CONFIGS["mars-tiny"], CONFIGS["mars"]
@@ -56,6 +59,11 @@ def dense(name: str, source: str, size: int, n: int) -> Dense:
     )
 
 
+def average(name: str, **fields: Any) -> AvgPool:
+    kind = {"mult": 1, "shift": 1, "out_bits": 4, "out_signed": False, **fields}
+    return AvgPool(name=name, input=INPUT, **kind)
+
+
 def network(shape: tuple[int, int, int], *layers: Layer, bits: int = 4) -> QuantizedNetwork:
     return QuantizedNetwork(FeatureType(shape, bits, False), layers, "network")
 
@@ -68,6 +76,30 @@ def network(shape: tuple[int, int, int], *layers: Layer, bits: int = 4) -> Quant
             MARS,
             "layer wide must have multipliers of at most 65535 to fit mars, not 65536: use a "
             "configuration with wide multipliers, mars-wide",
+        ),
+        (
+            network((1, 2, 2), conv("r", INPUT, 1, 1, skip=INPUT, skip_mult=1 << 16, padding=1)),
+            TINY,
+            "layer r must have multipliers of at most 65535 to fit mars-tiny, not 65536: use a "
+            "configuration with wide multipliers, mars-wide",
+        ),
+        (
+            network((1, 2, 2), average("g", mult=70000)),
+            MARS,
+            "layer g must have multipliers of at most 65535 to fit mars, not 70000: use a "
+            "configuration with wide multipliers, mars-wide",
+        ),
+        (
+            network((1, 2, 2), average("g", post_shift=1)),
+            MARS,
+            "layer g must have post_shift 0 to fit mars: use a configuration with wide "
+            "multipliers, mars-wide",
+        ),
+        (
+            network((1, 2, 2), conv("a", INPUT, 1, 2, post_shift=np.array([0, 1]))),
+            TINY,
+            "layer a must have post_shift 0 to fit mars-tiny: use a configuration with wide "
+            "multipliers, mars-wide",
         ),
         (
             network((513, 4, 4), dense("fc", INPUT, 513 * 16, 1)),
@@ -118,6 +150,72 @@ def test_what_just_fits() -> None:
     compile_network(network((112, 2, 2), conv("a", INPUT, 112, 1)), TINY)
     compile_network(network((1, 1, 255), conv("a", INPUT, 1, 1)), MARS)
     compile_network(network((1, 20, 20), conv("a", INPUT, 1, 16)), TINY)
+
+
+def test_wide_multipliers_fit_where_they_are() -> None:
+    most = np.array([WIDE_MULT_MAX])
+    wide = conv("a", INPUT, 1, 1, mult=most, post_shift=np.array([31]), skip=INPUT)
+    (one,) = compile_network(network((1, 2, 2), wide), CONFIGS["mars-wide"]).passes
+    header = one.blocks[0].header
+    assert (header.mult[0], header.post_shift[0]) == (WIDE_MULT_MAX, 31)
+    # Narrow ones have all that 16 bits can.
+    just = network((1, 2, 2), conv("a", INPUT, 1, 1, mult=np.array([65535]), post_shift=most * 0))
+    (one,) = compile_network(just, MARS).passes
+    assert one.blocks[0].header.mult[0] == 65535
+
+
+def ones(rows: int, cols: int, channels: int) -> Conv:
+    """A kernel of 1 everywhere on a map of its size."""
+    weight = np.ones((1, channels, rows, cols), np.int64)
+    return conv("a", INPUT, channels, 1, weight=weight, padding=0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "cols", "blocks", "expected"),
+    [
+        (1, 1, 1, CodeFormat(False, 0, 0)),
+        (1, 1, 512, CodeFormat(False, 9, 0)),
+        (1, 1, 513, CodeFormat(True, 10, 0)),
+        (3, 3, 32, CodeFormat(False, 5, 2)),
+        (3, 3, 33, CodeFormat(True, 6, 2)),
+        (2, 5, 32, CodeFormat(False, 5, 3)),
+        (5, 2, 33, CodeFormat(True, 6, 1)),
+        (16, 16, 2, CodeFormat(False, 1, 4)),
+        (16, 16, 3, CodeFormat(True, 2, 4)),
+        (11, 1, 256, CodeFormat(True, 8, 0)),
+        (16, 16, 256, CodeFormat(True, 8, 4)),
+    ],
+)
+def test_code_format(rows: int, cols: int, blocks: int, expected: CodeFormat) -> None:
+    """Short if taps and channel blocks have room in nine bits together."""
+    net = network((16 * blocks, rows, cols), ones(rows, cols, 16 * blocks))
+    assert code_format(lower(net).passes[0]) == expected
+
+
+def test_codes_that_are_too_long() -> None:
+    net = network((16 * 256 + 1, 16, 16), ones(16, 16, 16 * 256 + 1))
+    with pytest.raises(FitError) as error:
+        code_format(lower(net).passes[0])
+    assert str(error.value) == (
+        "layer a must have at most 4096 input channels for its 16x16 kernels, not 4112: 16 too many"
+    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "long"), [((528, 3, 3), 1), ((33, 16, 9), 1), ((17, 9, 9), 0), ((512, 3, 3), 0)]
+)
+def test_results_with_long_codes(shape: tuple[int, int, int], long: int) -> None:
+    """A kernel of the map's size, with padding at two sides."""
+    rng = np.random.default_rng(1)
+    weight = rng.integers(-8, 8, (18, *shape))
+    weight[:, : shape[0] // 4] = 0
+    around = {"padding": (1, 0, 0, 1), "pad_value": 5}
+    layer = conv("a", INPUT, shape[0], 18, weight=weight, **around, out_bits=8, out_signed=True)
+    net = network(shape, replace(layer, mult=np.full(18, 60), shift=np.full(18, 10)))
+    image = compile_network(net, MARS)
+    assert image.passes[0].descriptor.long_codes == long
+    features = random_input(net, 1)[0]
+    assert compare_model(net, image, features, Compared()) is None
 
 
 def test_sparse_layer_fits() -> None:
