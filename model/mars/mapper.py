@@ -251,7 +251,8 @@ def _shape(one: Convolution, split: int, config: MarsConfig) -> Shape:
     if one.band:
         band = one.band
         last = band.first + (band.n_teams - 1) * band.pitch
-        n_rows = (band.n_teams - 1) * band.rows + max(min(band.rows, rows - last), 1)
+        n_last = max(min(band.rows, rows - last), 1 + one.pool)
+        n_rows = (band.n_teams - 1) * band.rows + n_last
         return Shape(split, band.n_teams, band.rows, n_rows, cols, band.first, band.pitch)
     most_teams = config.n_macros // split
     rows_per_team = -(-rows // most_teams)
