@@ -5,6 +5,7 @@ The clock in which each line arrives is recorded, whatever the memory does, and 
 feature memories keep what other networks left there.
 """
 
+import itertools
 import os
 from dataclasses import replace
 from unittest.mock import patch
@@ -18,9 +19,18 @@ from model.mars import clocks as mars_clocks
 from model.mars import mapper
 from model.mars.config import ADDRESSES
 from model.mars.image import Image
-from model.mars.layout import HEADER_SLOTS
+from model.mars.layout import CODE_WIDTHS, HEADER_SLOTS
 from model.mars.mapper import FitError, compile_network
-from model.mars.network import AvgPool, Conv, Dense, FeatureType, Layer, QuantizedNetwork
+from model.mars.network import (
+    AvgPool,
+    Conv,
+    Dense,
+    FeatureType,
+    Layer,
+    Lookup,
+    QuantizedNetwork,
+    Select,
+)
 from model.mars.program import Pass
 from model.mars.random_network import random_input, random_network
 from tb.bench import check
@@ -51,7 +61,7 @@ LONGEST = 2_500
 """Clocks of a random network, so that many of them can be run."""
 LONG = 2_000
 SEEDS = 2000
-"""Among so many networks is one for everything in `kinds`."""
+"""Among so many networks is one for everything in `kinds_of_frame`."""
 
 
 def bench(test):
@@ -67,10 +77,17 @@ def kinds(one: Pass) -> dict[str, bool]:
     stride = d.row_stride, d.col_stride
     codes = np.concatenate([block.codes.reshape(-1) for block in one.blocks])
     taps = codes >> d.block_width
+    tap_rows, tap_cols = taps >> d.dx_width, taps & (1 << d.dx_width) - 1
+    last_row, last_col = tap_rows.max(initial=0), tap_cols.max(initial=0)
+    end_row = (d.n_rows - 1) * d.row_stride - d.pad_top + last_row * d.row_dilation
+    end_col = (d.n_cols - 1) * d.col_stride - d.pad_left + last_col * d.col_dilation
     return {
         "padding": d.pad_top > 0 and d.pad_left and stride == (1, 1),
         "padding above alone": d.pad_top > 0 and not d.pad_left,
         "padding at the left alone": d.pad_left and d.pad_top == 0,
+        "padding below alone": d.pad_top == 0 and end_row >= d.in_height,
+        "padding at the right alone": d.pad_left == 0 and end_col >= d.in_width,
+        "padding beyond the taps of 3x3": d.pad_top > 3 and d.pad_left > 3,
         "padding and stride": d.pad_top > 0 and stride == (2, 2),
         "pad value": d.pad_top > 0 and d.pad_value and not d.in_two,
         "pad value of two nibbles": d.pad_left and d.pad_value and d.in_two,
@@ -78,9 +95,10 @@ def kinds(one: Pass) -> dict[str, bool]:
         "stride of rows and columns": 1 < stride[0] != stride[1] > 1,
         "dilation of rows": d.row_dilation > 1 and d.tap_row_pitch,
         "dilation of columns": d.col_dilation > 1 and d.dx_width,
+        "kernel that is not square": 0 < last_row != last_col > 0,
         "rows of taps alone": d.dx_width == 0 and taps.any(),
-        "columns of taps alone": d.dx_width and not (taps >> d.dx_width).any(),
-        "seven rows of taps": (taps >> d.dx_width).max(initial=0) >= 6,
+        "columns of taps alone": d.dx_width and not tap_rows.any(),
+        "seven rows of taps": last_row >= 6,
         "largest of 4 bit": d.maximum and not d.in_two,
         "largest of 8 bit": d.maximum and d.in_two,
         "largest of signed": d.maximum and d.in_signed,
@@ -88,6 +106,8 @@ def kinds(one: Pass) -> dict[str, bool]:
         "table": d.lookup and not d.gap,
         "signed table": d.lookup and d.lookup_signed,
         "table and average": d.lookup and d.gap,
+        "table and pool": d.lookup and d.pool,
+        "8-bit weights, table": d.lookup and d.wide,
         "offset": d.offset,
         "residual less its zero": d.has_skip and d.skip_zero,
         "average with bias": d.gap and d.gap_bias,
@@ -129,6 +149,24 @@ def kinds(one: Pass) -> dict[str, bool]:
     }
 
 
+def kinds_of_frame(frame: Frame) -> dict[str, bool]:
+    """What a frame has: kinds of its passes, and what only its layers or their order show."""
+    passes = frame.image.passes
+    tables = [bool(one.descriptor.lookup) for one in passes]
+    convs = [layer for layer in frame.network.layers if isinstance(layer, Conv)]
+    found = [kinds(one) for one in passes]
+    return {
+        **{name: any(one[name] for one in found) for name in found[0]},
+        "groups": any(conv.groups > 1 and conv.weight.shape[1] > 1 for conv in convs),
+        "depthwise": any(conv.groups > 1 and conv.weight.shape[1] == 1 for conv in convs),
+        "lower clamp": any(conv.low is not None for conv in convs),
+        "upper clamp": any(conv.high is not None for conv in convs),
+        "selected channels": any(isinstance(layer, Select) for layer in frame.network.layers),
+        "table right behind a table": (True, True) in itertools.pairwise(tables),
+        "no table right behind a table": (True, False) in itertools.pairwise(tables),
+    }
+
+
 def compiled(network: QuantizedNetwork, split: int | None = None) -> Image:
     """The image of a network, with the quickest splits or, where it can be, with one."""
     options = mapper._options  # noqa: SLF001
@@ -164,7 +202,7 @@ def estimate(frame: Frame) -> int:
 
 
 def some_networks() -> list[Frame]:
-    """Random networks that have everything in `kinds`."""
+    """Random networks that have everything in `kinds_of_frame`."""
     frames: list[Frame] = []
     missing: set[str] = {"anything"}
     found: set[str] = {"anything"}
@@ -172,9 +210,9 @@ def some_networks() -> list[Frame]:
         frame = small_network(seed)
         if frame is None:
             continue
-        has = [kinds(one) for one in frame.image.passes]
-        new = {name for one in has for name, is_here in one.items() if is_here} - found
-        missing = {*missing, *has[0]} - found - new
+        has = kinds_of_frame(frame)
+        new = {name for name, is_here in has.items() if is_here} - found
+        missing = {*missing, *has} - found - new
         if new:
             frames.append(frame)
             found |= new
@@ -218,6 +256,11 @@ def dense(rng: np.random.Generator, source: str, shape: tuple[int, int]) -> Dens
         out_bits=32,
         out_signed=True,
     )
+
+
+def table(rng: np.random.Generator, name: str, source: str) -> Lookup:
+    """Other values for those of 4 bit."""
+    return Lookup(name=name, input=source, table=rng.permutation(16), out_bits=4, out_signed=False)
 
 
 def far_ahead() -> list[tuple[str, QuantizedNetwork]]:
@@ -385,10 +428,13 @@ async def in_the_same_clock(dut) -> None:
 async def every_split(dut) -> None:
     """Full index lines and full macros, with any number of macros that share a kernel block."""
     chip = await begun(dut)
+    code_widths = set()
     for layers in full_lines():
         for split in SPLITS:
             frame = frame_of(layers, split=split)
+            code_widths |= {one.descriptor.code_width for one in frame.image.passes}
             await chip.check_frame(frame, f"{layers.name}, split {split}")
+    check("widths of index codes", set(CODE_WIDTHS), code_widths)
     await check_features(chip)
 
 
@@ -397,7 +443,8 @@ def a_frame(name: str = "some", n_kernels: int = 40) -> Frame:
     rng = np.random.default_rng(n_kernels)
     layers = (
         conv(rng, "a", "input", (n_kernels, 20, 3, 3), padding=1),
-        conv(rng, "b", "a", (n_kernels, n_kernels, 1, 1), skip="a", skip_mult=3000),
+        table(rng, "t", "a"),
+        conv(rng, "b", "t", (n_kernels, n_kernels, 1, 1), skip="t", skip_mult=3000),
         dense(rng, "b", (10, 9 * n_kernels)),
     )
     return frame_of(network(name, 20, 3, *layers))
