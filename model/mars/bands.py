@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from model.mars.lowering import Band, Convolution, Home, Lowered
+from model.mars.packing import MAX_SIDE
 
 BAND = " #"
 """Between the name of a result and the number of its band."""
@@ -55,9 +56,8 @@ def in_bands(lowered: Lowered, bands: Mapping[int, int], most_teams: Sequence[in
             passes += chain
         else:
             n_bands = max(bands[k] for k in range(number, last))
-            for k, band in enumerate(
-                _bands(chain[-1], n_bands, min(most_teams[number : last + 1]))
-            ):
+            teams = min(most_teams[number : last + 1])
+            for k, band in enumerate(_counted_bands(chain, n_bands, teams)):
                 suffix = f"{BAND}{k + 1}"
                 passes += _in_band(chain, band, suffix, homes)
                 for one in chain[:-1]:
@@ -73,6 +73,23 @@ def in_bands(lowered: Lowered, bands: Mapping[int, int], most_teams: Sequence[in
 def _read(lowered: Lowered, one: Convolution) -> set[str]:
     """Maps that a pass reads."""
     return {one.source} | ({lowered.homes[one.skip].map} if one.skip else set())
+
+
+def _counted_bands(chain: Sequence[Convolution], n_bands: int, most_teams: int) -> list[Band]:
+    """The bands of the last result, with so few teams that a descriptor can count all rows."""
+    bands = _bands(chain[-1], n_bands, most_teams)
+    n_rows = max(one.n_teams * one.rows for band in bands for one in _bands_of_chain(chain, band))
+    if n_rows <= MAX_SIDE or most_teams == 1:
+        return bands
+    return _counted_bands(chain, n_bands, most_teams // 2)
+
+
+def _bands_of_chain(chain: Sequence[Convolution], band: Band) -> list[Band]:
+    """The bands of a chain's passes that lead to one of the last result, the last one first."""
+    result = [band]
+    for one, before in zip(chain[:0:-1], chain[-2::-1], strict=True):
+        result.append(_source_band(one, result[-1], before))
+    return result
 
 
 def _bands(one: Convolution, n_bands: int, most_teams: int) -> list[Band]:
@@ -96,11 +113,11 @@ def _in_band(
     chain: list[Convolution], band: Band, suffix: str, homes: Mapping[str, Home]
 ) -> list[Convolution]:
     """The passes of a chain that lead to some rows of its last result."""
+    bands = _bands_of_chain(chain, band)
     result = [replace(chain[-1], band=band)]
-    for one in reversed(chain[:-1]):
-        band = _source_band(result[0], band, one)
+    for one, rows in zip(reversed(chain[:-1]), bands[1:], strict=True):
         result[0] = replace(result[0], source=homes[one.output].map + suffix)
-        result.insert(0, replace(one, band=band, output=one.output + suffix))
+        result.insert(0, replace(one, band=rows, output=one.output + suffix))
     return result
 
 

@@ -253,6 +253,11 @@ def _shape(one: Convolution, split: int, config: MarsConfig) -> Shape:
         last = band.first + (band.n_teams - 1) * band.pitch
         n_last = max(min(band.rows, rows - last), 1 + one.pool)
         n_rows = (band.n_teams - 1) * band.rows + n_last
+        if n_rows > MAX_SIDE:
+            raise FitError(
+                f"layer {one.label} must be computed in bands of at most {MAX_SIDE} rows, "
+                f"not {n_rows}: what follows it sees too many of them at once"
+            )
         return Shape(split, band.n_teams, band.rows, n_rows, cols, band.first, band.pitch)
     most_teams = config.n_macros // split
     rows_per_team = -(-rows // most_teams)

@@ -1,5 +1,7 @@
 """Maps in bands of rows: which rows of which team, and frames that are equal with them."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from model.mars.bands import BAND, in_bands
 from model.mars.config import MarsConfig
 from model.mars.lowering import Band, lower
 from model.mars.mapper import FitError, compile_network
-from model.mars.network import INPUT, QuantizedNetwork
+from model.mars.network import INPUT, Conv, FeatureType, QuantizedNetwork
 from model.mars.placement import Shape
 from model.mars.random_network import random_input
 from model.mars.zoo.builder import Builder
@@ -96,3 +98,36 @@ def test_stored_rows_with_halo() -> None:
     shape = Shape(split=1, n_teams=3, rows_per_team=4, n_rows=12, n_cols=8, first=-1, pitch=2)
     assert shape.stored_rows(0, 3, pool=False) == (1, 4)
     assert shape.stored_rows(3, 7, pool=False) == (8, 12)
+
+
+def test_rows_of_all_teams_are_counted() -> None:
+    """Eight teams with a halo of 60 rows each would have more rows than a descriptor can count."""
+    kind = FeatureType((1, 250, 4), 4, signed=False)
+    fields: dict[str, Any] = {"weight_bits": 4, "out_bits": 8, "out_signed": False}
+    rng = np.random.default_rng(1)
+    first = Conv(
+        name="a",
+        input=INPUT,
+        weight=rng.integers(-8, 8, (64, 1, 1, 1)),
+        bias=np.zeros(64, np.int64),
+        mult=np.full(64, 500),
+        shift=np.full(64, 8),
+        **fields,
+    )
+    second = Conv(
+        name="b",
+        input="a",
+        weight=rng.integers(-8, 8, (1, 64, 16, 1)),
+        bias=np.zeros(1, np.int64),
+        mult=np.array([500]),
+        shift=np.array([16]),
+        dilation=(4, 1),
+        **fields,
+    )
+    network = QuantizedNetwork(kind, (first, second), "halo")
+    config = MarsConfig(name="eight", n_cores=4, feature_words=4096)
+    image = compile_network(network, config)
+    counted = [one.descriptor.n_rows for one in image.passes if not one.descriptor.is_last]
+    assert len(counted) > 1
+    assert 128 < max(counted) <= 255
+    assert compare_model(network, image, random_input(network, 1)[0], Compared()) is None
