@@ -5,7 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from firmware_tools.mars.pass_difference import Compared, compare_model
+from model.mars.config import CONFIGS
 from model.mars.lowering import Convolution, Home, features, kernels_per_block, lower
+from model.mars.mapper import compile_network
 from model.mars.network import (
     INPUT,
     AvgPool,
@@ -15,10 +18,11 @@ from model.mars.network import (
     Layer,
     Lookup,
     MaxPool,
+    Pair,
     QuantizedNetwork,
     Select,
 )
-from model.mars.random_network import random_network
+from model.mars.random_network import random_input, random_network
 
 
 def conv(name: str, source: str, channels: int = 3, n: int = 3, size: int = 1, **fields: Any):
@@ -219,3 +223,65 @@ def test_lookup_is_fused_before_the_average() -> None:
     assert one.layers == ("a", "l", "g")
     assert one.table is not None
     assert one.table[:16].tolist() == list(range(16))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"),
+    [
+        ((1, 16), (1, 1), (0, 0, 0, 0)),
+        ((4, 16), (3, 2), (3, 1, 0, 5)),
+        ((5, 13), (1, 4), (4, 12, 4, 0)),
+        ((17, 1), (2, 1), (1, 0, 15, 0)),
+        ((1, 31), (1, 15), (0, 3, 0, 0)),
+        ((9, 9), (2, 3), (0, 8, 8, 1)),
+        ((32, 40), (1, 1), (15, 15, 15, 15)),
+    ],
+)
+@pytest.mark.parametrize("signed", [False, True])
+def test_largest_of_large_windows(
+    kernel: Pair, stride: Pair, padding: tuple[int, int, int, int], signed: bool
+) -> None:
+    """One maximum after the other is that of all, with padding that is never the largest."""
+    big = MaxPool(name="p", input=INPUT, kernel=kernel, stride=stride, padding=padding)
+    net = QuantizedNetwork(FeatureType((17, 23, 41), 8, signed), (big,), "pool")
+    image = compile_network(net, CONFIGS["mars"])
+    windows = [contents.kernel for contents in image.contents.passes]
+    assert all(max(size) <= 16 and size[0] * size[1] <= 64 for size in windows)
+    assert [sum(size[k] - 1 for size in windows) for k in range(2)] == [k - 1 for k in kernel]
+    for values in (-np.ones((17, 23, 41), np.int64), random_input(net, 1)[0]):
+        shown = values if signed else np.abs(values)
+        assert compare_model(net, image, shown, Compared()) is None
+
+
+def test_a_lookup_is_a_pass_of_its_own_where_it_must() -> None:
+    """Behind another one, behind what others read, and behind an average."""
+
+    def table(name: str, source: str, bits: int = 4) -> Lookup:
+        values = np.arange(1 << bits) % 16
+        return Lookup(name=name, input=source, table=values, out_bits=4, out_signed=False)
+
+    layers = (
+        *(conv("a", INPUT), table("s", "a"), table("t", "s"), pool("p", "t"), table("u", "p")),
+        *(average("g", "u"), table("v", "g", bits=8), conv("b", "v", skip="g", skip_mult=2)),
+    )
+    passes = passes_of(network(*layers))
+    assert [(one.layers, one.copy) for one in passes] == [
+        (("a", "s"), False),
+        (("t",), True),
+        (("p", "u", "g"), True),
+        (("v",), True),
+        (("b",), False),
+    ]
+
+
+def test_table_by_the_low_byte() -> None:
+    """Signed values below 0 are in its upper half; a signed table keeps its signs."""
+    values = np.arange(-8, 8) * 10
+    lookup = Lookup(name="l", input=INPUT, table=values, out_bits=8, out_signed=True)
+    net = QuantizedNetwork(FeatureType((3, 2, 2), 4, True), (lookup,), "table")
+    (one,) = passes_of(net)
+    assert one.table is not None
+    assert one.table[:8].tolist() == [0, 10, 20, 30, 40, 50, 60, 70]
+    assert one.table[248:].tolist() == [-80, -70, -60, -50, -40, -30, -20, -10]
+    assert not one.table[8:248].any()
+    assert compile_network(net, CONFIGS["mars"]).passes[0].descriptor.lookup_signed == 1
