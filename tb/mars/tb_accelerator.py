@@ -312,6 +312,26 @@ def long_codes(rng: np.random.Generator) -> Conv:
     return replace(layer, weight=weight)
 
 
+def tables() -> list[QuantizedNetwork]:
+    """Pass behind pass with a table; the first one's map is larger than the input."""
+    rng = np.random.default_rng(8)
+    return [
+        network(
+            f"{side} x {side} pixels, padding {padding}",
+            16,
+            side,
+            conv(rng, "a", "input", (24, 16, 3, 3), padding=padding),
+            table(rng, "ta", "a"),
+            conv(rng, "b", "ta", (16, 24, 1, 1)),
+            table(rng, "tb", "b"),
+            conv(rng, "c", "tb", (16, 16, 1, 1)),
+            conv(rng, "d", "c", (40, 16, 1, 1)),
+            table(rng, "td", "d"),
+        )
+        for side, padding in ((1, 1), (2, 3), (5, 1))
+    ]
+
+
 async def begun(dut) -> Chip:
     """The chip after reset, and the golden machine with the same feature memory."""
     chip = Chip(dut, CHIP)
@@ -435,6 +455,20 @@ async def every_split(dut) -> None:
             code_widths |= {one.descriptor.code_width for one in frame.image.passes}
             await chip.check_frame(frame, f"{layers.name}, split {split}")
     check("widths of index codes", set(CODE_WIDTHS), code_widths)
+    await check_features(chip)
+
+
+@bench
+async def tables_behind_tables(dut) -> None:
+    """A table right behind a pass that uses another one, however lines arrive."""
+    chip = await begun(dut)
+    for layers in tables():
+        frame = frame_of(layers)
+        found = [one.descriptor.lookup for one in frame.image.passes]
+        check(f"{layers.name}: passes with a table", [1, 1, 0, 1], found)
+        for pause, late in ((0.0, 0.0), (0.3, 0.0), (0.0, 0.1)):
+            chip.pause(pause, late)
+            await chip.check_frame(frame, f"{layers.name}, pause {pause}, late {late}")
     await check_features(chip)
 
 

@@ -514,6 +514,29 @@ async def wide_maps(dut) -> None:
 
 
 @cocotb.test()
+async def bands_behind_the_map(dut) -> None:
+    """Teams whose bands begin 255 rows and more below the first one: nothing is there."""
+    bench = await begin(dut, 9)
+    for (stride, rows_per_team), (split_log2, n_teams) in itertools.product(
+        ((4, 64), (4, 75), (15, 17), (15, 20), (15, 34)), ((2, 2), (3, 1))
+    ):
+        one = random_map(
+            bench.rng,
+            split_log2=split_log2,
+            n_teams=n_teams,
+            row_stride=stride,
+            rows_per_team=rows_per_team,
+            n_cols=2,
+            in_height=255,
+            pad_value=bench.rng.choice((0, 0x5A)),
+            has_skip=0,
+            maximum=0,
+        )
+        pixels = itertools.product((0, 1, rows_per_team - 1), (0, 1))
+        await bench.run(one, [round_of(one.descriptor, *pixel, 0, 5) for pixel in pixels])
+
+
+@cocotb.test()
 async def largest_of_the_taps(dut) -> None:
     """Maxima of one and two nibbles with both signs, also outside of the map and with pauses."""
     bench = await begin(dut, 6)

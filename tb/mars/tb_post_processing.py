@@ -430,7 +430,7 @@ def descriptor_of(rng: random.Random, n_macros: int = N_MACROS, **parameters: in
         "gap_bias": rng.choice((0, rng.randint(-1000, 1000))),
         "offset": rng.choice((0, rng.randint(-5, 5))),
         "gap_offset": rng.choice((0, rng.randint(-5, 5))),
-        "skip_zero": rng.choice((0, -128, 128, rng.randint(-255, 255))),
+        "skip_zero": rng.choice((0, -128, 128, -256, 256, rng.randint(-255, 255))),
         "lookup": int(not is_raw and rng.random() < 0.3),
         "lookup_signed": rng.randrange(2),
     }
