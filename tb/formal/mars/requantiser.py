@@ -75,6 +75,60 @@ def state(
         h.reached("rounded_away_below_zero", used & tie)
 
 
+def shift(h: Harness, *, wide: bool) -> None:
+    """Sum and first shift for any products of full width, whatever made them."""
+    unit = h.block(Requantiser(wide=wide))
+    product_width, skip_width = 32 + unit.mult_width, 10 + unit.mult_width
+    for name in ("product_2", "skip_product_2"):
+        h.cut(name)
+    product = h.probe("product_2", signed(product_width))
+    skip_product = h.probe("skip_product_2", signed(skip_width))
+    by = h.define("by", h.past(Mux(unit.raw, 0, unit.shift), 2))
+    entered = h.past(unit.enable, 4)
+    h.assume("shift_legal", (unit.shift >= 1) & (unit.shift <= SHIFT_MAX))
+    # A raw result is the total times 1.
+    total = product == product[:32].as_signed()
+    h.assume("raw_is_the_total", total & (skip_product == 0), h.past(unit.raw, 2))
+    exact = h.define("exact", product + skip_product)
+    half = h.define("half", (Const(1, 1) << by) >> 1)
+    once = h.define("once", (exact + half) >> by)
+    shifted = h.probe("shifted_4", signed(product_width))
+    h.always("shifted_right", shifted == h.past(once, 2), entered)
+    largest = (1 << product_width - 1) - 1
+    h.reached("largest_product", entered & h.past((product == largest) & (by == 1), 2))
+    h.reached("carries", entered & h.past((exact > largest) & (by == SHIFT_MAX), 2))
+    h.reached("result_below_zero", h.past(entered) & (unit.y < 0))
+
+
+def clamp(h: Harness, *, wide: bool) -> None:
+    """Second shift, clamp and offset at full width for any value that is shifted once."""
+    unit = h.block(Requantiser(wide=wide))
+    h.cut("shifted_4")
+    once = h.probe("shifted_4", signed(32 + unit.mult_width))
+    low, high, offset, raw = (
+        h.past(getattr(unit, name), LATENCY - 1) for name in ("low", "high", "offset", "raw")
+    )
+    places = h.past(unit.post_shift, LATENCY - 1) if wide else Const(0)
+    entered = h.past(unit.enable, LATENCY)
+    h.assume("ends_ordered", unit.low <= unit.high)
+    second_half = h.define("second_half", (Const(1, 1) << places) >> 1)
+    magnitude = h.define("magnitude", (Mux(once < 0, -once, once) + second_half) >> places)
+    rounded = h.define("rounded", Mux(once < 0, -magnitude, magnitude))
+    clamped = Mux(rounded < low, low, Mux(rounded > high, high, rounded)) + offset
+    y = h.define("expected", Mux(raw, once, clamped), signed(32))
+    h.always("y_right", unit.y == h.past(y), entered)
+    used = h.define("used", entered & h.past(~raw))
+    h.reached("clamped_low", used & h.past(rounded < low))
+    h.reached("clamped_high", used & h.past(rounded > high))
+    h.reached("offset_beyond_16_bit", used & (unit.y > (1 << 15) - 1))
+    h.reached("raw", entered & h.past(raw) & (unit.y < 0))
+    if wide:
+        halves = (places == 31) & (low < -1) & (high > 1)
+        for name, value in (("minus_half", -1), ("half", 1)):
+            tie = halves & (once == value << 30)
+            h.reached(f"{name}_goes_away_from_zero", used & h.past(tie) & h.past(rounded == value))
+
+
 def proof(name: str, says: str, **widths: int) -> Proof:
     """The same statement with other operands at full width."""
     return Proof(
@@ -140,5 +194,30 @@ PROOFS = (
         shift=3,
         limit=8,
         post_shift=3,
+    ),
+    *(
+        Proof(
+            name=f"requantiser_{'wide_' * wide}{name}",
+            says=f"with {'wide' if wide else 'narrow'} multipliers {says}",
+            state=partial(statement, wide=wide),
+            depth=6,
+            reach=7,
+            engine=ARITHMETIC,
+        )
+        for wide in (False, True)
+        for name, statement, says in (
+            (
+                "shift",
+                shift,
+                "sum, rounding and shift 1..40 are the definition's, for any products of full "
+                "width",
+            ),
+            (
+                "clamp",
+                clamp,
+                "what follows the first shift is the definition's, for any value of full width, "
+                "clamps and offsets of 16 bit" + ", second shifts 0..31" * wide,
+            ),
+        )
     ),
 )
