@@ -42,7 +42,8 @@ def command(
     and connections of weight 0 are gone: that is all the chip knows. Of an image of MARS: its
     passes with stride behind the kernel's size, spread (macros that share a kernel block x teams x
     rows of each), stored weights in kbit, and where macro 0 has the maps that are read (a residual
-    below) and written in its feature memory.
+    below) and written in its feature memory. A packed input has several pixels in a word; the
+    kernel that reads it is that of such words.
     """
     from model.mars.image import MAGIC as MARS_MAGIC
     from model.npu.image import MAGIC as NPU_MAGIC

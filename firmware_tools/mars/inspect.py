@@ -16,6 +16,7 @@ from model.mars.layout import (
     header_lines,
     lines_per_entry,
 )
+from model.mars.network import INPUT
 from model.mars.program import Pass
 
 ADDRESS_MASK = 0xFFFF
@@ -34,6 +35,7 @@ def describe(image: Image) -> dict[str, Any]:
     return {
         "network": image.contents.name,
         "input": type_name(image.contents.input),
+        "packing": _packing(image),
         "input_address": image.input_descriptor.out_base[0],
         "output": type_name(image.output),
         "output_address": image.contents.output_address,
@@ -42,6 +44,12 @@ def describe(image: Image) -> dict[str, Any]:
         **bits,
         "index_overhead": share(bits["index_bits"], bits["weight_bits"]),
     }
+
+
+def _packing(image: Image) -> dict[str, int] | None:
+    """How several pixels of the input are in one word, if they are (`model.mars.packing`)."""
+    packing = image.contents.packing
+    return None if packing is None else packing.model_dump()
 
 
 def _pass(one: Pass, contents: PassContents, n_header_lines: int) -> dict[str, Any]:
@@ -116,8 +124,9 @@ def table(values: dict[str, Any]) -> Table:
         result.add_column(title, justify="right", no_wrap=True)
     for one in values["passes"]:
         addresses = [one["source_address"], one["skip_address"]]
+        is_packed = values["packing"] is not None and one["source"] == INPUT
         result.add_row(
-            escape("\n".join([*_kinds(one), *one["layers"]])),
+            escape("\n".join([*_kinds(one), *is_packed * ["(packed)"], *one["layers"]])),
             kernel_name(one["kernel"], one["stride"]),
             f"{one['split']}x{one['teams']}x{one['rows_per_team']}",
             f"{one['entries']:,}",

@@ -49,7 +49,10 @@ def test_inspect(kenyon, quantised) -> None:
     kenyon("compile", quantised(), "-o", "net.img", "-c", "mars-tiny")
     result = kenyon("inspect", "net.img")
     assert result.exit_code == 0
-    for text in ("configuration mars-tiny", "network small: 3x6x5 u4 to 4x1x1 u4", "index bits"):
+    for text in (
+        *("configuration mars-tiny", "network small: 3x6x5 u4 to 4x1x1 u4", "index bits"),
+        "(packed)",
+    ):
         assert text in result.stdout
     row = next(line for line in result.stdout.splitlines() if line.startswith(" b "))
     # Two blocks of kernels, each with two channel blocks of 3x3; the weights of one set are all 0.
@@ -62,6 +65,9 @@ def test_inspect_json(kenyon, quantised) -> None:
     stored = values["weight_bits"] + values["index_bits"] + values["table_bits"]
     assert stored == 512 * values["lines"]
     assert values["index_overhead"] == values["index_bits"] / values["weight_bits"]
+    # Three columns of three channels, one after the other, make nine of a word's 16 channels.
+    packing = values["packing"]
+    assert (packing["rows"], packing["cols"], packing["n_rows"], packing["n_cols"]) == (1, 3, 8, 5)
     first, second, third = values["passes"]
     assert first == {
         "layers": ["a"],
