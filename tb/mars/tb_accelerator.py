@@ -28,6 +28,7 @@ from model.mars.network import (
     FeatureType,
     Layer,
     Lookup,
+    MaxPool,
     QuantizedNetwork,
     Select,
 )
@@ -60,7 +61,7 @@ LOOKED_AT = min(CONFIG.feature_words, 2048 // CONFIG.n_macros)
 LONGEST = 2_500
 """Clocks of a random network, so that many of them can be run."""
 LONG = 2_000
-SEEDS = 2000
+SEEDS = 4000
 """Among so many networks is one for everything in `kinds_of_frame`."""
 
 
@@ -87,7 +88,8 @@ def kinds(one: Pass) -> dict[str, bool]:
         "padding at the left alone": d.pad_left and d.pad_top == 0,
         "padding below alone": d.pad_top == 0 and end_row >= d.in_height,
         "padding at the right alone": d.pad_left == 0 and end_col >= d.in_width,
-        "padding beyond the taps of 3x3": d.pad_top > 3 and d.pad_left > 3,
+        "padding of eight above": d.pad_top > 7,
+        "padding of eight at the left": d.pad_left > 7,
         "padding and stride": d.pad_top > 0 and stride == (2, 2),
         "pad value": d.pad_top > 0 and d.pad_value and not d.in_two,
         "pad value of two nibbles": d.pad_left and d.pad_value and d.in_two,
@@ -125,6 +127,8 @@ def kinds(one: Pass) -> dict[str, bool]:
         "residual of two nibbles": d.has_skip and d.skip_two and not d.in_two,
         "two nibbles, residual of one": d.has_skip and not d.skip_two and d.in_two,
         "two nibbles, residual of two": d.has_skip and d.skip_two and d.in_two,
+        "blocks with a residual of more": d.has_skip and several and d.skip_two > d.in_two,
+        "blocks with a residual of less": d.has_skip and several and d.skip_two < d.in_two,
         "signed residual": d.has_skip and d.skip_signed,
         "residual and pool": d.has_skip and d.pool,
         "residual alone": d.has_skip and 0 in sizes,
@@ -136,6 +140,7 @@ def kinds(one: Pass) -> dict[str, bool]:
         "pool and average": d.pool and d.gap,
         "pool, padding": d.pool and d.pad_top > 0,
         "pool, stride": d.pool and stride[0] > 1,
+        "pool, stride of rows and columns": d.pool and stride[0] != stride[1],
         "average": d.gap and not d.pool,
         "several averages": d.gap and several,
         "results of 8 bit": d.out_planes == 2,
@@ -186,7 +191,9 @@ def frame_of(network: QuantizedNetwork, seed: int = 0, split: int | None = None)
 
 def small_network(seed: int) -> Frame | None:
     """A random network, unless it is too large."""
-    network = random_network(seed, max_channels=33, max_size=7, max_layers=5)
+    network = random_network(
+        seed, max_channels=33, max_size=7, max_layers=5, wide=CONFIG.wide_multiplier
+    )
     try:
         frame = frame_of(network, seed)
     except FitError:
@@ -310,6 +317,28 @@ def long_codes(rng: np.random.Generator) -> Conv:
     for dy, dx in ((0, 0), (10, 10), (0, 10), (10, 0), (5, 5), (4, 6), (7, 3)):
         weight[:, :, dy, dx] = layer.weight[:, :, dy, dx]
     return replace(layer, weight=weight)
+
+
+def quads() -> list[QuantizedNetwork]:
+    """Convolutions behind 2x2 pools, whose quads meet every edge, with strides that differ."""
+    rng = np.random.default_rng(9)
+    networks = []
+    for stride, padding in itertools.product(
+        ((1, 2), (2, 1), (3, 1), (1, 4)), ((1, 1, 1, 1), (2, 0, 2, 0), (0, 2, 0, 2), (0, 0, 3, 3))
+    ):
+        # Such that the result has eight rows and columns.
+        size = [7 * by + 3 - sum(padding[side::2]) for side, by in enumerate(stride)]
+        networks.append(
+            QuantizedNetwork(
+                FeatureType((16, *size), 4, signed=False),
+                (
+                    conv(rng, "a", "input", (16, 16, 3, 3), stride=stride, padding=padding),
+                    MaxPool(name="b", input="a", kernel=(2, 2), stride=(2, 2)),
+                ),
+                f"stride {stride}, padding {padding}",
+            )
+        )
+    return networks
 
 
 def tables() -> list[QuantizedNetwork]:
@@ -455,6 +484,17 @@ async def every_split(dut) -> None:
             code_widths |= {one.descriptor.code_width for one in frame.image.passes}
             await chip.check_frame(frame, f"{layers.name}, split {split}")
     check("widths of index codes", set(CODE_WIDTHS), code_widths)
+    await check_features(chip)
+
+
+@bench
+async def quads_at_the_edges(dut) -> None:
+    """Pixels of a quad lie inside and outside of the map, in both directions by themselves."""
+    chip = await begun(dut)
+    for layers in quads():
+        frame = frame_of(layers)
+        check(f"{layers.name}: pooled", [1], [one.descriptor.pool for one in frame.image.passes])
+        await chip.check_frame(frame, layers.name)
     await check_features(chip)
 
 
