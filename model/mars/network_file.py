@@ -5,16 +5,10 @@ it names: int8 weights, int32 biases, uint16 multipliers, uint8 shifts.
 """
 
 import dataclasses
-import io
 import json
-import lzma
-import struct
-import tokenize
-import zipfile
-import zlib
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import IO, Annotated, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from model import json_text
+from model.archive import Archive, ArchiveError, read_array
 from model.mars.network import (
     AvgPool,
     Conv,
@@ -51,24 +46,12 @@ DTYPES: dict[str, tuple[type[np.integer[Any]], ...]] = {
 """What the arrays of a layer may be in the file; the first that holds the values is written."""
 SHOWN_LENGTH = 40
 """Characters of a wrong value that an error shows."""
-DAMAGED = (
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    struct.error,
-    EOFError,
-    KeyError,
-    MemoryError,
-    NotImplementedError,
-    OSError,
-    OverflowError,
-    RuntimeError,
-    SyntaxError,
-    ValueError,
-    tokenize.TokenError,
-)
-"""What zipfile and numpy raise when bytes are wrong or missing."""
+LARGEST = 1 << 28
+"""Bytes of all arrays of a file; VGG16 has 138 million weights."""
+LARGEST_SPEC = 1 << 24
+"""Bytes of the JSON text."""
 
+T = TypeVar("T")
 _Text = Annotated[str, Field(min_length=0)]  # a length: has half surrogates refused
 _Scale = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -217,9 +200,7 @@ def load(path: Path | str) -> QuantizedNetwork:
         The file cannot be read or does not hold a network; the text names it.
     """
     try:
-        arrays = _read_archive(_read(path))
-        entry = _entry(_spec(arrays))
-        return _network(entry, arrays, Path(path).stem)
+        return _read(path, lambda file: _load(Archive(file), Path(path).stem))
     except NetworkError as error:
         raise NetworkError(f"{path}: {error}") from None
 
@@ -264,7 +245,7 @@ def load_input(path: Path | str, network: QuantizedNetwork) -> Ints:
         activation is out of range.
     """
     try:
-        return check_features(network.input_type, _read_array(_read(path)))
+        return check_features(network.input_type, _read(path, read_array))
     except NetworkError as error:
         raise NetworkError(f"{path}: {error}") from None
 
@@ -272,14 +253,18 @@ def load_input(path: Path | str, network: QuantizedNetwork) -> Ints:
 def load_array(path: Path | str) -> Array:
     """The array in an `.npy` file; raises as `load_input`."""
     try:
-        return _read_array(_read(path))
+        return _read(path, read_array)
     except NetworkError as error:
         raise NetworkError(f"{path}: {error}") from None
 
 
-def _read(path: Path | str) -> bytes:
+def _read(path: Path | str, read: Callable[[IO[bytes]], T]) -> T:
+    """What `read` makes of an open file."""
     try:
-        return Path(path).read_bytes()
+        with Path(path).open("rb") as file:
+            return read(file)
+    except ArchiveError as error:
+        raise NetworkError(str(error)) from None
     except FileNotFoundError:
         raise NetworkError("no such file") from None
     except IsADirectoryError:
@@ -288,61 +273,22 @@ def _read(path: Path | str) -> bytes:
         raise NetworkError(f"cannot be read: {error.strerror}") from None
 
 
-def _read_archive(data: bytes) -> dict[str, Array]:
-    """All arrays of an `.npz`, after their checksums have been compared."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = archive.namelist()
-            contents = [_read_member(archive, member) for member in members]
-    except NetworkError:
-        raise
-    except DAMAGED as error:
-        raise NetworkError(f"must be an .npz file, cut or damaged? ({error})") from None
-    names = [member.removesuffix(".npy") for member in members]
-    for k, name in enumerate(names):
-        if name in names[:k]:
-            raise NetworkError(f"array {name!r} must be there once, not twice")
-    arrays = {}
-    for name, content in zip(names, contents, strict=True):
-        try:
-            arrays[name] = _read_array(content)
-        except NetworkError as error:
-            raise NetworkError(f"array {name!r} {error}") from None
-    return arrays
+def _load(archive: Archive, stem: str) -> QuantizedNetwork:
+    """The text says which arrays there must be; others are refused without being read."""
+    archive.check_size([SPEC], LARGEST_SPEC)
+    archive.check_size(archive.names, LARGEST)
+    return _network(_entry(_spec(archive)), archive, stem)
 
 
-def _read_member(archive: zipfile.ZipFile, member: str) -> bytes:
-    try:
-        return archive.read(member)
-    except DAMAGED as error:
-        raise NetworkError(f"array {member.removesuffix('.npy')!r} is damaged ({error})") from None
-
-
-def _read_array(data: bytes) -> Array:
-    try:
-        array: object = np.load(io.BytesIO(data), allow_pickle=False)
-    except DAMAGED as error:
-        raise NetworkError(
-            f"must be in numpy's .npy format, cut or damaged? ({_first_line(error)})"
-        ) from None
-    if not isinstance(array, np.ndarray):
-        raise NetworkError("must be in numpy's .npy format, one array, not an archive")
-    return array
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
-
-
-def _spec_text(arrays: Mapping[str, Array]) -> str:
-    if SPEC not in arrays:
+def _spec_text(archive: Archive) -> str:
+    if SPEC not in archive.names:
         raise NetworkError(f"entry {SPEC!r}, the JSON text of the network, is missing")
-    array = arrays[SPEC]
-    if array.ndim or array.dtype.kind not in "US":
+    header = archive.header(SPEC)
+    if header.shape or header.dtype.kind not in "US":
         raise NetworkError(
-            f"entry {SPEC!r} must be a text, not an array {array.shape} of {array.dtype}"
+            f"entry {SPEC!r} must be a text, not an array {header.shape} of {header.dtype}"
         )
-    text = array.item()
+    text = archive.read(SPEC).item()
     if isinstance(text, str):
         return text
     try:
@@ -351,9 +297,9 @@ def _spec_text(arrays: Mapping[str, Array]) -> str:
         raise NetworkError(f"entry {SPEC!r} must be UTF-8, but byte {error.start} is not") from None
 
 
-def _spec(arrays: Mapping[str, Array]) -> object:
+def _spec(archive: Archive) -> object:
     try:
-        return json_text.parse(_spec_text(arrays))
+        return json_text.parse(_spec_text(archive))
     except json_text.JSONTextError as error:
         raise NetworkError(f"{SPEC}: {error}") from None
 
@@ -447,15 +393,19 @@ def _fields_at(loc: tuple[int | str, ...]) -> str:
     return f"fields are {', '.join(model.model_fields)}"
 
 
-def _network(entry: NetworkEntry, arrays: dict[str, Array], stem: str) -> QuantizedNetwork:
+def _network(entry: NetworkEntry, archive: Archive, stem: str) -> QuantizedNetwork:
     channels, rows, columns = entry.input.shape
     try:
         kind = FeatureType((channels, rows, columns), entry.input.bits, entry.input.signed)
     except NetworkError as error:
         raise NetworkError(f"input: {error}") from None
-    layers = tuple(_layer(part, arrays) for part in entry.layers)
-    used = {SPEC, *(name for part in entry.layers for name in _array_names(part).values())}
-    for name in arrays:
+    for part in entry.layers:
+        _check_arrays(part, archive)
+    named = [name for part in entry.layers for name in _array_names(part).values()]
+    archive.check_size(named, LARGEST)  # again: each layer that names an array has its own
+    layers = tuple(_layer(part, archive) for part in entry.layers)
+    used = {SPEC, *named}
+    for name in archive.names:
         if name not in used:
             raise NetworkError(f"array {name!r} must belong to a layer, but none names it")
     scales = {part.name: part.scale for part in entry.layers if part.scale is not None}
@@ -472,13 +422,14 @@ def _array_names(entry: LayerEntry) -> dict[str, str]:
     return {field: name for field, name in names.items() if name is not None}
 
 
-def _layer(entry: LayerEntry, arrays: Mapping[str, Array]) -> Layer:
+def _layer(entry: LayerEntry, archive: Archive) -> Layer:
     named = _array_names(entry)
     fields = entry.model_dump(exclude={"op", "scale", *named}, exclude_none=True)
     if isinstance(entry, ConvEntry):
         _check_skip(entry)
     kind = next(kind for kind, op in _OPS.items() if op == entry.op.removesuffix("2"))
-    return kind(**fields, **_arrays(entry, arrays))
+    arrays: dict[str, Any] = {field: archive.read(name) for field, name in named.items()}
+    return kind(**fields, **arrays)
 
 
 def _check_skip(entry: ConvEntry) -> None:
@@ -488,18 +439,17 @@ def _check_skip(entry: ConvEntry) -> None:
         raise NetworkError(f"layer {entry.name!r}: skip must be given with a skip_mult")
 
 
-def _arrays(entry: LayerEntry, arrays: Mapping[str, Array]) -> dict[str, Any]:
-    found = {}
+def _check_arrays(entry: LayerEntry, archive: Archive) -> None:
+    """Refuse arrays that are missing or of a wrong type, before any is read."""
     for field, name in _array_names(entry).items():
         place = f"layer {entry.name!r}: {field}"
-        if name not in arrays or name == SPEC:
+        if name not in archive.names or name == SPEC:
             raise NetworkError(f"{place} must be an array of the file, but there is no {name!r}")
         dtypes = [np.dtype(dtype) for dtype in DTYPES[field]]
-        if arrays[name].dtype.newbyteorder("=") not in dtypes:
+        found = archive.header(name).dtype
+        if found.newbyteorder("=") not in dtypes:
             wanted = " or ".join(map(str, dtypes))
-            raise NetworkError(f"{place} ({name!r}) must be {wanted}, not {arrays[name].dtype}")
-        found[field] = arrays[name]
-    return found
+            raise NetworkError(f"{place} ({name!r}) must be {wanted}, not {found}")
 
 
 _OPS: dict[type[Layer], str] = {

@@ -4,6 +4,7 @@ import copy
 import io
 import json
 import re
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from dataclasses import fields
@@ -658,7 +659,100 @@ def test_nested_archive(path: Path) -> None:
     content = write(path, **ARRAYS).read_bytes()
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("more", content)
+    with pytest.raises(NetworkError, match="array 'more' must belong to a layer, but none names"):
+        load(path)
+    write(path, changed("layers.0.bias", "more"), **ARRAYS)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("more", content)
     with pytest.raises(NetworkError, match=r"array 'more' must be in numpy's .npy format, one"):
+        load(path)
+
+
+MiB = 1 << 20
+
+
+def write_zeros(archive: zipfile.ZipFile, name: str, n_bytes: int, dtype: str = "|i1") -> None:
+    """An array of zeros, which takes a thousandth of its size in the file."""
+    header = {"descr": dtype, "fortran_order": False, "shape": (n_bytes,)}
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+        np.lib.format.write_array_header_1_0(member, header)
+        for _ in range(n_bytes // MiB):
+            member.write(bytes(MiB))
+
+
+def refusal(path: Path) -> str:
+    """The text of the error, which must come before memory is taken."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(NetworkError) as caught:
+            load(path)
+        assert tracemalloc.get_traced_memory()[1] < 4 * MiB
+    finally:
+        tracemalloc.stop()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["fc.w", "more"])
+def test_arrays_that_are_too_large_are_not_read(name: str, path: Path) -> None:
+    write(path, **{key: array for key, array in ARRAYS.items() if key != name})
+    sizes = {"spec", *ARRAYS} - {name}
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        others = sum(archive.getinfo(f"{key}.npy").file_size for key in sizes)
+        write_zeros(archive, name, 257 * MiB)
+    total = others + 128 + 257 * MiB
+    assert refusal(path) == f"{path}: arrays must be at most 268,435,456 bytes, not {total:,}"
+
+
+def test_long_text_is_not_read(path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        write_zeros(archive, "spec", 17 * MiB)
+    assert refusal(path) == (
+        f"{path}: array 'spec' must be at most 16,777,216 bytes, not {17 * MiB + 128:,}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "name", "dtype", "text"),
+    [
+        (SPEC, "more", "|i1", "array 'more' must belong to a layer, but none names it"),
+        (
+            changed("layers.3.bias", "nothing"),
+            "fc.w",
+            "|i1",
+            "layer 'fc': bias must be an array of the file, but there is no 'nothing'",
+        ),
+        (SPEC, "fc.w", "|u1", "layer 'fc': weight ('fc.w') must be int8, not uint8"),
+    ],
+)
+def test_other_mistakes_are_told_before_large_arrays_are_read(
+    spec: dict[str, Any], name: str, dtype: str, text: str, path: Path
+) -> None:
+    write(path, spec, **{key: array for key, array in ARRAYS.items() if key != name})
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        write_zeros(archive, name, 64 * MiB, dtype)
+    assert refusal(path) == f"{path}: {text}"
+
+
+def test_an_array_counts_once_for_every_layer_that_names_it(path: Path) -> None:
+    layers = [{**SPEC["layers"][3], "name": f"fc{k}"} for k in range(9)]
+    rest = {key: array for key, array in ARRAYS.items() if key != "fc.w"}
+    write(path, changed("layers", [*SPEC["layers"][:3], *layers]), **rest)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        write_zeros(archive, "fc.w", 32 * MiB)
+    assert re.fullmatch(
+        r".*: arrays must be at most 268,435,456 bytes, not 301,99\d,\d{3}", refusal(path)
+    )
+
+
+def test_a_size_that_does_not_agree_is_refused(path: Path) -> None:
+    rest = {key: array for key, array in ARRAYS.items() if key != "fc.b"}
+    write(path, **rest)
+    content = io.BytesIO()
+    np.save(content, ARRAYS["fc.b"])
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("fc.b.npy", content.getvalue() + b"more")
+    text = "array 'fc.b' must be 8 bytes behind its header, (2,) of int32, not 12"
+    with pytest.raises(NetworkError, match=re.escape(text)):
         load(path)
 
 
