@@ -20,11 +20,16 @@ from numpy.typing import NDArray
 
 from firmware_tools.errors import UserError
 from firmware_tools.interrupts import uninterrupted
+from model.archive import Archive, ArchiveError, TooLargeError
 from model.npu.config import NPUConfig
 from model.npu.network import Ints, Network
 from model.npu.trace import Trace
 
 ARRAYS = tuple(f.name for f in fields(Trace) if f.name != "first_step")
+LARGEST = 1 << 32
+"""Bytes of the arrays that are read of a file."""
+LARGEST_NAMES = 1 << 20
+"""Bytes of those that are no tables."""
 COMPRESSION_LEVEL = 1
 """A higher one takes several times as long for a few per cent."""
 CELLS = [f"{v}{mark}" for mark in ("", "*") for v in range(256)]
@@ -227,18 +232,46 @@ def _read_csv(path: Path) -> Recording:
 
 def _read_npz(path: Path) -> Recording:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            recording = Recording(
-                first_step=int(archive["first_step"]),
-                v=archive["v"],
-                spikes=archive["spikes"],
-                populations=tuple(archive["populations"].tolist()),
-                events=archive["events"],
-                name=str(archive["name"]),
-            )
-    except (AttributeError, TypeError, ValueError, LookupError, EOFError, zipfile.BadZipFile):
+        with path.open("rb") as file:
+            return _recording(Archive(file))
+    except TooLargeError as error:
+        raise UserError(f"{path}: {error}") from None
+    except (ArchiveError, _NoTraceError):
         raise UserError(f"{path}: must be a trace that `kenyon run` wrote") from None
-    shape = (len(recording.v), sum(recording.populations or ()))
-    if recording.v.shape != shape or recording.spikes.shape != shape:
-        raise UserError(f"{path}: must be a trace that `kenyon run` wrote")
-    return recording
+
+
+class _NoTraceError(Exception):
+    """The archive holds something else than a trace."""
+
+
+READ = {"name": "U", "populations": "i", "first_step": "i", "events": "i", "v": "u", "spikes": "b"}
+"""The arrays that are read, and the kinds of their types."""
+DIMENSIONS = {"name": 0, "populations": 1, "first_step": 0}
+"""Of the arrays that are no tables."""
+
+
+def _recording(archive: Archive) -> Recording:
+    """All that there is to know of an array is compared before it is read."""
+    if not set(READ) <= set(archive.names):
+        raise _NoTraceError
+    archive.check_size(READ, LARGEST)
+    archive.check_size(DIMENSIONS, LARGEST_NAMES)
+    headers = {name: archive.header(name) for name in READ}
+    for name, header in headers.items():
+        if header.dtype.kind != READ[name] or len(header.shape) != DIMENSIONS.get(name, 2):
+            raise _NoTraceError
+    n_steps, n_neurons = headers["v"].shape
+    same = headers["spikes"].shape == (n_steps, n_neurons) and headers["events"].shape[1] == 2
+    if not same or headers["v"].dtype.itemsize != 1:
+        raise _NoTraceError
+    populations = tuple(archive.read("populations").tolist())
+    if min(populations, default=0) < 1 or sum(populations) != n_neurons:
+        raise _NoTraceError
+    return Recording(
+        first_step=int(archive.read("first_step")),
+        v=archive.read("v"),
+        spikes=archive.read("spikes"),
+        populations=populations,
+        events=archive.read("events"),
+        name=str(archive.read("name")),
+    )

@@ -1,10 +1,16 @@
 """`kenyon plot`."""
 
 import json
+import tracemalloc
+import zipfile
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import numpy as np
 import pytest
+
+from firmware_tools.errors import UserError
+from firmware_tools.npu import trace_file
 
 
 @pytest.mark.parametrize("kind", ["csv", "npz"])
@@ -69,6 +75,81 @@ def test_faulty_trace(kenyon, name: str, content: bytes, error: str) -> None:
     result = kenyon("plot", name)
     assert result.exit_code == 2
     assert result.stderr == f"error: {error}\n"
+
+
+READ = ("name", "populations", "first_step", "events", "v", "spikes")
+NO_TRACE = "run.npz: must be a trace that `kenyon run` wrote"
+
+
+def bomb(name: str, shape: tuple[int, ...], dtype: str) -> None:
+    """In a trace, put an array of zeros of another size in the place of one."""
+    with np.load("run.npz") as archive:
+        arrays = dict(archive)
+    del arrays[name]
+    np.savez("run.npz", **arrays)
+    piece = bytes(1 << 20)
+    with (
+        zipfile.ZipFile("run.npz", "a", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open(f"{name}.npy", "w", force_zip64=True) as member,
+    ):
+        header = {"descr": dtype, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(member, header)
+        left = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        while left > 0:
+            member.write(piece[:left])
+            left -= len(piece)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "dtype", "error"),
+    [
+        ("v", (1 << 26, 1), "|u1", NO_TRACE),
+        ("v", (50, 1 << 20), "|u1", NO_TRACE),
+        ("v", (1 << 26,), "|u1", NO_TRACE),
+        ("v", (50, 4), "<u8", NO_TRACE),
+        ("v", (50, 4), "|b1", NO_TRACE),
+        ("spikes", (1 << 26, 4), "|b1", NO_TRACE),
+        ("events", (1 << 23,), "<i8", NO_TRACE),
+        ("events", (50, 3), "<i8", NO_TRACE),
+        ("first_step", (1,), "<i8", NO_TRACE),
+        ("populations", (4,), "<i8", NO_TRACE),
+        ("populations", (1 << 23,), "<i8", "run.npz: arrays must be at most 1,048,576 bytes, not "),
+        ("name", (), "<U16777216", "run.npz: arrays must be at most 1,048,576 bytes, not "),
+    ],
+)
+def test_arrays_that_are_no_trace_take_no_memory(
+    kenyon, pair, name: str, shape: tuple[int, ...], dtype: str, error: str
+) -> None:
+    kenyon("run", pair, "--trace", "run.npz")
+    assert len(trace_file.read(Path("run.npz")).v) == 50
+    bomb(name, shape, dtype)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError) as caught:
+            trace_file.read(Path("run.npz"))
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+    assert str(caught.value).startswith(error)
+
+
+@pytest.mark.parametrize("name", READ)
+def test_missing_array(kenyon, pair, name: str) -> None:
+    kenyon("run", pair, "--trace", "run.npz")
+    with np.load("run.npz") as archive:
+        arrays = {key: archive[key] for key in archive if key != name}
+    np.savez("run.npz", **arrays)
+    result = kenyon("plot", "run.npz")
+    assert result.exit_code == 2
+    assert result.stderr == f"error: {NO_TRACE}\n"
+
+
+def test_large_trace(kenyon, pair, monkeypatch) -> None:
+    kenyon("run", pair, "--trace", "run.npz")
+    monkeypatch.setattr(trace_file, "LARGEST", 1000)
+    result = kenyon("plot", "run.npz")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: run.npz: arrays must be at most 1,000 bytes, not ")
 
 
 def test_missing_trace(kenyon) -> None:
