@@ -4,10 +4,19 @@ from pathlib import Path
 
 from firmware_tools.imported import ModelImport
 from firmware_tools.requantization import FactorError
+from firmware_tools.tflite_import import elementwise, ends, moving, pools, prelu, products
 from firmware_tools.tflite_import.graph import DAMAGED, TfliteError
 from firmware_tools.tflite_import.graph import load as load_graph
-from firmware_tools.tflite_import.lowering import lower
+from firmware_tools.tflite_import.lowering import Handler, Lowering
 
+HANDLERS: dict[str, Handler] = {
+    **products.HANDLERS,
+    **pools.HANDLERS,
+    **elementwise.HANDLERS,
+    **prelu.HANDLERS,
+    **moving.HANDLERS,
+    **ends.HANDLERS,
+}
 __all__ = ["TfliteError", "load"]
 
 
@@ -31,7 +40,7 @@ def load(path: Path | str, *, wide: bool = False) -> ModelImport:
     try:
         graph = load_graph(Path(path))
         try:
-            return lower(graph, wide=wide)
+            return Lowering(graph, wide=wide).run(HANDLERS)
         except DAMAGED as error:
             if isinstance(error, TfliteError | FactorError):
                 raise

@@ -1,5 +1,6 @@
 """TensorFlow Lite files as plain Python: operators in order, tensors, one input, one output."""
 
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,8 +28,17 @@ DAMAGED = (
     RecursionError,
 )
 """What flatbuffers and numpy raise when offsets lead nowhere."""
-DTYPES = {"INT8": "i1", "UINT8": "u1", "INT16": "<i2", "INT32": "<i4", "INT64": "<i8"}
-"""Of constants that are integers of whole bytes."""
+DTYPES = {
+    "INT8": "i1",
+    "UINT8": "u1",
+    "BOOL": "u1",
+    "INT16": "<i2",
+    "FLOAT16": "<f2",
+    "INT32": "<i4",
+    "FLOAT32": "<f4",
+    "INT64": "<i8",
+}
+"""Of constants of whole bytes."""
 
 
 class TfliteError(UserError):
@@ -43,6 +53,8 @@ class Tensor:
     ----------
     name : str
     shape : tuple of int
+    signature : tuple of int
+        The shape with -1 for sizes that may change.
     dtype : str
         As the schema calls it: INT8, FLOAT32 ...
     scale, zero : array
@@ -54,6 +66,7 @@ class Tensor:
 
     name: str
     shape: tuple[int, ...]
+    signature: tuple[int, ...]
     dtype: str
     scale: NDArray[np.float64]
     zero: NDArray[np.int64]
@@ -87,8 +100,8 @@ class Graph:
     output: int
 
     def readers(self, tensor: int) -> list[Operator]:
-        """The operators that read a tensor."""
-        return [one for one in self.operators if tensor in one.inputs]
+        """The operators that read the values of a tensor."""
+        return [one for one in self.operators if tensor in one.inputs and one.op != "SHAPE"]
 
 
 def load(path: Path) -> Graph:
@@ -137,24 +150,39 @@ class _Reader:
         n_graphs = self.model.SubgraphsLength()
         if n_graphs != 1:
             raise TfliteError(f"the model must have one subgraph, not {n_graphs}")
+        self._check_buffers()
         graph = self.model.Subgraphs(0)
-        ends = []
-        for what in ("Inputs", "Outputs"):
-            numbers = _numbers(getattr(graph, f"{what}AsNumpy")())
-            if len(numbers) != 1:
-                raise TfliteError(
-                    f"the model must have one {what[:-1].lower()}, not {len(numbers)}"
-                )
-            ends.append(numbers[0])
         tensors = tuple(self._tensor(graph.Tensors(k)) for k in self._range(graph.TensorsLength()))
         operators = tuple(
             self._operator(k, graph.Operators(k), tensors)
             for k in self._range(graph.OperatorsLength())
         )
-        used = [n for one in operators for n in (*one.inputs, *one.outputs)] + ends
-        if not all(-1 <= n < len(tensors) for n in used):
+        ends = _numbers(graph.InputsAsNumpy()), _numbers(graph.OutputsAsNumpy())
+        used = [n for one in operators for n in (*one.inputs, *one.outputs)]
+        if not all(-1 <= n < len(tensors) for n in (*used, *ends[0], *ends[1])):
             raise IndexError("the number of a tensor is too large")
-        return Graph(self.name, tensors, operators, ends[0], ends[1])
+        for what, numbers in zip(("input", "output"), ends, strict=True):
+            if len(numbers) != 1:
+                names = ", ".join(repr(tensors[number].name) for number in numbers)
+                raise TfliteError(f"the model must have one {what}, not {len(numbers)}: {names}")
+        return Graph(self.name, tensors, operators, ends[0][0], ends[1][0])
+
+    def _check_buffers(self) -> None:
+        """Data of all buffers are in the file, used or not: a cut file is noticed."""
+        for k in self._range(self.model.BuffersLength()):
+            self._bytes(k)
+
+    def _bytes(self, k: int) -> Array:
+        """Data of a buffer; those of models above 2 GB stand behind the flatbuffer."""
+        buffer = self.model.Buffers(k)
+        start, size = buffer.Offset(), buffer.Size()
+        if start > 1:
+            if start + size > len(self.data):
+                raise ValueError(f"buffer {k} ends behind the file")
+            return np.frombuffer(self.data, np.uint8, size, start)
+        if not buffer.DataLength():
+            return np.zeros(0, np.uint8)
+        return np.asarray(buffer.DataAsNumpy(), np.uint8)
 
     def _range(self, length: int) -> Iterator[int]:
         """Numbers of parts; a vector cannot be longer than the file."""
@@ -165,6 +193,7 @@ class _Reader:
     def _tensor(self, tensor: Any) -> Tensor:
         dtype = self.types.get(tensor.Type(), f"type {tensor.Type()}")
         shape = _numbers(tensor.ShapeAsNumpy())
+        signature = _numbers(tensor.ShapeSignatureAsNumpy()) or shape
         name = (tensor.Name() or b"").decode("utf-8", "replace")
         quantization = tensor.Quantization()
         scale, zero, axis = np.zeros(0), np.zeros(0, np.int64), 0
@@ -174,21 +203,23 @@ class _Reader:
             if quantization.ZeroPointLength():
                 zero = np.asarray(quantization.ZeroPointAsNumpy(), np.int64)
             axis = quantization.QuantizedDimension()
-        return Tensor(name, shape, dtype, scale, zero, axis, self._constant(tensor, dtype, shape))
+        constant = self._constant(tensor, dtype, shape)
+        return Tensor(name, shape, signature, dtype, scale, zero, axis, constant)
 
     def _constant(self, tensor: Any, dtype: str, shape: tuple[int, ...]) -> Array | None:
         if not 0 < tensor.Buffer() < self.model.BuffersLength():
             return None
-        buffer = self.model.Buffers(tensor.Buffer())
-        if not buffer.DataLength():
+        data = self._bytes(tensor.Buffer())
+        if not data.size:
             return None
-        data = np.asarray(buffer.DataAsNumpy(), np.uint8)
+        if tensor.Sparsity() is not None:
+            raise TfliteError(f"tensor {tensor.Name()!r}: sparse constants must be made dense")
         if dtype == "INT4":
             nibbles = np.stack([data & 0xF, data >> 4], axis=-1).reshape(-1).astype(np.int8)
             nibbles = (nibbles ^ 8) - 8
-            return nibbles[: int(np.prod(shape))].reshape(shape)
+            return nibbles[: math.prod(shape)].reshape(shape)
         if dtype not in DTYPES:
-            return data if dtype == "FLOAT32" else None
+            return None
         return np.frombuffer(data.tobytes(), DTYPES[dtype]).reshape(shape)
 
     def _operator(self, number: int, operator: Any, tensors: tuple[Tensor, ...]) -> Operator:
@@ -226,10 +257,14 @@ OPTIONS = {
     "MAX_POOL_2D": "Pool2DOptions",
     "ADD": "AddOptions",
     "SUB": "SubOptions",
+    "GELU": "GeluOptions",
     "MUL": "MulOptions",
     "CONCATENATION": "ConcatenationOptions",
+    "GATHER": "GatherOptions",
+    "PACK": "PackOptions",
     "LEAKY_RELU": "LeakyReluOptions",
     "MEAN": "ReducerOptions",
+    "SUM": "ReducerOptions",
     "REDUCE_MAX": "ReducerOptions",
     "STRIDED_SLICE": "StridedSliceOptions",
 }
