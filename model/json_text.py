@@ -45,7 +45,10 @@ def shown(value: object) -> str:
 
 
 def _without_repetition(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    fields: dict[str, object] = {}
+    fields: dict[str, object] = dict(pairs)
+    if len(fields) == len(pairs):
+        return fields
+    fields.clear()
     for name, value in pairs:
         if name in fields:
             raise JSONTextError(

@@ -18,6 +18,8 @@ SLOPE_WIDTH = 4
 """Slopes `a` and `b`, unsigned, in eighths (ours)."""
 TAU_MAX = 32768
 
+MAX_POPULATIONS, MAX_NEURONS, MAX_AXONS = 16, 4096, 4096
+"""Of any configuration; neurons and axons of one population."""
 WEIGHT_REGION = 1 << 24
 """Bytes of address space for one population's weights."""
 LAYOUT_VERSION = 1
@@ -35,7 +37,7 @@ class NPUConfig:
     name : str
         What the configuration is called; not part of the fingerprint.
     n_populations : int
-        Populations on the chip, 1..16.
+        Populations on the chip, 1..16 (`MAX_POPULATIONS`).
     n_neurons : int
         Neurons per population, a multiple of `n_lanes`, at most 4096.
     n_lanes : int
@@ -55,10 +57,10 @@ class NPUConfig:
 
     def __post_init__(self) -> None:
         for field, low, high in (
-            ("n_populations", 1, 16),
-            ("n_neurons", 4, 4096),
+            ("n_populations", 1, MAX_POPULATIONS),
+            ("n_neurons", 4, MAX_NEURONS),
             ("n_lanes", 4, 64),
-            ("n_axons", 1, 4096),
+            ("n_axons", 1, MAX_AXONS),
         ):
             value = getattr(self, field)
             if not low <= value <= high:

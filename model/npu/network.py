@@ -1,6 +1,6 @@
 """A spiking network and its stimulus, as the engines and the compiler see it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -176,17 +176,26 @@ class Network:
             step += segment.steps
 
 
-def _check(network: Network) -> None:
-    if not network.populations:
+def check_sizes(populations: Sequence[int], n_neurons: int) -> None:
+    """Refuse populations that are none, or that are not of so many neurons.
+
+    Raises
+    ------
+    NetworkError
+    """
+    if not populations:
         raise NetworkError("populations must be at least one")
-    for p, n in enumerate(network.populations):
+    for p, n in enumerate(populations):
         if not 1 <= n <= STRIDE:
             raise NetworkError(f"populations[{p}] must be 1..{STRIDE}, not {n}")
-    if len(network.neurons) != network.n_neurons:
+    if n_neurons != sum(populations):
         raise NetworkError(
-            f"neurons must be {network.n_neurons}, the sum of populations, "
-            f"not {len(network.neurons)}"
+            f"neurons must be {sum(populations)}, the sum of populations, not {n_neurons}"
         )
+
+
+def _check(network: Network) -> None:
+    check_sizes(network.populations, len(network.neurons))
     _check_neurons(network.neurons)
     for name, per_population in (("axons", network.axons), ("noise_seeds", network.noise_seeds)):
         if len(per_population) != len(network.populations):

@@ -19,7 +19,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import ErrorDetails
 
 from model import json_text
-from model.npu.config import BIAS_MAX, BIAS_MIN, TAU_MAX
+from model.npu.config import BIAS_MAX, BIAS_MIN, MAX_NEURONS, MAX_POPULATIONS, TAU_MAX
 from model.npu.network import (
     NEURON_LIMITS,
     Connections,
@@ -28,12 +28,15 @@ from model.npu.network import (
     NetworkError,
     Neurons,
     Segment,
+    check_sizes,
 )
 from model.npu.noise import STRIDE
 
 LINE_LENGTH = 100
 """Where `dump` breaks its lines, if it can."""
 
+LARGEST = MAX_POPULATIONS * MAX_NEURONS
+"""Neurons that any configuration could hold."""
 WORD_BITS = 64
 """Integers that do not fit are refused before numpy sees them."""
 SHOWN_LENGTH = 40
@@ -292,6 +295,23 @@ def _parsed(text: str) -> object:
 
 
 def _entry(data: object) -> NetworkEntry:
+    """The file's text, checked; first with lists cut to what must be known before they count."""
+    if isinstance(data, dict):
+        short = {
+            name: value[:1] if isinstance(value, list) and name != "populations" else value
+            for name, value in data.items()
+        }
+        entry = _validated(short)
+        n_neurons = len(data["neurons"])
+        if n_neurons > LARGEST:
+            raise NetworkError(
+                f"neurons must be at most {LARGEST}, what a configuration can hold, not {n_neurons}"
+            )
+        check_sizes(entry.populations, n_neurons)
+    return _validated(data)
+
+
+def _validated(data: object) -> NetworkEntry:
     try:
         return NetworkEntry.model_validate(data)
     except ValidationError as error:

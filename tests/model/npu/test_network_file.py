@@ -301,6 +301,42 @@ def test_errors(changes: dict[str, object], message: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"populations": []}, "populations must be a list of at least one, not empty"),
+        ({"populations": [2, 5]}, "neurons must be 7, the sum of populations, not 4"),
+        ({"populations": [4, "x"]}, 'populations[1] must be an integer, not "x"'),
+        ({"populations": [5, -1]}, "populations[1] must be 1..65536, not -1"),
+        ({"session": [{}]}, "missing field 'steps' in session[0]; fields are steps, bias"),
+        ({"connections": 5}, "connections must be a list, not 5"),
+        ({"foo": 1}, f"unknown field 'foo' in the network; {NETWORK_FIELDS}"),
+        ({}, "neurons[3] must be an object, not 5"),
+    ],
+)
+def test_the_whole_is_checked_before_each_neuron(changes: dict[str, object], message: str) -> None:
+    neurons = [NEURON, NEURON, NEURON, 5]
+    with pytest.raises(NetworkFileError, match=f"^{re.escape(f'net.json: {message}')}$"):
+        load_changed(**({"populations": [3, 1], "neurons": neurons} | changes))
+
+
+def test_populations_are_missed_before_each_neuron_is_checked() -> None:
+    text = json.dumps({**{k: v for k, v in SMALL.items() if k != "populations"}, "neurons": [5]})
+    message = f"net.json: missing field 'populations' in the network; {NETWORK_FIELDS}"
+    text = text.replace("[5]", f"[{json.dumps(NEURON)}, 5]")
+    with pytest.raises(NetworkFileError, match=f"^{re.escape(message)}$"):
+        loads(text, "net.json")
+
+
+def test_more_neurons_than_a_configuration_can_hold() -> None:
+    empty = "{}," * 65536
+    start = json.dumps({**SMALL, "populations": [65536, 1], "neurons": []})
+    text = start.replace('"neurons": []', f'"neurons": [{json.dumps(NEURON)}, {empty[:-1]}]')
+    message = "net.json: neurons must be at most 65536, what a configuration can hold, not 65537"
+    with pytest.raises(NetworkFileError, match=f"^{re.escape(message)}$"):
+        loads(text, "net.json")
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "line 1 column 1 must be JSON: expecting value"),
