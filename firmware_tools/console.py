@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -45,6 +45,14 @@ Iqif = Annotated[
     typer.Option(
         metavar="NEURONS CONNECTIONS SESSION",
         help="The three text files of the IQIF simulator, instead of a network file.",
+        show_default=False,
+    ),
+]
+IqifColumns = Annotated[
+    Literal["slopes", "shifts"] | None,
+    typer.Option(
+        "--iqif-columns",
+        help="What NEURONS has behind reset: slopes a b (until 2025), or shift_a shift_b.",
         show_default=False,
     ),
 ]

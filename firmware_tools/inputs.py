@@ -2,7 +2,7 @@
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from firmware_tools.console import CHIP_NAMES, CONFIG_NAMES, Terminal
 from firmware_tools.errors import UserError
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 def load_network(
-    file: Path | None, iqif: tuple[Path, Path, Path] | None, terminal: Terminal
+    file: Path | None,
+    iqif: tuple[Path, Path, Path] | None,
+    columns: Literal["slopes", "shifts"] | None,
+    terminal: Terminal,
 ) -> "Network":
     """The network of a network file, or of the IQIF simulator's text files."""
     from firmware_tools.npu import iqif_text
@@ -22,6 +25,8 @@ def load_network(
 
     if (file is None) == (iqif is None):
         raise UserError("give either NETWORK.json or --iqif NEURONS CONNECTIONS SESSION")
+    if iqif is None and columns is not None:
+        raise UserError("--iqif-columns must be left out without --iqif")
     if file is not None and file.suffix == ".npz":
         raise UserError(f"{file}: quantised network is for MARS: kenyon infer runs it")
     if file is not None:
@@ -29,7 +34,7 @@ def load_network(
     assert iqif is not None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        network = iqif_text.load(*iqif)
+        network = iqif_text.load(*iqif, columns)
     for warning in caught:
         terminal.warn(str(warning.message))
     return network

@@ -11,6 +11,7 @@ from rich.markup import escape
 from firmware_tools.console import (
     DIFFERENCE,
     Iqif,
+    IqifColumns,
     Json,
     Seed,
     Terminal,
@@ -27,6 +28,7 @@ from firmware_tools.mars.inputs import (
 
 if TYPE_CHECKING:
     from firmware_tools.npu.lockstep import Agreement
+    from model.npu.network import Network
 
 EXAMPLES = examples(
     "kenyon compare examples/decision.json",
@@ -40,6 +42,7 @@ EXAMPLES = examples(
 def command(
     network_file: AnyNetwork = None,
     iqif: Iqif = None,
+    iqif_columns: IqifColumns = None,
     config: AnyConfig = None,
     images: Annotated[
         Path | None,
@@ -85,17 +88,22 @@ def command(
     if is_quantised(network_file) and iqif is None:
         assert network_file is not None
         refuse_others("NET.npz", {"--pause": pause or None, "--waves": waves})
+        refuse_others("NET.npz", {"--iqif-columns": iqif_columns})
         from firmware_tools.mars import compare as mars_compare
 
         mars_compare.compare(network_file, config, images, n_images, seed, terminal)
     else:
         refuse_others("NPU networks", {"--input": images, "--images": n_images})
-        _lockstep(network_file, iqif, config, pause, seed, waves, terminal)
+        network = load_network(network_file, iqif, iqif_columns, terminal)
+        files = ["--iqif", *map(str, iqif)] if iqif else [str(network_file)]
+        if iqif_columns:
+            files += ["--iqif-columns", iqif_columns]
+        _lockstep(network, files, config, pause, seed, waves, terminal)
 
 
 def _lockstep(
-    network_file: Path | None,
-    iqif: tuple[Path, Path, Path] | None,
+    network: "Network",
+    files: list[str],
     config: str | None,
     pause: float,
     seed: int,
@@ -105,7 +113,6 @@ def _lockstep(
     from firmware_tools.npu import rtl
     from firmware_tools.npu.lockstep import Agreement, lockstep
 
-    network = load_network(network_file, iqif, terminal)
     chip = fitting_config(config, network)
     if waves is not None:
         if waves.suffix != ".vcd":
@@ -122,7 +129,6 @@ def _lockstep(
         terminal.result({**about, "equal": True, **result.as_json()})
         print_agreement(terminal, network.name, chip.name, result)
         return
-    files = ["--iqif", *map(str, iqif)] if iqif else [str(network_file)]
     again = shlex.join(
         ["kenyon", "compare", *files, "-c", chip.name, "--pause", f"{pause}", "--seed", f"{seed}"]
     )

@@ -1,20 +1,23 @@
 """`kenyon compile`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-from firmware_tools.console import Iqif, Json, Terminal, examples
+from firmware_tools.console import Iqif, IqifColumns, Json, Terminal, examples
 from firmware_tools.inputs import check_folder, fitting_config, load_network
-from firmware_tools.mars.inputs import AnyConfig, AnyNetwork, is_quantised
+from firmware_tools.mars.inputs import AnyConfig, AnyNetwork, is_quantised, refuse_others
 from model.mars.config import MarsConfig
 from model.npu.config import NPUConfig
 
+if TYPE_CHECKING:
+    from model.npu.network import Network
+
 EXAMPLES = examples(
     "kenyon compile examples/decision.json -o decision.img",
-    "kenyon compile --iqif neurons.txt connections.txt session.txt -c odin -o network.img",
+    "kenyon compile --iqif neurons.txt connections.txt session.txt --iqif-columns slopes -o n.img",
     "kenyon compile net.npz -o net.img",
 )
 
@@ -25,6 +28,7 @@ def command(
     ],
     network_file: AnyNetwork = None,
     iqif: Iqif = None,
+    iqif_columns: IqifColumns = None,
     config: AnyConfig = None,
     json: Json = False,
 ) -> None:
@@ -38,9 +42,11 @@ def command(
     check_folder(output)
     if is_quantised(network_file) and iqif is None:
         assert network_file is not None
+        refuse_others("NET.npz", {"--iqif-columns": iqif_columns})
         image, chip = _for_mars(network_file, config, terminal)
     else:
-        image, chip = _for_npu(network_file, iqif, config, terminal)
+        network = load_network(network_file, iqif, iqif_columns, terminal)
+        image, chip = _for_npu(network, config)
     output.write_bytes(image)
     terminal.result(
         {
@@ -66,14 +72,8 @@ def _for_mars(
     return write_image(compiled(load_network(path, chip), chip, terminal)), chip
 
 
-def _for_npu(
-    path: Path | None,
-    iqif: tuple[Path, Path, Path] | None,
-    config: str | None,
-    terminal: Terminal,
-) -> tuple[bytes, NPUConfig | MarsConfig]:
+def _for_npu(network: "Network", config: str | None) -> tuple[bytes, NPUConfig | MarsConfig]:
     from model.npu.image import compile_image
 
-    network = load_network(path, iqif, terminal)
     chip = fitting_config(config, network)
     return compile_image(network, chip), chip

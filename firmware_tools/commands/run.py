@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from firmware_tools.console import Config, Iqif, Json, Network, Terminal, examples
+from firmware_tools.console import Config, Iqif, IqifColumns, Json, Network, Terminal, examples
 from firmware_tools.inputs import check_folder, fitting_config, load_network
 from firmware_tools.interrupts import uninterrupted
 from model.npu.config import NPUConfig
@@ -25,13 +25,14 @@ Backend = Literal["fast", "model", "rtl"]
 EXAMPLES = examples(
     "kenyon run examples/decision.json",
     "kenyon run examples/decision.json -c poppins --backend rtl --trace decision.npz",
-    "kenyon run --iqif neurons.txt connections.txt session.txt --trace run.csv",
+    "kenyon run --iqif neurons.txt connections.txt session.txt --iqif-columns slopes",
 )
 
 
 def command(
     network_file: Network = None,
     iqif: Iqif = None,
+    iqif_columns: IqifColumns = None,
     config: Config = None,
     backend: Annotated[
         Backend,
@@ -53,7 +54,7 @@ def command(
     on the software backends, but has no clocks.
     """
     terminal = Terminal(json=json)
-    network = load_network(network_file, iqif, terminal)
+    network = load_network(network_file, iqif, iqif_columns, terminal)
     chip = _config(config, backend, network)
     if trace is not None:
         _check_trace_path(trace)

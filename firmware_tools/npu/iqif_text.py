@@ -2,7 +2,8 @@
 
 A network is three files of integers:
 
-- neurons, one a line: `index rest threshold reset a b noise`;
+- neurons, one a line: `index rest threshold reset a b noise`, in files since 2026-01
+  `index rest threshold reset shift_a shift_b noise`;
 - connections, one a line: `pre post weight tau`;
 - session: `steps neuron bias neuron bias ... -1`, repeated; a lone -1 ends it.
 """
@@ -12,6 +13,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -29,6 +31,12 @@ from model.npu.network_file import NetworkFileError, read_text
 from model.npu.noise import STRIDE
 
 NEURON_COLUMNS = ("index", "rest", "threshold", "reset", "a", "b", "noise")
+SLOPES = ("a", "b")
+Columns = Literal["slopes", "shifts"]
+"""What `a` and `b` are in a file."""
+SLOPE_LIMIT = NEURON_LIMITS["a"]
+SHIFT_LIMIT = 3
+"""Slopes are in eighths: a = 8 >> shift is exact up to this shift, and so is the force."""
 CONNECTION_COLUMNS = ("pre", "post", "weight", "tau")
 END = -1
 """Ends a segment of the session, and the session."""
@@ -41,6 +49,10 @@ SHOWN_LENGTH = 40
 
 class IqifTextError(NetworkError):
     """A text file does not hold what it should; the text names the file and the line."""
+
+
+class SimulatorWarning(UserWarning):
+    """The file is of a simulator whose neurons are not the chip's in all."""
 
 
 class TauConflictWarning(UserWarning):
@@ -61,12 +73,17 @@ class _Table:
     def place(self, k: int) -> str:
         return f"{self.path}:{self.numbers[k]}"
 
-    def check_range(self, name: str, low: int, high: int) -> None:
+    def check_range(
+        self, name: str, low: int, high: int, wanted: str = "", shown: str = ""
+    ) -> None:
         values = self.columns[name]
         bad = (values < low) | (values > high)
         if bad.any():
             k = int(np.argmax(bad))
-            raise IqifTextError(f"{self.place(k)}: {name} must be {low}..{high}, not {values[k]}")
+            wanted = wanted or f"{low}..{high}"
+            raise IqifTextError(
+                f"{self.place(k)}: {shown or name} must be {wanted}, not {values[k]}"
+            )
 
 
 @dataclass(frozen=True)
@@ -90,22 +107,46 @@ class _Token:
         return IqifTextError(f"{self.place}: {name} must be {wanted}, not {_shown(self.text)}")
 
 
-def load(neurons: Path | str, connections: Path | str, session: Path | str) -> Network:
+def load(
+    neurons: Path | str,
+    connections: Path | str,
+    session: Path | str,
+    columns: Columns | None = None,
+) -> Network:
     """Read a network of the authors' simulator from its three files.
 
     It has one population and no axons; its noise is ours, not the simulator's.
 
+    Parameters
+    ----------
+    neurons, connections, session : path
+    columns : {"slopes", "shifts"}, optional
+        Whether two columns of `neurons` are the slopes a and b in eighths or, as in files since
+        2026-01, the shifts: slopes of 2**-shift, a = 8 >> shift. May be left out only if the file
+        cannot be both: a line with two zeros has shifts, as slopes must not both be 0.
+
     Raises
     ------
     IqifTextError
-        A file cannot be read or does not hold what it should.
+        A file cannot be read or does not hold what it should, or its columns could be either.
 
     Warns
     -----
+    SimulatorWarning
+        The neurons have shifts; the simulator that reads these resets and decays in other ways.
     TauConflictWarning
         Connections give one post neuron different tau.
     """
     parameters = _neurons(neurons)
+    columns = columns or _columns(parameters)
+    _make_slopes(parameters, columns)
+    if columns == "shifts":
+        warnings.warn(
+            f"{neurons}: neurons with shifts are of the simulator since 2026-01; the chip resets "
+            "and decays as that of 2023 (docs/network-file.md), so their runs differ",
+            SimulatorWarning,
+            stacklevel=2,
+        )
     n_neurons = len(parameters)
     synapses = _synapses(connections, n_neurons)
     segments = tuple(_segments(session, n_neurons))
@@ -179,11 +220,42 @@ def _neurons(path: Path | str) -> _Table:
         k = int(np.argmax(wrong))
         raise IqifTextError(f"{table.place(k)}: index must be {k}, counting from 0, not {index[k]}")
     for name in NEURON_COLUMNS[1:]:
-        table.check_range(name, 0, NEURON_LIMITS[name])
-    flat = table.columns["a"] + table.columns["b"] == 0
-    if flat.any():
-        raise IqifTextError(f"{table.place(int(np.argmax(flat)))}: a + b must be at least 1, not 0")
+        if name not in SLOPES:
+            table.check_range(name, 0, NEURON_LIMITS[name])
     return table
+
+
+def _columns(table: _Table) -> Columns:
+    """What the two columns can only be."""
+    for name in SLOPES:
+        table.check_range(
+            name, 0, SLOPE_LIMIT, f"0..{SLOPE_LIMIT} (slope) or 0..{SHIFT_LIMIT} (shift)"
+        )
+    a, b = (table.columns[name] for name in SLOPES)
+    if (a + b == 0).any():
+        return "shifts"
+    raise IqifTextError(
+        f"{table.place(0)}: columns behind reset must be said to be slopes or shifts, as "
+        f"{a[0]} {b[0]} could be either: slopes a b of {a[0]}/8 and {b[0]}/8 in files until 2025 "
+        f"(--iqif-columns slopes), or shift_a shift_b for slopes of 1/{1 << a[0]} and "
+        f"1/{1 << b[0]} in files since 2026-01 (--iqif-columns shifts)"
+    )
+
+
+def _make_slopes(table: _Table, columns: Columns) -> None:
+    """Check the two columns; shifts become slopes."""
+    if columns == "slopes":
+        for name in SLOPES:
+            table.check_range(name, 0, SLOPE_LIMIT)
+        flat = table.columns["a"] + table.columns["b"] == 0
+        if flat.any():
+            place = table.place(int(np.argmax(flat)))
+            raise IqifTextError(f"{place}: a + b must be at least 1, not 0")
+        return
+    for name in SLOPES:
+        wanted = f"0..{SHIFT_LIMIT} (the chip has slopes of whole eighths)"
+        table.check_range(name, 0, SHIFT_LIMIT, wanted, shown=f"shift_{name}")
+        table.columns[name] = (1 << SHIFT_LIMIT) >> table.columns[name]
 
 
 def _synapses(path: Path | str, n_neurons: int) -> _Table:

@@ -1,5 +1,6 @@
 """The command line as a whole: help, exit codes, errors."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -107,7 +108,8 @@ def test_faulty_network(kenyon, tonic) -> None:
 
 def test_faulty_iqif_files(kenyon, in_empty_folder: Path) -> None:
     (in_empty_folder / "n.txt").write_text("0 1 2 3 0 0 0\n")
-    result = kenyon("run", "--iqif", "n.txt", "c.txt", "s.txt")
+    files = ("--iqif", "n.txt", "c.txt", "s.txt")
+    result = kenyon("run", *files, "--iqif-columns", "slopes")
     assert result.exit_code == 2
     assert result.stderr == "error: n.txt:1: a + b must be at least 1, not 0\n"
 
@@ -116,12 +118,44 @@ def test_tau_conflict_is_a_warning(kenyon, in_empty_folder: Path) -> None:
     (in_empty_folder / "n.txt").write_text("0 128 200 128 1 1 0\n1 128 200 128 1 1 0\n")
     (in_empty_folder / "c.txt").write_text("0 1 5 4\n1 1 5 8\n")
     (in_empty_folder / "s.txt").write_text("3 0 10 -1 -1\n")
-    result = kenyon("run", "--iqif", "n.txt", "c.txt", "s.txt")
+    result = kenyon("run", "--iqif", "n.txt", "c.txt", "s.txt", "--iqif-columns", "slopes")
     assert result.exit_code == 0
     assert result.stderr == (
         "warning: c.txt:1 and c.txt:2 give neuron 1 different tau, 4 and 8: 8 wins, "
         "it has the highest pre index\n"
     )
+
+
+OUTPUT = {"run": (), "compare": (), "compile": ("-o", "x.img")}
+
+
+@pytest.mark.parametrize("verb", OUTPUT)
+def test_columns_that_could_be_either(kenyon, in_empty_folder: Path, verb: str) -> None:
+    (in_empty_folder / "n.txt").write_text("0 62 75 68 4 1 0\n")
+    result = kenyon(verb, "--iqif", "n.txt", "c.txt", "s.txt", *OUTPUT[verb])
+    assert result.exit_code == 2
+    assert result.stderr.startswith(
+        "error: n.txt:1: columns behind reset must be said to be slopes or shifts, as 4 1 could be "
+    )
+
+
+def test_columns_with_shifts(kenyon, in_empty_folder: Path) -> None:
+    (in_empty_folder / "n.txt").write_text("0 128 200 128 3 3 0\n")
+    (in_empty_folder / "c.txt").write_text("")
+    (in_empty_folder / "s.txt").write_text("400 0 10 -1 -1\n")
+    files = ("--iqif", "n.txt", "c.txt", "s.txt")
+    result = kenyon("run", *files, "--iqif-columns", "shifts", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["spikes"] == [26]  # as with slopes 1 1
+    assert result.stderr.startswith("warning: n.txt: neurons with shifts are of the simulator ")
+
+
+@pytest.mark.parametrize("verb", OUTPUT)
+@pytest.mark.parametrize("file", ["net.json", "net.npz"])
+def test_columns_without_iqif(kenyon, verb: str, file: str) -> None:
+    result = kenyon(verb, file, "--iqif-columns", "slopes", *OUTPUT[verb])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: --iqif-columns must be left out")
 
 
 def test_a_mistake_of_ours_is_no_user_error(kenyon, tonic, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,13 +5,21 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firmware_tools.npu.iqif_text import IqifTextError, TauConflictWarning, load
+from firmware_tools.npu.iqif_text import (
+    SHIFT_LIMIT,
+    Columns,
+    IqifTextError,
+    SimulatorWarning,
+    TauConflictWarning,
+    load,
+)
 from model.npu.network import Network, NetworkError
 from model.npu.network_file import dump
 from model.npu.network_file import load as load_json
@@ -28,10 +36,15 @@ def load_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     """Loads the three texts as n.txt, c.txt and s.txt."""
     monkeypatch.chdir(tmp_path)
 
-    def run(n: str = NEURONS, c: str = CONNECTIONS, s: str = SESSION) -> Network:
+    def run(
+        n: str = NEURONS,
+        c: str = CONNECTIONS,
+        s: str = SESSION,
+        columns: Columns | None = "slopes",
+    ) -> Network:
         for name, text in (("n.txt", n), ("c.txt", c), ("s.txt", s)):
             Path(name).write_text(text)
-        return load("n.txt", "c.txt", "s.txt")
+        return load("n.txt", "c.txt", "s.txt", columns)
 
     return run
 
@@ -74,7 +87,7 @@ def test_no_connections(load_texts: Callable[..., Network]) -> None:
     assert network.neurons.tau.tolist() == [0, 0, 0]
 
 
-def as_texts(network: Network) -> tuple[str, str, str]:
+def as_texts(network: Network | SimpleNamespace) -> tuple[str, str, str]:
     """The network in the formats of the simulator."""
     n, c = network.neurons, network.recurrent
     neurons = zip(n.rest, n.threshold, n.reset, n.a, n.b, n.noise, strict=True)
@@ -98,6 +111,99 @@ def test_vectors(path: Path, load_texts: Callable[..., Network]) -> None:
         expected, populations=(expected.n_neurons,), axons=(0,), noise_seeds=(0,), name="n"
     )
     assert dump(network) == dump(one_population)
+
+
+EITHER = (
+    "n.txt:1: columns behind reset must be said to be slopes or shifts, as 4 1 could be either: "
+    "slopes a b of 4/8 and 1/8 in files until 2025 (--iqif-columns slopes), or shift_a shift_b "
+    "for slopes of 1/16 and 1/2 in files since 2026-01 (--iqif-columns shifts)"
+)
+RANGES = "0..15 (slope) or 0..3 (shift)"
+COLUMN_ERRORS: list[tuple[Columns | None, str, str]] = [
+    (None, "4 1", EITHER),
+    (None, "0 1", EITHER.replace("4 1", "0 1").replace("4/8", "0/8").replace("1/16", "1/1")),
+    (None, "16 1", f"n.txt:1: a must be {RANGES}, not 16"),
+    (None, "1 -1", f"n.txt:1: b must be {RANGES}, not -1"),
+    ("slopes", "0 0", "n.txt:1: a + b must be at least 1, not 0"),
+    ("slopes", "1 16", "n.txt:1: b must be 0..15, not 16"),
+    (
+        "shifts",
+        "4 1",
+        "n.txt:1: shift_a must be 0..3 (the chip has slopes of whole eighths), not 4",
+    ),
+    (
+        "shifts",
+        "0 -1",
+        "n.txt:1: shift_b must be 0..3 (the chip has slopes of whole eighths), not -1",
+    ),
+]
+
+
+@pytest.mark.parametrize(("columns", "words", "message"), COLUMN_ERRORS)
+def test_columns_that_are_refused(
+    load_texts: Callable[..., Network], columns: Columns | None, words: str, message: str
+) -> None:
+    with pytest.raises(IqifTextError, match=f"^{re.escape(message)}$"):
+        load_texts(f"0 62 75 68 {words} 0", "", "1 -1 -1", columns)
+
+
+def test_shifts(load_texts: Callable[..., Network]) -> None:
+    text = "".join(f"{k} 62 75 68 {k} {3 - k} 0\n" for k in range(4))
+    with pytest.warns(SimulatorWarning) as caught:
+        network = load_texts(text, "", "1 -1 -1", "shifts")
+    assert network.neurons.a.tolist() == [8, 4, 2, 1]
+    assert network.neurons.b.tolist() == [1, 2, 4, 8]
+    assert [str(warning.message) for warning in caught] == [
+        "n.txt: neurons with shifts are of the simulator since 2026-01; the chip resets and decays "
+        "as that of 2023 (docs/network-file.md), so their runs differ"
+    ]
+    assert caught[0].filename == __file__
+
+
+def test_two_zeros_can_only_be_shifts(load_texts: Callable[..., Network]) -> None:
+    with pytest.warns(SimulatorWarning):
+        network = load_texts("0 62 75 68 3 1 0\n1 62 75 68 0 0 0", "", "1 -1 -1", None)
+    assert network.neurons.a.tolist() == [1, 8]
+    assert network.neurons.b.tolist() == [4, 8]
+
+
+def test_slopes_and_shifts_are_the_same_force_and_branch_point() -> None:
+    """For all shifts, distances and points, in the formulas of the two simulators."""
+    shifts = np.arange(SHIFT_LIMIT + 1)
+    slopes = 8 >> shifts
+    distance = np.arange(-255, 256)[:, None]
+    np.testing.assert_array_equal(slopes * distance >> 3, distance >> shifts)
+    rest, threshold, shift_a, shift_b = np.ix_(np.arange(256), np.arange(256), shifts, shifts)
+    a, b = slopes[shift_a], slopes[shift_b]
+    weight_a, weight_b = 1 << shift_b, 1 << shift_a
+    np.testing.assert_array_equal(
+        (a * rest + b * threshold) // (a + b),
+        (weight_a * rest + weight_b * threshold) // (weight_a + weight_b),
+    )
+
+
+SHIFT_OF = {1: 3, 2: 2, 4: 1, 8: 0}
+
+
+@pytest.mark.parametrize("path", VECTORS, ids=lambda path: path.stem)
+def test_vectors_with_shifts(path: Path, load_texts: Callable[..., Network]) -> None:
+    """Slopes that are no power of two cannot be shifts; a power of two stands in for them."""
+    vector = load_json(path)
+    slopes = {name: 1 << (getattr(vector.neurons, name) % 4) for name in ("a", "b")}
+    in_slopes = replace(vector, neurons=replace(vector.neurons, **slopes))
+    shifts = {
+        name: np.array([SHIFT_OF[slope] for slope in values.tolist()])
+        for name, values in slopes.items()
+    }
+    in_shifts = SimpleNamespace(
+        neurons=replace(vector.neurons, **shifts),
+        recurrent=vector.recurrent,
+        session=vector.session,
+    )
+    expected = load_texts(*as_texts(in_slopes))
+    with pytest.warns(SimulatorWarning):
+        network = load_texts(*as_texts(in_shifts), "shifts")
+    assert dump(network) == dump(expected)
 
 
 def test_highest_pre_wins_a_tau_conflict(load_texts: Callable[..., Network]) -> None:
@@ -190,24 +296,25 @@ def test_bias_of_minus_one_does_not_end_a_segment(load_texts: Callable[..., Netw
 def test_unreadable_files(tmp_path: Path) -> None:
     missing = tmp_path / "missing.txt"
     with pytest.raises(IqifTextError, match=f"^{re.escape(f'{missing}: no such file')}$"):
-        load(missing, missing, missing)
+        load(missing, missing, missing, "slopes")
     folder = re.escape(f"{tmp_path}: must be a file, not a folder")
     with pytest.raises(IqifTextError, match=f"^{folder}$"):
-        load(tmp_path, missing, missing)
+        load(tmp_path, missing, missing, "slopes")
 
 
 def test_errors_are_network_errors() -> None:
     assert issubclass(IqifTextError, NetworkError)
 
 
-def loads_or_refuses(folder: Path, texts: list[str]) -> None:
+def loads_or_refuses(folder: Path, texts: list[str], columns: Columns | None) -> None:
     paths = [folder / name for name in ("n.txt", "c.txt", "s.txt")]
     for path, text in zip(paths, texts, strict=True):
         path.write_bytes(text.encode("utf-8", "surrogatepass"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TauConflictWarning)
+        warnings.simplefilter("ignore", SimulatorWarning)
         try:
-            load(*paths)
+            load(*paths, columns)
         except IqifTextError as error:
             message = str(error)
         else:
@@ -234,7 +341,8 @@ def test_mutated_files_load_or_are_refused(
             | st.text(max_size=4)
         )
     texts[which] = "".join(words)
-    loads_or_refuses(tmp_path_factory.getbasetemp(), texts)
+    columns = data.draw(st.sampled_from(["slopes", "shifts", None]))
+    loads_or_refuses(tmp_path_factory.getbasetemp(), texts, columns)
 
 
 def test_large_file_keeps_every_weight(load_texts: Callable[..., Network]) -> None:
