@@ -8,7 +8,7 @@ import numpy as np
 from firmware_tools.tflite_import.fitting import POST_SHIFT, affine_fit, sum_fit
 from firmware_tools.tflite_import.functions import REALS, TABLES
 from firmware_tools.tflite_import.graph import Array, Operator, TfliteError
-from firmware_tools.tflite_import.products import weight_bits
+from firmware_tools.tflite_import.products import ends_of, weight_bits
 from firmware_tools.tflite_import.scaling import (
     multiplied,
     quantized_multiplier,
@@ -16,7 +16,7 @@ from firmware_tools.tflite_import.scaling import (
     single,
     tflite_sum,
 )
-from firmware_tools.tflite_import.values import Grid, Value, View, fused_clamp, grid_of
+from firmware_tools.tflite_import.values import Grid, Value, View, grid_of
 from model.mars.network import Conv, Ints, Lookup
 
 if TYPE_CHECKING:
@@ -116,9 +116,8 @@ def _result(one: Operator, inputs: tuple[Ints, Ints], grids: tuple[Grid, Grid], 
 
 
 def _ends(one: Operator, grid: Grid) -> tuple[int, int]:
-    activation = 0 if one.options is None else one.options.FusedActivationFunction()
-    low, high = fused_clamp(one, activation, grid)
-    return (grid.low if low is None else low), (grid.high if high is None else high)
+    low, high = ends_of(one, grid)
+    return low + grid.zero, high + grid.zero
 
 
 # One tensor and a constant
@@ -164,7 +163,8 @@ def _by_channel(
     real = single(source.scale, own.scale, over=grid.scale)
     if one.op == "MUL" and np.abs(steps).max() <= 127:
         weight, bias = steps, -source.zero * steps
-        fields = scaling(np.full(n, real), wide=state.wide).fields()
+        ends = (low - grid.zero, high - grid.zero)
+        fields = scaling(np.full(n, real), ends, wide=state.wide).fields(bias)
     else:
         post_shift = max(-quantized_multiplier(real)[1], 0) if one.op == "MUL" else POST_SHIFT
         fits = [
@@ -182,6 +182,7 @@ def _by_channel(
         weight = np.array([fit.weight for fit in fits])
         bias = np.array([fit.bias - source.zero * fit.weight for fit in fits])
         fields = {
+            "bias": bias,
             "mult": np.array([fit.mult for fit in fits]),
             "shift": np.array([fit.shift for fit in fits]),
             "post_shift": np.array([fit.post_shift for fit in fits]) if state.wide else None,
@@ -192,7 +193,6 @@ def _by_channel(
         grid,
         input=view.layer,
         weight=weight.reshape(n, 1, 1, 1),
-        bias=bias,
         **fields,
         offset=grid.zero,
         groups=n,

@@ -6,7 +6,7 @@ import numpy as np
 
 from firmware_tools.tflite_import.graph import Operator, TfliteError
 from firmware_tools.tflite_import.moving import crops
-from firmware_tools.tflite_import.scaling import Scaling, scaling
+from firmware_tools.tflite_import.scaling import scaling
 from firmware_tools.tflite_import.values import (
     Grid,
     Value,
@@ -55,10 +55,8 @@ def dense(state: "Lowering", one: Operator) -> None:
     grid = state.out_grid(one)
     activation = one.options.FusedActivationFunction() if one.options is not None else 0
     low, high = fused_clamp(one, activation, grid)
-    bias, found = _products(state, one, source.grid, weight, 0)
     common = {
-        "bias": bias,
-        **found.fields(),
+        **_products(state, one, source.grid, weight, 0),
         "offset": grid.zero,
         "weight_bits": weight_bits(weight),
         "out_bits": 8,
@@ -98,8 +96,8 @@ def _weights(state: "Lowering", one: Operator, order: tuple[int, ...]) -> Ints:
 
 def _products(
     state: "Lowering", one: Operator, grid: Grid, weight: Ints, axis: int
-) -> tuple[Ints, Scaling]:
-    """The bias with the zero point in it, and the multipliers."""
+) -> dict[str, Ints | None]:
+    """The bias with the zero point in it, and the multipliers, as fields of a layer."""
     tensor, bias = state.tensor(one, 1), state.tensor(one, 2)
     assert tensor is not None
     n = len(weight)
@@ -112,9 +110,25 @@ def _products(
             )
         values = bias.data.reshape(-1).astype(np.int64)
     values = values - grid.zero * weight.reshape(n, -1).sum(axis=1)
-    real = grid.scale * scales / state.out_grid(one).scale
+    out = state.out_grid(one)
     # The kernel of dense layers rounds once (found with its results, not documented).
-    return values, scaling(real, wide=state.wide, twice=one.op != "FULLY_CONNECTED")
+    found = scaling(
+        grid.scale * scales / out.scale,
+        ends_of(one, out),
+        wide=state.wide,
+        twice=one.op != "FULLY_CONNECTED",
+    )
+    return found.fields(values)
+
+
+def ends_of(one: Operator, grid: Grid) -> tuple[int, int]:
+    """Ends of the results, before the offset."""
+    activation = 0 if one.options is None else one.options.FusedActivationFunction()
+    low, high = fused_clamp(one, activation, grid)
+    return (
+        (grid.low if low is None else low) - grid.zero,
+        (grid.high if high is None else high) - grid.zero,
+    )
 
 
 def _convolve(
@@ -138,15 +152,13 @@ def _convolve(
         padding = top, left, bottom, right
     grid = state.out_grid(one)
     low, high = fused_clamp(one, options.FusedActivationFunction(), grid)
-    bias, found = _products(state, one, source.grid, weight, axis)
     layer = state.append(
         one,
         Conv,
         grid,
         input=source.layer,
         weight=source.kernels(weight),
-        bias=bias,
-        **found.fields(),
+        **_products(state, one, source.grid, weight, axis),
         offset=grid.zero,
         stride=source.pair(stride),
         dilation=source.pair(dilation),

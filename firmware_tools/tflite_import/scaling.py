@@ -9,23 +9,39 @@ from dataclasses import dataclass
 import numpy as np
 
 from firmware_tools.requantization import Reals, multiplier
-from model.mars.network import POST_SHIFT_MAX, SHIFT_MAX, Ints
+from model.mars.network import MULT_MAX, POST_SHIFT_MAX, SHIFT_MAX, Ints
 
 FRACTION = 31
 ADD_LEFT_SHIFT = 20
 
 
+NEAR = 8
+"""Neighbours of a 16-bit multiplier that are tried, and"""
+BIASES = (0, 1, -1, 2, -2)
+"""what may be added to the accumulator with it."""
+SMALL = 20
+"""Factors of less than 2^-20 are left as they are: they make nearly all results 0."""
+USUAL = 40.0
+"""Distance from the zero point, in steps, at which results have become rarer by e."""
+
+
 @dataclass(frozen=True)
 class Scaling:
-    """``away((acc*mult + half) >> shift)``, by channel; `post_shift` is that of `away`."""
+    """``away(((acc + bias)*mult + half) >> shift)``, by channel; `post_shift` is that of `away`."""
 
     mult: Ints
     shift: Ints
     post_shift: Ints | None
+    bias: Ints
 
-    def fields(self) -> dict[str, Ints | None]:
-        """As fields of a layer."""
-        return {"mult": self.mult, "shift": self.shift, "post_shift": self.post_shift}
+    def fields(self, bias: Ints) -> dict[str, Ints | None]:
+        """As fields of a layer with this bias."""
+        return {
+            "bias": bias + self.bias,
+            "mult": self.mult,
+            "shift": self.shift,
+            "post_shift": self.post_shift,
+        }
 
 
 def quantized_multiplier(real: float) -> tuple[int, int]:
@@ -39,19 +55,72 @@ def quantized_multiplier(real: float) -> tuple[int, int]:
     return (0, 0) if exponent < -FRACTION else (mult, int(exponent))
 
 
-def scaling(real: Reals, *, wide: bool, twice: bool = True) -> Scaling:
-    """The multipliers of real factors; wide ones round twice, or once."""
+def scaling(real: Reals, ends: tuple[int, int], *, wide: bool, twice: bool = True) -> Scaling:
+    """The multipliers of real factors.
+
+    Parameters
+    ----------
+    real : (Cout,) float
+    ends : (int, int)
+        To which results are clamped, before the offset.
+    wide : bool
+        TensorFlow Lite's own multipliers; else 16 bits that come near.
+    twice : bool
+        Whether its kernel rounds twice.
+    """
+    bias = np.zeros(len(real), np.int64)
+    pairs = [quantized_multiplier(float(factor)) for factor in real]
+    own, exponent = np.array(pairs).T
     if not wide:
         mult, shift = multiplier(real)
-        return Scaling(mult, shift, None)
-    pairs = [quantized_multiplier(float(factor)) for factor in real]
-    mult = np.array([pair[0] for pair in pairs])
-    exponent = np.array([pair[1] for pair in pairs])
+        if twice:
+            mult, bias = _near(own, exponent, mult, shift, ends)
+        return Scaling(mult, shift, None, bias)
+    mult = own
     if twice:
-        return Scaling(mult, FRACTION - np.maximum(exponent, 0), np.maximum(-exponent, 0))
+        post_shift = np.maximum(-exponent, 0)
+        return Scaling(mult, FRACTION - np.maximum(exponent, 0), post_shift, bias)
     places = FRACTION - exponent
     lost = np.maximum(places - SHIFT_MAX, 0)
-    return Scaling((mult + ((1 << lost) >> 1)) >> lost, places - lost, None)
+    return Scaling((mult + ((1 << lost) >> 1)) >> lost, places - lost, None, bias)
+
+
+def _near(
+    own: Ints, exponent: Ints, mult: Ints, shift: Ints, ends: tuple[int, int]
+) -> tuple[Ints, Ints]:
+    """Multipliers and biases that round once, but as often as can be like two roundings.
+
+    What is compared are the least accumulators that give each result. Two roundings move those of
+    positive results by up to one accumulator step towards 0: after a ReLU a bias does the same.
+    """
+    results = np.arange(ends[0] + 1, ends[1] + 1)
+    weight = np.exp(-np.abs(results) / USUAL)
+    is_used = (own > 0) & (exponent > -SMALL)
+    wanted = _least(own, np.maximum(exponent, -SMALL), results)
+    best_mult, best_bias = mult.copy(), np.zeros_like(mult)
+    least_cost = np.full(len(mult), np.inf)
+    for step in sorted(range(-NEAR, NEAR + 1), key=abs):
+        near = np.clip(mult + step, 1, MULT_MAX)
+        half = (1 << (shift - 1))[:, np.newaxis]
+        least = -((half - (results << shift[:, np.newaxis])) // near[:, np.newaxis])
+        for bias in BIASES:
+            cost = np.abs(least - bias - wanted) @ weight
+            is_better = (cost < least_cost) & is_used
+            least_cost[is_better] = cost[is_better]
+            best_mult[is_better], best_bias[is_better] = near[is_better], bias
+    return best_mult, best_bias
+
+
+def _least(own: Ints, exponent: Ints, results: Ints) -> Ints:
+    """The least accumulators for which TensorFlow Lite's kernels give at least these results."""
+    places = np.maximum(-exponent, 0)[:, np.newaxis]
+    half = (1 << places) >> 1
+    above = (results << places) - half
+    below = half - ((1 - results) << places) + 1
+    once = (np.where(results > 0, above, below) << FRACTION) - (1 << (FRACTION - 1))
+    factor = np.maximum(own << np.maximum(exponent, 0), 1)[:, np.newaxis]
+    least: Ints = -(-once // factor)
+    return least
 
 
 def mean_scaling(real: float, count: int, *, wide: bool) -> tuple[int, int, int]:
