@@ -31,11 +31,12 @@ def test_every_verb_has_help_with_examples_and_json(kenyon, verb: str) -> None:
     assert f"kenyon {verb}" in result.stdout.partition("Examples:")[2]
 
 
-def test_help_imports_nothing_slow() -> None:
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_import_nothing_slow(option: str) -> None:
     slow = ("numpy", "numba", "amaranth", "pydantic", "matplotlib", "systemrdl", "cocotb")
     program = f"""
 import sys
-sys.argv = ["kenyon", "--help"]
+sys.argv = ["kenyon", "{option}"]
 try:
     {MAIN}
 finally:

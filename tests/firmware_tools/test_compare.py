@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -66,6 +67,19 @@ def test_difference(kenyon, tonic) -> None:
         "model and RTL of tiny differ: step 20, population 0, neuron 0: v must be 170, not 171",
         f"again, with waves: {command} --waves difference.vcd",
     ]
+
+
+@pytest.mark.usefixtures("rtl")
+@pytest.mark.parametrize(("columns", "shown"), [("slopes", "1 1"), ("shifts", "3 3")])
+def test_difference_in_text_files(kenyon, in_empty_folder: Path, columns: str, shown: str) -> None:
+    (in_empty_folder / "n.txt").write_text(f"0 128 200 128 {shown} 0\n")
+    (in_empty_folder / "c.txt").write_text("")
+    (in_empty_folder / "s.txt").write_text("400 0 10 -1 -1\n")
+    files = ("--iqif", "n.txt", "c.txt", "s.txt", "--iqif-columns", columns)
+    result = kenyon("compare", *files, "--seed", "3", "--json")
+    assert result.exit_code == 1
+    command = f"kenyon compare {' '.join(files)} -c tiny --pause 0.0 --seed 3"
+    assert json.loads(result.stdout)["command"] == command
 
 
 @pytest.mark.usefixtures("rtl")
