@@ -61,6 +61,8 @@ LOOKED_AT = min(CONFIG.feature_words, 2048 // CONFIG.n_macros)
 LONGEST = 2_500
 """Clocks of a random network, so that many of them can be run."""
 LONG = 2_000
+NARROW_BUS = 64
+"""Bits of the weight bus for which delays were chosen such that loading and computing meet."""
 SEEDS = 4000
 """Among so many networks is one for everything in `kinds_of_frame`."""
 
@@ -470,7 +472,8 @@ async def in_the_same_clock(dut) -> None:
             check(f"{where}: STATUS", DONE, await chip.end())
             await chip.check(frame, record, where)
             found |= coincidences(clocks(frame, record)[-1])
-    check("coincidences", 3, len(found))
+    if CONFIG.weight_bus == NARROW_BUS:
+        check("coincidences", 3, len(found))
 
 
 @bench

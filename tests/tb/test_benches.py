@@ -17,6 +17,8 @@ from tb import benches
         ("chip", "poppins"),
         ("chip", "kenyon-tiny"),
         *itertools.product(benches.MARS_BENCHES, ("mars-tiny", "kenyon-tiny")),
+        # Wide multipliers: headers of four lines, second shifts, eight macros.
+        pytest.param("mars_accelerator", "mars-wide", marks=pytest.mark.full),
     ],
 )
 def test_bench(name: str, config: str, tmp_path: Path) -> None:
