@@ -203,18 +203,21 @@ PROOFS = (
             depth=6,
             reach=7,
             engine=ARITHMETIC,
+            broken=" ".join(f"proof.dut/w:{wire} %ci2" for wire in broken),
         )
         for wide in (False, True)
-        for name, statement, says in (
+        for name, statement, broken, says in (
             (
                 "shift",
                 shift,
+                ("sum_3", "shifted_4", "shift_2"),
                 "sum, rounding and shift 1..40 are the definition's, for any products of full "
                 "width",
             ),
             (
                 "clamp",
                 clamp,
+                ("y_5", "clamped", "offset_2"),
                 "what follows the first shift is the definition's, for any value of full width, "
                 "clamps and offsets of 16 bit" + ", second shifts 0..31" * wide,
             ),
