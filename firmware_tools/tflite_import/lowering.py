@@ -209,8 +209,14 @@ class Lowering:
         return layer
 
     def set(self, one: Operator, value: Value) -> None:
-        """The first output is this value, in the shape that the file gives it."""
-        self.values[one.outputs[0]] = self.shaped(one, value, self.out_tensor(one).shape)
+        """The first output is this value, in the shape that the file gives it.
+
+        Where sizes depend on that of the batch the file's are not to be relied on.
+        """
+        tensor = self.out_tensor(one)
+        is_free = -1 in tensor.signature and math.prod(tensor.shape) != value.index.size
+        shape = (1, *value.index.shape) if is_free else tensor.shape
+        self.values[one.outputs[0]] = self.shaped(one, value, shape)
 
     def set_map(self, one: Operator, layer: Layer, view: View, shape: Shape, grid: Grid) -> None:
         """The first output is the map that a layer writes."""

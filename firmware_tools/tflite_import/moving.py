@@ -86,12 +86,26 @@ def _reach(part: range, side: int) -> int:
 # Shapes
 
 
+def _wanted(state: "Lowering", one: Operator, source: Value) -> tuple[int, ...] | None:
+    """The shape that a RESHAPE is told, which is exact where that of its output may not be."""
+    if one.op != "RESHAPE" or len(one.inputs) < 2 or one.inputs[1] not in state.constants:
+        return None
+    sizes = [int(size) for size in state.constant(one, 1).reshape(-1)]
+    known = math.prod(size for size in sizes if size > 0)
+    if min(sizes, default=0) > 0:
+        return tuple(sizes)
+    if sorted(sizes)[:2].count(-1) == 1 and 0 not in sizes:
+        return tuple(source.index.size // known if size < 0 else size for size in sizes)
+    return None
+
+
 def reshape(state: "Lowering", one: Operator) -> None:
     """RESHAPE, SQUEEZE, EXPAND_DIMS."""
     source = state.raw(one)
     shape = state.out_tensor(one).shape
     if not source.margins and not source.blocks:
-        state.set(one, source)
+        shape = _wanted(state, one, source) or shape
+        state.values[one.outputs[0]] = state.shaped(one, source, shape)
         return
     # Sizes are not those of the file before padding is done; axes of size 1 come and go.
     own = state.graph.tensors[one.inputs[0]].shape[1:]

@@ -79,7 +79,9 @@ def dense(state: "Lowering", one: Operator) -> None:
     view = state.view(one, source)
     kernels = weight[:, :, np.newaxis, np.newaxis]
     layer = state.append(one, Conv, grid, input=view.layer, weight=kernels, **common)
-    state.set_map(one, layer, view, state.shape_of(one, layer, view), grid)
+    shape = state.shape_of(one, layer, view)
+    index = view.index(shape).reshape(*source.index.shape[:-1], len(weight))
+    state.set(one, Value(layer.name, shape, index, grid))
 
 
 def _weights(state: "Lowering", one: Operator, order: tuple[int, ...]) -> Ints:
