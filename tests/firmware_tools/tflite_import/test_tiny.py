@@ -14,8 +14,14 @@ from model.mars.mapper import compile_network
 
 FOLDER = Path(__file__).parents[2] / "vectors" / "tiny"
 MODELS = ("pretrainedResnet_quant", "kws_ref_model", "vww_96_int8", "ad01_int8")
-WITHIN = {"pretrainedResnet_quant": 6, "kws_ref_model": 2, "vww_96_int8": 2, "ad01_int8": 1}
-"""Largest difference in steps with 16-bit multipliers that round once (measured)."""
+NARROW = {
+    "pretrainedResnet_quant": (6, 0.34),
+    "kws_ref_model": (1, 0.74),
+    "vww_96_int8": (3, 0.72),
+    "ad01_int8": (1, 0.99),
+}
+"""With 16-bit multipliers that round once, as measured: the largest difference in steps, which
+should be 1, and a share of equal outputs that is reached."""
 
 
 def vectors(name: str) -> tuple[Array, Array]:
@@ -42,8 +48,12 @@ def test_wide_multipliers_give_the_same_integers(name: str) -> None:
 def test_narrow_multipliers_are_near(name: str) -> None:
     model = load(FOLDER / f"{name}.tflite")
     inputs, expected = vectors(name)
-    steps = np.abs(results(model, inputs).astype(int) - expected)
-    assert steps.max() <= WITHIN[name]
+    actual = results(model, inputs).astype(int)
+    steps = np.abs(actual - expected)
+    most, share = NARROW[name]
+    assert steps.max() <= most
+    assert (steps == 0).mean() >= share
+    np.testing.assert_array_equal(actual.argmax(axis=1), expected.argmax(axis=1))
 
 
 @pytest.mark.parametrize("name", MODELS)
