@@ -9,6 +9,8 @@ from firmware_tools.tflite_import.graph import DAMAGED, TfliteError
 from firmware_tools.tflite_import.graph import load as load_graph
 from firmware_tools.tflite_import.lowering import Handler, Lowering
 
+LONGEST = 1000
+"""Characters of an error."""
 HANDLERS: dict[str, Handler] = {
     **products.HANDLERS,
     **pools.HANDLERS,
@@ -50,4 +52,5 @@ def load(path: Path | str, *, wide: bool = False) -> ModelImport:
             ) from None
     except (TfliteError, FactorError) as error:
         line = " ".join(str(error).split())  # names in a damaged file may hold anything
-        raise TfliteError(f"{path}: {line}") from None
+        shown = line if len(line) <= LONGEST else f"{line[:LONGEST]} ..."
+        raise TfliteError(f"{path}: {shown}") from None

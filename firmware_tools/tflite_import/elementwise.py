@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from firmware_tools.tflite_import.fitting import POST_SHIFT, affine_fit, sum_fit
+from firmware_tools.tflite_import.fitting import POST_SHIFT, WEIGHT_MAX, affine_fit, sum_fit
 from firmware_tools.tflite_import.functions import REALS, TABLES
 from firmware_tools.tflite_import.graph import Array, Operator, TfliteError
-from firmware_tools.tflite_import.products import ends_of, weight_bits
+from firmware_tools.tflite_import.products import ends_of
 from firmware_tools.tflite_import.scaling import (
     multiplied,
     quantized_multiplier,
@@ -161,48 +161,77 @@ def _by_channel(
     grid, source, n = state.out_grid(one), view.grid, len(steps)
     low, high = _ends(one, grid)
     real = single(source.scale, own.scale, over=grid.scale)
-    if one.op == "MUL" and np.abs(steps).max() <= 127:
-        weight, bias = steps, -source.zero * steps
+    if one.op == "MUL" and np.abs(steps).max() <= WEIGHT_MAX:
         ends = (low - grid.zero, high - grid.zero)
-        fields = scaling(np.full(n, real), ends, wide=state.wide).fields(bias)
+        found = scaling(np.full(n, real), ends, wide=state.wide)
+        fields = {"weight": steps.reshape(n, 1, 1, 1), **found.fields(-source.zero * steps)}
     else:
-        post_shift = max(-quantized_multiplier(real)[1], 0) if one.op == "MUL" else POST_SHIFT
-        fits = [
-            affine_fit(
-                source.all - source.zero,
-                wanted[c] - grid.zero,
-                *_affine(one, k, steps[c] * own.scale / grid.scale, source.scale, grid.scale),
-                ends=(low - grid.zero, high - grid.zero),
-                post_shift=post_shift,
-                wide=state.wide,
-            )
-            for c in range(n)
-        ]
-        state.note(one, sum(fit.n_different for fit in fits), wanted.size, "values")
-        weight = np.array([fit.weight for fit in fits])
-        bias = np.array([fit.bias - source.zero * fit.weight for fit in fits])
-        fields = {
-            "bias": bias,
-            "mult": np.array([fit.mult for fit in fits]),
-            "shift": np.array([fit.shift for fit in fits]),
-            "post_shift": np.array([fit.post_shift for fit in fits]) if state.wide else None,
-        }
+        fields = fitted(
+            state,
+            one,
+            source,
+            wanted - grid.zero,
+            [
+                _affine(one, k, step * own.scale / grid.scale, source.scale, grid.scale)
+                for step in steps
+            ],
+            ends=(low - grid.zero, high - grid.zero),
+            post_shift=max(-quantized_multiplier(real)[1], 0) if one.op == "MUL" else POST_SHIFT,
+        )
     layer = state.append(
         one,
         Conv,
         grid,
         input=view.layer,
-        weight=weight.reshape(n, 1, 1, 1),
         **fields,
         offset=grid.zero,
         groups=n,
-        weight_bits=weight_bits(weight),
+        weight_bits=8,
         out_bits=8,
         out_signed=grid.signed,
         low=low,
         high=high,
     )
     state.set_map(one, layer, view, view.shape, grid)
+
+
+def fitted(
+    state: "Lowering",
+    one: Operator,
+    source: Grid,
+    wanted: Ints,
+    lines: list[tuple[float, float]],
+    *,
+    ends: tuple[int, int],
+    post_shift: int,
+) -> dict[str, Ints | None]:
+    """Fields of a depthwise 1x1 convolution whose channels are functions of one value.
+
+    Parameters
+    ----------
+    source : Grid
+        Of the input.
+    wanted : (C, 256) int
+        Results for all integers, before offset and clamp.
+    lines : list of (float, float)
+        Slope and intercept of each channel, in steps of the result.
+    ends, post_shift
+        As in `affine_fit`.
+    """
+    inputs = source.all - source.zero
+    fits = [
+        affine_fit(inputs, row, *line, ends=ends, post_shift=post_shift, wide=state.wide)
+        for row, line in zip(wanted, lines, strict=True)
+    ]
+    state.note(one, sum(fit.n_different for fit in fits), wanted.size, "values")
+    weight = np.array([fit.weight for fit in fits])
+    return {
+        "weight": weight.reshape(-1, 1, 1, 1),
+        "bias": np.array([fit.bias for fit in fits]) - source.zero * weight,
+        "mult": np.array([fit.mult for fit in fits]),
+        "shift": np.array([fit.shift for fit in fits]),
+        "post_shift": np.array([fit.post_shift for fit in fits]) if state.wide else None,
+    }
 
 
 def _affine(one: Operator, k: int, step: float, scale: float, over: float) -> tuple[float, float]:
@@ -229,8 +258,8 @@ def _of_two(state: "Lowering", one: Operator) -> None:
         return
     if one.op not in {"ADD", "SUB"}:
         raise TfliteError(
-            f"{one}: of two tensors there must be ADD or SUB, unless both are functions of the "
-            "same tensor or one is constant"
+            f"{one}: one input must be constant, or both be functions of the same tensor (two "
+            "others can only be added and subtracted)"
         )
     if first.shape != second.shape or not np.array_equal(first.index, second.index):
         views = [state.view(one, value) for value in (first, second)]

@@ -19,8 +19,8 @@ POST_SHIFT = 20
 WEIGHT_MAX = 127
 BIAS_MAX = 1 << 24
 """A bias that needs more belongs to a slope that changes nothing."""
-PIECES = 32
-"""Pairs of weight and bias that are tried, the nearest first."""
+STEPS = (0, *(sign << places for places in range(0, 18, 3) for sign in (1, -1)))
+"""Added to the multiplier of an affine function."""
 
 
 @dataclass(frozen=True)
@@ -176,14 +176,14 @@ def affine_fit(
     sign = 1 if slope > 0 else -1
     weights = np.arange(WEIGHT_MAX, 0, -1)
     exact = intercept * weights / abs(slope)
-    order = np.argsort(np.abs(np.rint(exact) - exact) / weights, kind="stable")[:PIECES]
+    order = np.argsort(np.abs(np.rint(exact) - exact) / weights, kind="stable")
 
     def tries() -> Iterator[Fit]:
         for weight, bias in zip(weights[order].tolist(), exact[order].tolist(), strict=True):
             factor = abs(slope) / weight
             shift, post = _split(_places(factor, mult_max), post_shift if wide else 0)
             base = round(factor * 2.0 ** (shift + post))
-            for step in (0, 1, -1, 8, -8, 64, -64):
+            for step in STEPS:
                 if 0 <= base + step <= mult_max:
                     yield made(sign * weight, round(bias), base + step, shift, post)
 

@@ -110,8 +110,9 @@ def _hard_swish(source: Grid, grid: Grid, _: Any) -> Ints:
     return grid.clip(values + grid.zero)
 
 
-def _negative(source: Grid, grid: Grid, _: Any) -> Ints:
-    return grid.clip(-multiplied(source.all - source.zero, source.scale / grid.scale) + grid.zero)
+def _absolute(source: Grid, grid: Grid, _: Any) -> Ints:
+    real = source.scale / grid.scale
+    return grid.clip(multiplied(np.abs(source.all - source.zero), real) + grid.zero)
 
 
 def _gelu(x: Reals) -> Reals:
@@ -151,13 +152,13 @@ REALS: dict[str, Callable[[Reals], Reals]] = {
 
 TABLES: dict[str, Table] = {
     **{name: _of_real(REALS[name]) for name in ("LOGISTIC", "TANH", "ELU", "EXP", "LOG")},
-    **{name: _of_real(REALS[name]) for name in ("ABS", "SQRT", "RSQRT", "SQUARE")},
+    "RSQRT": _of_real(REALS["RSQRT"]),
+    "ABS": _absolute,
     "RELU": _clamp(0.0, None),
     "RELU6": _clamp(0.0, 6.0),
     "RELU_N1_TO_1": _clamp(-1.0, 1.0),
     "RELU_0_TO_1": _clamp(0.0, 1.0),
     "LEAKY_RELU": _leaky_relu,
     "HARD_SWISH": _hard_swish,
-    "NEG": _negative,
     "GELU": _gelu_table,
 }

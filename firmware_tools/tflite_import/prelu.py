@@ -4,10 +4,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from firmware_tools.tflite_import.elementwise import fitted
+from firmware_tools.tflite_import.fitting import WEIGHT_MAX
 from firmware_tools.tflite_import.graph import Operator, TfliteError
-from firmware_tools.tflite_import.scaling import multiplied, scaling
+from firmware_tools.tflite_import.scaling import multiplied, quantized_multiplier, scaling
 from firmware_tools.tflite_import.values import Grid, Value, grid_of
-from model.mars.network import Conv
+from model.mars.network import Conv, Ints
 
 if TYPE_CHECKING:
     from firmware_tools.tflite_import.lowering import Handler, Lowering
@@ -33,10 +35,9 @@ def prelu(state: "Lowering", one: Operator) -> None:
     n = view.shape[0]
     if alpha.size != n or alpha.size != tensor.shape[-1]:
         raise TfliteError(f"{one}: slopes must be 1 or {n}, one for each channel, not {alpha.size}")
-    if alpha.min() < 0 or alpha.max() > 127:
+    if alpha.min() < 0:
         raise TfliteError(
-            f"{one}: slopes of channels must be 0..127 steps of their scale, not "
-            f"{alpha.min()}..{alpha.max()}"
+            f"{one}: slopes of channels must be at least 0, not {alpha.min() * own.scale:g}"
         )
     value = Value(view.layer, view.shape, view.index(view.shape), view.grid)
     unsigned = Grid(grid.scale, 0, 0, 255)
@@ -47,8 +48,7 @@ def prelu(state: "Lowering", one: Operator) -> None:
         Conv,
         grid,
         input=view.layer,
-        weight=alpha.reshape(n, 1, 1, 1),
-        **scaling(np.full(n, real), (-255, 0), wide=state.wide).fields(-view.grid.zero * alpha),
+        **_below(state, one, view.grid, alpha, real),
         offset=255,
         high=255,
         weight_bits=8,
@@ -72,6 +72,20 @@ def prelu(state: "Lowering", one: Operator) -> None:
         **common,
     )
     state.set(one, value.like(layer.name, grid))
+
+
+def _below(
+    state: "Lowering", one: Operator, source: Grid, alpha: Ints, real: float
+) -> dict[str, Ints | None]:
+    """Weights and multipliers of what is below 0."""
+    ends = (-255, 0)
+    if alpha.max() <= WEIGHT_MAX:
+        found = scaling(np.full(len(alpha), real), ends, wide=state.wide)
+        return {"weight": alpha.reshape(-1, 1, 1, 1), **found.fields(-source.zero * alpha)}
+    wanted = multiplied((source.all - source.zero) * alpha[:, np.newaxis], real)
+    post_shift = max(-quantized_multiplier(real)[1], 0)
+    lines = [(step * real, 0.0) for step in alpha.tolist()]
+    return fitted(state, one, source, wanted, lines, ends=ends, post_shift=post_shift)
 
 
 HANDLERS: "dict[str, Handler]" = {"PRELU": prelu}
