@@ -213,9 +213,9 @@ def converted(function: Any, shape: tuple[Any, ...], kind: str) -> bytes:
         own = layer.get_weights()
         if isinstance(layer, L.BatchNormalization):
             n = own[0].shape
-            layer.set_weights(
-                [rng.uniform(0.5, 1.5, n), rng.normal(0, 0.3, n), rng.normal(0, 0.2, n), rng.uniform(0.5, 1.5, n)]
-            )
+            gamma, beta = rng.uniform(0.5, 1.5, n), rng.normal(0, 0.3, n)
+            mean, variance = rng.normal(0, 0.2, n), rng.uniform(0.5, 1.5, n)
+            layer.set_weights([gamma, beta, mean, variance])
         elif isinstance(layer, L.PReLU):
             layer.set_weights([rng.uniform(0.05, 0.5, own[0].shape)])
         elif len(own) == 2:
