@@ -11,7 +11,15 @@ from firmware_tools.imported import Array
 from firmware_tools.tflite_import.functions import reals, rescaled
 from firmware_tools.tflite_import.graph import Graph, Operator, Tensor, TfliteError
 from firmware_tools.tflite_import.moving import SHAPING
-from firmware_tools.tflite_import.values import RANGES, Grid, Shape, Value, grid_of, map_index
+from firmware_tools.tflite_import.values import (
+    RANGES,
+    Grid,
+    Shape,
+    Value,
+    check_size,
+    grid_of,
+    map_index,
+)
 from model.mars.network import INPUT, Ints
 
 if TYPE_CHECKING:
@@ -119,6 +127,7 @@ def input_of(graph: Graph) -> Source:
         grid_of(first, taken)
     elif taken.dtype not in REALS:
         raise TfliteError(f"input {taken.name!r} must be INT8, UINT8 or FLOAT32, not {taken.dtype}")
+    check_size(f"input {taken.name!r}", taken.shape[1:])
     size = math.prod(taken.shape[1:])
     places = _shaped(graph, number, np.arange(size).reshape(taken.shape[1:]))
     shape = _map_shape(places.shape)

@@ -17,6 +17,7 @@ from firmware_tools.tflite_import.values import (
     Shape,
     Value,
     View,
+    check_size,
     cut_of,
     grid_of,
     three_axes,
@@ -238,9 +239,11 @@ class Lowering:
         """Channels, rows, columns that a layer writes."""
         kind = FeatureType(view.shape, 8, view.grid.signed)
         try:
-            return layer.output_type(kind).shape
+            shape = layer.output_type(kind).shape
         except NetworkError as error:
             raise TfliteError(f"{one}: {error}") from None
+        check_size(one, shape)
+        return shape
 
     def note(self, one: Operator, n_different: int, n: int, what: str) -> None:
         """Say what is not exact although it should be."""

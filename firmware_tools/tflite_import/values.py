@@ -11,6 +11,8 @@ from model.mars.network import Ints, Pair, Sides
 
 Shape = tuple[int, int, int]
 
+LARGEST = 1 << 25
+"""Values of a map: more are a damaged file, and would take all memory."""
 RANGES = {"INT8": (-128, 127), "UINT8": (0, 255)}
 """Of the types that activations may have."""
 NONE, RELU, RELU_N1_TO_1, RELU6 = range(4)
@@ -133,6 +135,15 @@ class View:
         """The index of a layer's result that is turned likewise."""
         index = map_index(shape)
         return index.transpose(1, 0, 2) if self.turned else index
+
+
+def check_size(place: object, shape: tuple[int, ...]) -> None:
+    """Refuse maps that are too large before memory is taken."""
+    if math.prod(shape) > LARGEST:
+        raise TfliteError(
+            f"{place}: a map must have at most {LARGEST} values, not {math.prod(shape)}, of shape "
+            f"{shape}"
+        )
 
 
 def map_index(shape: Shape) -> Ints:

@@ -3,9 +3,12 @@
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from firmware_tools.tflite_import import TfliteError, load
+from firmware_tools.tflite_import.ends import input_of
+from firmware_tools.tflite_import.graph import Graph, Operator, Tensor
 
 VECTORS = Path(__file__).parents[2] / "vectors"
 MODEL = VECTORS / "tiny" / "kws_ref_model.tflite"
@@ -38,6 +41,14 @@ def test_cut_files(tmp_path: Path) -> None:
 def test_folder(tmp_path: Path) -> None:
     with pytest.raises(TfliteError, match="must be a file, not a folder"):
         load(tmp_path)
+
+
+def test_maps_that_would_take_all_memory() -> None:
+    shape = (1, 60_000, 60_000, 3)
+    tensor = Tensor("x", shape, shape, "INT8", np.ones(1), np.zeros(1, np.int64), 0, None)
+    relu = Operator(0, "RELU", (0,), (0,), "x", None)
+    with pytest.raises(TfliteError, match=r"input 'x': a map must have at most 33554432 values"):
+        input_of(Graph("large", (tensor,), (relu,), 0, 0))
 
 
 def damaged(rng: random.Random) -> bytes:
