@@ -13,7 +13,10 @@ from firmware_tools.errors import UserError
 from firmware_tools.inputs import check_folder
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from firmware_tools.imported import ModelImport
+    from firmware_tools.onnx_import.check import Agreement
     from model.mars.network import Ints
 
 EXAMPLES = examples(
@@ -51,7 +54,7 @@ def command(
         Path | None,
         typer.Option(
             metavar="IMAGES.npy",
-            help="Inputs of the model, on which to compare the network with onnxruntime.",
+            help="Inputs of the model, on which to compare the network with its own kernels.",
             show_default=False,
         ),
     ] = None,
@@ -63,7 +66,7 @@ def command(
     what is accepted and how exact the result is.
 
     --check also writes the images as the network takes them (NET-images.npy). Exit code 1 if a
-    largest output is another one than onnxruntime's, or more than one in 1000 outputs differ by
+    largest output is another one than that of the model, or more than one in 1000 outputs differ by
     more than one step.
     """
     terminal = Terminal(json=json)
@@ -77,18 +80,8 @@ def command(
     imported = models.load(model, wide=wide)
     agreement = None
     if check is not None:
-        from firmware_tools.onnx_import import Imported
-
-        if not isinstance(imported, Imported):
-            raise UserError(
-                "--check must be left out: TensorFlow Lite's kernels are not among what is "
-                "installed, and there is nothing to compare with"
-            )
-        from firmware_tools.onnx_import.check import compare, load_inputs
-
-        inputs = load_inputs(check, imported)
-        with terminal.busy("onnxruntime and the network"):
-            agreement = compare(model, imported, inputs)
+        with terminal.busy(f"{_kernels(imported)} and the network"):
+            inputs, agreement = _compare(model, imported, check)
         _save(imported.to_network(inputs), output.with_name(f"{output.stem}-images.npy"))
     network_file.dump(imported.network, output)
     rows = _rows(imported)
@@ -102,12 +95,43 @@ def command(
     terminal.print(f"wrote {escape(str(output))}: {len(rows) - 1} layers{also}")
     if agreement is not None:
         terminal.print(
-            f"against onnxruntime, {agreement.images:,} images: largest output the same "
+            f"against {_kernels(imported)}, {agreement.images:,} images: largest output the same "
             f"{agreement.top1_equal:.2%}, outputs equal {agreement.equal:.2%}, within one step "
             f"{agreement.within_one:.2%}, largest difference {agreement.largest}"
         )
         if not agreement.is_good:
             raise typer.Exit(DIFFERENCE)
+
+
+def _kernels(imported: "ModelImport") -> str:
+    """What runs the model that was imported."""
+    from firmware_tools.onnx_import import Imported
+
+    is_onnx = isinstance(imported, Imported)
+    return "onnxruntime" if is_onnx else "TensorFlow Lite's reference kernels"
+
+
+def _compare(
+    model: Path, imported: "ModelImport", images: Path
+) -> "tuple[NDArray[Any], Agreement]":
+    """The inputs in a file, and how the network and the model's own kernels agree on them."""
+    from firmware_tools.onnx_import import Imported
+    from firmware_tools.onnx_import import check as onnx_check
+    from model.mars import network_file
+
+    if isinstance(imported, Imported):
+        inputs = onnx_check.load_inputs(images, imported)
+        return inputs, onnx_check.compare(model, imported, inputs)
+    inputs = network_file.load_array(images)
+    try:
+        imported.to_network(inputs)
+    except ValueError:
+        raise UserError(
+            f"{images}: inputs must be as the model takes them, not of shape {inputs.shape}"
+        ) from None
+    from firmware_tools.tflite_import.check import compare
+
+    return inputs, compare(model, imported, inputs)
 
 
 def _save(images: "Ints", path: Path) -> None:

@@ -152,5 +152,5 @@ def test_unknown_configuration(kenyon) -> None:
     assert result.exit_code == 2
     assert result.stderr == (
         "error: configuration must be one of tiny, poppins, odin, large, mars-tiny, mars, "
-        "kenyon-tiny, kenyon, not huge\n"
+        "mars-wide, kenyon-tiny, kenyon, not huge\n"
     )

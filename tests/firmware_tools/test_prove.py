@@ -14,7 +14,7 @@ def test_lists_all(kenyon) -> None:
     assert result.exit_code == 0
     listed = json.loads(result.stdout)["proofs"]
     assert [proof["name"] for proof in listed] == list(PROOFS)
-    assert {proof["kind"] for proof in listed} == {"unbounded", "first 2 clocks", "first 8 clocks"}
+    assert {proof["kind"] for proof in listed} == {"unbounded", "first 3 clocks", "first 8 clocks"}
 
 
 def test_proves(kenyon) -> None:

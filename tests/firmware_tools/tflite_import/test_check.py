@@ -20,7 +20,6 @@ def inputs_of(name: str) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["mobile", "flat", "channels_first"])
 def test_wide_multipliers_agree(name: str) -> None:
-    pytest.importorskip("ai_edge_litert")
     path = FOLDER / f"{name}.tflite"
     agreement = compare(path, load(path, wide=True), inputs_of(name))
     assert (agreement.equal, agreement.top1_equal, agreement.largest) == (1, 1, 0)
@@ -29,7 +28,6 @@ def test_wide_multipliers_agree(name: str) -> None:
 
 def test_a_difference_is_counted() -> None:
     """A model whose outputs are turned round."""
-    pytest.importorskip("ai_edge_litert")
     path = FOLDER / "mobile.tflite"
     good = load(path, wide=True)
     turned = replace(good, from_network=lambda results: good.from_network(results)[:, ::-1])
