@@ -21,7 +21,7 @@ from hw.npu.post_synaptic import PostSynapticUnit
 from hw.npu.row_walker import RowWalker
 from hw.npu.soma import Soma
 from model.mars.config import CONFIGS as MARS_CONFIGS
-from model.mars.config import LINE_BITS, WORD_BITS, MarsConfig
+from model.mars.config import LINE_BITS, WORD_BITS, WORDS_PER_WRITE, MarsConfig
 from model.mars.layout import HEADER_SLOTS
 from model.npu.config import CONFIGS
 
@@ -77,7 +77,7 @@ class Processing(Component):
                 "header_slot": In(range(HEADER_SLOTS)),
                 "header_data": In(header_bits(wide_multiplier)),
                 "feature_valid": In(1),
-                "feature_word": In(WORD_BITS),
+                "feature_words": In(WORDS_PER_WRITE * WORD_BITS),
                 "table_enable": In(1),
                 "table_addr": In(range(TABLE_WORDS)),
                 "header_freed": Out(1),
@@ -87,8 +87,8 @@ class Processing(Component):
                 "write": Out(1),
                 "write_row": Out(ROW_WIDTH),
                 "write_offset": Out(ADDR_WIDTH),
-                "write_halves": Out(2),
-                "write_data": Out(WORD_BITS),
+                "write_halves": Out(2 * WORDS_PER_WRITE),
+                "write_data": Out(WORDS_PER_WRITE * WORD_BITS),
             }
         )
 
@@ -117,7 +117,7 @@ class Processing(Component):
             post.acc.eq(drain.acc),
             post.residual.eq(drain.residual),
             post.feature_valid.eq(self.feature_valid),
-            post.feature_word.eq(self.feature_word),
+            post.feature_words.eq(self.feature_words),
             post.table_enable.eq(self.table_enable),
             post.table_addr.eq(self.table_addr),
             self.header_freed.eq(drain.header_freed),

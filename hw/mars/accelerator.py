@@ -10,7 +10,7 @@ from hw.mars.engine import Engine
 from hw.mars.lane import SUMS
 from hw.mars.layout import ADDR_WIDTH, ROW_WIDTH
 from hw.mars.line_reader import LineReader
-from model.mars.config import WORD_BITS
+from model.mars.config import WORD_BITS, WORDS_PER_WRITE
 
 COUNT_WIDTH = 24
 FEATURE_STRIDE = 0x20000
@@ -25,7 +25,7 @@ class TraceSignature(Signature):
     value_valid, values : Out
         Requantised pixels, before pools.
     write, write_row, write_offset, write_halves, write_data : Out
-        A feature word, before the banks choose.
+        A feature word or two, before the banks choose; a bit for each half that is written.
     pass_done : Out(1)
         The last write of a pass.
     clock : Out(32)
@@ -40,8 +40,8 @@ class TraceSignature(Signature):
                 "write": Out(1),
                 "write_row": Out(ROW_WIDTH),
                 "write_offset": Out(ADDR_WIDTH),
-                "write_halves": Out(2),
-                "write_data": Out(WORD_BITS),
+                "write_halves": Out(2 * WORDS_PER_WRITE),
+                "write_data": Out(WORDS_PER_WRITE * WORD_BITS),
                 "pass_done": Out(1),
                 "clock": Out(32),
             }

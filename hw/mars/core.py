@@ -6,7 +6,7 @@ from amaranth.lib.wiring import Component, In, Out, Signature
 from hw.mars.lane import RESIDUAL_WORDS, SUMS, Lane
 from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, INDEX
 from hw.mars.walker import STEP
-from model.mars.config import ADDRESSES, WORD_BITS, WORD_LINES
+from model.mars.config import ADDRESSES, WORD_BITS, WORD_LINES, WORDS_PER_WRITE
 
 
 class WalkSignature(Signature):
@@ -27,7 +27,7 @@ class WalkSignature(Signature):
                 "row_word_line": Out(range(WORD_LINES)),
                 "index_write_addr": Out(range(ADDRESSES)),
                 "index_data": Out(INDEX),
-                "feature_data": Out(WORD_BITS),
+                "feature_data": Out(WORDS_PER_WRITE * WORD_BITS),
                 "host_addr": Out(ADDR_WIDTH),
             }
         )
@@ -60,7 +60,7 @@ class Core(Component):
                 "walk": In(WalkSignature()),
                 "row_data": In(WORD_BITS).array(n_macros),
                 "index_write": In(1).array(n_macros),
-                "feature_mask": In(2).array(n_macros),
+                "feature_mask": In(2 * WORDS_PER_WRITE).array(n_macros),
                 "feature_addr": In(ADDR_WIDTH).array(n_macros),
                 "host_read": In(1).array(n_macros),
                 "sums": Out(SUMS).array(n_macros),

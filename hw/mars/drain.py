@@ -5,7 +5,7 @@ from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.mars.lane import RESIDUAL_WORDS, SUMS
-from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, ROW_WIDTH
+from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, ROW_WIDTH, slots_log2
 from hw.mars.walker import ROUND
 from model.mars.clocks import AVERAGE_AFTER
 from model.mars.config import ACC_WIDTH, KERNELS, WORD_BITS
@@ -30,12 +30,12 @@ PIXEL = StructLayout(
 class Drain(Component):
     """Turns a finished round into pixels, golden: the drain of `model.mars.clocks`.
 
-    Every team takes as many clocks as its result has words, also one whose band has no such row.
+    Every team takes a clock per two words of its result, also one whose band has no such row.
     Behind the last round of a kernel block with global average pooling comes one more pixel, the
     average.
 
     **Latency**: the first team is chosen in the clock after `round_done`; its sums come 2 clocks
-    later. **Throughput**: one word of results per clock. **Reset**: nothing to drain.
+    later. **Throughput**: two words of results per clock. **Reset**: nothing to drain.
 
     Parameters
     ----------
@@ -82,14 +82,14 @@ class Drain(Component):
         d, pixel = self.descriptor, self.pixel
         now = Signal(ROUND)
         team = Signal(4)
-        word = Signal(3)
+        slot = Signal(2)
         row, out_row = Signal(ROW_WIDTH), Signal(ROW_WIDTH)
         offset = Signal(ADDR_WIDTH)
         pause = Signal(range(AVERAGE_AFTER))
-        last_word = Signal()
+        last_slot = Signal()
         ended = Signal()
         m.d.comb += [
-            last_word.eq(word + 1 == 1 << d.out_planes_log2),
+            last_slot.eq(slot + 1 == 1 << slots_log2(d)),
             self.last_word.eq(ended & now.last_of_pass),
         ]
         m.d.sync += [
@@ -110,11 +110,11 @@ class Drain(Component):
             with m.State("IDLE"), m.If(self.round_done):
                 m.next = "TEAMS"
             with m.State("TEAMS"):
-                m.d.comb += pixel.valid.eq((word == 0) & (row < d.n_rows))
-                m.d.sync += word.eq(word + 1)
-                with m.If(last_word):
+                m.d.comb += pixel.valid.eq((slot == 0) & (row < d.n_rows))
+                m.d.sync += slot.eq(slot + 1)
+                with m.If(last_slot):
                     m.d.sync += [
-                        word.eq(0),
+                        slot.eq(0),
                         team.eq(team + 1),
                         row.eq(row + d.rows_per_team),
                         out_row.eq(out_row + (d.rows_per_team >> d.pool)),
@@ -125,19 +125,19 @@ class Drain(Component):
                         m.d.comb += ended.eq(1)
                         with m.If(d.gap & now.last_of_block):
                             m.d.comb += ended.eq(0)
-                            m.d.sync += pause.eq(AVERAGE_AFTER - 1 - word)
+                            m.d.sync += pause.eq(AVERAGE_AFTER - 1 - slot)
                             m.next = "PAUSE"
                         with m.If(self.round_done):
                             m.next = "TEAMS"
             with m.State("PAUSE"):
                 m.d.sync += pause.eq(pause - 1)
                 with m.If(pause == 1):
-                    m.d.sync += [out_row.eq(0), offset.eq(now.out_offset), word.eq(0)]
+                    m.d.sync += [out_row.eq(0), offset.eq(now.out_offset), slot.eq(0)]
                     m.next = "AVERAGE"
             with m.State("AVERAGE"):
-                m.d.comb += [pixel.valid.eq(word == 0), pixel.average.eq(1)]
-                m.d.sync += word.eq(word + 1)
-                with m.If(last_word):
+                m.d.comb += [pixel.valid.eq(slot == 0), pixel.average.eq(1)]
+                m.d.sync += slot.eq(slot + 1)
+                with m.If(last_slot):
                     m.d.comb += ended.eq(1)
                     m.next = "IDLE"
                     with m.If(self.round_done):
@@ -146,7 +146,7 @@ class Drain(Component):
             m.d.sync += [
                 now.eq(self.round),
                 team.eq(0),
-                word.eq(0),
+                slot.eq(0),
                 row.eq(self.round.row),
                 out_row.eq(self.round.out_row),
                 offset.eq(self.round.out_offset),

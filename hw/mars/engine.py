@@ -1,6 +1,6 @@
 """The engine: from lines to features, one frame."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out
 
@@ -13,7 +13,7 @@ from hw.mars.post_processing import PostProcessing
 from hw.mars.walker import Walker
 from hw.memory import TwoPortMemory
 from model.mars.clocks import WRITTEN_AFTER
-from model.mars.config import LINE_BITS, WORD_BITS
+from model.mars.config import LINE_BITS, WORD_BITS, WORDS_PER_WRITE
 from model.mars.layout import HEADER_SLOTS
 
 
@@ -57,8 +57,8 @@ class Engine(Component):
                 "write": Out(1),
                 "write_row": Out(ROW_WIDTH),
                 "write_offset": Out(ADDR_WIDTH),
-                "write_halves": Out(2),
-                "write_data": Out(WORD_BITS),
+                "write_halves": Out(2 * WORDS_PER_WRITE),
+                "write_data": Out(WORDS_PER_WRITE * WORD_BITS),
                 "pass_done": Out(1),
             }
         )
@@ -89,7 +89,7 @@ class Engine(Component):
             post.acc.eq(drain.acc),
             post.residual.eq(drain.residual),
             post.feature_valid.eq(loader.feature_valid),
-            post.feature_word.eq(loader.feature_word),
+            post.feature_words.eq(loader.feature_words),
             post.table_enable.eq(loader.table_enable),
             post.table_addr.eq(loader.table_addr),
         ]
@@ -162,7 +162,7 @@ class Engine(Component):
                         (post.write_row >= d[f"out_first_row_{macro}"])
                         & (post.write_row < d[f"out_end_row_{macro}"])
                     ),
-                    core.feature_mask[k].eq(post.write_halves & (post.write & stores).replicate(2)),
+                    core.feature_mask[k].eq(Mux(post.write & stores, post.write_halves, 0)),
                     core.feature_addr[k].eq(d[f"out_base_{macro}"] + post.write_offset),
                     core.row_data[k].eq(loader.row_data[macro]),
                     core.index_write[k].eq(loader.index_enable[macro]),

@@ -1,6 +1,6 @@
 """A macro with all that is its own: index memory, feature memory, accumulators."""
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import Component, In, Out
 
@@ -8,7 +8,15 @@ from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, INDEX
 from hw.mars.macro import CIMMacro
 from hw.mars.walker import COORDINATE_WIDTH, STEP
 from hw.memory import TwoPortMemory
-from model.mars.config import ACC_WIDTH, ADDRESSES, KERNELS, NIBBLE, WORD_BITS, WORD_LINES
+from model.mars.config import (
+    ACC_WIDTH,
+    ADDRESSES,
+    KERNELS,
+    NIBBLE,
+    WORD_BITS,
+    WORD_LINES,
+    WORDS_PER_WRITE,
+)
 
 SUMS = ArrayLayout(signed(ACC_WIDTH), KERNELS)
 RESIDUAL_WORDS = 2
@@ -41,8 +49,8 @@ class Lane(Component):
     row_enable, row_addr, row_word_line, row_data : In
     index_write, index_write_addr, index_data : In
         From the loader.
-    feature_mask, feature_addr, feature_data : In(2), In(16), In(64)
-        Writes halves of a feature word.
+    feature_mask, feature_addr, feature_data : In(4), In(16), In(128)
+        Writes halves of a feature word, or of one at an even address and of the next.
     host_read, host_addr : In
         Reads a feature word, while nothing else does.
     host_data : Out(64)
@@ -69,9 +77,9 @@ class Lane(Component):
                 "index_write": In(1),
                 "index_write_addr": In(range(ADDRESSES)),
                 "index_data": In(INDEX),
-                "feature_mask": In(2),
+                "feature_mask": In(2 * WORDS_PER_WRITE),
                 "feature_addr": In(ADDR_WIDTH),
-                "feature_data": In(WORD_BITS),
+                "feature_data": In(WORDS_PER_WRITE * WORD_BITS),
                 "host_read": In(1),
                 "host_addr": In(ADDR_WIDTH),
                 "host_data": Out(WORD_BITS),
@@ -86,9 +94,6 @@ class Lane(Component):
         m.submodules.indices = indices = TwoPortMemory(
             depth=ADDRESSES, width=INDEX.size, granularity=INDEX.size
         )
-        m.submodules.features = features = TwoPortMemory(
-            depth=self.feature_words, width=WORD_BITS, granularity=WORD_BITS // 2
-        )
         m.submodules.macro = macro = CIMMacro()
         m.d.comb += [
             indices.r_enable.eq(self.index_read),
@@ -100,17 +105,11 @@ class Lane(Component):
             macro.w_addr.eq(self.row_addr),
             macro.w_word_line.eq(self.row_word_line),
             macro.w_data.eq(self.row_data),
-            features.w_mask.eq(self.feature_mask),
-            features.w_addr.eq(self.feature_addr),
-            features.w_data.eq(self.feature_data),
-            self.host_data.eq(features.r_data),
         ]
 
         read_2, padded_2, addr_2 = self._address(m, INDEX(indices.r_data))
-        m.d.comb += [
-            features.r_enable.eq(read_2 | self.host_read),
-            features.r_addr.eq(Mux(self.host_read, self.host_addr, addr_2)),
-        ]
+        feature = self._features(m, read_2, addr_2)
+        m.d.comb += self.host_data.eq(feature)
 
         def after(clocks, value, name):
             """A part of the step, so many clocks later."""
@@ -127,7 +126,7 @@ class Lane(Component):
         m.d.comb += [
             macro.enable.eq(read_3 & ~skip_3 | padded_3),
             macro.addr.eq(after(3, self.index_read_addr, "entry")),
-            macro.activations.eq(Mux(padded_3, around.replicate(WORD_LINES), features.r_data)),
+            macro.activations.eq(Mux(padded_3, around.replicate(WORD_LINES), feature)),
             macro.signed_activations.eq(d.in_signed & (upper_3 == d.in_two)),
             macro.wide.eq(d.wide),
         ]
@@ -166,8 +165,30 @@ class Lane(Component):
             with m.If(last_5):
                 m.d.sync += self.sums[k].eq(Mux(d.maximum, larger, added))
 
-        self._residual(m, features.r_data, skip_3, upper_3, last_5)
+        self._residual(m, feature, skip_3, upper_3, last_5)
         return m
+
+    def _features(self, m, read, addr):
+        """The feature memory, whose words lie in pairs; returns the word that was read last."""
+        m.submodules.features = features = TwoPortMemory(
+            depth=self.feature_words // WORDS_PER_WRITE,
+            width=WORDS_PER_WRITE * WORD_BITS,
+            granularity=WORD_BITS // 2,
+        )
+        r_addr = Mux(self.host_read, self.host_addr, addr)
+        odd = Signal(reset_less=True)
+        first, second = self.feature_data.word_select(0, WORD_BITS), self.feature_data[WORD_BITS:]
+        w_odd = self.feature_addr[0]
+        m.d.comb += [
+            features.r_enable.eq(read | self.host_read),
+            features.r_addr.eq(r_addr[1:]),
+            features.w_mask.eq(Mux(w_odd, self.feature_mask << 2, self.feature_mask)),
+            features.w_addr.eq(self.feature_addr[1:]),
+            features.w_data.eq(Cat(first, Mux(w_odd, first, second))),
+        ]
+        with m.If(features.r_enable):
+            m.d.sync += odd.eq(r_addr[0])
+        return features.r_data.word_select(odd, WORD_BITS)
 
     def _address(self, m, index):
         """Where the features of a step are.

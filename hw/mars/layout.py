@@ -1,9 +1,9 @@
 """Views of the bits of a program, as `model.mars.layout` lays them out."""
 
-from amaranth.hdl import signed, unsigned
+from amaranth.hdl import Cat, Mux, signed, unsigned
 from amaranth.lib.data import Field, FlexibleLayout, StructLayout
 
-from model.mars.config import LINE_BITS, WORD_BITS
+from model.mars.config import LINE_BITS, WORD_BITS, WORDS_PER_WRITE
 from model.mars.layout import (
     DESCRIPTOR_FIELDS,
     DESCRIPTOR_LINES,
@@ -42,6 +42,17 @@ TAP_OFFSET_WIDTH = TAP_WIDTH + 2
 """A tap's row or column times the dilation."""
 INDEX = StructLayout({"offset": ADDR_WIDTH, "dy": TAP_OFFSET_WIDTH, "dx": TAP_OFFSET_WIDTH})
 """A decoded index code: words from the first tap of the pixel, and rows and columns."""
+
+
+def slots_log2(descriptor):
+    """Clocks in which a pixel is drained, as a power of two: two words of it in each."""
+    low, high = descriptor.out_planes_log2
+    return Cat(high & ~low, high & low)
+
+
+def input_words(descriptor):
+    """Words of an input that are written per clock: two if every row has pairs of them."""
+    return Mux(descriptor.out_row_pitch[0], 1, WORDS_PER_WRITE)
 
 
 def header_bits(wide_multiplier):

@@ -1,12 +1,19 @@
 """Takes lines apart: descriptors, headers, index codes, rows of group-sets, input features."""
 
-from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.mars.index_decoder import IndexDecoder
-from hw.mars.layout import DESCRIPTOR, HEADER_WORD, INDEX
-from model.mars.config import ADDRESSES, LINE_BITS, WORD_BITS, WORD_LINES, WORDS_PER_LINE
+from hw.mars.layout import DESCRIPTOR, HEADER_WORD, INDEX, input_words
+from model.mars.config import (
+    ADDRESSES,
+    LINE_BITS,
+    WORD_BITS,
+    WORD_LINES,
+    WORDS_PER_LINE,
+    WORDS_PER_WRITE,
+)
 from model.mars.layout import (
     CODE_WIDTHS,
     CODES_PER_LINES,
@@ -26,7 +33,7 @@ class Loader(Component):
     share a kernel block per clock; the next line is taken in the last of these clocks. Every other
     line is used in the clock in which it is taken.
 
-    **Throughput**: one line per clock, or one in 8 / S clocks for rows, 8 clocks for features.
+    **Throughput**: one line per clock, or one in 8 / S clocks for rows, 4 or 8 clocks for features.
     **Reset**: waits for a descriptor, everything free.
 
     Parameters
@@ -58,10 +65,10 @@ class Loader(Component):
         Writes a row of each macro that is used.
     index_enable, index_addr, index_data : Out
         Writes a decoded index code; one enable per macro.
-    feature_valid, feature_word : Out
-        The next word of the input.
+    feature_valid, feature_words : Out
+        The next word of the input, or two if a row of it has an even number.
     table_enable, table_addr : Out
-        `feature_word` is a word of the lookup table.
+        The first word is one of the lookup table.
     features_done : Out(1)
         In the last clock of the last line of features.
     """
@@ -91,7 +98,7 @@ class Loader(Component):
                 "index_addr": Out(range(ADDRESSES)),
                 "index_data": Out(INDEX),
                 "feature_valid": Out(1),
-                "feature_word": Out(WORD_BITS),
+                "feature_words": Out(WORDS_PER_WRITE * WORD_BITS),
                 "table_enable": Out(1),
                 "table_addr": Out(range(TABLE_LINES * WORDS_PER_LINE)),
                 "features_done": Out(1),
@@ -115,7 +122,7 @@ class Loader(Component):
         last_word = Signal()
         can_take = Signal()
         m.d.comb += [
-            step.eq(Mux(is_row, 1 << d.split_log2, 1)),
+            step.eq(Mux(is_row, 1 << d.split_log2, Mux(is_table, 1, input_words(d)))),
             last_word.eq(keeping & (word + step == WORDS_PER_LINE)),
             can_take.eq(~keeping | last_word),
         ]
@@ -273,7 +280,9 @@ class Loader(Component):
             self.loaded.eq(empty_block | (last_word & last_of_block)),
             self.feature_valid.eq(keeping & ~is_row & ~is_table),
             self.table_enable.eq(keeping & is_table),
-            self.feature_word.eq(kept.word_select(word, WORD_BITS)),
+            self.feature_words.eq(
+                Cat(kept.word_select(word, WORD_BITS), kept.word_select(word | 1, WORD_BITS))
+            ),
             self.features_done.eq(last_word & last_of_input),
         ]
         return m

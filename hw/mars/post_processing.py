@@ -7,10 +7,25 @@ from amaranth.utils import exact_log2
 
 from hw.mars.drain import PIXEL
 from hw.mars.lane import FEATURE_WIDTH, RESIDUAL_WORDS, SUMS
-from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, HEADER_WORD, WIDE_HEADER_WORD, header_bits
+from hw.mars.layout import (
+    ADDR_WIDTH,
+    DESCRIPTOR,
+    HEADER_WORD,
+    WIDE_HEADER_WORD,
+    header_bits,
+    input_words,
+    slots_log2,
+)
 from hw.mars.requantiser import SKIP_WIDTH, Requantiser
 from hw.memory import TwoPortMemory
-from model.mars.config import ACC_WIDTH, KERNELS, NIBBLE, WORD_BITS, WORDS_PER_LINE
+from model.mars.config import (
+    ACC_WIDTH,
+    KERNELS,
+    NIBBLE,
+    WORD_BITS,
+    WORDS_PER_LINE,
+    WORDS_PER_WRITE,
+)
 from model.mars.layout import MAX_MACROS, TABLE_LINES
 
 HALF = KERNELS // 2
@@ -24,10 +39,10 @@ class PostProcessing(Component):
     """16 lanes from sums to feature words; golden: `model.mars.machine.Machine`.
 
     Requantises the pixels, takes the maximum of the four of a quad if they are pooled, looks up
-    what comes out in a table, adds it up if the average is wanted, and writes it word by word.
+    what comes out in a table, adds it up if the average is wanted, and writes it two words a clock.
 
-    **Latency**: the first word is written 8 clocks after `pixel`. **Throughput**: one word per
-    clock; a pixel may come every `planes` clocks. **Reset**: nothing under way.
+    **Latency**: the first words are written 8 clocks after `pixel`. **Throughput**: two words per
+    clock; a pixel may come every ``max(1, planes / 2)`` clocks. **Reset**: nothing under way.
 
     Parameters
     ----------
@@ -39,13 +54,15 @@ class PostProcessing(Component):
     pixel : In(PIXEL)
     acc, residual, header : In(SUMS), In(128), In(1024) or In(2048)
         Its sums, residual and kernel block's header, 2 clocks after it.
-    feature_valid, feature_word : In(1), In(64)
-        A word of the input, which is written as it is 1 clock later.
+    feature_valid, feature_words : In(1), In(128)
+        A word of the input, or two if a row of it has an even number, which are written as they
+        are 1 clock later.
     table_enable, table_addr : In(1), In(5)
-        `feature_word` has eight results of the lookup table instead.
+        The first word has eight results of the lookup table instead.
     write : Out(1)
     write_row, write_offset, write_halves, write_data : Out
-        The word, its row and its address without the bank's base.
+        A word or two, their row and the first one's address without the bank's base; one bit of
+        `write_halves` for each half of them, the second word's 0 if there is none.
     value_valid, values : Out(1), Out(SUMS)
         Requantised pixels, before pools, for benches.
     """
@@ -60,14 +77,14 @@ class PostProcessing(Component):
                 "residual": In(RESIDUAL_WORDS * WORD_BITS),
                 "header": In(header_bits(wide_multiplier)),
                 "feature_valid": In(1),
-                "feature_word": In(WORD_BITS),
+                "feature_words": In(WORDS_PER_WRITE * WORD_BITS),
                 "table_enable": In(1),
                 "table_addr": In(range(TABLE_WORDS)),
                 "write": Out(1),
                 "write_row": Out(8),
                 "write_offset": Out(ADDR_WIDTH),
-                "write_halves": Out(2),
-                "write_data": Out(WORD_BITS),
+                "write_halves": Out(2 * WORDS_PER_WRITE),
+                "write_data": Out(WORDS_PER_WRITE * WORD_BITS),
                 "value_valid": Out(1),
                 "values": Out(SUMS),
             }
@@ -207,7 +224,7 @@ class PostProcessing(Component):
             m.d.comb += [
                 table.w_mask.eq(self.table_enable),
                 table.w_addr.eq(self.table_addr),
-                table.w_data.eq(self.feature_word),
+                table.w_data.eq(self.feature_words[:WORD_BITS]),
                 table.r_enable.eq(pixel.valid & d.lookup),
                 table.r_addr.eq(value[exact_log2(WORD_BITS // BYTE) : BYTE]),
                 found.eq(table.r_data.word_select(which, BYTE)),
@@ -219,17 +236,17 @@ class PostProcessing(Component):
                 m.d.sync += which.eq(value)
 
     def _write(self, m, pixel, result):
-        """Nibble planes of the result, one per clock, or words of the input."""
+        """Nibble planes of the result, two per clock, or words of the input."""
         d = self.descriptor
-        left = Signal(4)
-        plane = Signal(3)
+        left = Signal(2)
+        pair = Signal(2)
         begin = Signal()
         m.d.comb += begin.eq(pixel.valid & (~d.gap | pixel.average))
-        now = Signal(3)
-        m.d.comb += now.eq(Mux(begin, 0, plane))
-        m.d.sync += plane.eq(now + 1)
+        now = Signal(2)
+        m.d.comb += now.eq(Mux(begin, 0, pair))
+        m.d.sync += pair.eq(now + 1)
         with m.If(begin):
-            m.d.sync += left.eq((1 << d.out_planes_log2) - 1)
+            m.d.sync += left.eq((1 << slots_log2(d)) - 1)
         with m.Elif(left != 0):
             m.d.sync += left.eq(left - 1)
 
@@ -238,31 +255,38 @@ class PostProcessing(Component):
             m.d.sync += kept.eq(pixel)
         place = Mux(begin, pixel.as_value(), kept.as_value())
         place = PIXEL(place)
-        nibbles = [result[k].as_unsigned().word_select(now, NIBBLE) for k in range(KERNELS)]
-        lower = Cat(nibbles[:HALF])
+        halves = Mux(d.wide, 1 << place.half, 0b11)
         m.d.comb += [
             self.write.eq(begin | (left != 0)),
             self.write_row.eq(place.row),
-            self.write_offset.eq(place.offset + now),
-            self.write_halves.eq(Mux(d.wide, 1 << place.half, 0b11)),
-            self.write_data.eq(Cat(lower, Mux(d.wide, lower, Cat(nibbles[HALF:])))),
+            self.write_offset.eq(place.offset + (now << 1)),
+            self.write_halves.eq(Cat(halves, Mux(d.out_planes_log2 == 0, 0, halves))),
+            self.write_data.eq(Cat(self._plane(result, now, k) for k in range(WORDS_PER_WRITE))),
         ]
 
         # The input comes while nothing else is under way.
-        word = Signal(WORD_BITS, reset_less=True)
+        words = Signal(WORDS_PER_WRITE * WORD_BITS, reset_less=True)
         valid = Signal()
         row = Signal(8)
         col = Signal(ADDR_WIDTH)
         offset = Signal(ADDR_WIDTH)
-        m.d.sync += [word.eq(self.feature_word), valid.eq(self.feature_valid)]
+        step = input_words(d)
+        m.d.sync += [words.eq(self.feature_words), valid.eq(self.feature_valid)]
         with m.If(valid):
             m.d.comb += [
                 self.write.eq(row < d.n_rows),
                 self.write_row.eq(row),
                 self.write_offset.eq(offset),
-                self.write_halves.eq(0b11),
-                self.write_data.eq(word),
+                self.write_halves.eq(Mux(step == 1, 0b0011, 0b1111)),
+                self.write_data.eq(words),
             ]
-            m.d.sync += [offset.eq(offset + 1), col.eq(col + 1)]
-            with m.If(col + 1 == d.out_row_pitch):
+            m.d.sync += [offset.eq(offset + step), col.eq(col + step)]
+            with m.If(col + step == d.out_row_pitch):
                 m.d.sync += [col.eq(0), row.eq(row + 1)]
+
+    def _plane(self, result, pair, which):
+        """A word with a nibble of each lane; 8-bit weights have theirs in both halves of it."""
+        bytes_ = [lane.as_unsigned().word_select(pair, BYTE) for lane in result]
+        nibbles = [both.word_select(which, NIBBLE) for both in bytes_]
+        lower = Cat(nibbles[:HALF])
+        return Cat(lower, Mux(self.descriptor.wide, lower, Cat(nibbles[HALF:])))

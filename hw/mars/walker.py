@@ -4,7 +4,7 @@ from amaranth.hdl import Array, Module, Mux, Signal, signed
 from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import Component, In, Out
 
-from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, ROW_WIDTH
+from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, ROW_WIDTH, slots_log2
 from hw.mars.loader import ENTRIES_WIDTH
 from model.mars.clocks import AVERAGE_AFTER, DRAIN_AFTER, FREED_AFTER
 from model.mars.config import ADDRESSES
@@ -222,7 +222,7 @@ class Walker(Component):
             self.drain_stall.eq(active & stall),
         ]
         with m.If(end_of_round):
-            slots = d.n_teams << d.out_planes_log2
+            slots = d.n_teams << slots_log2(d)
             average = Mux(d.gap & end_of_block, AVERAGE_AFTER, 0)
             m.d.sync += drain_left.eq(slots + average - 1)
         with m.Elif(drain_left != 0):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from model.mars.config import ADDRESSES, WORDS_PER_LINE
+from model.mars.config import ADDRESSES, WORDS_PER_LINE, WORDS_PER_WRITE
 from model.mars.layout import (
     CODES_PER_LINES,
     DESCRIPTOR_LINES,
@@ -56,8 +56,10 @@ class Work:
         Group-sets per macro, of each kernel block.
     n_rounds, in_planes, skip_planes : int
         Pixels per team; steps per entry; steps for the residual.
+    input_words : int
+        Feature words that are written per clock.
     n_teams, out_planes : int
-        Their product is how many clocks a round needs to be drained.
+        Teams, and words of a stored result.
     has_average : bool
         One more value follows the last pixel.
     has_table : bool
@@ -69,6 +71,7 @@ class Work:
     n_input_lines: int
     split: int
     entries: tuple[int, ...]
+    input_words: int = 1
     n_rounds: int = 1
     in_planes: int = 1
     skip_planes: int = 0
@@ -83,6 +86,11 @@ class Work:
         """Steps of one round; a kernel block of bias alone takes one."""
         return max(1, n_entries * self.in_planes + self.skip_planes)
 
+    @property
+    def slots(self) -> int:
+        """Clocks that a round needs to be drained."""
+        return self.n_teams * -(-self.out_planes // WORDS_PER_WRITE)
+
 
 def work_of(one: Pass, *, wide_multiplier: bool) -> Work:
     """The work of a pass of a program."""
@@ -92,6 +100,7 @@ def work_of(one: Pass, *, wide_multiplier: bool) -> Work:
         n_input_lines=-(-n_words // WORDS_PER_LINE),
         split=d.split,
         entries=tuple(block.n_entries for block in one.blocks),
+        input_words=d.input_words,
         n_rounds=d.n_rounds,
         in_planes=d.in_planes,
         skip_planes=d.skip_planes,
@@ -155,10 +164,10 @@ class _Loader:
         self.free = clock + hold
         return clock
 
-    def take_words(self, n_lines: int, after: int) -> int:
-        """Lines that are handed on word by word; returns the clock of the last one."""
+    def take_words(self, n_lines: int, after: int, hold: int = WORDS_PER_LINE) -> int:
+        """Lines that are handed on in so many clocks each; returns the clock of the last one."""
         for _ in range(n_lines):
-            line = self.take(after, WORDS_PER_LINE)
+            line = self.take(after, hold)
         return line
 
     def block(self, work: Work, n_entries: int) -> int:
@@ -192,8 +201,9 @@ def simulate(works: Sequence[Work], source: Source) -> list[PassClocks]:
             described = loader.take(taken + 1)
         taken = max(end + 1, described + 1)
         if work.n_input_lines:
-            line = loader.take_words(work.n_input_lines, taken + 1)
-            end = line + WORDS_PER_LINE + 1
+            hold = WORDS_PER_LINE // work.input_words
+            line = loader.take_words(work.n_input_lines, taken + 1, hold)
+            end = line + hold + 1
             result.append(PassClocks(end, end - start, 0, 0, 0, end - start, ()))
             continue
         last = taken + 1
@@ -207,7 +217,7 @@ def simulate(works: Sequence[Work], source: Source) -> list[PassClocks]:
             first = max(last, loaded) + 1
             weight_stalls += first - last - 1
             length = work.steps(n)
-            slots = work.n_teams * work.out_planes
+            slots = work.slots
             round_end = max(first + length - 1, drained)
             last = round_end + (work.n_rounds - 1) * max(length, slots)
             steps += work.n_rounds * length

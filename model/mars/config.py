@@ -19,6 +19,8 @@ LINE_BITS = 512
 WORD_BITS = 64
 """A row of a group-set, and a feature word: one nibble of 16 channels."""
 WORDS_PER_LINE = LINE_BITS // WORD_BITS
+WORDS_PER_WRITE = 2
+"""A feature memory writes a word, or one at an even address and the next, per clock."""
 LAYOUT_VERSION = 2
 """Counts changes of the register map, the program or the image."""
 

@@ -11,7 +11,7 @@ from model.mars.clocks import PassClocks, simulate, work_of
 from model.mars.config import KERNELS, WORD_BITS
 from model.mars.image import Features, Image, PassContents
 from model.mars.layout import Descriptor, Ints
-from model.mars.machine import HALF, Counters, Machine, Writes, walk
+from model.mars.machine import ADDRESS_SPACE, HALF, Counters, Machine, Writes, walk
 from model.mars.memory import LineSource
 from model.mars.program import Pass
 
@@ -134,12 +134,20 @@ def _stored(d: Descriptor, kind: Features, writes: Writes) -> Ints:
     rows = 1 if d.gap else d.n_rows >> d.pool
     size = (rows, cols, kind.blocks * kind.planes)
     row, col, word = np.indices(size)
-    team, row = np.divmod(row, d.rows_per_team >> d.pool)
-    place = team * d.team_out_pitch + row * d.out_row_pitch + col * d.out_col_pitch + word
+    place = _row_offset(d, row) + col * d.out_col_pitch + word
+    first = _row_offset(d, writes.row)
+    offset = first + (writes.offset - first) % ADDRESS_SPACE
     words = np.zeros(int(place.max()) + 1, np.uint64)
     halves = words.view("<u4").reshape(-1, 2)
     written = writes.word.view("<u4").reshape(-1, 2)
     for half in range(WORD_BITS // 32):
         mine = (writes.halves >> half & 1).astype(np.bool_)
-        halves[writes.offset[mine], half] = written[mine, half]
+        halves[offset[mine], half] = written[mine, half]
     return replace(kind, shape=(kind.shape[0], rows, cols)).from_words(words[place])
+
+
+def _row_offset(d: Descriptor, row: Ints) -> Ints:
+    """Words from the first stored row of a pass to others."""
+    team, row_of_team = np.divmod(row, d.rows_per_team >> d.pool)
+    offset: Ints = team * d.team_out_pitch + row_of_team * d.out_row_pitch
+    return offset

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.mars.config import KERNELS, WORD_LINES, WORDS_PER_LINE
+from model.mars.config import KERNELS, WORD_LINES, WORDS_PER_LINE, WORDS_PER_WRITE
 
 Lines = NDArray[np.uint64]
 """(n, 8)."""
@@ -247,6 +247,11 @@ class Descriptor:
     def out_planes(self) -> int:
         """Words per stored pixel and kernel block."""
         return 1 << self.out_planes_log2
+
+    @property
+    def input_words(self) -> int:
+        """Words of an input that are written per clock: two if every row has pairs of them."""
+        return 1 if self.out_row_pitch % WORDS_PER_WRITE else WORDS_PER_WRITE
 
     @property
     def in_planes(self) -> int:

@@ -34,7 +34,8 @@ from model.mars.network import (
 )
 from model.mars.packing import Packing, best_packing, packed_steps
 
-NARROW_BITS = 4
+NARROW = (-8, 7)
+"""Weights of 4 bit."""
 COPY_MULT, COPY_SHIFT = 2, 1
 """(2 x + 1) >> 1 is x."""
 MAX_TAPS = 64
@@ -101,10 +102,11 @@ class Convolution:
         Rows and columns of the convolution's own result.
     band : Band or None
         The rows that this pass computes, if not all.
-    flat, wide, raw, maximum, copy, partial, pool : bool
-        All pixels of the source are channels of one; 8-bit weights; no requantisation; the largest
-        product counts, not the sum; the convolution is none of the layers but copies the source;
-        what it computes is a step on the way to the layer's result; 2x2 max pooling.
+    flat, wide, whole, raw, maximum, copy, partial, pool : bool
+        All pixels of the source are channels of one; 8-bit weights; results have both halves of
+        their last word; no requantisation; the largest product counts, not the sum; the
+        convolution is none of the layers but copies the source; what it computes is a step on the
+        way to the layer's result; 2x2 max pooling.
     table : (256,) int or None
         By the low byte of a value.
     """
@@ -129,6 +131,7 @@ class Convolution:
     skip_zero: int = 0
     flat: bool = False
     wide: bool = False
+    whole: bool = False
     raw: bool = False
     maximum: bool = False
     copy: bool = False
@@ -141,6 +144,12 @@ class Convolution:
     def kernel(self) -> Pair:
         """Rows and columns of a kernel."""
         return self.weight.shape[1:3]
+
+    @property
+    def n_kernels(self) -> int:
+        """Output channels, those included that fill up the last kernel block."""
+        unit = KERNELS if self.whole else kernels_per_block(self)
+        return -(-len(self.weight) // unit) * unit
 
     @property
     def label(self) -> str:
@@ -215,7 +224,12 @@ class _Lowering:
         last = self.network.layers[-1]
         if isinstance(last, Select):
             self._copy(self._view(last.name), last.name, last.name)
-        return Lowered(self.passes, self.homes, self.maps, self.packing)
+        return Lowered(self._whole(), self.homes, self.maps, self.packing)
+
+    def _whole(self) -> list[Convolution]:
+        """The passes; a residual for 16 channels at once must have words of 16 channels."""
+        skips = {one.skip for one in self.passes if not one.wide}
+        return [replace(one, whole=one.output in skips) for one in self.passes]
 
     def _packing(self, n_macros: int | None) -> Packing | None:
         """That of the input, if one convolution alone reads it."""
@@ -332,7 +346,10 @@ class _Lowering:
         )
 
     def _append(self, one: Convolution) -> None:
-        self.passes.append(one)
+        """Whatever a layer declares: what fits in 4 bit is stored so."""
+        low, high = NARROW
+        wide = bool(one.weight.min() < low or one.weight.max() > high)
+        self.passes.append(replace(one, wide=wide))
 
     def _table(self, layer: Lookup) -> Ints:
         low = self.kinds[layer.input].low
@@ -366,7 +383,6 @@ class _Lowering:
             skip_kind=None if skip is None else self.kinds[skip],
             skip_mult=layer.skip_mult,
             skip_zero=layer.skip_zero,
-            wide=layer.weight_bits > NARROW_BITS,
             raw=layer.out_bits == RAW_BITS,
         )
 
@@ -391,7 +407,6 @@ class _Lowering:
             skip_kind=None if layer.skip is None else self.kinds[layer.skip],
             skip_mult=layer.skip_mult,
             skip_zero=layer.skip_zero,
-            wide=layer.weight_bits > NARROW_BITS,
             raw=layer.out_bits == RAW_BITS,
         )
 
@@ -411,7 +426,6 @@ class _Lowering:
             post=_post(layer, kind),
             map_size=(1, 1),
             flat=True,
-            wide=layer.weight_bits > NARROW_BITS,
             raw=layer.out_bits == RAW_BITS,
         )
 

@@ -26,6 +26,7 @@ from model.mars.requantiser import raw, requantise
 Words = NDArray[np.uint64]
 HALF = KERNELS // 2
 BOTH_HALVES = 0b11
+ADDRESS_SPACE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class Machine:
         offset = np.arange(d.n_rows * d.out_row_pitch)
         writes = Writes(
             offset // d.out_row_pitch,
-            offset,
+            offset % ADDRESS_SPACE,
             words[: len(offset)].copy(),
             np.full(len(offset), BOTH_HALVES),
         )
@@ -320,7 +321,7 @@ class Machine:
         offset = (offset + (number >> d.wide) * d.out_planes)[:, np.newaxis] + planes
         return Writes(
             np.repeat(row, d.out_planes),
-            offset.reshape(-1),
+            offset.reshape(-1) % ADDRESS_SPACE,
             words.reshape(-1),
             np.full(words.size, halves),
         )

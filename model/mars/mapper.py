@@ -198,8 +198,7 @@ def group_sets(one: Convolution) -> list[GroupSets]:
     rows, cols = one.kernel
     blocks = one.weight.shape[3] // WORD_LINES
     per_block = kernels_per_block(one)
-    n_kernels = -(-one.weight.shape[0] // KERNELS) * KERNELS
-    padded = np.zeros((n_kernels, *one.weight.shape[1:]), np.int8)
+    padded = np.zeros((one.n_kernels, *one.weight.shape[1:]), np.int8)
     padded[: len(one.weight)] = one.weight
     # (kernel blocks, kernels, dy, dx, channel blocks, channels)
     tiled = padded.reshape(-1, per_block, rows, cols, blocks, WORD_LINES)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from model.mars.config import MarsConfig
+from model.mars.config import WORDS_PER_WRITE, MarsConfig
 from model.mars.image import Features
 from model.mars.layout import MAX_MACROS, Ints
 from model.mars.lowering import Convolution, Home, Lowered
@@ -163,7 +163,9 @@ class _Room:
 
     @property
     def size(self) -> int:
-        return self.rows.most * self.kind.row_pitch
+        """Words; every room begins where two words can be written at once."""
+        n_words = self.rows.most * self.kind.row_pitch
+        return -(-n_words // WORDS_PER_WRITE) * WORDS_PER_WRITE
 
 
 def _rooms(lowered: Lowered, shapes: list[Shape]) -> dict[str, _Room]:

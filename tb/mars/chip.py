@@ -15,7 +15,7 @@ from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiReadBus, AxiResp, AxiSla
 from model.config import ChipConfig
 from model.mars import reference
 from model.mars.clocks import PassClocks, Work, simulate, work_of
-from model.mars.config import ACC_WIDTH, KERNELS, LINE_BITS
+from model.mars.config import ACC_WIDTH, KERNELS, LINE_BITS, WORD_BITS
 from model.mars.image import Image
 from model.mars.layout import Ints
 from model.mars.machine import HALF, Machine, PassResult
@@ -363,7 +363,7 @@ class Chip:
             if value.value:
                 record.values.append(int(port("values").value))
             if write.value:
-                record.writes.append(tuple(int(part.value) for part in word))
+                record.writes += _words(*(int(part.value) for part in word))
             if done.value:
                 now = self.clock - (record.start or 0)
                 check("clock at the end of a pass", now, int(port("clock").value))
@@ -452,6 +452,14 @@ def check_prefix(passes: list[tuple[Pass, PassResult]], record: Record, where: s
             check(f"{where}: pass {k}: values and writes at its end", (n_values, n_writes), ended)
     assert len(record.values) <= n_values, f"{where}: values behind the last pass"
     assert len(record.writes) <= n_writes, f"{where}: writes behind the last pass"
+
+
+def _words(row: int, offset: int, data: int, halves: int) -> list[tuple[int, int, int, int]]:
+    """The words of a write: one or two."""
+    words = [(row, offset, data & ((1 << WORD_BITS) - 1), halves & 3)]
+    if halves >> 2:
+        words.append((row, offset + 1, data >> WORD_BITS, halves >> 2))
+    return words
 
 
 def _lanes(bits: int, n: int) -> list[int]:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.mars.config import KERNELS
-from model.mars.machine import Writes
+from model.mars.config import KERNELS, WORDS_PER_WRITE
+from model.mars.machine import ADDRESS_SPACE, BOTH_HALVES, Writes
 
 RECORD_WORDS = 17
 VALUES, WRITE, PASS_DONE = range(3)
@@ -35,14 +35,23 @@ def decode(words: NDArray[np.uint32]) -> list[PassTrace]:
 def _pass(records: NDArray[np.uint32]) -> PassTrace:
     kind = records[:, 0]
     values = np.ascontiguousarray(records[kind == VALUES, 1 : 1 + KERNELS])
-    writes = records[kind == WRITE].astype(np.uint64)
     return PassTrace(
         values.view(np.int32).astype(np.int64),
-        Writes(
-            writes[:, 1].astype(np.int64),
-            writes[:, 2].astype(np.int64),
-            writes[:, 4] | writes[:, 5] << np.uint64(32),
-            writes[:, 3].astype(np.int64),
-        ),
+        _writes(records[kind == WRITE]),
         int(records[-1, 1]),
+    )
+
+
+def _writes(records: NDArray[np.uint32]) -> Writes:
+    """Word by word: a record has one or two."""
+    row, offset, halves = (records[:, k].astype(np.int64) for k in (1, 2, 3))
+    data = np.ascontiguousarray(records[:, 4 : 4 + 2 * WORDS_PER_WRITE]).view(np.uint64)
+    which = np.arange(WORDS_PER_WRITE)
+    each = halves[:, np.newaxis] >> 2 * which & BOTH_HALVES
+    written = (which == 0) | (each != 0)
+    return Writes(
+        np.broadcast_to(row[:, np.newaxis], each.shape)[written],
+        (offset[:, np.newaxis] + which)[written] % ADDRESS_SPACE,
+        data[written],
+        each[written],
     )

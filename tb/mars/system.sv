@@ -24,8 +24,8 @@ module mars_system #(parameter int WEIGHT_BUS = 512) (
     wire [511:0] values;
     wire [7:0] write_row;
     wire [15:0] write_offset;
-    wire [1:0] write_halves;
-    wire [63:0] write_data;
+    wire [3:0] write_halves;
+    wire [127:0] write_data;
     wire [31:0] clock;
 
     kenyon chip (
@@ -51,7 +51,7 @@ module mars_system #(parameter int WEIGHT_BUS = 512) (
         if (file != 0) begin
             if (value_valid) $fwrite(file, "%u", {values, 32'd0});
             if (write)
-                $fwrite(file, "%u", {352'd0, write_data, 30'd0, write_halves, 16'd0, write_offset,
+                $fwrite(file, "%u", {288'd0, write_data, 28'd0, write_halves, 16'd0, write_offset,
                     24'd0, write_row, 32'd1});
             if (pass_done) begin
                 $fwrite(file, "%u", {480'd0, clock, 32'd2});

@@ -16,7 +16,15 @@ import cocotb
 from hw.mars.layout import INDEX
 from hw.mars.walker import STEP
 from model.mars.clocks import DRAIN_AFTER, WRITTEN_AFTER
-from model.mars.config import ACC_WIDTH, ADDRESSES, KERNELS, NIBBLE, WORD_BITS, WORD_LINES
+from model.mars.config import (
+    ACC_WIDTH,
+    ADDRESSES,
+    KERNELS,
+    NIBBLE,
+    WORD_BITS,
+    WORD_LINES,
+    WORDS_PER_WRITE,
+)
 from model.mars.layout import MAX_MACROS, Descriptor, bits_of, pack_descriptor
 from tb.bench import Block, check, signed
 from tb.blocks import CORE_FIRST, CORE_MACROS, CORE_WORDS
@@ -66,7 +74,7 @@ class Clock:
     step : Step
     row : (entry, word line, word of each lane)
     index : (entry, index, lanes)
-    feature : (address of each lane, halves of each lane, word)
+    feature : (address of each lane, halves of each lane, two words)
     host : (address, lanes)
     """
 
@@ -171,9 +179,10 @@ class Lane:
                 self.indices[entry] = index
         if now.feature:
             addresses, masks, word = now.feature
-            bits = (0, 0xFFFFFFFF, 0xFFFFFFFF << 32, WORD_MASK)[masks[self.lane]]
-            at = addresses[self.lane] % CORE_WORDS
-            self.features[at] = self.features[at] & ~bits | word & bits
+            for k in range(WORDS_PER_WRITE):
+                bits = (0, 0xFFFFFFFF, 0xFFFFFFFF << 32, WORD_MASK)[masks[self.lane] >> 2 * k & 3]
+                at = (addresses[self.lane] + k) % CORE_WORDS
+                self.features[at] = self.features[at] & ~bits | word >> WORD_BITS * k & bits
 
     def packed_sums(self) -> int:
         """As a port has them."""
@@ -202,8 +211,7 @@ class Bench:
         """Reset; then random words everywhere."""
         await self.block.start(walk_step=0, walk_index_read=0)
         for number in range(ADDRESSES * WORD_LINES):
-            word = self.random_word()
-            feature = ([number] * CORE_MACROS, [0b11] * CORE_MACROS, word)
+            feature = ([number] * CORE_MACROS, [0b11] * CORE_MACROS, self.random_words())
             await self.tick(Clock(row=self.random_row(number), feature=feature))
 
     def random_word(self) -> int:
@@ -211,6 +219,10 @@ class Bench:
         if self.rng.random() < 2 / 3:
             return self.rng.getrandbits(WORD_BITS)
         return sum(self.rng.choice((0, 7, 8, 15)) << NIBBLE * i for i in range(WORD_LINES))
+
+    def random_words(self) -> int:
+        """Two words."""
+        return self.random_word() << WORD_BITS | self.random_word()
 
     def random_row(self, number: int) -> tuple[int, int, list[int]]:
         """A row of each macro."""
@@ -227,7 +239,9 @@ class Bench:
             index = (rng.randrange(ADDRESSES), (*rng.choice(TAPS), rng.randrange(32)), lanes)
         if rng.random() < busy:
             addresses = [rng.randrange(1 << 16) for _ in LANES]
-            feature = (addresses, [rng.randrange(4) for _ in LANES], self.random_word())
+            # The second word has one half or both only where the first one is at an even address.
+            masks = [rng.randrange(4 if address % 2 else 16) for address in addresses]
+            feature = (addresses, masks, self.random_words())
         return Clock(step, row, index, feature)
 
     def drive(self, now: Clock) -> None:

@@ -16,14 +16,14 @@ import numpy as np
 from hw.mars.walker import ROUND
 from model.mars import layout
 from model.mars.clocks import AVERAGE_AFTER, DRAIN_AFTER, HEADER_FREED_AFTER, WRITTEN_AFTER
-from model.mars.config import ACC_WIDTH, KERNELS, NIBBLE, WORD_BITS
+from model.mars.config import ACC_WIDTH, KERNELS, NIBBLE, WORD_BITS, WORDS_PER_WRITE
 from model.mars.layout import HEADER_SLOTS, Descriptor, bits_of, pack_descriptor, pack_header
 from model.mars.requantiser import raw, requantise
 from tb.bench import Block, check, signed
 
 FLAGS = ("header_freed", "last_word", "value_valid", "write")
 OTHERS = ("values", "write_row", "write_offset", "write_halves", "write_data")
-INPUT_SHAPES = ((1, 1), (3, 5), (255, 1), (32, 9), (2, 300), (1, 4099))
+INPUT_SHAPES = ((1, 1), (3, 5), (255, 1), (32, 9), (7, 2), (5, 6), (2, 300), (1, 4099))
 """Rows and words in each."""
 N_MACROS = 8
 HALF = KERNELS // 2
@@ -217,11 +217,12 @@ class Schedule:
         if one.table:
             words = layout.pack_table(np.array(one.table)).reshape(-1)
             for k, word in enumerate(words):
-                at = {"table_addr": k, "feature_word": int(word)}
+                at = {"table_addr": k, "feature_words": int(word)}
                 self.line.pulse(self.clock + k, "table_enable", **at)
             self.loaded = max(self.loaded, self.clock + len(words))
         earliest = self.clock + STEP_AFTER + ROUND_AFTER
         drained = 0
+        slots = -(-d.out_planes // WORDS_PER_WRITE)
         for number, (header, rounds) in enumerate(one.blocks):
             self.loaded = loaded = max(self.freed[self.slot], self.loaded + 1)
             self.line.pulse(
@@ -238,15 +239,15 @@ class Schedule:
                 last = k == len(rounds) - 1
                 self._give(d, number, a_round, done, last, last and number + 1 == len(one.blocks))
                 for team in range(d.n_teams):
-                    chosen = done + 1 + team * d.out_planes
+                    chosen = done + 1 + team * slots
                     if team * d.rows_per_team + a_round.row < d.n_rows:
                         first = team * d.split
                         sums_of_team = a_round.sums[first : first + d.split]
                         residual = a_round.residuals[first]
                         values = values_of(d, number, header, sums_of_team, residual)
                         self._pixel(d, number, a_round, team, chosen, values, best, sums)
-                earliest = done + d.n_teams * d.out_planes
-                drained = done + d.n_teams * d.out_planes
+                earliest = done + d.n_teams * slots
+                drained = done + d.n_teams * slots
                 if last and d.gap:
                     self._write(d, number, chosen + AVERAGE_AFTER, 0, 0, average_of(d, sums))
                     earliest += AVERAGE_AFTER
@@ -320,18 +321,34 @@ class Schedule:
         half = number & 1
         if d.wide:
             values = [0] * half * HALF + values[:HALF] + [0] * (1 - half) * HALF
-        bits = HALF_MASK << half * WORD_BITS // 2 if d.wide else -1
+        halves = 1 << half if d.wide else 0b11
+        words = []
         for plane in range(d.out_planes):
             nibbles = [value >> NIBBLE * plane & 0xF for value in values]
-            word = sum(nibble << NIBBLE * channel for channel, nibble in enumerate(nibbles))
+            words.append(sum(nibble << NIBBLE * k for k, nibble in enumerate(nibbles)))
+        offset += (number >> d.wide) * d.out_planes
+        for k, pair in enumerate(_pairs(words)):
             self.line.expect(
-                chosen + WRITTEN_AFTER + plane,
+                chosen + WRITTEN_AFTER + k,
                 write=1,
                 write_row=row,
-                write_offset=(offset + (number >> d.wide) * d.out_planes + plane) % (1 << 16),
-                write_halves=1 << half if d.wide else 0b11,
-                write_data=(word, bits),
+                write_offset=(offset + WORDS_PER_WRITE * k) % (1 << 16),
+                **_written(pair, halves),
             )
+
+
+def _pairs(words: Ints) -> list[Ints]:
+    """Those that are written together."""
+    return [words[k : k + WORDS_PER_WRITE] for k in range(0, len(words), WORDS_PER_WRITE)]
+
+
+def _written(words: Sequence[int], halves: int) -> dict[str, tuple[int, int]]:
+    """Ports of a write of a word or two, of which these halves count."""
+    mask = sum(HALF_MASK << 32 * half for half in range(2) if halves >> half & 1)
+    bits = sum(mask << WORD_BITS * k for k in range(len(words)))
+    data = sum(word << WORD_BITS * k for k, word in enumerate(words))
+    both = sum(halves << 2 * k for k in range(len(words)))
+    return {"write_halves": (both, -1), "write_data": (data, bits)}
 
 
 class Bench:
@@ -802,17 +819,18 @@ async def feed(bench: Bench, n_rows: int, pitch: int) -> None:
     d = descriptor_of(rng, is_input=1, n_rows=n_rows, out_row_pitch=pitch)
     line.set(bench.clock, descriptor=bits_of(pack_descriptor(d)))
     at, n_words = bench.clock + 2, n_rows * pitch
-    for number in range(n_words + -n_words % 8):
-        word = rng.getrandbits(WORD_BITS)
-        line.pulse(at, "feature_valid", feature_word=word)
+    together = 1 if pitch % 2 else WORDS_PER_WRITE
+    for number in range(0, n_words + -n_words % 8, together):
+        words = [rng.getrandbits(WORD_BITS) for _ in range(WORDS_PER_WRITE)]
+        both = words[1] << WORD_BITS | words[0]
+        line.pulse(at, "feature_valid", feature_words=both)
         if number < n_words:
             line.expect(
                 at + 1,
                 write=1,
                 write_row=number // pitch,
                 write_offset=number,
-                write_halves=0b11,
-                write_data=word,
+                **_written(words[:together], 0b11),
             )
         at += 1 if rng.random() < 0.8 else rng.randint(1, 20)
     await bench.follow(line)

@@ -42,7 +42,7 @@ def stream(works: Sequence[Work]) -> Iterator[Line]:
         yield Line("second", done="described")
         for k in range(work.n_input_lines):
             is_last = k == work.n_input_lines - 1
-            yield Line("features", hold=8, done="input" if is_last else "")
+            yield Line("features", hold=8 // work.input_words, done="input" if is_last else "")
         if work.has_table:
             for _ in range(4):
                 yield Line("table", hold=8)
@@ -220,7 +220,7 @@ class Frame:
         if self.steps_left:
             return
         self.rounds_left -= 1
-        words = self.work.n_teams * self.work.out_planes
+        words = self.work.n_teams * -(-self.work.out_planes // 2)
         if not self.rounds_left and self.work.has_average:
             words += AVERAGE_PAUSE
         self.at(PIPELINE, "round", words)
@@ -280,9 +280,20 @@ WORKS = st.builds(
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.integers(1, 3), st.lists(WORKS, min_size=1, max_size=3), st.integers(0, 2), st.data())
-def test_clock_by_clock(n_lines: int, works: list[Work], slow: int, data: st.DataObject) -> None:
-    works = [replace(INPUT, n_input_lines=n_lines), *works]
+@given(
+    st.builds(
+        Work,
+        n_input_lines=st.integers(1, 3),
+        split=st.just(1),
+        entries=st.just(()),
+        input_words=st.integers(1, 2),
+    ),
+    st.lists(WORKS, min_size=1, max_size=3),
+    st.integers(0, 2),
+    st.data(),
+)
+def test_clock_by_clock(first: Work, works: list[Work], slow: int, data: st.DataObject) -> None:
+    works = [first, *works]
     n = len(list(stream(works)))
     rng = data.draw(st.randoms(use_true_random=False))
     arrivals, clock = [], 0
@@ -403,12 +414,12 @@ def test_what_a_pass_says_of_its_clocks() -> None:
 
 
 def test_drain_is_the_limit() -> None:
-    """Eight teams of two words need 16 clocks for a round, whatever its steps."""
-    work = Work(n_input_lines=0, split=1, entries=(5,), n_rounds=10, n_teams=8, out_planes=2)
+    """Eight teams of eight words need 32 clocks for a round, whatever its steps."""
+    work = Work(n_input_lines=0, split=1, entries=(5,), n_rounds=10, n_teams=8, out_planes=8)
     _, one = simulate([INPUT, work], RecordedLines([1] * 100))
     (block,) = one.blocks
-    assert block.last_step - block.first_step + 1 == 5 + 9 * 16
-    assert (one.steps, one.drain_stalls) == (50, 9 * 11)
+    assert block.last_step - block.first_step + 1 == 5 + 9 * 32
+    assert (one.steps, one.drain_stalls) == (50, 9 * 27)
 
 
 def test_steps_are_the_limit() -> None:

@@ -1,5 +1,6 @@
 """From layers to passes: what is fused, what is copied, how weights are laid out."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,7 @@ def test_weights_by_hand() -> None:
 def test_dense_sees_pixels_as_blocks_of_channels() -> None:
     """Its weights are (C, H, W); the feature memory has pixel by pixel 16 channels."""
     shape = (17, 2, 3)
-    weight = np.arange(17 * 6).reshape(1, -1) % 15 - 7
+    weight = np.arange(17 * 6).reshape(1, -1) % 17 - 8
     dense = Dense(
         name="fc",
         input=INPUT,
@@ -141,10 +142,15 @@ def test_residual() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bits", "wide", "kernels"), [(3, False, 16), (4, False, 16), (5, True, 8), (8, True, 8)]
+    ("largest", "wide", "kernels"),
+    [(-8, False, 16), (7, False, 16), (8, True, 8), (-9, True, 8), (127, True, 8)],
 )
-def test_width(bits: int, wide: bool, kernels: int) -> None:
-    (one,) = passes_of(network(conv("a", INPUT, weight_bits=bits)))
+def test_width(largest: int, wide: bool, kernels: int) -> None:
+    """Weights of 8 bit that fit in 4 are stored so."""
+    weight = np.zeros((3, 3, 1, 1), np.int64)
+    weight[1, 2] = largest
+    layer = replace(conv("a", INPUT), weight=weight, weight_bits=8)
+    (one,) = passes_of(network(layer))
     assert one.wide == wide
     assert kernels_per_block(one) == kernels
 
