@@ -278,6 +278,7 @@ def far_ahead() -> list[tuple[str, QuantizedNetwork]]:
     side, wide_side = (9, 8) if CONFIG.feature_words < 4096 else (24, 24)
     shape = (160, 16, 1, 1)
     raw = {"mult": None, "shift": None, "out_bits": 32, "out_signed": True}
+    bias_alone = replace(conv(rng, "a", "input", shape, **raw), weight=np.zeros(shape, np.int64))
     average = AvgPool(name="b", input="a", out_bits=8, out_signed=False, mult=9000, shift=18)
     return [
         ("HEADER_SLOTS", network("short", 16, side, conv(rng, "a", "input", shape))),
@@ -285,7 +286,7 @@ def far_ahead() -> list[tuple[str, QuantizedNetwork]]:
             "HEADER_SLOTS",
             network("averages", 16, side, conv(rng, "a", "input", shape, weight_bits=8), average),
         ),
-        ("HEADER_SLOTS", network("raw", 16, 3, conv(rng, "a", "input", shape, **raw))),
+        ("HEADER_SLOTS", network("raw", 16, 3, bias_alone)),
         (
             "ADDRESSES",
             network("long", 32, wide_side, conv(rng, "a", "input", (96, 32, 3, 3), padding=1)),
