@@ -21,7 +21,7 @@ WORD_BITS = 64
 WORDS_PER_LINE = LINE_BITS // WORD_BITS
 WORDS_PER_WRITE = 2
 """A feature memory writes a word, or one at an even address and the next, per clock."""
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 """Counts changes of the register map, the program or the image."""
 
 
