@@ -366,7 +366,7 @@ class SumPool:
     ----------
     name, input : str
     kernel : (int, int)
-        Rows and columns of a window, of together at most 255 pixels; one number stands for both.
+        Rows and columns of a window of 2..255 pixels; one number stands for both.
     stride : (int, int) or None
         1..15; None is the kernel. What is left at the lower and right ends is left out.
 
@@ -387,9 +387,9 @@ class SumPool:
         if self.stride is None:
             object.__setattr__(self, "stride", self.kernel)
         _take_numbers(self, "stride", 2, 1, max(STRIDE_MAX, *self.kernel))
-        if math.prod(self.kernel) >= 1 << MAX_BITS:
+        if not 1 < math.prod(self.kernel) < 1 << MAX_BITS:
             raise NetworkError(
-                f"{_of(self)}kernel must be of at most {(1 << MAX_BITS) - 1} pixels, "
+                f"{_of(self)}kernel must be of 2..{(1 << MAX_BITS) - 1} pixels, "
                 f"not {self.kernel[0]}x{self.kernel[1]}"
             )
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model.mars import spiking
 from model.mars.network import (
@@ -26,6 +27,7 @@ from model.mars.network import (
     Select,
     SumPool,
     charge_ends,
+    neuron_of,
     output_type,
     references,
 )
@@ -133,9 +135,9 @@ def _spikes(rng: np.random.Generator, kind: FeatureType, n_images: int) -> Ints:
     """Spikes of any density, sometimes of clustered channels."""
     shape = (n_images, *kind.array_shape)
     density = rng.choice((0.05, 0.15, 0.3, 0.5, 1.0), p=(0.1, 0.3, 0.3, 0.25, 0.05))
-    spikes = rng.random(shape) < density
+    spikes: NDArray[np.bool_] = rng.random(shape) < density
     if chance(rng, 0.3):
-        spikes &= rng.random((n_images, 1, kind.shape[0], 1, 1)) < 0.5
+        spikes = spikes & (rng.random((n_images, 1, kind.shape[0], 1, 1)) < 0.5)
     return spikes.astype(np.int64)
 
 
@@ -175,7 +177,7 @@ class _Builder:
         """Append a layer of any kind that fits what it reads."""
         rng = self._rng
         spikes = [name for name, kind in self._types.items() if kind.is_spikes]
-        has_neuron = any(isinstance(x, Conv | Dense) and x.neuron for x in self._layers)
+        has_neuron = any(neuron_of(layer) for layer in self._layers)
         if not has_neuron:
             source = next(reversed(self._types))
             return self._add_neurons("dense" if chance(rng, 0.1) else "conv", source)
@@ -209,10 +211,12 @@ class _Builder:
     def end(self) -> None:
         """Mostly logits, often with an exit."""
         rng = self._rng
+        source = next(name for name in reversed(self._types) if self._types[name].is_spikes)
+        if not self._depends_on_neurons(source):
+            self._add_neurons("conv", source)
+            source = self._layers[-1].name
         if not chance(rng, 0.7):
             return
-        spikes = [name for name, kind in self._types.items() if kind.is_spikes]
-        source = spikes[-1]
         if chance(rng, 0.3):
             pool = self._sum_pool(source, whole=chance(rng, 0.7))
             if pool is not None:
@@ -226,6 +230,13 @@ class _Builder:
         kind = self._types[logits.name]
         if kind.shape[1:] == (1, 1) and kind.shape[0] > 1 and chance(rng, 0.6):
             self._exit = self._random_exit(self._values[logits.name][:, -1])
+
+    def _depends_on_neurons(self, name: str) -> bool:
+        needed = {name}
+        for layer in reversed(self._layers):
+            if layer.name in needed:
+                needed.update(references(layer).values())
+        return any(neuron_of(layer) for layer in self._layers if layer.name in needed)
 
     def _random_exit(self, logits: Ints) -> Exit:
         rng = self._rng
@@ -261,8 +272,8 @@ class _Builder:
             result = sum_pool(values[layer.input], layer.kernel, layer.steps)
         else:
             result = run_layer(layer, self._types, values)
-        by_step: Ints = result.reshape(N_PROBES, self._start.time_steps, *result.shape[1:])
-        return by_step
+        by_step = result.reshape(N_PROBES, self._start.time_steps, *result.shape[1:])
+        return np.asarray(by_step)
 
     def _flat(self, name: str) -> Ints:
         """Values of the probes, their steps one after the other."""
@@ -451,17 +462,15 @@ class _Builder:
         rng, kind = self._rng, self._types[source]
         rows, columns = kind.shape[1:]
         name = self._name("sumpool")
-        if (whole or chance(rng, 0.3)) and rows * columns < 1 << MAX_BITS:
-            pool = SumPool(name=name, input=source, kernel=(rows, columns))
-        else:
-            height, width = (int(rng.integers(1, min(4, side) + 1)) for side in (rows, columns))
-            stride = (int(rng.integers(1, height + 2)), int(rng.integers(1, width + 2)))
-            pool = SumPool(name=name, input=source, kernel=(height, width), stride=stride)
-        pixels = pool.kernel[0] * pool.kernel[1]
-        is_whole = pool.kernel == (rows, columns)
-        if max(pool.kernel) > 16 or not self._limits.fits(kind.shape[0], pixels):
-            return pool if is_whole and self._limits.fits(kind.shape[0], 1) else None
-        return pool
+        height, width = (int(rng.integers(1, min(4, side) + 1)) for side in (rows, columns))
+        stride = (int(rng.integers(1, height + 2)), int(rng.integers(1, width + 2)))
+        if whole or chance(rng, 0.3):
+            height, width = rows, columns
+            stride = (rows, columns)
+        pixels = height * width
+        if not 1 < pixels < 1 << MAX_BITS or not self._limits.fits(kind.shape[0], pixels):
+            return None
+        return SumPool(name=name, input=source, kernel=(height, width), stride=stride)
 
     def _select(self, source: str) -> Select:
         """Maps of spikes one behind the other, a part of them, or all in another order."""

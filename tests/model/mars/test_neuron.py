@@ -323,10 +323,11 @@ def test_exit_needs_logits() -> None:
 def test_sum_pools() -> None:
     pool = SumPool(name="s", input="c", kernel=(15, 17), stride=(17, 17))
     assert pool.output_type(FeatureType((1, 20, 20), 1, signed=False, time_steps=1)).bits == 8
-    with pytest.raises(
-        NetworkError, match="layer 's': kernel must be of at most 255 pixels, not 16x16"
-    ):
-        SumPool(name="s", input="c", kernel=(16, 16))
+    for side in (1, 16):
+        with pytest.raises(
+            NetworkError, match=rf"layer 's': kernel must be of 2..255 pixels, not {side}x{side}"
+        ):
+            SumPool(name="s", input="c", kernel=(side, side))
     with pytest.raises(NetworkError, match=r"layer 's': stride must be 2 numbers 1..15"):
         SumPool(name="s", input="c", kernel=(2, 2), stride=(16, 1))
 
