@@ -20,7 +20,8 @@ BAND = " #"
 def can_be_banded(lowered: Lowered, number: int) -> bool:
     """Whether the result of a pass is read by the next one alone, row by row.
 
-    A residual would be read where rows outside the map are computed.
+    A residual would be read where rows outside the map are computed, and membranes that are stored
+    would take a step twice.
     """
     if number + 1 >= len(lowered.passes):
         return False
@@ -29,8 +30,11 @@ def can_be_banded(lowered: Lowered, number: int) -> bool:
     is_alone = sum(home.map == name for home in lowered.homes.values()) == 1
     readers = [k for k, other in enumerate(lowered.passes) if name in _read(lowered, other)]
     is_whole = then.flat or then.average is not None or one.average is not None
+    has_state = one.membrane is not None or then.membrane is not None
     is_skip = then.skip is not None and lowered.homes[then.skip].map == name
-    return is_alone and readers == [number + 1] and not (is_whole or is_skip or one.skip)
+    return (
+        is_alone and readers == [number + 1] and not (is_whole or is_skip or has_state or one.skip)
+    )
 
 
 def in_bands(lowered: Lowered, bands: Mapping[int, int], most_teams: Sequence[int]) -> Lowered:

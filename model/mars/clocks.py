@@ -78,6 +78,8 @@ class Work:
         the sums of all pixels are one result.
     groups : int
         Of channels that share a membrane.
+    u_load, u_store : int
+        Words of membranes that are read before and written behind a pixel's steps.
     """
 
     n_input_lines: int
@@ -99,11 +101,13 @@ class Work:
     fires: bool = False
     pixel_sum: bool = False
     groups: int = 1
+    u_load: int = 0
+    u_store: int = 0
 
     def steps(self, n_entries: int) -> int:
         """Steps of one round; a kernel block of bias alone takes one."""
         accesses = 1 if self.timed and not self.direct else self.in_planes
-        return max(1, n_entries * accesses + self.skip_planes)
+        return max(1, n_entries * accesses + self.skip_planes + self.u_load)
 
     def rounds(self, n_entries: int) -> list[int]:
         """Steps of the rounds of a pixel: the sums of a direct source are there after the first."""
@@ -112,12 +116,15 @@ class Work:
 
     @property
     def slots(self) -> int:
-        """Clocks that a round needs to be drained."""
+        """Clocks that a round needs to be drained.
+
+        Membranes are written by all teams at once, each to its own feature memory.
+        """
         if not self.fires:
             words = self.out_planes * (STEPS_PER_WORD if self.timed else 1)
             return self.n_teams * -(-words // WORDS_PER_WRITE)
         teams = self.n_teams if self.n_sub_rounds == 1 else max(self.n_teams, CHAIN)
-        return teams * self.groups
+        return teams * self.groups + -(-self.u_store // WORDS_PER_WRITE)
 
     @property
     def written_after(self) -> int:
@@ -125,8 +132,8 @@ class Work:
         return WRITTEN_AFTER + CHAIN_AFTER * (self.groups - 1)
 
 
-def work_of(one: Pass, *, wide_multiplier: bool) -> Work:
-    """The work of a pass of a program."""
+def work_of(one: Pass, *, wide_multiplier: bool, first_chunk: bool = True) -> Work:
+    """The work of a pass of a program, which may be run for the first time steps or later ones."""
     d = one.descriptor
     n_words = d.n_rows * d.out_row_pitch if d.is_input else 0
     return Work(
@@ -149,6 +156,8 @@ def work_of(one: Pass, *, wide_multiplier: bool) -> Work:
         fires=d.fires,
         pixel_sum=bool(d.pixel_sum),
         groups=d.groups,
+        u_load=d.u_planes if d.loads(first_chunk=first_chunk) else 0,
+        u_store=d.u_planes if d.u_store else 0,
     )
 
 

@@ -11,7 +11,15 @@ from model.mars.clocks import PassClocks, simulate, work_of
 from model.mars.config import KERNELS, WORD_BITS
 from model.mars.image import Features, Image, PassContents, split_steps
 from model.mars.layout import STEPS_PER_WORD, Descriptor, Ints
-from model.mars.machine import ADDRESS_SPACE, HALF, Counters, Machine, Writes, walk
+from model.mars.machine import (
+    ADDRESS_SPACE,
+    HALF,
+    Counters,
+    Machine,
+    MembraneWrites,
+    Writes,
+    walk,
+)
 from model.mars.memory import LineSource
 from model.mars.program import Pass
 
@@ -41,7 +49,7 @@ class PassRun:
     ----------
     program : Pass
     values, writes : as `PassRecord`
-    membranes : as `model.mars.machine.PassResult`
+    membranes, stores : as `model.mars.machine.PassResult`
     clocks : PassClocks
     counters : Counters
     """
@@ -52,28 +60,56 @@ class PassRun:
     clocks: PassClocks
     counters: Counters
     membranes: Ints | None = None
+    stores: MembraneWrites | None = None
 
 
 def run(image: Image, features: Ints, latency: int = LATENCY) -> Iterator[PassRun]:
-    """A frame on the golden machine, pass by pass, the input first.
+    """A frame on the golden machine, pass by pass, the input first; of chunks the first one.
 
     Parameters
     ----------
     image : Image
     features : (channels, rows, columns) int
+        Spikes (time_steps, channels, rows, columns).
     latency : int
         Of the memory, in clocks.
     """
-    packet = image.packet(features)
+    return _chunk(Machine(image.config), image, features, 0, latency)
+
+
+def run_chunks(
+    image: Image, features: Ints, latency: int = LATENCY
+) -> Iterator[tuple[PassRun, ...]]:
+    """All time steps on the golden machine, a chunk at a time; parameters as of `run`.
+
+    Every chunk is a frame of its own, which finds the membranes that the one before left.
+    """
+    machine = Machine(image.config)
+    for chunk in range(image.n_chunks):
+        yield tuple(_chunk(machine, image, features, chunk, latency))
+
+
+def _chunk(
+    machine: Machine, image: Image, features: Ints, chunk: int, latency: int
+) -> Iterator[PassRun]:
+    packet = image.packet(features, chunk)
     passes = image.passes
     source = LineSource(image.config, len(packet), len(image.lines), latency)
     wide = image.config.wide_multiplier
     everything = (Pass(image.input_descriptor, ()), *passes)
-    works = [work_of(one, wide_multiplier=wide) for one in everything]
+    works = [work_of(one, wide_multiplier=wide, first_chunk=chunk == 0) for one in everything]
     clocks = simulate(works, source)
-    machine = Machine(image.config)
-    for (one, result), when in zip(machine.frame(packet, passes), clocks, strict=True):
-        yield PassRun(one, result.values, result.writes, when, result.counters, result.membranes)
+    results = machine.frame(packet, passes, first_chunk=chunk == 0)
+    for (one, result), when in zip(results, clocks, strict=True):
+        yield PassRun(
+            one,
+            result.values,
+            result.writes,
+            when,
+            result.counters,
+            result.membranes,
+            result.stores,
+        )
 
 
 def layer_outputs(

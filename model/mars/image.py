@@ -182,7 +182,9 @@ class PassContents(_Strict):
 class Contents(_Strict):
     """What an image holds.
 
-    `packing` says how the input is stored, if not pixel by pixel.
+    `packing` says how the input is stored, if not pixel by pixel. A spiking network has
+    `time_steps`; its program is run for `chunk` of them at a time, 0 is all. `membrane_words` are
+    the words of feature memory in which membranes are from one chunk to the next, by name.
     `output_address` is that of the result's first word in the feature memory of macro 0.
     """
 
@@ -191,6 +193,9 @@ class Contents(_Strict):
     packing: Packing | None
     output_address: int
     passes: tuple[PassContents, ...]
+    time_steps: int = 0
+    chunk: int = 0
+    membrane_words: dict[str, int] = {}
 
 
 @dataclass(frozen=True)
@@ -226,11 +231,25 @@ class Image:
         """Words of the network's result."""
         return self.output.shape[1] * self.output.row_pitch
 
-    def packet(self, features: Ints) -> Lines:
-        """The input packet of an input (channels, rows, columns), or of spikes in time."""
+    @property
+    def n_chunks(self) -> int:
+        """How often the program is run for all time steps."""
+        return -(-self.contents.time_steps // self.contents.chunk) if self.contents.chunk else 1
+
+    def packet(self, features: Ints, chunk: int = 0) -> Lines:
+        """The input packet of an input (channels, rows, columns), or of spikes in time.
+
+        Parameters
+        ----------
+        features : (C, H, W) or (time_steps, C, H, W) int
+        chunk : int
+            For which time the program is run, from 0 on.
+        """
         kind, packing = self.contents.input, self.contents.packing
         if kind.time_steps:
-            features = join_steps(features)
+            n_steps = self.contents.chunk or kind.time_steps
+            features = join_steps(features[chunk * n_steps : (chunk + 1) * n_steps])
+            kind = Features(kind.shape, n_steps, kind.signed)
         if packing is not None:
             kind = Features(packing.packed_shape(kind.shape), kind.bits, kind.signed)
             features = packing.pack(features)

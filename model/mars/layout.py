@@ -97,6 +97,7 @@ TIMED_FIELDS = {
     "u_load": (211, 1),
     "u_store": (212, 1),
     "groups_log2": (213, 2),
+    "u_again": (215, 1),
     "leak": (216, 4),
     "n_steps": (220, 5),
     "initial_shift": (225, 3),
@@ -105,6 +106,7 @@ TIMED_FIELDS = {
     "out_block_log2": (245, 3),
     "u_col_pitch": (248, 8),
     "u_row_pitch": (272, 16),
+    "u_base": (288, 16),
 }
 """Of a pass that works in time, where others have what is in `UNTIMED_FIELDS`."""
 UNTIMED_FIELDS = frozenset(
@@ -131,8 +133,6 @@ MACRO_FIELDS = {
     "out_end_row": (904, 8, 16),
 }
 """Field of every macro: (lowest bit of the first, width, distance)."""
-TIMED_MACRO_FIELDS = {"u_base": (288, 16, 16)}
-"""Likewise, of a pass that works in time."""
 
 HEADER_LINES = KERNELS // WORDS_PER_LINE
 """Of narrow multipliers; wide ones have twice as many."""
@@ -221,11 +221,10 @@ class Descriptor:
         The sums of all pixels are one result.
     out_block_log2 : int
         Words of a stored pixel from 16 channels to the next 16.
-    u_load, u_store, u_planes_log2, u_row_pitch, u_col_pitch : int
-        Membranes are read before a pixel's steps and written behind them; words of 16 of them;
-        words from one row or pixel to the next. Not yet in use.
-    u_base : tuple of int
-        Per macro: where the membranes of the first pixel are. Not yet in use.
+    u_load, u_again, u_store, u_planes_log2, u_row_pitch, u_col_pitch, u_base : int
+        Membranes are read before a pixel's steps but in the first chunk, or also in it, and
+        written behind them; words of 16 of them; words from one row or pixel to the next; the
+        address of the first pixel of a team. Its macros have the words of a pixel in turn.
     low, high, offset : int
         Clamp, and what is added behind it.
     gap_bias, gap_mult, gap_shift, gap_post_shift, gap_low, gap_high, gap_offset : int
@@ -297,6 +296,7 @@ class Descriptor:
     soft: int = 0
     pixel_sum: int = 0
     u_load: int = 0
+    u_again: int = 0
     u_store: int = 0
     groups_log2: int = 0
     leak: int = 0
@@ -307,12 +307,12 @@ class Descriptor:
     out_block_log2: int = 0
     u_col_pitch: int = 0
     u_row_pitch: int = 0
+    u_base: int = 0
     in_base: tuple[int, ...] = (0,) * MAX_MACROS
     skip_base: tuple[int, ...] = (0,) * MAX_MACROS
     out_base: tuple[int, ...] = (0,) * MAX_MACROS
     out_first_row: tuple[int, ...] = (0,) * MAX_MACROS
     out_end_row: tuple[int, ...] = (0,) * MAX_MACROS
-    u_base: tuple[int, ...] = (0,) * MAX_MACROS
 
     @property
     def fires(self) -> bool:
@@ -328,6 +328,20 @@ class Descriptor:
     def groups(self) -> int:
         """Channels beside each other that share a membrane."""
         return 1 << self.groups_log2
+
+    @property
+    def u_planes(self) -> int:
+        """Words of up to 16 membranes."""
+        return 1 << self.u_planes_log2
+
+    @property
+    def u_parts_log2(self) -> int:
+        """Kernel blocks whose membranes make a word together: 1, 2, 4 or 8, as a power of two."""
+        return self.groups_log2 + self.wide
+
+    def loads(self, *, first_chunk: bool) -> bool:
+        """Whether membranes are read."""
+        return bool(self.u_again or (self.u_load and not first_chunk))
 
     @property
     def split(self) -> int:
@@ -375,15 +389,13 @@ class Descriptor:
         return self.rows_per_team * self.n_cols
 
 
-def _fields_of(
-    *, timed: bool
-) -> tuple[dict[str, tuple[int, int]], dict[str, tuple[int, int, int]]]:
-    """The fields that a descriptor has, and those that it has for every macro."""
+def _fields_of(*, timed: bool) -> dict[str, tuple[int, int]]:
+    """The fields that a descriptor has once."""
     if not timed:
-        return DESCRIPTOR_FIELDS, MACRO_FIELDS
+        return DESCRIPTOR_FIELDS
     own = {k: place for k, place in DESCRIPTOR_FIELDS.items() if k not in UNTIMED_FIELDS}
     own["skip_mult"] = (own["skip_mult"][0], TIMED_SKIP_MULT_WIDTH)
-    return own | TIMED_FIELDS, MACRO_FIELDS | TIMED_MACRO_FIELDS
+    return own | TIMED_FIELDS
 
 
 def pack_descriptor(descriptor: Descriptor) -> Lines:
@@ -395,14 +407,12 @@ def pack_descriptor(descriptor: Descriptor) -> Lines:
         A field is out of range, or one of those that the pass does not have is not 0.
     """
     bits = 0
-    single, of_macros = _fields_of(timed=bool(descriptor.timed))
+    places = _fields_of(timed=bool(descriptor.timed))
     for name in (*DESCRIPTOR_FIELDS, *TIMED_FIELDS):
-        value = getattr(descriptor, name)
-        low, width = single.get(name, (0, 0))
+        low, width = places.get(name, (0, 0))
         signed = name in SIGNED_FIELDS and width > 0
-        bits |= _field(name, value, width, signed=signed) << low
-    for name in (*MACRO_FIELDS, *TIMED_MACRO_FIELDS):
-        low, width, distance = of_macros.get(name, (0, 0, 0))
+        bits |= _field(name, getattr(descriptor, name), width, signed=signed) << low
+    for name, (low, width, distance) in MACRO_FIELDS.items():
         for m, value in enumerate(getattr(descriptor, name)):
             bits |= _field(name, value, width, signed=False) << (low + m * distance)
     return lines_of(bits, DESCRIPTOR_LINES)
@@ -411,13 +421,13 @@ def pack_descriptor(descriptor: Descriptor) -> Lines:
 def unpack_descriptor(lines: Lines) -> Descriptor:
     """The descriptor in two lines."""
     bits = bits_of(lines)
-    single, of_macros = _fields_of(timed=bool(bits >> DESCRIPTOR_FIELDS["timed"][0] & 1))
+    timed = bool(bits >> DESCRIPTOR_FIELDS["timed"][0] & 1)
     values: dict[str, Any] = {}
-    for name, (low, width) in single.items():
+    for name, (low, width) in _fields_of(timed=timed).items():
         value = bits >> low & ((1 << width) - 1)
         is_negative = name in SIGNED_FIELDS and value >> (width - 1)
         values[name] = value - (1 << width) if is_negative else value
-    for name, (low, width, distance) in of_macros.items():
+    for name, (low, width, distance) in MACRO_FIELDS.items():
         values[name] = tuple(
             bits >> (low + m * distance) & ((1 << width) - 1) for m in range(MAX_MACROS)
         )
@@ -567,6 +577,6 @@ def lines_per_entry(split: int) -> int:
     return split * WORD_LINES // WORDS_PER_LINE
 
 
-_DESCRIBED = {*DESCRIPTOR_FIELDS, *MACRO_FIELDS, *TIMED_FIELDS, *TIMED_MACRO_FIELDS}
+_DESCRIBED = {*DESCRIPTOR_FIELDS, *MACRO_FIELDS, *TIMED_FIELDS}
 if {field.name for field in fields(Descriptor)} != _DESCRIBED:  # pragma: no cover
     raise AssertionError("Descriptor and its layout must have the same fields")

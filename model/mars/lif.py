@@ -32,7 +32,14 @@ class Fired:
     membranes: Ints
 
 
-def chain(d: Descriptor, header: Header, charge: Ints) -> Fired:
+def initial_membranes(d: Descriptor, header: Header, n_pixels: int) -> Ints:
+    """Those before the first step, (pixels, 16/groups)."""
+    assert header.initial is not None
+    first = header.initial[:: d.groups] << d.initial_shift
+    return np.repeat(first[np.newaxis], n_pixels, axis=0)
+
+
+def chain(d: Descriptor, header: Header, charge: Ints, membranes: Ints | None = None) -> Fired:
     """All steps of some pixels.
 
     Parameters
@@ -43,13 +50,13 @@ def chain(d: Descriptor, header: Header, charge: Ints) -> Fired:
         `threshold` and `initial` of the 16 lanes.
     charge : (pixels, 16, steps) int
         What is added to each membrane, bias and residual included.
+    membranes : (pixels, 16/groups) int or None
+        Before the first step; None is the initial ones.
     """
     assert header.threshold is not None
-    assert header.initial is not None
     n_pixels, _, n_steps = charge.shape
-    spikes, membranes = np.zeros_like(charge), np.zeros_like(charge)
-    first = header.initial[:: d.groups] << d.initial_shift
-    u = np.repeat(first[np.newaxis], n_pixels, axis=0)
+    spikes, left = np.zeros_like(charge), np.zeros_like(charge)
+    u = initial_membranes(d, header, n_pixels) if membranes is None else membranes
     for step in range(n_steps):
         for group in range(d.groups):
             lanes = slice(group, KERNELS, d.groups)
@@ -59,8 +66,8 @@ def chain(d: Descriptor, header: Header, charge: Ints) -> Fired:
             rest = np.where(spike, above * d.soft, h)
             u = _saturated(_shifted(rest, d.leak), d.limit)
             spikes[:, lanes, step] = spike
-        membranes[:, :: d.groups, step] = u
-    return Fired(spikes, membranes)
+        left[:, :: d.groups, step] = u
+    return Fired(spikes, left)
 
 
 def _shifted(rest: Ints, leak: int) -> Ints:

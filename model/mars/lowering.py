@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from model.mars.config import KERNELS, WORD_LINES
+from model.mars.config import KERNELS, NIBBLE, WORD_LINES
 from model.mars.image import Features
 from model.mars.layout import STEPS_PER_WORD, TABLE_SIZE
 from model.mars.network import (
@@ -94,6 +94,32 @@ class Neurons:
 
 
 @dataclass(frozen=True)
+class Membrane:
+    """Membranes that outlive a chunk of time steps.
+
+    Parameters
+    ----------
+    name : str
+        What layers that share them have in common.
+    shape : (int, int, int)
+        Channels (of a group), rows, columns.
+    bits : int
+    again : bool
+        A layer before left them in the same step.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    bits: int
+    again: bool
+
+    @property
+    def planes(self) -> int:
+        """Words of up to 16 membranes: 1, 2 or 4."""
+        return 1 << max(0, (-(-self.bits // NIBBLE) - 1).bit_length())
+
+
+@dataclass(frozen=True)
 class Band:
     """Rows of a convolution's result: `rows` of each team, from row ``first + team * pitch`` on.
 
@@ -142,6 +168,8 @@ class Convolution:
         `map_size` counts, are one result.
     neurons : Neurons or None
         Of such a pass, unless it is `raw`.
+    membrane : Membrane or None
+        Where the neurons' membranes are from chunk to chunk, if there is more than one.
     """
 
     layers: tuple[str, ...]
@@ -176,6 +204,7 @@ class Convolution:
     direct: bool = False
     pixel_sum: bool = False
     neurons: Neurons | None = None
+    membrane: Membrane | None = None
 
     @property
     def n_sub_rounds(self) -> int:
@@ -220,9 +249,12 @@ class Lowered:
     packing: Packing | None
 
 
-def features(network: QuantizedNetwork, name: str) -> Features:
-    """Type of the network's input or of a layer's result."""
-    return _features(network.types[name])
+def features(network: QuantizedNetwork, name: str, chunk: int = 0) -> Features:
+    """Type of the network's input or of a layer's result, in time for so many steps or for all."""
+    kind = network.types[name]
+    n_steps = chunk or kind.time_steps if kind.time_steps else 0
+    # A nibble of spikes has four of their steps; sums of spikes are not stored.
+    return Features(kind.shape, n_steps if kind.is_spikes else kind.bits, kind.signed, n_steps)
 
 
 def kernels_per_block(one: Convolution) -> int:
@@ -230,22 +262,40 @@ def kernels_per_block(one: Convolution) -> int:
     return KERNELS // 2 if one.wide else KERNELS
 
 
-def lower(network: QuantizedNetwork, n_macros: int | None = None) -> Lowered:
-    """The passes of a network, in order; an input is packed for so many macros, or not at all.
+def lower(network: QuantizedNetwork, n_macros: int | None = None, chunk: int = 0) -> Lowered:
+    """The passes of a network, in order.
+
+    Parameters
+    ----------
+    network : QuantizedNetwork
+    n_macros : int or None
+        For so many an input is packed; None: not at all.
+    chunk : int
+        Time steps of a spiking network that the passes compute, 1..4; the others follow in the
+        same way. 0 is all of them.
 
     Raises
     ------
     FitError
         A spiking network has something that no pass can do.
     """
-    check_steps(network)
-    return _Lowering(network, n_macros).run()
+    check_steps(network, chunk)
+    return _Lowering(network, n_macros, min(chunk, network.time_steps)).run()
 
 
-def check_steps(network: QuantizedNetwork) -> None:
+def check_steps(network: QuantizedNetwork, chunk: int) -> None:
     """Refuse what no order of passes computes: too many steps, membranes of several layers."""
-    if network.time_steps > MAX_STEPS:
-        raise FitError(f"time_steps must be at most {MAX_STEPS} to fit, not {network.time_steps}")
+    if not 0 <= chunk <= STEPS_PER_WORD or (chunk and not network.time_steps):
+        raise FitError(
+            f"chunk must be 1..{STEPS_PER_WORD} time steps of a spiking network, not {chunk}"
+        )
+    if chunk == 0 and network.time_steps > MAX_STEPS:
+        raise FitError(
+            f"time_steps must be at most {MAX_STEPS} to fit at once, not {network.time_steps}: "
+            f"compile chunks of 1..{STEPS_PER_WORD} steps"
+        )
+    if chunk == 1:
+        return
     users: dict[str, str] = {}
     for layer in network.layers:
         neuron = neuron_of(layer)
@@ -254,8 +304,8 @@ def check_steps(network: QuantizedNetwork) -> None:
         if neuron.membrane in users:
             raise FitError(
                 f"layer {layer.name} must not use the membrane {neuron.membrane!r} of layer "
-                f"{users[neuron.membrane]}: layers run one after the other, each with all of its "
-                "time steps"
+                f"{users[neuron.membrane]} unless the network is compiled for chunks of 1 step: "
+                "otherwise layers run one after the other, each with several time steps"
             )
         users[neuron.membrane] = layer.name
 
@@ -270,13 +320,16 @@ class _View:
 
 
 class _Lowering:
-    def __init__(self, network: QuantizedNetwork, n_macros: int | None) -> None:
+    def __init__(self, network: QuantizedNetwork, n_macros: int | None, chunk: int) -> None:
         self.network = network
+        self.chunk = chunk
+        self.n_steps = chunk or network.time_steps
+        self.membranes: set[str] = set()
         self.packing = self._packing(n_macros)
         self.passes: list[Convolution] = []
         self.homes: dict[str, Home] = {}
         self.maps: dict[str, Features] = {}
-        self.kinds = {name: features(network, name) for name in network.types}
+        self.kinds = {name: features(network, name, chunk) for name in network.types}
 
     def run(self) -> Lowered:
         self._settle()
@@ -390,8 +443,18 @@ class _Lowering:
             is_raw = self.kinds[chain[-1].name].bits == RAW_BITS
             if len(readers) != 1 or is_raw or _rank(readers[0]) <= max(rank, 0):
                 return chain
+            if self._leaves_out_shared(chain[-1], readers[0]):
+                return chain
             chain.append(readers[0])
             rank = _rank(readers[0])
+
+    def _leaves_out_shared(self, layer: Layer, reader: Layer) -> bool:
+        """Whether a pool leaves out neurons from whose membranes another layer begins."""
+        neuron = neuron_of(layer)
+        if neuron is None or neuron.membrane is None or not isinstance(reader, MaxPool):
+            return False
+        _, rows, cols = self.kinds[layer.name].shape
+        return self._n_users(neuron.membrane) > 1 and bool(rows % 2 or cols % 2)
 
     def _pass(self, layer: Layer, chain: list[Layer]) -> None:
         match layer:
@@ -473,7 +536,7 @@ class _Lowering:
         """The pass with what it has of time: sources, neurons, places of channels."""
         if not self.kinds[layer.name].time_steps:
             return one
-        one = replace(one, n_steps=self.network.time_steps, direct=not source.time_steps)
+        one = replace(one, n_steps=self.n_steps, direct=not source.time_steps)
         if layer.neuron is None:
             return one
         kind = replace(one.outputs[0], groups=layer.neuron.groups)
@@ -484,7 +547,25 @@ class _Lowering:
             weight=one.weight[places],
             post=replace(one.post, bias=one.post.bias[places]),
             neurons=_neurons(layer.neuron, places),
+            membrane=self._membrane(layer, layer.neuron),
         )
+
+    def _membrane(self, layer: Conv | Dense, neuron: Neuron) -> Membrane | None:
+        """Where the membranes are between chunks."""
+        if not self.chunk or self.chunk >= self.network.time_steps:
+            shared = neuron.membrane is not None and self._n_users(neuron.membrane) > 1
+            if not shared:
+                return None
+        name = f"layer {layer.name}" if neuron.membrane is None else f"membrane {neuron.membrane}"
+        channels, rows, cols = self.kinds[layer.name].shape
+        again = name in self.membranes
+        self.membranes.add(name)
+        return Membrane(name, (channels // neuron.groups, rows, cols), neuron.bits, again)
+
+    def _n_users(self, membrane: str) -> int:
+        """Layers that have this membrane."""
+        neurons = [neuron_of(layer) for layer in self.network.layers]
+        return sum(neuron is not None and neuron.membrane == membrane for neuron in neurons)
 
     def _sum_pool(self, layer: Conv | Dense) -> SumPool | None:
         """The sum pool that a layer reads."""
@@ -498,7 +579,7 @@ class _Lowering:
         whole = self.network.types[pool.input].shape[1:]
         return (
             pool.kernel == whole
-            and self.network.time_steps <= STEPS_PER_WORD
+            and self.n_steps <= STEPS_PER_WORD
             and (isinstance(layer, Dense) or (layer.kernel == (1, 1) and layer.skip is None))
             and (isinstance(layer, Dense) or not any(layer.padding))
         )
@@ -706,12 +787,6 @@ def _windows(kernel: Pair, stride: Pair, padding: Sides) -> list[_Window]:
     rest = kernel[axis] - MAX_WINDOW + 1
     second = (rest, 1) if not axis else (1, rest)
     return [_Window(first, (1, 1), padding), *_windows(second, stride, (0, 0, 0, 0))]
-
-
-def _features(kind: FeatureType) -> Features:
-    """A nibble of spikes has four of their steps; sums of spikes are not stored."""
-    bits = kind.time_steps if kind.is_spikes else kind.bits
-    return Features(kind.shape, bits, kind.signed, kind.time_steps)
 
 
 def _groups(layer: Conv) -> int:

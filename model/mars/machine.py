@@ -5,7 +5,8 @@ from `model.mars.clocks`. Its only liberty: all pixels of a kernel block are com
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +75,24 @@ class Writes:
 
 
 @dataclass(frozen=True)
+class MembraneWrites:
+    """Words of membranes in the order in which they are written, (n,) each.
+
+    Parameters
+    ----------
+    macro, address : int64
+    word : uint64
+    mask : int64
+        One bit for each byte of the word that is written.
+    """
+
+    macro: Ints
+    address: Ints
+    word: Words
+    mask: Ints
+
+
+@dataclass(frozen=True)
 class PassResult:
     """What a pass did.
 
@@ -87,12 +106,15 @@ class PassResult:
     counters : Counters
     membranes : (pixels, 16) int64 or None
         With neurons: what a sub-round's last step left, at the first lane of each group.
+    stores : MembraneWrites or None
+        Membranes that wait for the next chunk of time steps.
     """
 
     values: Ints
     writes: Writes
     counters: Counters
     membranes: Ints | None = None
+    stores: MembraneWrites | None = None
 
 
 def walk(d: Descriptor) -> tuple[Ints, Ints]:
@@ -160,13 +182,20 @@ def _drained(valid: NDArray[np.bool_], d: Descriptor) -> NDArray[np.bool_]:
     return np.repeat(valid[:, np.newaxis], d.n_sub_rounds, axis=1)
 
 
-def _joined(writes: list[Writes]) -> Writes:
+def _part(d: Descriptor, number: int) -> tuple[int, int]:
+    """How many membranes a kernel block has, and which of a word's the first one is."""
+    n = KERNELS >> d.u_parts_log2
+    return n, number % (1 << d.u_parts_log2) * n
+
+
+T = TypeVar("T", Writes, MembraneWrites)
+
+
+def _joined(writes: list[T]) -> T:
     """Writes one behind the other."""
-    return Writes(
-        *(
-            np.concatenate([getattr(w, name) for w in writes])
-            for name in ("row", "offset", "word", "halves")
-        )
+    kind = type(writes[0])
+    return kind(
+        *(np.concatenate([getattr(w, field.name) for w in writes]) for field in fields(kind))
     )
 
 
@@ -181,9 +210,16 @@ class Machine:
     def __init__(self, config: MarsConfig) -> None:
         self.config = config
         self.banks = np.zeros((config.n_macros, config.feature_words), np.uint64)
+        self.first_chunk = True
 
-    def frame(self, packet: Lines, program: tuple[Pass, ...]) -> Iterator[tuple[Pass, PassResult]]:
-        """Execute an input packet and a decoded program, pass by pass."""
+    def frame(
+        self, packet: Lines, program: tuple[Pass, ...], *, first_chunk: bool = True
+    ) -> Iterator[tuple[Pass, PassResult]]:
+        """Execute an input packet and a decoded program, pass by pass.
+
+        Membranes begin anew in the first chunk of time steps, else where they were stored.
+        """
+        self.first_chunk = first_chunk
         descriptor = unpack_descriptor(packet[:DESCRIPTOR_LINES])
         yield (
             Pass(descriptor, ()),
@@ -232,7 +268,7 @@ class Machine:
         d = one.descriptor
         rows, cols = walk(d)
         valid = np.arange(d.n_teams) * d.rows_per_team + rows[:, np.newaxis] < d.n_rows
-        values, membranes, writes, accesses, reads = [], [], [], 0, 0
+        values, membranes, writes, stores, accesses, reads = [], [], [], [], 0, 0
         for number, block in enumerate(one.blocks):
             sums, words_read = self._sums_in_time(d, block, rows, cols)
             skip, skip_words = self._skip_in_time(d, number, rows, cols)
@@ -241,12 +277,18 @@ class Machine:
                 charge, valid = charge.sum(axis=0, keepdims=True), valid[:1]
             charge = charge + block.header.bias[:, np.newaxis]
             if d.fires:
-                fired = chain(d, block.header, charge.reshape(-1, KERNELS, charge.shape[-1]))
+                before, n = self._load(d, number, rows, cols, valid)
+                reads += n
+                flat = charge.reshape(-1, KERNELS, charge.shape[-1])
+                fired = chain(d, block.header, flat, before)
                 words = _words_of_steps(fired.spikes.reshape(charge.shape))
                 after = fired.membranes.reshape(charge.shape)
                 ends = np.arange(d.n_sub_rounds) * STEPS_PER_WORD + STEPS_PER_WORD - 1
                 after = after[..., np.minimum(ends, d.n_steps - 1)]
                 membranes.append(np.moveaxis(after, -1, 1)[_drained(valid, d)])
+                if d.u_store:
+                    end = after[..., -1].reshape(-1, KERNELS)[:, :: d.groups]
+                    stores.append(self._store(d, number, rows, cols, valid, end))
                 values.append(words[_drained(valid, d)])
                 writes.append(self._spikes(d, number, rows, cols, valid, words))
             else:
@@ -258,16 +300,72 @@ class Machine:
             reads += words_read + skip_words
         stored = _joined(writes)
         n_values = int(valid.sum()) * d.n_steps * len(values) * (HALF if d.wide else KERNELS)
+        n_stored = sum(len(one.word) for one in stores)
         counters = Counters(
             accesses,
             reads,
-            self._write(d, stored),
+            self._write(d, stored) + n_stored,
             0 if d.fires else n_values,
             n_values if d.fires else 0,
         )
         drained = np.concatenate(values).reshape(-1, KERNELS)
         left = np.concatenate(membranes).reshape(-1, KERNELS) if membranes else None
-        return PassResult(drained, stored, counters, left)
+        return PassResult(drained, stored, counters, left, _joined(stores) if stores else None)
+
+    def _u_places(self, d: Descriptor, number: int, rows: Ints, cols: Ints) -> tuple[Ints, Ints]:
+        """Macro and address of the membranes of each team's pixels, (rounds, teams, words)."""
+        if d.pixel_sum:
+            rows, cols = rows[:1] * 0, cols[:1] * 0
+        pixel = rows * d.u_row_pitch + cols * d.u_col_pitch
+        word = number >> d.u_parts_log2
+        inside = (word >> d.split_log2) * d.u_planes + np.arange(d.u_planes)
+        address = d.u_base + pixel[:, np.newaxis, np.newaxis] + inside
+        shape = (len(rows), d.n_teams, d.u_planes)
+        macro = np.arange(d.n_teams)[:, np.newaxis] * d.split + word % d.split
+        return np.broadcast_to(macro, shape), np.broadcast_to(
+            address % self.config.feature_words, shape
+        )
+
+    def _load(
+        self, d: Descriptor, number: int, rows: Ints, cols: Ints, valid: NDArray[np.bool_]
+    ) -> tuple[Ints | None, int]:
+        """Membranes (pixels, 16/groups) of an earlier chunk or layer, and words read."""
+        if not d.loads(first_chunk=self.first_chunk):
+            return None, 0
+        macro, address = self._u_places(d, number, rows, cols)
+        nibbles = from_planes(self.banks[macro, address], signed=True).reshape(-1, KERNELS)
+        n, first = _part(d, number)
+        membranes = np.zeros((len(nibbles), KERNELS // d.groups), np.int64)
+        membranes[:, :n] = nibbles[:, first : first + n]
+        return membranes, valid.size * d.u_planes
+
+    def _store(
+        self,
+        d: Descriptor,
+        number: int,
+        rows: Ints,
+        cols: Ints,
+        valid: NDArray[np.bool_],
+        membranes: Ints,
+    ) -> MembraneWrites:
+        """Writes membranes (pixels, 16/groups), those of a pixel's teams at once."""
+        n, first = _part(d, number)
+        nibbles = np.zeros((len(membranes), KERNELS), np.int64)
+        nibbles[:, first : first + n] = membranes[:, :n]
+        macro, address = self._u_places(d, number, rows, cols)
+        words = np.stack([nibble_plane(nibbles, p) for p in range(d.u_planes)], axis=-1)
+        words = words.reshape(macro.shape)
+        mine = slice(first // 2, (first + n) // 2)  # bytes
+        banks = self.banks.view(np.uint8).reshape(*self.banks.shape, -1)
+        parts = words.view(np.uint8).reshape(*words.shape, -1)
+        banks[macro[valid], address[valid], mine] = parts[valid][..., mine]
+        mask = ((1 << (n // 2)) - 1) << (first // 2)
+        return MembraneWrites(
+            macro[valid].reshape(-1),
+            address[valid].reshape(-1),
+            words[valid].reshape(-1),
+            np.full(int(valid.sum()) * d.u_planes, mask),
+        )
 
     def _sums_in_time(
         self, d: Descriptor, block: KernelBlock, rows: Ints, cols: Ints

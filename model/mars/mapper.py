@@ -45,7 +45,14 @@ from model.mars.macro import decode_weights
 from model.mars.memory import LineSource
 from model.mars.network import INPUT, MULT_MAX, RAW_BITS, QuantizedNetwork
 from model.mars.neuron import CHARGE_MAX
-from model.mars.placement import CrowdedError, Placement, Places, Shape, place
+from model.mars.placement import (
+    CrowdedError,
+    Placement,
+    Places,
+    Shape,
+    membrane_pitches,
+    place,
+)
 from model.mars.program import KernelBlock, Pass, encode
 
 MAX_SIDE = 255
@@ -83,8 +90,16 @@ class CodeFormat:
     dx_width: int
 
 
-def compile_network(network: QuantizedNetwork, config: MarsConfig) -> Image:
+def compile_network(network: QuantizedNetwork, config: MarsConfig, chunk: int = 0) -> Image:
     """The image of a network for a configuration.
+
+    Parameters
+    ----------
+    network : QuantizedNetwork
+    config : MarsConfig
+    chunk : int
+        Time steps of a spiking network for which the program is run at once, 1..4; membranes wait
+        in the feature memories for the next ones. 0 is all steps.
 
     Raises
     ------
@@ -92,15 +107,15 @@ def compile_network(network: QuantizedNetwork, config: MarsConfig) -> Image:
         Names the layer and what it lacks.
     """
     try:
-        return _compiled(network, lower(network, config.n_macros), config)
+        return _compiled(network, lower(network, config.n_macros, chunk), config, chunk)
     except FitError as error:
-        try:
-            return _compiled(network, lower(network), config)  # a packed input may be larger
+        try:  # a packed input may be larger
+            return _compiled(network, lower(network, None, chunk), config, chunk)
         except FitError:
             raise error from None
 
 
-def _compiled(network: QuantizedNetwork, lowered: Lowered, config: MarsConfig) -> Image:
+def _compiled(network: QuantizedNetwork, lowered: Lowered, config: MarsConfig, chunk: int) -> Image:
     for one in lowered.passes:
         _check(one, config)
     bands: dict[int, int] = {}
@@ -111,7 +126,7 @@ def _compiled(network: QuantizedNetwork, lowered: Lowered, config: MarsConfig) -
     while True:
         split = in_bands(lowered, bands, teams)
         try:
-            return _arranged(network, split, sets, config)
+            return _arranged(network, split, sets, config, chunk)
         except CrowdedError as crowded:
             _more_bands(lowered, split, crowded, bands, config)
 
@@ -145,11 +160,13 @@ def _arranged(
     lowered: Lowered,
     all_sets: dict[int, list[GroupSets]],
     config: MarsConfig,
+    chunk: int,
 ) -> Image:
     """The image, if there is room; group-sets are given by the weights, which bands share."""
     convolutions = lowered.passes
     sets = [all_sets[id(one.weight)] for one in convolutions]
     options = [_options(one, kept, config) for one, kept in zip(convolutions, sets, strict=True)]
+    _share_shapes(convolutions, options, sets, config)
     shapes, places = place(lowered, options, config)
     passes = tuple(
         _pass(one, kept, shape, places, is_last=one is convolutions[-1])
@@ -158,6 +175,9 @@ def _arranged(
     contents = Contents(
         name=network.name,
         input=features(network, INPUT),
+        time_steps=network.time_steps,
+        chunk=min(chunk, network.time_steps),
+        membrane_words=_membrane_words(lowered, shapes),
         packing=lowered.packing,
         output_address=places.of(convolutions[-1].output).base,
         passes=tuple(
@@ -298,6 +318,64 @@ def _plane_sum(one: Convolution, kept: list[GroupSets], split: int) -> int:
     return largest * one.map_size[0] * one.map_size[1]
 
 
+def _share_shapes(
+    passes: list[Convolution],
+    options: list[list[Shape]],
+    sets: list[list[GroupSets]],
+    config: MarsConfig,
+) -> None:
+    """Leaves passes that share membranes one shape each, with which they find them."""
+    users: dict[str, list[int]] = {}
+    for k, one in enumerate(passes):
+        if one.membrane is not None:
+            users.setdefault(one.membrane.name, []).append(k)
+    for numbers in users.values():
+        if len(numbers) == 1:
+            continue
+        is_even = any(passes[k].pool for k in numbers)
+        by_place: dict[tuple[int, ...], list[Shape]] = {}
+        for k in numbers:
+            for option in options[k]:
+                shape = _shape(passes[k], option.split, config, is_even=is_even)
+                by_place.setdefault(_membrane_place(passes[k], shape), []).append(shape)
+        common = [shapes for shapes in by_place.values() if len(shapes) == len(numbers)]
+        if not common:
+            first, *others = (passes[k].label for k in numbers)
+            raise FitError(
+                f"layer {first} must be spread over macros like {', '.join(others)}, with which it "
+                f"shares membranes, to fit {config.name}, but no split suits all of them"
+            )
+
+        costs = [
+            sum(
+                _cost(_work(passes[k], shape, sets[k], config), config)
+                for k, shape in zip(numbers, shapes, strict=True)
+            )
+            for shapes in common
+        ]
+        for k, shape in zip(numbers, common[int(np.argmin(costs))], strict=True):
+            options[k] = [shape]
+
+
+def _membrane_place(one: Convolution, shape: Shape) -> tuple[int, ...]:
+    """Passes for which it is the same find the same membranes at the same places."""
+    assert one.membrane is not None
+    if one.membrane.shape[1] == 1:
+        return (shape.split,)
+    return (shape.split, shape.n_teams, shape.rows_per_team)
+
+
+def _membrane_words(lowered: Lowered, shapes: list[Shape]) -> dict[str, int]:
+    """Words of feature memory that membranes take in all macros together, by name."""
+    words: dict[str, int] = {}
+    for one, shape in zip(lowered.passes, shapes, strict=True):
+        if one.membrane is not None:
+            n_rows = 1 if one.pixel_sum else shape.n_rows
+            n_words = n_rows * membrane_pitches(one, shape)[0] * shape.split
+            words[one.membrane.name] = max(n_words, words.get(one.membrane.name, 0))
+    return words
+
+
 def _options(one: Convolution, kept: list[GroupSets], config: MarsConfig) -> list[Shape]:
     """The possible shapes of a pass, the quickest first, of equal ones the smallest split."""
     shapes = [_shape(one, split, config) for split in _splits(one, kept, config)]
@@ -308,7 +386,7 @@ def _options(one: Convolution, kept: list[GroupSets], config: MarsConfig) -> lis
     return sorted(shapes, key=lambda shape: (clocks(shape), shape.split))
 
 
-def _shape(one: Convolution, split: int, config: MarsConfig) -> Shape:
+def _shape(one: Convolution, split: int, config: MarsConfig, *, is_even: bool = False) -> Shape:
     rows, cols = one.map_size
     if one.pool:
         rows, cols = rows // 2 * 2, cols // 2 * 2
@@ -325,7 +403,7 @@ def _shape(one: Convolution, split: int, config: MarsConfig) -> Shape:
         return Shape(split, band.n_teams, band.rows, n_rows, cols, band.first, band.pitch)
     most_teams = 1 if _is_one_team(one) else config.n_macros // split
     rows_per_team = -(-rows // most_teams)
-    if one.pool:
+    if one.pool or is_even:
         rows_per_team += rows_per_team % 2
     n_teams = -(-rows // rows_per_team)
     return Shape(split, n_teams, rows_per_team, rows, cols, first=0, pitch=rows_per_team)
@@ -356,6 +434,8 @@ def _work(one: Convolution, shape: Shape, kept: list[GroupSets], config: MarsCon
         fires=one.neurons is not None,
         groups=one.neurons.groups if one.neurons else 1,
         pixel_sum=one.pixel_sum,
+        u_load=one.membrane.planes if one.membrane else 0,
+        u_store=one.membrane.planes if one.membrane else 0,
     )
 
 
@@ -437,7 +517,7 @@ def _descriptor(one: Convolution, shape: Shape, places: Places) -> Descriptor:
         out_row_pitch=pitches[0],
         out_col_pitch=pitches[1],
         team_out_pitch=(shape.pitch >> int(one.pool)) * pitches[0],
-        **_time_fields(one, out.kind),
+        **_time_fields(one, out.kind, shape, places),
         **_source_fields(one, shape, places.maps[one.source]),
         **_skip_fields(one, shape, places),
         **_average_fields(one),
@@ -445,7 +525,7 @@ def _descriptor(one: Convolution, shape: Shape, places: Places) -> Descriptor:
     )
 
 
-def _time_fields(one: Convolution, out: Features) -> dict[str, Any]:
+def _time_fields(one: Convolution, out: Features, shape: Shape, places: Places) -> dict[str, Any]:
     """The clamp, or what a pass that works in time has instead."""
     post, neurons = one.post, one.neurons
     if not one.n_steps:
@@ -468,6 +548,17 @@ def _time_fields(one: Convolution, out: Features) -> dict[str, Any]:
             "limit": neurons.limit,
             "groups_log2": neurons.groups.bit_length() - 1,
             "initial_shift": initial_shift(neurons),
+        }
+    if one.membrane is not None:
+        row_pitch, col_pitch = membrane_pitches(one, shape)
+        fields |= {
+            "u_load": 1,
+            "u_again": int(one.membrane.again),
+            "u_store": 1,
+            "u_planes_log2": one.membrane.planes.bit_length() - 1,
+            "u_row_pitch": row_pitch,
+            "u_col_pitch": col_pitch,
+            "u_base": places.membranes[one.membrane.name],
         }
     return fields
 

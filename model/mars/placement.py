@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from model.mars.config import WORDS_PER_WRITE, MarsConfig
+from model.mars.config import KERNELS, WORDS_PER_WRITE, MarsConfig
 from model.mars.image import Features
 from model.mars.layout import MAX_MACROS, Ints
 from model.mars.lowering import Convolution, Home, Lowered
@@ -94,10 +94,11 @@ class Placement:
 
 @dataclass(frozen=True)
 class Places:
-    """Where everything is: maps, and results in them."""
+    """Where everything is: maps, results in them, membranes (their address by name)."""
 
     maps: dict[str, Placement]
     homes: dict[str, Home]
+    membranes: dict[str, int]
 
     def of(self, name: str) -> Placement:
         """That of a result."""
@@ -164,8 +165,51 @@ class _Room:
     @property
     def size(self) -> int:
         """Words; every room begins where two words can be written at once."""
-        n_words = self.rows.most * self.kind.row_pitch
-        return -(-n_words // WORDS_PER_WRITE) * WORDS_PER_WRITE
+        return _even(self.rows.most * self.kind.row_pitch)
+
+
+@dataclass
+class _MembraneRoom:
+    """Membranes, from the first chunk to the last: those of a team in its macros in turn."""
+
+    names: list[str]
+    size: int
+    born: int
+    last_use: int
+    base: int = 0
+
+
+_AnyRoom = _Room | _MembraneRoom
+
+
+def _even(n_words: int) -> int:
+    return -(-n_words // WORDS_PER_WRITE) * WORDS_PER_WRITE
+
+
+def membrane_pitches(one: Convolution, shape: Shape) -> tuple[int, int]:
+    """Words from one row or pixel of a pass's membranes to the next, in each macro of a team."""
+    if one.membrane is None:
+        return 0, 0
+    n_words = -(-one.membrane.shape[0] // KERNELS)
+    col_pitch = -(-n_words // shape.split) * one.membrane.planes
+    return one.membrane.shape[2] * col_pitch, col_pitch
+
+
+def _membrane_rooms(lowered: Lowered, shapes: list[Shape]) -> dict[str, _MembraneRoom]:
+    """Who needs how much for membranes, by name."""
+    rooms: dict[str, _MembraneRoom] = {}
+    for one, shape in zip(lowered.passes, shapes, strict=True):
+        if one.membrane is not None:
+            size = _even(membrane_rows(one, shape) * membrane_pitches(one, shape)[0])
+            name = one.membrane.name
+            room = _MembraneRoom([name], size, -1, len(lowered.passes))
+            rooms.setdefault(name, room).size = max(size, rooms.get(name, room).size)
+    return rooms
+
+
+def membrane_rows(one: Convolution, shape: Shape) -> int:
+    """Rows of membranes that a team has."""
+    return 1 if one.pixel_sum else shape.rows_per_team
 
 
 def _rooms(lowered: Lowered, shapes: list[Shape]) -> dict[str, _Room]:
@@ -225,7 +269,9 @@ def place(
     shapes = [option[0] for option in options]
     while True:
         rooms = _rooms(lowered, shapes)
-        own = list({id(room): room for room in rooms.values()}.values())
+        membranes = _membrane_rooms(lowered, shapes)
+        own: list[_AnyRoom] = list({id(room): room for room in rooms.values()}.values())
+        own = [*membranes.values(), *own]
         # Maps that come and go leave gaps between those that stay: then the largest ones first.
         by_size = sorted(own, key=lambda room: -room.size)
         crowded = _allocate(own, config.feature_words)
@@ -244,7 +290,8 @@ def place(
         name: Placement(lowered.maps[name], room.base, room.rows.first, room.rows.end)
         for name, room in rooms.items()
     }
-    return shapes, Places(maps, lowered.homes)
+    addresses = {name: room.base for name, room in membranes.items()}
+    return shapes, Places(maps, lowered.homes, addresses)
 
 
 def _smaller(
@@ -263,8 +310,8 @@ def _smaller(
 class _Crowded:
     """A room that found no place, and all that live with it."""
 
-    room: _Room
-    alive: list[_Room]
+    room: _AnyRoom
+    alive: list[_AnyRoom]
 
     @property
     def names(self) -> set[str]:
@@ -272,9 +319,9 @@ class _Crowded:
         return {name for room in self.alive for name in room.names}
 
 
-def _allocate(rooms: list[_Room], n_words: int) -> _Crowded | None:
+def _allocate(rooms: list[_AnyRoom], n_words: int) -> _Crowded | None:
     """Gives every room the lowest place that is free during its life."""
-    placed: list[_Room] = []
+    placed: list[_AnyRoom] = []
     for room in rooms:
         alive = sorted(
             (p for p in placed if p.last_use >= room.born and p.born <= room.last_use and p.size),

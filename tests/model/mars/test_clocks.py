@@ -218,7 +218,7 @@ class Frame:
         accesses = 1
         if work.direct:
             accesses = work.in_planes if is_first or work.n_sub_rounds == 1 else 0
-        length = max(1, self.n_entries * accesses + work.skip_planes)
+        length = max(1, work.u_load + self.n_entries * accesses + work.skip_planes)
         return length * work.n_rounds if work.pixel_sum else length
 
     def _slots(self) -> tuple[int, int]:
@@ -228,7 +228,8 @@ class Frame:
         if work.fires:
             n_teams = work.n_teams if work.n_sub_rounds == 1 else max(4, work.n_teams)
             latency = 2 + 1 + 4 * work.groups + 1
-            return n_teams * work.groups, latency - (work.groups - 1)
+            store = -(-work.u_store // 2)
+            return n_teams * work.groups + store, latency - (work.groups - 1)
         words = work.out_planes * (4 if work.timed else 1)
         return work.n_teams * -(-words // 2), LAST_WRITE
 
@@ -309,6 +310,12 @@ FIRING = st.builds(
     direct=st.booleans(),
     groups=st.sampled_from((1, 2, 4)),
 )
+CHUNKS = st.builds(
+    replace,
+    FIRING.map(lambda work: replace(work, n_sub_rounds=1)),
+    u_load=st.sampled_from((0, 1, 2, 4)),
+    u_store=st.sampled_from((0, 1, 2, 4)),
+)
 SUMMING = FIRING.map(lambda work: replace(work, pixel_sum=True, n_sub_rounds=1, n_teams=1))
 LOGITS = st.one_of(FIRING, SUMMING).map(
     lambda work: replace(work, fires=False, out_planes=8, groups=1)
@@ -324,7 +331,7 @@ LOGITS = st.one_of(FIRING, SUMMING).map(
         entries=st.just(()),
         input_words=st.integers(1, 2),
     ),
-    st.lists(st.one_of(WORKS, FIRING, SUMMING, LOGITS), min_size=1, max_size=3),
+    st.lists(st.one_of(WORKS, FIRING, CHUNKS, SUMMING, LOGITS), min_size=1, max_size=3),
     st.integers(0, 2),
     st.data(),
 )

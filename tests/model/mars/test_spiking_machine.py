@@ -155,7 +155,11 @@ def test_a_result_in_groups_is_the_output() -> None:
 @pytest.mark.parametrize(
     ("layers", "changes", "text"),
     [
-        ((conv(),), {"time_steps": 9}, "time_steps must be at most 8 to fit, not 9"),
+        (
+            (conv(),),
+            {"time_steps": 9},
+            "time_steps must be at most 8 to fit at once, not 9: compile chunks of 1..4 steps",
+        ),
         (
             (
                 conv(neuron=Neuron(bits=6, threshold=np.full(8, 6), reset="soft", membrane="u")),
@@ -166,8 +170,9 @@ def test_a_result_in_groups_is_the_output() -> None:
                 ),
             ),
             {},
-            "layer e must not use the membrane 'u' of layer c: layers run one after the other, "
-            "each with all of its time steps",
+            "layer e must not use the membrane 'u' of layer c unless the network is compiled for "
+            "chunks of 1 step: otherwise layers run one after the other, each with several time "
+            "steps",
         ),
         (
             (conv(neuron=Neuron(bits=6, threshold=np.full(8, 6), reset="soft", groups=8)),),
