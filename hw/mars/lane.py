@@ -120,6 +120,7 @@ class Lane(Component):
 
         read_3 = after(1, read_2, "read")
         upper_3 = after(2, self.step.upper, "upper")
+        high_3 = after(2, self.step.high, "high")
         skip_3 = after(2, self.step.skip, "skip")
         padded_3 = after(1, padded_2, "padded")
         around = Mux(upper_3, d.pad_value[NIBBLE:], d.pad_value[:NIBBLE])
@@ -129,9 +130,11 @@ class Lane(Component):
             macro.activations.eq(Mux(padded_3, around.replicate(WORD_LINES), feature)),
             macro.signed_activations.eq(d.in_signed & (upper_3 == d.in_two)),
             macro.wide.eq(d.wide),
+            macro.low.eq(d.stacked & ~high_3),
         ]
 
         upper_5 = after(2, upper_3, "upper")
+        high_5 = after(2, high_3, "high")
         first_5 = after(4, self.step.first, "first")
         last_5 = after(4, self.step.last, "last")
         summed_5 = after(2, macro.enable, "summed")
@@ -149,7 +152,8 @@ class Lane(Component):
         accumulators = Signal(SUMS, reset_less=True)
         for k in range(KERNELS):
             added = Signal(signed(ACC_WIDTH), name=f"added_{k}")
-            partial = Mux(upper_5, macro.sums[k] << NIBBLE, macro.sums[k])
+            weighed = Mux(high_5, macro.sums[k] << NIBBLE, macro.sums[k])
+            partial = Mux(upper_5, weighed << NIBBLE, weighed)
             m.d.comb += added.eq(Mux(tap_first_5, 0, accumulators[k]) + partial)
             with m.If(tap_first_5 | summed_5):
                 m.d.sync += accumulators[k].eq(added)

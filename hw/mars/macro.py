@@ -39,8 +39,9 @@ class CIMMacro(Component):
         An access.
     activations : In(64)
         Activation i in bits 4i..4i+3, with `enable`.
-    signed_activations, wide : In(1)
-        Nibbles of activations are two's complement; weights have 8 bit. With `enable`.
+    signed_activations, wide, low : In(1)
+        Nibbles of activations are two's complement; weights have 8 bit; weights are lower nibbles
+        of 8 bit, without a sign. With `enable`.
     sums : Out(ArrayLayout(signed(18), 16))
         Of the kernels, 2 clocks later.
     """
@@ -54,6 +55,7 @@ class CIMMacro(Component):
     activations: In(WORD_BITS)
     signed_activations: In(1)
     wide: In(1)
+    low: In(1)
     sums: Out(ArrayLayout(signed(SUM_WIDTH), KERNELS))
 
     def elaborate(self, platform):
@@ -71,14 +73,14 @@ class CIMMacro(Component):
         ]
 
         enable_1 = Signal()
-        wide_1 = Signal()
+        wide_1, low_1 = Signal(), Signal()
         activations_1 = [
             Signal(signed(NIBBLE + 1), name=f"activation_1_{i}", reset_less=True)
             for i in range(WORD_LINES)
         ]
         m.d.sync += enable_1.eq(self.enable)
         with m.If(self.enable):
-            m.d.sync += wide_1.eq(self.wide)
+            m.d.sync += [wide_1.eq(self.wide), low_1.eq(self.low)]
             for i, activation in enumerate(activations_1):
                 nibble = self.activations.word_select(i, NIBBLE)
                 sign = nibble[-1] & self.signed_activations
@@ -93,7 +95,7 @@ class CIMMacro(Component):
             for i, activation in enumerate(activations_1):
                 nibble = array.r_data.word_select(i * KERNELS + k, NIBBLE)
                 # The lower nibble of an 8-bit weight has no sign.
-                sign = nibble[-1] if k % 2 else nibble[-1] & ~wide_1
+                sign = nibble[-1] & ~(low_1 if k % 2 else low_1 | wide_1)
                 products.append(activation * Cat(nibble, sign).as_signed())
             column = Signal(signed(COLUMN_WIDTH), name=f"column_{k}")
             m.d.comb += column.eq(adder_tree(products))

@@ -20,6 +20,7 @@ STEP = StructLayout(
         "first": 1,
         "last": 1,
         "upper": 1,
+        "high": 1,
         "in_row": signed(COORDINATE_WIDTH),
         "in_col": signed(COORDINATE_WIDTH),
         "in_offset": ADDR_WIDTH,
@@ -27,7 +28,7 @@ STEP = StructLayout(
     }
 )
 """What the lanes do in a step, one clock behind `index_enable`: multiply or read the residual;
-first and last step of a round; the upper nibble; the pixel's first tap."""
+first and last step of a round; the upper nibble; that of weights; the pixel's first tap."""
 
 ROUND = StructLayout(
     {
@@ -247,6 +248,7 @@ class Walker(Component):
             step.first.eq(issue & first),
             step.last.eq(end_of_round),
             step.upper.eq(upper),
+            step.high.eq(d.stacked & entry[0]),
         ]
         return upper
 

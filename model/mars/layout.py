@@ -36,6 +36,7 @@ DESCRIPTOR_FIELDS = {
     "split_log2": (14, 2),
     "out_planes_log2": (16, 2),
     "lookup_signed": (18, 1),
+    "stacked": (19, 1),
     "block_width": (20, 5),
     "dx_width": (25, 3),
     "n_kernel_blocks": (32, 16),
@@ -133,7 +134,9 @@ class Descriptor:
     is_input, is_last : int
         Feature words follow instead of kernel blocks; the frame ends with this pass.
     wide : int
-        8-bit weights: a kernel block has 8 kernels, not 16.
+        8-bit weights in pairs of columns: a kernel block has 8 kernels, not 16.
+    stacked : int
+        8-bit weights in pairs of entries, lower nibbles before upper ones.
     long_codes, block_width, dx_width : int
         Index codes have 16 bits instead of 9; bits of their channel block and of their column.
     maximum : int
@@ -194,6 +197,7 @@ class Descriptor:
     split_log2: int = 0
     out_planes_log2: int = 0
     lookup_signed: int = 0
+    stacked: int = 0
     block_width: int = 0
     dx_width: int = 0
     n_kernel_blocks: int = 0

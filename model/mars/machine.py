@@ -19,7 +19,7 @@ from model.mars.layout import (
     decode_index,
     unpack_descriptor,
 )
-from model.mars.macro import decode_activations, decode_weights
+from model.mars.macro import decode_activations, decode_nibbles, decode_weights
 from model.mars.program import KernelBlock, Pass
 from model.mars.requantiser import raw, requantise
 
@@ -114,6 +114,15 @@ def from_planes(words: Words, *, signed: bool) -> Ints:
         for p in range(planes)
     ]
     return np.asarray(sum(parts), np.int64)
+
+
+def _weights(d: Descriptor, words: Words) -> NDArray[np.int32]:
+    """Weights of entries (n, ...), nibble by nibble if they are stacked."""
+    if not d.stacked:
+        return decode_weights(words, bool(d.wide))
+    weights = decode_nibbles(words, upper=False)
+    weights[1::2] = decode_nibbles(words[1::2], upper=True)
+    return weights
 
 
 class Machine:
@@ -216,7 +225,7 @@ class Machine:
         # 2**53, so the products of doubles are exact.
         activations = from_planes(planes, signed=bool(d.in_signed)).astype(np.float64)
         words = block.words[:, macros % d.split]
-        weights = decode_weights(words, bool(d.wide)).astype(np.float64)
+        weights = _weights(d, words).astype(np.float64)
         if d.maximum and block.n_entries:
             largest = (activations @ weights).max(axis=0)
             return largest.swapaxes(0, 1).astype(np.int64), n_read

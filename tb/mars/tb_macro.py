@@ -13,7 +13,11 @@ from tb.bench import Block, check, signed
 
 LATENCY = 2
 SUM_WIDTH = 18
-MODES = tuple(itertools.product((False, True), repeat=2))
+MODES = tuple(
+    (signed_activations, wide, low)
+    for signed_activations in (False, True)
+    for wide, low in ((False, False), (True, False), (False, True))
+)
 NIBBLES = (0x0, 0x1, 0x7, 0x8, 0xF)
 BYTES = (0x00, 0x0F, 0xF0, 0x08, 0x7F, 0x80, 0xFF)
 """Ends of weights and activations, and each half of an 8-bit weight at the ends of its own."""
@@ -36,6 +40,7 @@ class Access:
     activations: int
     signed_activations: bool
     wide: bool
+    low: bool
 
 
 Clock = tuple[Write | None, Access | None]
@@ -87,6 +92,7 @@ async def stream(dut, clocks: list[Clock], rng: random.Random) -> None:
             activations=used.activations,
             signed_activations=used.signed_activations,
             wide=used.wide,
+            low=used.low,
         )
         sums = np.zeros(KERNELS, np.int32)
         if read:
@@ -95,6 +101,7 @@ async def stream(dut, clocks: list[Clock], rng: random.Random) -> None:
                 np.uint64(read.activations),
                 signed_activations=read.signed_activations,
                 wide=read.wide,
+                low=read.low,
             )
         expected.append(sums.tolist())
         if write:
