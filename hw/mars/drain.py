@@ -5,11 +5,16 @@ from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.mars.lane import RESIDUAL_WORDS, SUMS
-from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, ROW_WIDTH, slots_log2
+from hw.mars.layout import (
+    ADDR_WIDTH,
+    DESCRIPTOR,
+    HEADER_SLOT_WIDTH,
+    ROW_WIDTH,
+    slots_log2,
+)
 from hw.mars.walker import ROUND
 from model.mars.clocks import AVERAGE_AFTER
 from model.mars.config import ACC_WIDTH, KERNELS, WORD_BITS
-from model.mars.layout import HEADER_SLOTS
 
 PIXEL = StructLayout(
     {
@@ -69,7 +74,7 @@ class Drain(Component):
                 "sums": In(SUMS).array(n_macros),
                 "residuals": In(RESIDUAL_WORDS * WORD_BITS).array(n_macros),
                 "pixel": Out(PIXEL),
-                "header_slot": Out(range(HEADER_SLOTS)),
+                "header_slot": Out(HEADER_SLOT_WIDTH),
                 "acc": Out(SUMS),
                 "residual": Out(RESIDUAL_WORDS * WORD_BITS),
                 "header_freed": Out(1),

@@ -1,20 +1,20 @@
 """The engine: from lines to features, one frame."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.mars.core import Core
 from hw.mars.drain import Drain
 from hw.mars.lane import SUMS
-from hw.mars.layout import ADDR_WIDTH, ROW_WIDTH, header_bits
+from hw.mars.layout import ADDR_WIDTH, ENTRIES_WIDTH, ROW_WIDTH, header_bits
 from hw.mars.loader import Loader
 from hw.mars.post_processing import PostProcessing
 from hw.mars.walker import Walker
+from hw.mars.weight_sram import Copier
 from hw.memory import TwoPortMemory
-from model.mars.clocks import WRITTEN_AFTER
+from model.mars.clocks import BLOCK_SLOTS, WRITTEN_AFTER
 from model.mars.config import LINE_BITS, WORD_BITS, WORDS_PER_WRITE
-from model.mars.layout import HEADER_SLOTS
 
 
 class Engine(Component):
@@ -66,8 +66,9 @@ class Engine(Component):
     def elaborate(self, platform):
         m = Module()
         n_macros, wide = self.config.n_macros, self.config.wide_multiplier
-        m.submodules.loader = loader = Loader(n_macros, wide_multiplier=wide)
-        m.submodules.walker = walker = Walker()
+        ahead = self.config.ahead
+        m.submodules.loader = loader = Loader(n_macros, wide_multiplier=wide, ahead=ahead)
+        m.submodules.walker = walker = Walker(ahead.headers)
         m.submodules.drain = drain = Drain(n_macros)
         m.submodules.post_processing = post = PostProcessing(wide_multiplier=wide)
         m.d.comb += [
@@ -76,11 +77,8 @@ class Engine(Component):
             self.lines.ready.eq(loader.lines.ready),
             loader.take.eq(walker.take),
             loader.header_freed.eq(drain.header_freed),
-            loader.entries_freed.eq(walker.entries_freed),
             walker.loading.eq(loader.descriptor),
             walker.described.eq(loader.described),
-            walker.loaded.eq(loader.loaded),
-            *(w.eq(n) for w, n in zip(walker.entries, loader.entries, strict=True)),
             drain.descriptor.eq(walker.descriptor),
             drain.round_done.eq(walker.round_done),
             drain.round.eq(walker.round),
@@ -94,7 +92,8 @@ class Engine(Component):
             post.table_addr.eq(loader.table_addr),
         ]
         self._headers(m, loader, drain, post)
-        self._cores(m, loader, walker, drain, post)
+        copier = self._blocks(m, loader, walker)
+        self._cores(m, loader, copier, walker, drain, post)
 
         written = Signal(WRITTEN_AFTER)
         features_done = Signal()
@@ -123,7 +122,7 @@ class Engine(Component):
         """Bias, multipliers and shifts of the kernel blocks that are loaded or under way."""
         width = header_bits(self.config.wide_multiplier)
         m.submodules.headers = headers = TwoPortMemory(
-            depth=HEADER_SLOTS, width=width, granularity=LINE_BITS
+            depth=self.config.ahead.headers, width=width, granularity=LINE_BITS
         )
         m.d.comb += [
             headers.w_mask.eq(loader.header_enable << loader.header_part),
@@ -134,12 +133,41 @@ class Engine(Component):
             post.header.eq(headers.r_data),
         ]
 
-    def _cores(self, m, loader, walker, drain, post):
+    def _blocks(self, m, loader, walker):
+        """What of kernel blocks goes from the loader to the walker; returns the copier, if any."""
+        if not self.config.weight_sram:
+            entries = Array(
+                Signal(ENTRIES_WIDTH, name=f"entries_{slot}") for slot in range(BLOCK_SLOTS)
+            )
+            with m.If(loader.header_enable & (loader.header_part == 0)):
+                m.d.sync += entries[loader.header_slot].eq(loader.n_entries)
+            m.d.comb += [
+                walker.loaded.eq(loader.loaded),
+                loader.entries_freed.eq(walker.entries_freed),
+                *(w.eq(n) for w, n in zip(walker.entries, entries, strict=True)),
+            ]
+            return None
+        m.submodules.copier = copier = Copier(self.config.weight_sram, self.config.ahead.headers)
+        m.d.comb += [
+            copier.header_begun.eq(loader.header_enable & (loader.header_part == 0)),
+            copier.header_slot.eq(loader.header_slot),
+            copier.n_entries.eq(loader.n_entries),
+            copier.header_done.eq(loader.header_done),
+            copier.entry_done.eq(loader.entry_done),
+            copier.begun.eq(walker.begun),
+            copier.entries_freed.eq(walker.entries_freed),
+            walker.loaded.eq(copier.loaded),
+            loader.entries_freed.eq(copier.copied),
+            *(w.eq(n) for w, n in zip(walker.entries, copier.entries, strict=True)),
+        ]
+        return copier
+
+    def _cores(self, m, loader, copier, walker, drain, post):
         """The cores, and the choice of each bank which features it stores."""
         config, d = self.config, walker.descriptor
         per_core = config.macros_per_core
         for c in range(config.n_cores):
-            core = Core(c * per_core, per_core, config.feature_words)
+            core = Core(c * per_core, per_core, config.feature_words, config.weight_sram)
             m.submodules[f"core_{c}"] = core
             m.d.comb += [
                 core.walk.descriptor.eq(d),
@@ -154,6 +182,11 @@ class Engine(Component):
                 core.walk.feature_data.eq(post.write_data),
                 core.walk.host_addr.eq(self.host_addr),
             ]
+            if copier is not None:
+                m.d.comb += [
+                    getattr(core.walk, name).eq(getattr(copier, name))
+                    for name in ("copy", "copy_addr", "copy_part", "macro_addr")
+                ]
             for k in range(per_core):
                 macro = c * per_core + k
                 stores = Signal(name=f"stores_{macro}")

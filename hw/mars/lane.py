@@ -7,12 +7,15 @@ from amaranth.lib.wiring import Component, In, Out
 from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, INDEX
 from hw.mars.macro import CIMMacro
 from hw.mars.walker import COORDINATE_WIDTH, STEP
+from hw.mars.weight_sram import WeightSram
 from hw.memory import TwoPortMemory
+from model.mars.clocks import COPY_CLOCKS
 from model.mars.config import (
     ACC_WIDTH,
     ADDRESSES,
     KERNELS,
     NIBBLE,
+    ROWS_PER_COPY,
     WORD_BITS,
     WORD_LINES,
     WORDS_PER_WRITE,
@@ -22,6 +25,27 @@ SUMS = ArrayLayout(signed(ACC_WIDTH), KERNELS)
 RESIDUAL_WORDS = 2
 FEATURE_WIDTH = 9
 """A value of 8 bit, with a sign if it has one."""
+
+
+def load_members(weight_sram, flow):
+    """Members by which group-sets come into all macros alike, in or out."""
+    depth = weight_sram or ADDRESSES
+    members = {
+        "row_enable": flow(1),
+        "row_addr": flow(range(depth)),
+        "row_word_line": flow(range(WORD_LINES)),
+        "index_write_addr": flow(range(depth)),
+        "index_data": flow(INDEX),
+    }
+    if not weight_sram:
+        return members
+    return {
+        **members,
+        "copy": flow(1),
+        "copy_addr": flow(range(depth)),
+        "copy_part": flow(range(COPY_CLOCKS)),
+        "macro_addr": flow(range(ADDRESSES)),
+    }
 
 
 class Lane(Component):
@@ -38,8 +62,8 @@ class Lane(Component):
 
     Parameters
     ----------
-    number, feature_words : int
-        Which macro this is, and the size of its feature memory.
+    number, feature_words, weight_sram : int
+        Which macro this is, and the sizes of its feature memory and of its weight SRAM.
 
     Members
     -------
@@ -48,7 +72,9 @@ class Lane(Component):
         From the walker; `step` is one clock later.
     row_enable, row_addr, row_word_line, row_data : In
     index_write, index_write_addr, index_data : In
-        From the loader.
+        From the loader, into the weight SRAM if there is one.
+    copy, copy_addr, copy_part, macro_addr : In
+        From the copier, with a weight SRAM: a quarter of a group-set, and where it goes.
     feature_mask, feature_addr, feature_data : In(4), In(16), In(128)
         Writes halves of a feature word, or of one at an even address and of the next.
     host_read, host_addr : In
@@ -61,22 +87,19 @@ class Lane(Component):
         Its residual's words.
     """
 
-    def __init__(self, number, feature_words):
+    def __init__(self, number, feature_words, weight_sram=0):
         self.number = number
         self.feature_words = feature_words
+        self.weight_sram = weight_sram
         super().__init__(
             {
+                **load_members(weight_sram, In),
                 "descriptor": In(DESCRIPTOR),
                 "index_read": In(1),
                 "index_read_addr": In(range(ADDRESSES)),
                 "step": In(STEP),
-                "row_enable": In(1),
-                "row_addr": In(range(ADDRESSES)),
-                "row_word_line": In(range(WORD_LINES)),
                 "row_data": In(WORD_BITS),
                 "index_write": In(1),
-                "index_write_addr": In(range(ADDRESSES)),
-                "index_data": In(INDEX),
                 "feature_mask": In(2 * WORDS_PER_WRITE),
                 "feature_addr": In(ADDR_WIDTH),
                 "feature_data": In(WORDS_PER_WRITE * WORD_BITS),
@@ -94,18 +117,23 @@ class Lane(Component):
         m.submodules.indices = indices = TwoPortMemory(
             depth=ADDRESSES, width=INDEX.size, granularity=INDEX.size
         )
-        m.submodules.macro = macro = CIMMacro()
+        m.submodules.macro = macro = CIMMacro(ROWS_PER_COPY if self.weight_sram else 1)
         m.d.comb += [
             indices.r_enable.eq(self.index_read),
             indices.r_addr.eq(self.index_read_addr),
-            indices.w_mask.eq(self.index_write),
-            indices.w_addr.eq(self.index_write_addr),
-            indices.w_data.eq(self.index_data),
-            macro.w_enable.eq(self.row_enable),
-            macro.w_addr.eq(self.row_addr),
-            macro.w_word_line.eq(self.row_word_line),
-            macro.w_data.eq(self.row_data),
         ]
+        if self.weight_sram:
+            self._copy(m, indices, macro)
+        else:
+            m.d.comb += [
+                indices.w_mask.eq(self.index_write),
+                indices.w_addr.eq(self.index_write_addr),
+                indices.w_data.eq(self.index_data),
+                macro.w_enable.eq(self.row_enable),
+                macro.w_addr.eq(self.row_addr),
+                macro.w_word_line.eq(self.row_word_line),
+                macro.w_data.eq(self.row_data),
+            ]
 
         read_2, padded_2, addr_2 = self._address(m, INDEX(indices.r_data))
         feature = self._features(m, read_2, addr_2)
@@ -171,6 +199,28 @@ class Lane(Component):
 
         self._residual(m, feature, skip_3, upper_3, last_5)
         return m
+
+    def _copy(self, m, indices, macro):
+        """Group-sets out of the weight SRAM, a quarter per clock, and their index with the first."""
+        m.submodules.weight_sram = sram = WeightSram(self.weight_sram)
+        m.d.comb += [
+            getattr(sram, name).eq(getattr(self, name))
+            for name, member in sram.signature.members.items()
+            if member.flow == In
+        ]
+        copied = Signal()
+        part = Signal(range(COPY_CLOCKS))
+        addr = Signal(range(ADDRESSES))
+        m.d.sync += [copied.eq(self.copy), part.eq(self.copy_part), addr.eq(self.macro_addr)]
+        m.d.comb += [
+            macro.w_enable.eq(copied),
+            macro.w_addr.eq(addr),
+            macro.w_word_line.eq(part),
+            macro.w_data.eq(sram.rows),
+            indices.w_mask.eq(copied & (part == 0)),
+            indices.w_addr.eq(addr),
+            indices.w_data.eq(sram.index),
+        ]
 
     def _features(self, m, read, addr):
         """The feature memory, whose words lie in pairs; returns the word that was read last."""

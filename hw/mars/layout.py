@@ -19,6 +19,10 @@ from model.mars.layout import (
 ADDR_WIDTH = 16
 """Of a feature memory; memories use as many of the lower bits as they need."""
 ROW_WIDTH = 8
+ENTRIES_WIDTH = 7
+"""0..64 entries of a kernel block."""
+HEADER_SLOT_WIDTH = 9
+"""Of the number of a header; few configurations have so many."""
 
 
 def _descriptor_fields():

@@ -3,7 +3,6 @@
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import Component, In, Out
-from amaranth.utils import ceil_log2
 
 from hw.memory import TwoPortMemory
 from model.mars.config import ADDRESSES, KERNELS, NIBBLE, WORD_BITS, WORD_LINES
@@ -31,10 +30,15 @@ class CIMMacro(Component):
     clocks before. **Throughput**: one access and one write per clock; an access sees the row as it
     was before a write in the same clock. **Reset**: `sums` 0; contents are not reset.
 
+    Parameters
+    ----------
+    rows_per_write : int
+        Word lines that are written at once.
+
     Members
     -------
-    w_enable, w_addr, w_word_line, w_data : In(1), In(6), In(4), In(64)
-        Write the row of one word line.
+    w_enable, w_addr, w_word_line, w_data : In
+        Write `rows_per_write` neighbouring word lines; `w_word_line` counts in so many.
     enable, addr : In(1), In(6)
         An access.
     activations : In(64)
@@ -46,28 +50,36 @@ class CIMMacro(Component):
         Of the kernels, 2 clocks later.
     """
 
-    w_enable: In(1)
-    w_addr: In(ceil_log2(ADDRESSES))
-    w_word_line: In(ceil_log2(WORD_LINES))
-    w_data: In(WORD_BITS)
-    enable: In(1)
-    addr: In(ceil_log2(ADDRESSES))
-    activations: In(WORD_BITS)
-    signed_activations: In(1)
-    wide: In(1)
-    low: In(1)
-    sums: Out(ArrayLayout(signed(SUM_WIDTH), KERNELS))
+    def __init__(self, rows_per_write=1):
+        self.rows_per_write = rows_per_write
+        super().__init__(
+            {
+                "w_enable": In(1),
+                "w_addr": In(range(ADDRESSES)),
+                "w_word_line": In(range(WORD_LINES // rows_per_write)),
+                "w_data": In(rows_per_write * WORD_BITS),
+                "enable": In(1),
+                "addr": In(range(ADDRESSES)),
+                "activations": In(WORD_BITS),
+                "signed_activations": In(1),
+                "wide": In(1),
+                "low": In(1),
+                "sums": Out(ArrayLayout(signed(SUM_WIDTH), KERNELS)),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
 
         m.submodules.array = array = TwoPortMemory(
-            depth=ADDRESSES, width=WORD_LINES * WORD_BITS, granularity=WORD_BITS
+            depth=ADDRESSES,
+            width=WORD_LINES * WORD_BITS,
+            granularity=self.rows_per_write * WORD_BITS,
         )
         m.d.comb += [
             array.w_mask.eq(self.w_enable << self.w_word_line),
             array.w_addr.eq(self.w_addr),
-            array.w_data.eq(self.w_data.replicate(WORD_LINES)),
+            array.w_data.eq(self.w_data.replicate(WORD_LINES // self.rows_per_write)),
             array.r_enable.eq(self.enable),
             array.r_addr.eq(self.addr),
         ]

@@ -3,12 +3,24 @@
 from amaranth.hdl import Array, Module, Mux, Signal, signed
 from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import Component, In, Out
+from amaranth.utils import exact_log2
 
-from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, ROW_WIDTH, slots_log2
-from hw.mars.loader import ENTRIES_WIDTH
-from model.mars.clocks import AVERAGE_AFTER, DRAIN_AFTER, FREED_AFTER
+from hw.mars.layout import (
+    ADDR_WIDTH,
+    DESCRIPTOR,
+    ENTRIES_WIDTH,
+    HEADER_SLOT_WIDTH,
+    ROW_WIDTH,
+    slots_log2,
+)
+from model.mars.clocks import (
+    AVERAGE_AFTER,
+    BLOCK_SLOTS,
+    DRAIN_AFTER,
+    FREED_AFTER,
+    WITHOUT_SRAM,
+)
 from model.mars.config import ADDRESSES
-from model.mars.layout import HEADER_SLOTS
 
 COORDINATE_WIDTH = 11
 """Signed: rows and columns of the input map, padding included."""
@@ -35,7 +47,7 @@ ROUND = StructLayout(
         "row": ROW_WIDTH,
         "out_row": ROW_WIDTH,
         "out_offset": ADDR_WIDTH,
-        "slot": range(HEADER_SLOTS),
+        "slot": HEADER_SLOT_WIDTH,
         "half": 1,
         "pool_first": 1,
         "pool_last": 1,
@@ -57,6 +69,11 @@ class Walker(Component):
     later, the round DRAIN_AFTER - 1 clocks after its last step. **Throughput**: one step per clock,
     also from one kernel block to the next if that is loaded. **Reset**: waits for a descriptor.
 
+    Parameters
+    ----------
+    n_headers : int
+        Headers that there are at once.
+
     Members
     -------
     loading, described : In
@@ -67,7 +84,10 @@ class Walker(Component):
         Of the pass under way.
     loaded : In(1)
         Another kernel block is complete.
-    entries : In(7) for each header slot
+    entries : In(7) for each block slot
+        Of the kernel blocks that are complete, one after the other.
+    begun : Out(1)
+        One of them is begun.
     entries_freed : Out(7)
     index_enable, index_addr : Out
     step : Out(STEP)
@@ -86,7 +106,8 @@ class Walker(Component):
     take: Out(1)
     descriptor: Out(DESCRIPTOR)
     loaded: In(1)
-    entries: In(ENTRIES_WIDTH).array(HEADER_SLOTS)
+    entries: In(ENTRIES_WIDTH).array(BLOCK_SLOTS)
+    begun: Out(1)
     entries_freed: Out(ENTRIES_WIDTH)
     index_enable: Out(1)
     index_addr: Out(range(ADDRESSES))
@@ -99,14 +120,18 @@ class Walker(Component):
     weight_stall: Out(1)
     drain_stall: Out(1)
 
+    def __init__(self, n_headers=WITHOUT_SRAM.headers):
+        self.n_headers = n_headers
+        super().__init__()
+
     def elaborate(self, platform):
         m = Module()
         d = self.descriptor
 
         # Kernel blocks that are loaded and not begun.
-        waiting = Signal(range(HEADER_SLOTS + 1))
-        begin = Signal()
-        next_slot = Signal(range(HEADER_SLOTS))
+        waiting = Signal(range(BLOCK_SLOTS + 1))
+        begin = self.begun
+        next_slot = Signal(range(self.n_headers))
         slot = Signal.like(next_slot)
         block = Signal(16)
         blocks_left = Signal(16)
@@ -117,7 +142,7 @@ class Walker(Component):
             m.d.sync += [
                 next_slot.eq(next_slot + 1),
                 slot.eq(next_slot),
-                n_entries.eq(Array(self.entries)[next_slot]),
+                n_entries.eq(Array(self.entries)[next_slot[: exact_log2(BLOCK_SLOTS)]]),
                 blocks_left.eq(blocks_left - 1),
             ]
 

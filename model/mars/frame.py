@@ -68,7 +68,7 @@ def run(image: Image, features: Ints, latency: int = LATENCY) -> Iterator[PassRu
     wide = image.config.wide_multiplier
     everything = (Pass(image.input_descriptor, ()), *passes)
     works = [work_of(one, wide_multiplier=wide) for one in everything]
-    clocks = simulate(works, source)
+    clocks = simulate(works, source, image.config.ahead)
     machine = Machine(image.config)
     for (one, result), when in zip(machine.frame(packet, passes), clocks, strict=True):
         yield PassRun(one, result.values, result.writes, when, result.counters)

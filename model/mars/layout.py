@@ -105,7 +105,6 @@ HEADER_FIELDS = {"bias": (0, 32), "mult": (32, 16), "shift": (48, 6), "n_entries
 """One word per output channel; `n_entries` counts only in that of the first."""
 WIDE_HEADER_FIELDS = {"mult_high": (0, 15), "post_shift": (16, 5)}
 """Another word per output channel behind those, with wide multipliers."""
-HEADER_SLOTS = 4
 
 TABLE_LINES = 4
 """Of a lookup table: 256 results of a byte, that of the value whose low byte is 0 first."""

@@ -332,7 +332,7 @@ def _work(one: Convolution, shape: Shape, kept: list[GroupSets], config: MarsCon
 def _cost(work: Work, config: MarsConfig) -> int:
     """Clocks of a pass behind another one of its kind, which hides its first loads."""
     source = LineSource(config, 0, NO_END, ESTIMATE_LATENCY)
-    return simulate([work, work], source)[1].clocks
+    return simulate([work, work], source, config.ahead)[1].clocks
 
 
 class _OutFields(TypedDict):
