@@ -201,7 +201,7 @@ class Lane(Component):
         return m
 
     def _copy(self, m, indices, macro):
-        """Group-sets out of the weight SRAM, a quarter per clock, and their index with the first."""
+        """Group-sets out of the weight SRAM, a quarter per clock, their index with the first."""
         m.submodules.weight_sram = sram = WeightSram(self.weight_sram)
         m.d.comb += [
             getattr(sram, name).eq(getattr(self, name))
