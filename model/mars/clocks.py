@@ -24,6 +24,7 @@ from model.mars.layout import (
     CODES_PER_LINES,
     DESCRIPTOR_LINES,
     HEADER_LINES,
+    STEPS_PER_WORD,
     TABLE_LINES,
     header_lines,
     lines_per_entry,
@@ -41,6 +42,10 @@ HEADER_FREED_AFTER = 2
 """From the last drained pixel of a kernel block until the loader sees its header free."""
 AVERAGE_AFTER = 8
 """From draining the last pixel of a kernel block until its average follows."""
+CHAIN = STEPS_PER_WORD
+"""Time steps that a pixel's neurons take one after the other, each a clock per group."""
+CHAIN_AFTER = CHAIN - 1
+"""Clocks by which each further group delays the first word, counted from the pixel's last slot."""
 
 
 DESCRIBED_AFTER = 1
@@ -85,6 +90,13 @@ class Work:
         A lookup table comes before the kernel blocks.
     n_header_lines, codes_per_line : int
         Of each kernel block; index codes.
+    n_sub_rounds : int
+        Times that a pixel is walked, each for four time steps.
+    timed, direct, fires, pixel_sum : bool
+        The pass works in time; its source is the same in all steps; neurons follow the sums;
+        the sums of all pixels are one result.
+    groups : int
+        Of channels that share a membrane.
     """
 
     n_input_lines: int
@@ -100,15 +112,36 @@ class Work:
     has_table: bool = False
     n_header_lines: int = HEADER_LINES
     codes_per_line: int = CODES_PER_LINES[0]
+    n_sub_rounds: int = 1
+    timed: bool = False
+    direct: bool = False
+    fires: bool = False
+    pixel_sum: bool = False
+    groups: int = 1
 
     def steps(self, n_entries: int) -> int:
         """Steps of one round; a kernel block of bias alone takes one."""
-        return max(1, n_entries * self.in_planes + self.skip_planes)
+        accesses = 1 if self.timed and not self.direct else self.in_planes
+        return max(1, n_entries * accesses + self.skip_planes)
+
+    def rounds(self, n_entries: int) -> list[int]:
+        """Steps of the rounds of a pixel: the sums of a direct source are there after the first."""
+        later = max(1, self.skip_planes) if self.direct else self.steps(n_entries)
+        return [self.steps(n_entries)] + [later] * (self.n_sub_rounds - 1)
 
     @property
     def slots(self) -> int:
         """Clocks that a round needs to be drained."""
-        return self.n_teams * -(-self.out_planes // WORDS_PER_WRITE)
+        if not self.fires:
+            words = self.out_planes * (STEPS_PER_WORD if self.timed else 1)
+            return self.n_teams * -(-words // WORDS_PER_WRITE)
+        teams = self.n_teams if self.n_sub_rounds == 1 else max(self.n_teams, CHAIN)
+        return teams * self.groups
+
+    @property
+    def written_after(self) -> int:
+        """From a pixel's last slot, or its only one, until its first word is written."""
+        return WRITTEN_AFTER + CHAIN_AFTER * (self.groups - 1)
 
 
 def work_of(one: Pass, *, wide_multiplier: bool) -> Work:
@@ -129,6 +162,12 @@ def work_of(one: Pass, *, wide_multiplier: bool) -> Work:
         has_table=bool(d.lookup),
         n_header_lines=header_lines(wide_multiplier),
         codes_per_line=d.codes_per_line,
+        n_sub_rounds=d.n_sub_rounds,
+        timed=bool(d.timed),
+        direct=bool(d.direct),
+        fires=d.fires,
+        pixel_sum=bool(d.pixel_sum),
+        groups=d.groups,
     )
 
 
@@ -281,17 +320,20 @@ def simulate(
             loaded = loader.block(work, n)
             first = max(last, loaded) + 1
             weight_stalls += first - last - 1
-            length = work.steps(n)
             slots = work.slots
-            round_end = max(first + length - 1, drained)
-            last = round_end + (work.n_rounds - 1) * max(length, slots)
-            steps += work.n_rounds * length
-            drain_stalls += last - first + 1 - work.n_rounds * length
+            lengths, n_pixels = work.rounds(n), work.n_rounds
+            if work.pixel_sum:
+                lengths, n_pixels = [n_pixels * lengths[0]], 1
+            round_end = max(first + lengths[0] - 1, drained)
+            one = sum(max(length, slots) for length in lengths)
+            last = round_end + n_pixels * one - max(lengths[0], slots)
+            steps += n_pixels * sum(lengths)
+            drain_stalls += last - first + 1 - n_pixels * sum(lengths)
             slots += AVERAGE_AFTER * work.has_average
             drained = last + slots
             loader.used(n, first, last, last + DRAIN_AFTER + slots - 1)
             blocks.append(BlockClocks(loaded, first, last))
-        end = drained + DRAIN_AFTER - 1 + WRITTEN_AFTER
+        end = drained + DRAIN_AFTER - 1 + work.written_after
         clocks = end - start
         others = steps + weight_stalls + drain_stalls
         result.append(

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from model.mars.clocks import PassClocks, simulate, work_of
 from model.mars.config import KERNELS, WORD_BITS
-from model.mars.image import Features, Image, PassContents
-from model.mars.layout import Descriptor, Ints
+from model.mars.image import Features, Image, PassContents, split_steps
+from model.mars.layout import STEPS_PER_WORD, Descriptor, Ints
 from model.mars.machine import ADDRESS_SPACE, HALF, Counters, Machine, Writes, walk
 from model.mars.memory import LineSource
 from model.mars.program import Pass
@@ -41,6 +41,7 @@ class PassRun:
     ----------
     program : Pass
     values, writes : as `PassRecord`
+    membranes : as `model.mars.machine.PassResult`
     clocks : PassClocks
     counters : Counters
     """
@@ -50,6 +51,7 @@ class PassRun:
     writes: Writes
     clocks: PassClocks
     counters: Counters
+    membranes: Ints | None = None
 
 
 def run(image: Image, features: Ints, latency: int = LATENCY) -> Iterator[PassRun]:
@@ -71,13 +73,15 @@ def run(image: Image, features: Ints, latency: int = LATENCY) -> Iterator[PassRu
     clocks = simulate(works, source, image.config.ahead)
     machine = Machine(image.config)
     for (one, result), when in zip(machine.frame(packet, passes), clocks, strict=True):
-        yield PassRun(one, result.values, result.writes, when, result.counters)
+        yield PassRun(one, result.values, result.writes, when, result.counters, result.membranes)
 
 
 def layer_outputs(
     descriptor: Descriptor, contents: PassContents, record: PassRecord
 ) -> dict[str, Ints]:
     """Results (channels, rows, columns) of the layers of a pass, as far as they can be seen.
+
+    Those in time are (time_steps, channels, rows, columns).
 
     The convolution's values are seen before they are pooled, and what is written; what is between
     the two is not seen. An odd last row or column that a pool leaves out is not computed. There are
@@ -87,11 +91,13 @@ def layer_outputs(
     if contents.partial:
         return result
     if not contents.copies:
-        result[contents.layers[0]] = _values(descriptor, contents.outputs[0], record.values)
+        result[contents.layers[0]] = _computed(descriptor, contents.outputs[0], record.values)
     if contents.copies or len(contents.layers) > 1:
         result[contents.layers[-1]] = _stored(descriptor, contents.outputs[-1], record.writes)
     rows = _all_rows(descriptor, contents)
-    return {name: values[:, _inside(contents, name, rows[name])] for name, values in result.items()}
+    return {
+        name: values[..., _inside(contents, name, rows[name]), :] for name, values in result.items()
+    }
 
 
 def rows_of(descriptor: Descriptor, contents: PassContents) -> dict[str, Ints]:
@@ -104,6 +110,8 @@ def _all_rows(d: Descriptor, contents: PassContents) -> dict[str, Ints]:
     """Rows as the pass counts them, also those outside the map."""
     number = np.arange(d.n_rows)
     rows = np.array(contents.team_rows)[number // d.rows_per_team] + number % d.rows_per_team
+    if d.pixel_sum:
+        return dict.fromkeys(contents.layers, np.zeros(1, np.int64))
     stored = np.zeros(1, np.int64) if d.gap else rows[:: 1 + d.pool] >> d.pool
     result = dict.fromkeys(contents.layers, stored)
     if not contents.copies:
@@ -116,22 +124,63 @@ def _inside(contents: PassContents, name: str, rows: Ints) -> NDArray[np.bool_]:
     return (rows >= 0) & (rows < n_rows)
 
 
-def _values(d: Descriptor, kind: Features, values: Ints) -> Ints:
+def membranes_of(descriptor: Descriptor, contents: PassContents, record: PassRun) -> Ints | None:
+    """What the neurons of a pass left behind each sub-round, (sub-rounds, C/groups, rows, columns).
+
+    None without neurons, or if they are those of a copy.
+    """
+    d, kind = descriptor, contents.outputs[0]
+    if record.membranes is None or contents.copies or contents.partial:
+        return None
+    n_own = kind.shape[0] // d.groups
+    by_word = [_values(d, one) for one in _by_sub_round(d, record.membranes)]
+    inside = _inside(contents, contents.layers[0], _all_rows(d, contents)[contents.layers[0]])
+    return np.stack(by_word)[:, : n_own * d.groups : d.groups, inside]
+
+
+def _values(d: Descriptor, values: Ints) -> Ints:
+    """Drained values as a map (channels as they stand, rows, columns)."""
+    lanes = HALF if d.wide else KERNELS
+    by_block = values[:, :lanes].reshape(d.n_kernel_blocks, -1, lanes)
+    if d.pixel_sum:
+        return by_block.reshape(-1, 1, 1)
     rows, cols = walk(d)
     team_row = np.arange(d.n_teams) * d.rows_per_team
     row = rows[:, np.newaxis] + team_row
     valid = row < d.n_rows
     col = np.broadcast_to(cols[:, np.newaxis], row.shape)[valid]
-    lanes = HALF if d.wide else KERNELS
-    by_block = values[:, :lanes].reshape(d.n_kernel_blocks, -1, lanes)
     result = np.zeros((d.n_kernel_blocks, lanes, d.n_rows, d.n_cols), np.int64)
     result[:, :, row[valid], col] = by_block.swapaxes(1, 2)
-    return result.reshape(-1, d.n_rows, d.n_cols)[: kind.shape[0]]
+    return result.reshape(-1, d.n_rows, d.n_cols)
+
+
+def _computed(d: Descriptor, kind: Features, values: Ints) -> Ints:
+    """Results of the convolution out of what was drained."""
+    if not d.timed:
+        return _values(d, values)[: kind.shape[0]]
+    if not d.fires:
+        by_step = values.reshape(-1, d.n_steps, KERNELS).swapaxes(0, 1)
+        return np.stack([_values(d, one)[: kind.shape[0]] for one in by_step])
+    words = [_values(d, one)[kind.places] for one in _by_sub_round(d, values)]
+    return np.concatenate([split_steps(one, STEPS_PER_WORD) for one in words])[: d.n_steps]
+
+
+def _by_sub_round(d: Descriptor, values: Ints) -> Ints:
+    """Drained values of each sub-round, (sub-rounds, pixels, 16)."""
+    rows, _ = walk(d)
+    teams = np.arange(d.n_teams) * d.rows_per_team
+    n_valid = (rows[:, np.newaxis] + teams < d.n_rows).sum(axis=1)
+    if d.pixel_sum:
+        n_valid = n_valid[:1]
+    # Each round's pixels, once for every sub-round, in every kernel block.
+    sub_round = np.concatenate([np.repeat(np.arange(d.n_sub_rounds), n) for n in n_valid])
+    sub_rounds = np.tile(sub_round, d.n_kernel_blocks)
+    return np.stack([values[sub_rounds == number] for number in range(d.n_sub_rounds)])
 
 
 def _stored(d: Descriptor, kind: Features, writes: Writes) -> Ints:
     cols = kind.shape[2]
-    rows = 1 if d.gap else d.n_rows >> d.pool
+    rows = 1 if d.gap or d.pixel_sum else d.n_rows >> d.pool
     size = (rows, cols, kind.blocks * kind.planes)
     row, col, word = np.indices(size)
     place = _row_offset(d, row) + col * d.out_col_pitch + word

@@ -34,7 +34,7 @@ from model.mars.layout import (
     unpack_descriptor,
 )
 from model.mars.machine import from_planes, nibble_plane
-from model.mars.network import FeatureType
+from model.mars.network import RAW_BITS, FeatureType
 from model.mars.packing import Packing
 from model.mars.program import Pass, ProgramError, decode, encode_input, from_bytes
 
@@ -58,14 +58,50 @@ class _Strict(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+def join_steps(spikes: Ints) -> Ints:
+    """Spikes (steps, ...) as values: bit t is step t."""
+    places = np.arange(len(spikes)).reshape(-1, *[1] * (spikes.ndim - 1))
+    return np.asarray((spikes << places).sum(axis=0))
+
+
+def split_steps(values: Ints, n_steps: int) -> Ints:
+    """The inverse of `join_steps`."""
+    places = np.arange(n_steps).reshape(-1, *[1] * values.ndim)
+    return np.asarray(values >> places & 1)
+
+
 @dataclass(frozen=True)
 class Features(FeatureType):
-    """A feature map as the accelerator stores it."""
+    """A feature map as the accelerator stores it.
+
+    Spikes in time are values of as many bits as there are steps: a nibble of a channel is four of
+    its time steps, the first one lowest. Logits in time have 32 bits for each step.
+
+    Parameters
+    ----------
+    groups : int
+        Channel c of n stands at place ``c % (n/groups) * groups + c // (n/groups)``: those that
+        share a membrane beside each other.
+    """
+
+    groups: int = 1
+
+    @property
+    def is_logits(self) -> bool:
+        """32 bits in every step."""
+        return self.bits == RAW_BITS and self.time_steps > 0
+
+    @property
+    def places(self) -> Ints:
+        """Where each channel stands."""
+        channel, n = np.arange(self.shape[0]), self.shape[0] // self.groups
+        return np.asarray(channel % n * self.groups + channel // n)
 
     @property
     def planes(self) -> int:
-        """Words per pixel and 16 channels."""
-        return n_planes(self.bits)
+        """Words per pixel and 16 channels; those of logits are filled up to a power of two."""
+        steps = self.time_steps if self.is_logits else 1
+        return n_planes(self.bits) << (steps - 1).bit_length()
 
     @property
     def blocks(self) -> int:
@@ -83,20 +119,29 @@ class Features(FeatureType):
         return self.blocks * self.planes
 
     def to_words(self, values: Ints) -> NDArray[np.uint64]:
-        """A map (channels, rows, columns) as words, pixel by pixel."""
-        channels, rows, cols = self.shape
+        """A map (channels, rows, columns) as words, pixel by pixel; spikes as their values."""
+        _, rows, cols = self.shape
         padded = np.zeros((self.blocks * KERNELS, rows, cols), np.int64)
-        padded[:channels] = values
+        padded[self.places] = values
         lanes = padded.reshape(self.blocks, KERNELS, rows, cols).transpose(2, 3, 0, 1)
         planes = [nibble_plane(lanes, p) for p in range(self.planes)]
         return np.stack(planes, axis=-1).reshape(-1)
 
     def from_words(self, words: NDArray[np.uint64]) -> Ints:
-        """The inverse of `to_words`."""
-        channels, rows, cols = self.shape
+        """The inverse of `to_words`; in time (time_steps, channels, rows, columns)."""
+        _, rows, cols = self.shape
         planes = words.reshape(rows, cols, self.blocks, self.planes)
+        if self.is_logits:
+            by_step = planes.reshape(rows, cols, self.blocks, -1, n_planes(self.bits))
+            steps = [self._map(by_step[..., t, :]) for t in range(self.time_steps)]
+            return np.stack(steps)
+        values = self._map(planes)
+        return split_steps(values, self.time_steps) if self.time_steps else values
+
+    def _map(self, planes: NDArray[np.uint64]) -> Ints:
+        """Words (rows, columns, blocks, planes) as (channels, rows, columns)."""
         values = from_planes(planes, signed=self.signed)
-        return values.reshape(rows, cols, -1).transpose(2, 0, 1)[:channels]
+        return values.reshape(*self.shape[1:], -1).transpose(2, 0, 1)[self.places]
 
 
 class PassContents(_Strict):
@@ -182,8 +227,10 @@ class Image:
         return self.output.shape[1] * self.output.row_pitch
 
     def packet(self, features: Ints) -> Lines:
-        """The input packet of an input (channels, rows, columns)."""
+        """The input packet of an input (channels, rows, columns), or of spikes in time."""
         kind, packing = self.contents.input, self.contents.packing
+        if kind.time_steps:
+            features = join_steps(features)
         if packing is not None:
             kind = Features(packing.packed_shape(kind.shape), kind.bits, kind.signed)
             features = packing.pack(features)

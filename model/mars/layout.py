@@ -36,6 +36,7 @@ DESCRIPTOR_FIELDS = {
     "split_log2": (14, 2),
     "out_planes_log2": (16, 2),
     "lookup_signed": (18, 1),
+    "timed": (19, 1),
     "block_width": (20, 5),
     "dx_width": (25, 3),
     "stacked": (28, 1),
@@ -90,6 +91,39 @@ SIGNED_FIELDS = frozenset(
         "skip_zero",
     }
 )
+TIMED_FIELDS = {
+    "direct": (208, 1),
+    "soft": (209, 1),
+    "pixel_sum": (210, 1),
+    "u_load": (211, 1),
+    "u_store": (212, 1),
+    "groups_log2": (213, 2),
+    "leak": (216, 4),
+    "n_steps": (220, 5),
+    "initial_shift": (225, 3),
+    "limit": (228, 15),
+    "u_planes_log2": (243, 2),
+    "out_block_log2": (245, 3),
+    "u_col_pitch": (248, 8),
+    "u_row_pitch": (272, 16),
+}
+"""Of a pass that works in time, where others have what is in `UNTIMED_FIELDS`."""
+UNTIMED_FIELDS = frozenset(
+    {
+        "low",
+        "high",
+        "offset",
+        "gap_mult",
+        "gap_bias",
+        "gap_shift",
+        "gap_post_shift",
+        "gap_low",
+        "gap_high",
+        "gap_offset",
+    }
+)
+"""0 in a pass that works in time; its `skip_mult` has 16 bits."""
+TIMED_SKIP_MULT_WIDTH = 16
 MACRO_FIELDS = {
     "in_base": (512, 16, 16),
     "skip_base": (640, 16, 16),
@@ -98,13 +132,19 @@ MACRO_FIELDS = {
     "out_end_row": (904, 8, 16),
 }
 """Field of every macro: (lowest bit of the first, width, distance)."""
+TIMED_MACRO_FIELDS = {"u_base": (288, 16, 16)}
+"""Likewise, of a pass that works in time."""
 
 HEADER_LINES = KERNELS // WORDS_PER_LINE
 """Of narrow multipliers; wide ones have twice as many."""
 HEADER_FIELDS = {"bias": (0, 32), "mult": (32, 16), "shift": (48, 6), "n_entries": (54, 7)}
 """One word per output channel; `n_entries` counts only in that of the first."""
+TIMED_HEADER_FIELDS = {"bias": (0, 22), "initial": (22, 10), "threshold": (32, 22)}
+"""All signed; of a pass with neurons, whose `n_entries` is where it is in others."""
 WIDE_HEADER_FIELDS = {"mult_high": (0, 15), "post_shift": (16, 5)}
 """Another word per output channel behind those, with wide multipliers."""
+STEPS_PER_WORD = 4
+"""Time steps in a nibble."""
 
 TABLE_LINES = 4
 """Of a lookup table: 256 results of a byte, that of the value whose low byte is 0 first."""
@@ -168,6 +208,26 @@ class Descriptor:
         negative where a band of rows begins within the map.
     team_in_rows : int
         Rows of the input from one team's band to the next.
+    timed : int
+        The pass works in time: the source has four time steps per nibble (or is `direct`), and
+        neurons or, if it is `raw`, sums over the steps follow. The fields from `direct` to
+        `u_base` are of such passes only, and low to gap_offset of others only.
+    direct : int
+        The source is the same in all steps.
+    n_steps : int
+        Time steps, 1..8: a pixel of four at a time is a sub-round.
+    soft, leak, limit, initial_shift, groups_log2 : int
+        Of the neurons: reset, shift towards 0, largest membrane, places by which the header's
+        `initial` is shifted, and how many channels beside each other share a membrane.
+    pixel_sum : int
+        The sums of all pixels are one result.
+    out_block_log2 : int
+        Words of a stored pixel from 16 channels to the next 16.
+    u_load, u_store, u_planes_log2, u_row_pitch, u_col_pitch : int
+        Membranes are read before a pixel's steps and written behind them; words of 16 of them;
+        words from one row or pixel to the next. Not yet in use.
+    u_base : tuple of int
+        Per macro: where the membranes of the first pixel are. Not yet in use.
     low, high, offset : int
         Clamp, and what is added behind it.
     gap_bias, gap_mult, gap_shift, gap_post_shift, gap_low, gap_high, gap_offset : int
@@ -235,11 +295,42 @@ class Descriptor:
     pad_value: int = 0
     team_in_rows: int = 0
     skip_zero: int = 0
+    timed: int = 0
+    direct: int = 0
+    soft: int = 0
+    pixel_sum: int = 0
+    u_load: int = 0
+    u_store: int = 0
+    groups_log2: int = 0
+    leak: int = 0
+    n_steps: int = 0
+    initial_shift: int = 0
+    limit: int = 0
+    u_planes_log2: int = 0
+    out_block_log2: int = 0
+    u_col_pitch: int = 0
+    u_row_pitch: int = 0
     in_base: tuple[int, ...] = (0,) * MAX_MACROS
     skip_base: tuple[int, ...] = (0,) * MAX_MACROS
     out_base: tuple[int, ...] = (0,) * MAX_MACROS
     out_first_row: tuple[int, ...] = (0,) * MAX_MACROS
     out_end_row: tuple[int, ...] = (0,) * MAX_MACROS
+    u_base: tuple[int, ...] = (0,) * MAX_MACROS
+
+    @property
+    def fires(self) -> bool:
+        """Neurons follow the sums."""
+        return bool(self.timed and not self.raw)
+
+    @property
+    def n_sub_rounds(self) -> int:
+        """Times that a pixel is walked and drained, each for four steps."""
+        return max(1, -(-self.n_steps // STEPS_PER_WORD))
+
+    @property
+    def groups(self) -> int:
+        """Channels beside each other that share a membrane."""
+        return 1 << self.groups_log2
 
     @property
     def split(self) -> int:
@@ -258,13 +349,18 @@ class Descriptor:
 
     @property
     def in_planes(self) -> int:
-        """Accesses per group-set."""
+        """Words of the source per pixel and 16 channels."""
         return 1 + self.in_two
 
     @property
+    def accesses(self) -> int:
+        """Accesses per group-set in a round: one for each nibble, of four steps one together."""
+        return 1 if self.timed and not self.direct else self.in_planes
+
+    @property
     def skip_planes(self) -> int:
-        """Words of the residual per pixel and kernel block."""
-        return self.has_skip * (1 + self.skip_two)
+        """Words of the residual that a round reads; of one in time each sub-round reads its own."""
+        return self.has_skip * (1 if self.timed else 1 + self.skip_two)
 
     @property
     def code_width(self) -> int:
@@ -282,14 +378,35 @@ class Descriptor:
         return self.rows_per_team * self.n_cols
 
 
+def _fields_of(
+    *, timed: bool
+) -> tuple[dict[str, tuple[int, int]], dict[str, tuple[int, int, int]]]:
+    """The fields that a descriptor has, and those that it has for every macro."""
+    if not timed:
+        return DESCRIPTOR_FIELDS, MACRO_FIELDS
+    own = {k: place for k, place in DESCRIPTOR_FIELDS.items() if k not in UNTIMED_FIELDS}
+    own["skip_mult"] = (own["skip_mult"][0], TIMED_SKIP_MULT_WIDTH)
+    return own | TIMED_FIELDS, MACRO_FIELDS | TIMED_MACRO_FIELDS
+
+
 def pack_descriptor(descriptor: Descriptor) -> Lines:
-    """Two lines, (2, 8)."""
+    """Two lines, (2, 8).
+
+    Raises
+    ------
+    ValueError
+        A field is out of range, or one of those that the pass does not have is not 0.
+    """
     bits = 0
-    for name, (low, width) in DESCRIPTOR_FIELDS.items():
-        bits |= _field(name, getattr(descriptor, name), width, name in SIGNED_FIELDS) << low
-    for name, (low, width, distance) in MACRO_FIELDS.items():
-        values = getattr(descriptor, name)
-        for m, value in enumerate(values):
+    single, of_macros = _fields_of(timed=bool(descriptor.timed))
+    for name in (*DESCRIPTOR_FIELDS, *TIMED_FIELDS):
+        value = getattr(descriptor, name)
+        low, width = single.get(name, (0, 0))
+        signed = name in SIGNED_FIELDS and width > 0
+        bits |= _field(name, value, width, signed=signed) << low
+    for name in (*MACRO_FIELDS, *TIMED_MACRO_FIELDS):
+        low, width, distance = of_macros.get(name, (0, 0, 0))
+        for m, value in enumerate(getattr(descriptor, name)):
             bits |= _field(name, value, width, signed=False) << (low + m * distance)
     return lines_of(bits, DESCRIPTOR_LINES)
 
@@ -297,12 +414,13 @@ def pack_descriptor(descriptor: Descriptor) -> Lines:
 def unpack_descriptor(lines: Lines) -> Descriptor:
     """The descriptor in two lines."""
     bits = bits_of(lines)
+    single, of_macros = _fields_of(timed=bool(bits >> DESCRIPTOR_FIELDS["timed"][0] & 1))
     values: dict[str, Any] = {}
-    for name, (low, width) in DESCRIPTOR_FIELDS.items():
+    for name, (low, width) in single.items():
         value = bits >> low & ((1 << width) - 1)
         is_negative = name in SIGNED_FIELDS and value >> (width - 1)
         values[name] = value - (1 << width) if is_negative else value
-    for name, (low, width, distance) in MACRO_FIELDS.items():
+    for name, (low, width, distance) in of_macros.items():
         values[name] = tuple(
             bits >> (low + m * distance) & ((1 << width) - 1) for m in range(MAX_MACROS)
         )
@@ -330,42 +448,72 @@ def bits_of(lines: Lines) -> int:
 
 @dataclass(frozen=True)
 class Header:
-    """Requantisation of a kernel block's channels, (16,) each."""
+    """What follows the sums of a kernel block's channels, (16,) each.
+
+    With neurons there are `threshold` and `initial`, and `mult`, `shift` and `post_shift` are 0.
+    """
 
     bias: Ints
     mult: Ints
     shift: Ints
     post_shift: Ints
+    threshold: Ints | None = None
+    initial: Ints | None = None
 
 
 def pack_header(header: Header, n_entries: int, *, wide_multiplier: bool) -> Lines:
     """A header and how many entries follow: (2, 8), with wide multipliers (4, 8)."""
-    mult = header.mult.astype(np.uint64)
-    words = (
-        (header.bias & 0xFFFFFFFF).astype(np.uint64)
-        | ((mult & np.uint64(0xFFFF)) << np.uint64(32))
-        | (header.shift.astype(np.uint64) << np.uint64(48))
-    )
-    words[0] |= np.uint64(n_entries << 54)
+    if header.threshold is not None and header.initial is not None:
+        parts = {"bias": header.bias, "initial": header.initial, "threshold": header.threshold}
+        words = _pack_fields(parts, TIMED_HEADER_FIELDS)
+    else:
+        parts = {"bias": header.bias, "mult": header.mult & 0xFFFF, "shift": header.shift}
+        words = _pack_fields(parts, HEADER_FIELDS)
+    words[0] |= np.uint64(n_entries << HEADER_FIELDS["n_entries"][0])
     if wide_multiplier:
-        upper = mult >> np.uint64(16) | header.post_shift.astype(np.uint64) << np.uint64(16)
-        words = np.concatenate([words, upper])
+        upper = {"mult_high": header.mult >> 16, "post_shift": header.post_shift}
+        words = np.concatenate([words, _pack_fields(upper, WIDE_HEADER_FIELDS)])
     lines: Lines = words.reshape(-1, WORDS_PER_LINE)
     return lines
 
 
-def unpack_header(lines: Lines) -> tuple[Header, int]:
-    """The inverse of `pack_header`."""
+def _pack_fields(values: dict[str, Ints], places: dict[str, tuple[int, int]]) -> Lines:
+    """Words (n,) with fields (n,)."""
+    words = np.zeros(KERNELS, np.uint64)
+    for name, value in values.items():
+        low, width = places[name]
+        words |= (value & ((1 << width) - 1)).astype(np.uint64) << np.uint64(low)
+    return words
+
+
+def _unpack_field(words: Lines, place: tuple[int, int], *, signed: bool) -> Ints:
+    low, width = place
+    values = (words >> np.uint64(low)).astype(np.int64) & ((1 << width) - 1)
+    return values - ((values >> (width - 1)) << width) if signed else values
+
+
+def unpack_header(lines: Lines, *, fires: bool = False) -> tuple[Header, int]:
+    """The inverse of `pack_header`; `fires` says that it is one with neurons."""
     words = lines.reshape(-1)
     lower, upper = words[:KERNELS], words[KERNELS:]
-    bias = (lower & np.uint64(0xFFFFFFFF)).astype(np.uint32).view(np.int32).astype(np.int64)
-    mult = (lower >> np.uint64(32) & np.uint64(0xFFFF)).astype(np.int64)
-    shift = (lower >> np.uint64(48) & np.uint64(0x3F)).astype(np.int64)
-    post_shift = np.zeros_like(shift)
+    nothing = np.zeros(KERNELS, np.int64)
+    n_entries = int(_unpack_field(lower[:1], HEADER_FIELDS["n_entries"], signed=False)[0])
+    if fires:
+        bias, initial, threshold = (
+            _unpack_field(lower, place, signed=True) for place in TIMED_HEADER_FIELDS.values()
+        )
+        return Header(bias, nothing, nothing, nothing, threshold, initial), n_entries
+    bias = _unpack_field(lower, HEADER_FIELDS["bias"], signed=True)
+    mult, shift = (
+        _unpack_field(lower, HEADER_FIELDS[name], signed=False) for name in ("mult", "shift")
+    )
+    post_shift = nothing
     if len(upper):
-        mult |= (upper & np.uint64(0x7FFF)).astype(np.int64) << 16
-        post_shift = (upper >> np.uint64(16) & np.uint64(0x1F)).astype(np.int64)
-    return Header(bias, mult, shift, post_shift), int(words[0]) >> 54 & 0x7F
+        high, post_shift = (
+            _unpack_field(upper, place, signed=False) for place in WIDE_HEADER_FIELDS.values()
+        )
+        mult = mult | high << 16
+    return Header(bias, mult, shift, post_shift), n_entries
 
 
 def pack_table(table: Ints) -> Lines:
@@ -422,6 +570,6 @@ def lines_per_entry(split: int) -> int:
     return split * WORD_LINES // WORDS_PER_LINE
 
 
-_DESCRIBED = {*DESCRIPTOR_FIELDS, *MACRO_FIELDS}
+_DESCRIBED = {*DESCRIPTOR_FIELDS, *MACRO_FIELDS, *TIMED_FIELDS, *TIMED_MACRO_FIELDS}
 if {field.name for field in fields(Descriptor)} != _DESCRIBED:  # pragma: no cover
     raise AssertionError("Descriptor and its layout must have the same fields")

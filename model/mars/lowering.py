@@ -6,7 +6,7 @@ What has no convolution of its own gets one that copies. Channels are selected b
 stand: maps that are read together lie in one map of the feature memory, block behind block.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from model.mars.config import KERNELS, WORD_LINES
 from model.mars.image import Features
-from model.mars.layout import TABLE_SIZE
+from model.mars.layout import STEPS_PER_WORD, TABLE_SIZE
 from model.mars.network import (
     INPUT,
     RAW_BITS,
@@ -30,8 +30,11 @@ from model.mars.network import (
     QuantizedNetwork,
     Select,
     Sides,
+    SumPool,
     clamp_of,
+    neuron_of,
 )
+from model.mars.neuron import Neuron
 from model.mars.packing import Packing, best_packing, packed_steps
 
 NARROW = (-8, 7)
@@ -44,6 +47,14 @@ MAX_WINDOW = 16
 """Rows and columns of a window in one pass."""
 INPUT_COPY = "input (copy)"
 Weights = NDArray[np.int8]
+MAX_STEPS = 2 * STEPS_PER_WORD
+"""Time steps of a network: a pixel's spikes have two words at most."""
+MAX_STRIDE = 15
+MAX_PADDING = 15
+
+
+class FitError(ValueError):
+    """The network does not fit the configuration; the text says which layer and by how much."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +76,21 @@ class Post:
     offset: int
     low: int
     high: int
+
+
+@dataclass(frozen=True)
+class Neurons:
+    """What follows the charges: `threshold` and `initial` (kernels,), the rest for all.
+
+    Channels that share a membrane stand beside each other; the first one's `initial` counts.
+    """
+
+    threshold: Ints
+    initial: Ints
+    limit: int
+    soft: bool
+    leak: int
+    groups: int
 
 
 @dataclass(frozen=True)
@@ -109,6 +135,13 @@ class Convolution:
         what it computes is a step on the way to the layer's result; 2x2 max pooling.
     table : (256,) int or None
         By the low byte of a value.
+    n_steps : int
+        Time steps of a pass that works in time; 0 for others.
+    direct, pixel_sum : bool
+        Of such a pass: the source is the same in all steps; the sums of all pixels, which
+        `map_size` counts, are one result.
+    neurons : Neurons or None
+        Of such a pass, unless it is `raw`.
     """
 
     layers: tuple[str, ...]
@@ -140,6 +173,15 @@ class Convolution:
     pool: bool = False
     table: Ints | None = None
     average: AvgPool | None = None
+    n_steps: int = 0
+    direct: bool = False
+    pixel_sum: bool = False
+    neurons: Neurons | None = None
+
+    @property
+    def n_sub_rounds(self) -> int:
+        """Times that a pixel is walked, each for four steps."""
+        return max(1, -(-self.n_steps // STEPS_PER_WORD))
 
     @property
     def kernel(self) -> Pair:
@@ -190,8 +232,33 @@ def kernels_per_block(one: Convolution) -> int:
 
 
 def lower(network: QuantizedNetwork, n_macros: int | None = None) -> Lowered:
-    """The passes of a network, in order; an input is packed for so many macros, or not at all."""
+    """The passes of a network, in order; an input is packed for so many macros, or not at all.
+
+    Raises
+    ------
+    FitError
+        A spiking network has something that no pass can do.
+    """
+    check_steps(network)
     return _Lowering(network, n_macros).run()
+
+
+def check_steps(network: QuantizedNetwork) -> None:
+    """Refuse what no order of passes computes: too many steps, membranes of several layers."""
+    if network.time_steps > MAX_STEPS:
+        raise FitError(f"time_steps must be at most {MAX_STEPS} to fit, not {network.time_steps}")
+    users: dict[str, str] = {}
+    for layer in network.layers:
+        neuron = neuron_of(layer)
+        if neuron is None or neuron.membrane is None:
+            continue
+        if neuron.membrane in users:
+            raise FitError(
+                f"layer {layer.name} must not use the membrane {neuron.membrane!r} of layer "
+                f"{users[neuron.membrane]}: layers run one after the other, each with all of its "
+                "time steps"
+            )
+        users[neuron.membrane] = layer.name
 
 
 @dataclass(frozen=True)
@@ -218,7 +285,7 @@ class _Lowering:
             self._copy(self._view(INPUT), INPUT_COPY, INPUT)
         done: set[str] = set()
         for layer in self.network.layers:
-            if layer.name not in done and not isinstance(layer, Select):
+            if layer.name not in done and not isinstance(layer, Select | SumPool):
                 chain = self._chain(layer)
                 self._pass(layer, chain)
                 done.update(part.name for part in chain)
@@ -245,7 +312,7 @@ class _Lowering:
 
     def _settle(self) -> None:
         """Gives every result a home: those that are selected together share a map."""
-        groups = {name: [name] for name in self.kinds if not self._is_select(name)}
+        groups = {name: [name] for name in self.kinds if self._is_stored(name)}
         for layer in self.network.layers:
             if not isinstance(layer, Select):
                 continue
@@ -275,6 +342,10 @@ class _Lowering:
             size = (self.packing.n_rows, self.packing.n_cols)
         self.maps[name] = replace(kind, shape=(block * KERNELS, *size))
 
+    def _is_stored(self, name: str) -> bool:
+        """Whether a pass writes it: not a selection, and no sums, which their readers add up."""
+        return name == INPUT or not isinstance(self.network.layer(name), Select | SumPool)
+
     def _is_select(self, name: str) -> bool:
         return any(layer.name == name for layer in self.network.layers if isinstance(layer, Select))
 
@@ -292,16 +363,19 @@ class _Lowering:
         parts = self._channels(name)
         if INPUT_COPY in self.homes and len({base for base, _ in parts}) > 1:
             parts = [(INPUT_COPY if base == INPUT else base, channel) for base, channel in parts]
-        slots = [self.homes[base].block * KERNELS + channel for base, channel in parts]
+        slots = [
+            self.homes[base].block * KERNELS + int(self.kinds[base].places[channel])
+            for base, channel in parts
+        ]
         return _View(self.homes[parts[0][0]].map, self.kinds[name], np.array(slots))
 
-    def _own(self, name: str) -> str:
-        """A map of a result alone, channel behind channel."""
-        if not self._is_select(name):
+    def _own(self, name: str, groups: int = 1) -> str:
+        """A map of a result alone, channel behind channel, or those of groups beside each other."""
+        if not self._is_select(name) and self.kinds[name].groups == groups:
             return name
-        own = f"{name} (copy)"
+        own = f"{name} (copy)" if groups == 1 else f"{name} (copy in {groups} groups)"
         if own not in self.homes:
-            self.kinds[own] = self.kinds[name]
+            self.kinds[own] = replace(self.kinds[name], groups=groups)
             self._found([own])
             self._copy(self._view(name), own, name)
         return own
@@ -331,6 +405,8 @@ class _Lowering:
             case _:
                 assert not isinstance(layer, Select)
                 first = self._copying(self._view(layer.input))
+        for part in chain:
+            self.kinds[part.name] = replace(self.kinds[part.name], groups=first.outputs[0].groups)
         kinds = [self.kinds[part.name] for part in chain]
         tables = [part for part in chain if isinstance(part, Lookup)]
         averages = [part for part in chain if isinstance(part, AvgPool)]
@@ -359,33 +435,101 @@ class _Lowering:
         return table
 
     def _conv(self, layer: Conv) -> Convolution:
+        pool = self._sum_pool(layer)
+        if pool is not None:
+            if self._is_whole(layer, pool):
+                return self._pixel_sum(layer, pool)
+            layer = _folded(layer, pool, self.network.types[pool.input])
         if layer.input == INPUT and self.packing is not None:
             return self._packed(layer, self.packing)
-        view = self._view(layer.input)
-        if len(set(view.slots.tolist())) < len(view.slots):
-            view = self._view(self._own(layer.input))
+        view = self._view_once(layer.input)
         kind = self.kinds[layer.name]
-        skip = None if layer.skip is None else self._own(layer.skip)
-        return Convolution(
+        skip = None if layer.skip is None else self._own(layer.skip, _groups(layer))
+        return self._in_time(
+            layer,
+            view.kind,
+            Convolution(
+                layers=(layer.name,),
+                outputs=(kind,),
+                output=layer.name,
+                source=view.map,
+                source_kind=view.kind,
+                weight=self._weight(view, layer.weight, layer.groups),
+                post=_post(layer, kind),
+                map_size=kind.shape[1:],
+                stride=layer.stride,
+                dilation=layer.dilation,
+                top=layer.padding[0],
+                left=layer.padding[1],
+                pad_value=layer.pad_value,
+                skip=skip,
+                skip_kind=None if skip is None else self.kinds[skip],
+                skip_mult=layer.skip_mult,
+                skip_zero=layer.skip_zero,
+                raw=layer.out_bits == RAW_BITS,
+            ),
+        )
+
+    def _in_time(self, layer: Conv | Dense, source: Features, one: Convolution) -> Convolution:
+        """The pass with what it has of time: sources, neurons, places of channels."""
+        if not self.kinds[layer.name].time_steps:
+            return one
+        one = replace(one, n_steps=self.network.time_steps, direct=not source.time_steps)
+        if layer.neuron is None:
+            return one
+        kind = replace(one.outputs[0], groups=layer.neuron.groups)
+        places = np.argsort(kind.places)  # the channel at each place
+        return replace(
+            one,
+            outputs=(kind,),
+            weight=one.weight[places],
+            post=replace(one.post, bias=one.post.bias[places]),
+            neurons=_neurons(layer.neuron, places),
+        )
+
+    def _sum_pool(self, layer: Conv | Dense) -> SumPool | None:
+        """The sum pool that a layer reads."""
+        if layer.input == INPUT:
+            return None
+        source = self.network.layer(layer.input)
+        return source if isinstance(source, SumPool) else None
+
+    def _is_whole(self, layer: Conv | Dense, pool: SumPool) -> bool:
+        """Whether the sums over a whole map are added up pixel by pixel, by the same weights."""
+        whole = self.network.types[pool.input].shape[1:]
+        return (
+            pool.kernel == whole
+            and self.network.time_steps <= STEPS_PER_WORD
+            and (isinstance(layer, Dense) or (layer.kernel == (1, 1) and layer.skip is None))
+            and (isinstance(layer, Dense) or not any(layer.padding))
+        )
+
+    def _pixel_sum(self, layer: Conv | Dense, pool: SumPool) -> Convolution:
+        """A layer that reads the sums over a map: its weights for each pixel."""
+        view = self._view_once(pool.input)
+        kind = self.kinds[layer.name]
+        groups = layer.groups if isinstance(layer, Conv) else 1
+        weight = layer.weight.reshape(len(layer.weight), -1, 1, 1)
+        one = Convolution(
             layers=(layer.name,),
             outputs=(kind,),
             output=layer.name,
             source=view.map,
             source_kind=view.kind,
-            weight=self._weight(view, layer.weight, layer.groups),
+            weight=self._weight(view, weight, groups),
             post=_post(layer, kind),
-            map_size=kind.shape[1:],
-            stride=layer.stride,
-            dilation=layer.dilation,
-            top=layer.padding[0],
-            left=layer.padding[1],
-            pad_value=layer.pad_value,
-            skip=skip,
-            skip_kind=None if skip is None else self.kinds[skip],
-            skip_mult=layer.skip_mult,
-            skip_zero=layer.skip_zero,
+            map_size=view.kind.shape[1:],
             raw=layer.out_bits == RAW_BITS,
+            pixel_sum=True,
         )
+        return self._in_time(layer, view.kind, one)
+
+    def _view_once(self, name: str) -> _View:
+        """Where the channels of a result are, no two of them at the same place."""
+        view = self._view(name)
+        if len(set(view.slots.tolist())) < len(view.slots):
+            view = self._view(self._own(name))
+        return view
 
     def _packed(self, layer: Conv, packing: Packing) -> Convolution:
         """The convolution on a packed input."""
@@ -393,41 +537,52 @@ class _Lowering:
         kind = replace(plain, shape=packing.packed_shape(plain.shape))
         view = _View(INPUT, kind, np.arange(kind.shape[0]))
         stride, dilation = packed_steps(packing, layer)
-        return Convolution(
-            layers=(layer.name,),
-            outputs=(self.kinds[layer.name],),
-            output=layer.name,
-            source=INPUT,
-            source_kind=kind,
-            weight=self._weight(view, packing.weight(layer.weight), 1),
-            post=_post(layer, self.kinds[layer.name]),
-            map_size=self.kinds[layer.name].shape[1:],
-            stride=stride,
-            dilation=dilation,
-            skip=None if layer.skip is None else self._own(layer.skip),
-            skip_kind=None if layer.skip is None else self.kinds[layer.skip],
-            skip_mult=layer.skip_mult,
-            skip_zero=layer.skip_zero,
-            raw=layer.out_bits == RAW_BITS,
+        return self._in_time(
+            layer,
+            self.kinds[INPUT],
+            Convolution(
+                layers=(layer.name,),
+                outputs=(self.kinds[layer.name],),
+                output=layer.name,
+                source=INPUT,
+                source_kind=kind,
+                weight=self._weight(view, packing.weight(layer.weight), 1),
+                post=_post(layer, self.kinds[layer.name]),
+                map_size=self.kinds[layer.name].shape[1:],
+                stride=stride,
+                dilation=dilation,
+                skip=None if layer.skip is None else self._own(layer.skip, _groups(layer)),
+                skip_kind=None if layer.skip is None else self.kinds[layer.skip],
+                skip_mult=layer.skip_mult,
+                skip_zero=layer.skip_zero,
+                raw=layer.out_bits == RAW_BITS,
+            ),
         )
 
     def _dense(self, layer: Dense) -> Convolution:
-        view = self._view(layer.input)
-        if len(set(view.slots.tolist())) < len(view.slots):
-            view = self._view(self._own(layer.input))
+        pool = self._sum_pool(layer)
+        if pool is not None:
+            if self._is_whole(layer, pool):
+                return self._pixel_sum(layer, pool)
+            layer = _spread(layer, pool, self.network.types)
+        view = self._view_once(layer.input)
         kind = self.kinds[layer.name]
         weight = self._weight(view, layer.weight.reshape(-1, *view.kind.shape), 1)
-        return Convolution(
-            layers=(layer.name,),
-            outputs=(kind,),
-            output=layer.name,
-            source=view.map,
-            source_kind=view.kind,
-            weight=weight.reshape(len(weight), 1, 1, -1),
-            post=_post(layer, kind),
-            map_size=(1, 1),
-            flat=True,
-            raw=layer.out_bits == RAW_BITS,
+        return self._in_time(
+            layer,
+            view.kind,
+            Convolution(
+                layers=(layer.name,),
+                outputs=(kind,),
+                output=layer.name,
+                source=view.map,
+                source_kind=view.kind,
+                weight=weight.reshape(len(weight), 1, 1, -1),
+                post=_post(layer, kind),
+                map_size=(1, 1),
+                flat=True,
+                raw=layer.out_bits == RAW_BITS,
+            ),
         )
 
     def _weight(self, view: _View, weight: Ints, groups: int) -> Weights:
@@ -439,27 +594,45 @@ class _Lowering:
             result[kernels[:, np.newaxis], ..., slots] = weight[kernels]
         return result
 
-    def _copying(self, view: _View) -> Convolution:
+    def _copying(self, view: _View, groups: int = 1) -> Convolution:
         """A convolution whose results are what it reads."""
         channels, rows, cols = view.kind.shape
         weight = np.ones((channels, 1, 1, 1), np.int64)
-        return Convolution(
-            layers=(),
-            outputs=(view.kind,),
-            output="",
-            source=view.map,
-            source_kind=view.kind,
-            weight=self._weight(view, weight, channels),
-            post=_copying_post(view.kind),
-            map_size=(rows, cols),
-            copy=True,
+        return self._repeating(
+            Convolution(
+                layers=(),
+                outputs=(replace(view.kind, groups=groups),),
+                output="",
+                source=view.map,
+                source_kind=view.kind,
+                weight=self._weight(view, weight, channels),
+                post=_copying_post(view.kind),
+                map_size=(rows, cols),
+                copy=True,
+            )
+        )
+
+    def _repeating(self, one: Convolution) -> Convolution:
+        """In time, neurons that fire whenever a spike comes; weights are 1."""
+        kind = one.outputs[0]
+        if not kind.time_steps:
+            return one
+        nothing = np.zeros(len(one.weight), np.int64)
+        neurons = Neurons(nothing + 1, nothing, limit=1, soft=False, leak=0, groups=kind.groups)
+        return replace(
+            one,
+            maximum=False,
+            n_steps=kind.time_steps,
+            weight=one.weight[np.argsort(kind.places)],
+            neurons=replace(neurons, groups=1),
         )
 
     def _copy(self, view: _View, output: str, label: str) -> None:
         is_layer = output == self.network.layers[-1].name
-        copy = replace(self._copying(view), layers=(label,), output=output, partial=not is_layer)
         if output not in self.homes:
             self._found([output])
+        copy = self._copying(view, self.kinds[output].groups)
+        copy = replace(copy, layers=(label,), output=output, partial=not is_layer)
         self._append(copy)
 
     def _maximum(self, layer: MaxPool) -> Convolution:
@@ -492,21 +665,23 @@ class _Lowering:
             (cols + left + right - window.kernel[1]) // window.stride[1] + 1,
         )
         weight = np.ones((channels, 1, *window.kernel), np.int64)
-        kind = replace(view.kind, shape=(channels, *size))
-        return Convolution(
-            layers=(),
-            outputs=(kind,),
-            output="",
-            source=view.map,
-            source_kind=view.kind,
-            weight=self._weight(view, weight, channels),
-            post=_copying_post(kind),
-            map_size=size,
-            stride=window.stride,
-            top=top,
-            left=left,
-            pad_value=view.kind.low,
-            maximum=True,
+        kind = replace(view.kind, shape=(channels, *size), groups=1)
+        return self._repeating(
+            Convolution(
+                layers=(),
+                outputs=(kind,),
+                output="",
+                source=view.map,
+                source_kind=view.kind,
+                weight=self._weight(view, weight, channels),
+                post=_copying_post(kind),
+                map_size=size,
+                stride=window.stride,
+                top=top,
+                left=left,
+                pad_value=view.kind.low,
+                maximum=True,
+            )
         )
 
 
@@ -535,7 +710,98 @@ def _windows(kernel: Pair, stride: Pair, padding: Sides) -> list[_Window]:
 
 
 def _features(kind: FeatureType) -> Features:
-    return Features(shape=kind.shape, bits=kind.bits, signed=kind.signed)
+    """A nibble of spikes has four of their steps; sums of spikes are not stored."""
+    bits = kind.time_steps if kind.is_spikes else kind.bits
+    return Features(kind.shape, bits, kind.signed, kind.time_steps)
+
+
+def _groups(layer: Conv) -> int:
+    """Groups of channels that share a membrane."""
+    return 1 if layer.neuron is None else layer.neuron.groups
+
+
+def _neurons(neuron: Neuron, places: Ints) -> Neurons:
+    """The neurons of a layer whose channels stand at places: `places` says which one at each."""
+    n = len(neuron.threshold)
+    initial = np.zeros(n, np.int64)
+    if neuron.initial is not None:
+        initial[: len(neuron.initial)] = neuron.initial
+    return Neurons(
+        neuron.threshold[places],
+        initial[places],
+        neuron.limit,
+        neuron.reset == "soft",
+        neuron.leak,
+        neuron.groups,
+    )
+
+
+def _folded(layer: Conv, pool: SumPool, source: FeatureType) -> Conv:
+    """A convolution of sums as one of the spikes.
+
+    Raises
+    ------
+    FitError
+        It would read what the pool leaves out, or be too large.
+    """
+    place = f"layer {layer.name}, which adds up the sums of {pool.name},"
+    sizes = [
+        (layer.kernel[k] - 1) * layer.dilation[k] * pool.steps[k] + pool.kernel[k] for k in (0, 1)
+    ]
+    strides = [layer.stride[k] * pool.steps[k] for k in (0, 1)]
+    padding = [side * pool.steps[k % 2] for k, side in enumerate(layer.padding)]
+    for values, most, what in (
+        (sizes, MAX_WINDOW, "kernels"),
+        (strides, MAX_STRIDE, "strides"),
+        (padding, MAX_PADDING, "padding"),
+    ):
+        if max(values) > most:
+            raise FitError(f"{place} must have {what} of at most {most} pixels, not {max(values)}")
+    for k in (0, 1):
+        left_out = (source.shape[1 + k] - pool.kernel[k]) % pool.steps[k]
+        overlap = pool.kernel[k] > pool.steps[k]
+        if (layer.padding[k] or layer.padding[2 + k]) and (left_out or overlap):
+            raise FitError(
+                f"{place} must have no padding, as windows overlap or leave out pixels, "
+                f"not {layer.padding}"
+            )
+    weight = np.zeros((*layer.weight.shape[:2], *sizes), np.int64)
+    steps = [layer.dilation[k] * pool.steps[k] for k in (0, 1)]
+    for dy, dx in np.ndindex(*layer.kernel):
+        rows = slice(dy * steps[0], dy * steps[0] + pool.kernel[0])
+        cols = slice(dx * steps[1], dx * steps[1] + pool.kernel[1])
+        weight[:, :, rows, cols] += layer.weight[:, :, dy, dx, np.newaxis, np.newaxis]
+    _check_weights(place, weight)
+    return replace(
+        layer,
+        input=pool.input,
+        weight=weight,
+        weight_bits=8,
+        stride=(strides[0], strides[1]),
+        padding=(padding[0], padding[1], padding[2], padding[3]),
+        dilation=(1, 1),
+    )
+
+
+def _spread(layer: Dense, pool: SumPool, types: Mapping[str, FeatureType]) -> Dense:
+    """A dense layer of sums as one of the spikes; raises as `_folded`."""
+    channels, rows, cols = types[pool.name].shape
+    taps = layer.weight.reshape(-1, channels, rows, cols)
+    weight = np.zeros((len(taps), *types[pool.input].shape), np.int64)
+    for y, x in np.ndindex(rows, cols):
+        top, left = y * pool.steps[0], x * pool.steps[1]
+        weight[:, :, top : top + pool.kernel[0], left : left + pool.kernel[1]] += taps[
+            :, :, y, x, np.newaxis, np.newaxis
+        ]
+    _check_weights(f"layer {layer.name}, which adds up the sums of {pool.name},", weight)
+    return replace(layer, input=pool.input, weight=weight.reshape(len(weight), -1), weight_bits=8)
+
+
+def _check_weights(place: str, weight: Ints) -> None:
+    """Windows that overlap add up weights."""
+    if weight.min() < -(1 << 7) or weight.max() >= 1 << 7:
+        largest = int(np.abs(weight).max())
+        raise FitError(f"{place} must have weights of 8 bit where windows overlap, not {largest}")
 
 
 def _rank(layer: Layer) -> int:

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from model.mars.config import KERNELS, NIBBLE, WORD_BITS, WORD_LINES, MarsConfig
 from model.mars.layout import (
     DESCRIPTOR_LINES,
+    STEPS_PER_WORD,
     Descriptor,
     Ints,
     Lines,
     decode_index,
     unpack_descriptor,
 )
+from model.mars.lif import chain
 from model.mars.macro import decode_activations, decode_nibbles, decode_weights
 from model.mars.program import KernelBlock, Pass
 from model.mars.requantiser import raw, requantise
@@ -41,12 +43,15 @@ class Counters:
         Words of 64 bit, summed over the banks.
     requantisations : int
         Values that post-processing multiplies.
+    membrane_updates : int
+        Steps of neurons, those of channels that only fill up blocks included.
     """
 
     accesses: int = 0
     feature_reads: int = 0
     feature_writes: int = 0
     requantisations: int = 0
+    membrane_updates: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,14 +81,18 @@ class PassResult:
     ----------
     values : (pixels, 16) int64
         Results of the convolution in the order in which they are drained; 8-bit weights leave the
-        upper 8 lanes 0.
+        upper 8 lanes 0. With neurons bit t of a value is the spike of the sub-round's step t; of
+        logits there are those of each step.
     writes : Writes
     counters : Counters
+    membranes : (pixels, 16) int64 or None
+        With neurons: what a sub-round's last step left, at the first lane of each group.
     """
 
     values: Ints
     writes: Writes
     counters: Counters
+    membranes: Ints | None = None
 
 
 def walk(d: Descriptor) -> tuple[Ints, Ints]:
@@ -125,6 +134,51 @@ def _weights(d: Descriptor, words: Words) -> NDArray[np.int32]:
     return weights
 
 
+def _team_sums(
+    d: Descriptor, activations: NDArray[np.float64], weights: NDArray[np.float64]
+) -> Ints:
+    """Sums of products (rounds, teams, 16).
+
+    Every partial sum is below 2**53, so the products of doubles are exact.
+
+    Parameters
+    ----------
+    d : Descriptor
+    activations : (entries, macros, rounds, 16)
+    weights : (entries, macros, 16, 16)
+    """
+    n_entries, n, n_rounds, _ = activations.shape
+    by_macro = weights.transpose(1, 0, 2, 3).reshape(n, n_entries * WORD_LINES, KERNELS)
+    sums = activations.transpose(1, 2, 0, 3).reshape(n, n_rounds, -1) @ by_macro
+    by_team = sums.reshape(d.n_teams, d.split, n_rounds, KERNELS).sum(axis=1)
+    return np.asarray(by_team.swapaxes(0, 1), np.int64)
+
+
+def _words_of_steps(spikes: Ints) -> Ints:
+    """Spikes (rounds, teams, 16, steps) as values of 4 bit (rounds, sub-rounds, teams, 16)."""
+    *shape, n_steps = spikes.shape
+    padded = np.zeros((*shape, -(-n_steps // STEPS_PER_WORD) * STEPS_PER_WORD), np.int64)
+    padded[..., :n_steps] = spikes
+    by_word = padded.reshape(*shape, -1, STEPS_PER_WORD)
+    values = (by_word << np.arange(STEPS_PER_WORD)).sum(axis=-1)
+    return np.asarray(np.moveaxis(values, -1, 1))
+
+
+def _drained(valid: NDArray[np.bool_], d: Descriptor) -> NDArray[np.bool_]:
+    """Which of (rounds, sub-rounds, teams) are pixels."""
+    return np.repeat(valid[:, np.newaxis], d.n_sub_rounds, axis=1)
+
+
+def _joined(writes: list[Writes]) -> Writes:
+    """Writes one behind the other."""
+    return Writes(
+        *(
+            np.concatenate([getattr(w, name) for w in writes])
+            for name in ("row", "offset", "word", "halves")
+        )
+    )
+
+
 class Machine:
     """The accelerator's feature memories, and what its passes do with them.
 
@@ -159,6 +213,8 @@ class Machine:
         return PassResult(np.zeros((0, KERNELS), np.int64), writes, counters)
 
     def _convolve(self, one: Pass) -> PassResult:
+        if one.descriptor.timed:
+            return self._convolve_in_time(one)
         d = one.descriptor
         rows, cols = walk(d)
         teams = np.arange(d.n_teams)
@@ -172,18 +228,144 @@ class Machine:
             writes.append(self._results(one, number, rows, cols, valid, y))
             accesses += block.codes.shape[0] * d.in_planes * len(rows) * d.n_teams * d.split
             reads += words_read + skip_words
-        stored = Writes(
-            *(
-                np.concatenate([getattr(w, name) for w in writes])
-                for name in ("row", "offset", "word", "halves")
-            )
-        )
+        stored = _joined(writes)
         lanes = HALF if d.wide else KERNELS
         counters = Counters(
             accesses, reads, self._write(d, stored), int(valid.sum()) * len(values) * lanes
         )
         drained = np.array(values)[:, valid].reshape(-1, KERNELS)
         return PassResult(drained, stored, counters)
+
+    def _convolve_in_time(self, one: Pass) -> PassResult:
+        """A pass that works in time; what is (rounds, sub-rounds, teams, 16) is drained so."""
+        d = one.descriptor
+        rows, cols = walk(d)
+        valid = np.arange(d.n_teams) * d.rows_per_team + rows[:, np.newaxis] < d.n_rows
+        values, membranes, writes, accesses, reads = [], [], [], 0, 0
+        for number, block in enumerate(one.blocks):
+            sums, words_read = self._sums_in_time(d, block, rows, cols)
+            skip, skip_words = self._skip_in_time(d, number, rows, cols)
+            charge = sums + skip * d.skip_mult
+            if d.pixel_sum:
+                charge, valid = charge.sum(axis=0, keepdims=True), valid[:1]
+            charge = charge + block.header.bias[:, np.newaxis]
+            if d.fires:
+                fired = chain(d, block.header, charge.reshape(-1, KERNELS, charge.shape[-1]))
+                words = _words_of_steps(fired.spikes.reshape(charge.shape))
+                after = fired.membranes.reshape(charge.shape)
+                ends = np.arange(d.n_sub_rounds) * STEPS_PER_WORD + STEPS_PER_WORD - 1
+                after = after[..., np.minimum(ends, d.n_steps - 1)]
+                membranes.append(np.moveaxis(after, -1, 1)[_drained(valid, d)])
+                values.append(words[_drained(valid, d)])
+                writes.append(self._spikes(d, number, rows, cols, valid, words))
+            else:
+                logits = charge.cumsum(axis=-1)
+                values.append(np.moveaxis(logits, -1, 2)[valid].reshape(-1, KERNELS))
+                writes.append(self._logits(d, number, rows, cols, valid, logits))
+            per_entry = d.in_planes if d.direct else d.n_sub_rounds
+            accesses += block.n_entries * per_entry * len(rows) * d.n_teams * d.split
+            reads += words_read + skip_words
+        stored = _joined(writes)
+        n_values = int(valid.sum()) * d.n_steps * len(values) * (HALF if d.wide else KERNELS)
+        counters = Counters(
+            accesses,
+            reads,
+            self._write(d, stored),
+            0 if d.fires else n_values,
+            n_values if d.fires else 0,
+        )
+        drained = np.concatenate(values).reshape(-1, KERNELS)
+        left = np.concatenate(membranes).reshape(-1, KERNELS) if membranes else None
+        return PassResult(drained, stored, counters, left)
+
+    def _sums_in_time(
+        self, d: Descriptor, block: KernelBlock, rows: Ints, cols: Ints
+    ) -> tuple[Ints, int]:
+        """Sums of the teams' macros by step, (rounds, teams, 16, steps), and words read."""
+        if d.direct:
+            acc, n_read = self._accumulate(d, block, rows, cols)
+            return np.repeat(acc[..., np.newaxis], d.n_steps, axis=-1), n_read
+        by_step: list[Ints] = []
+        n_read = 0
+        for word in range(d.n_sub_rounds):
+            words, weights, n = self._operands(d, block, rows, cols, word)
+            n_read += n
+            n_steps = min(STEPS_PER_WORD, d.n_steps - len(by_step))
+            for step in range(n_steps):
+                spikes = decode_activations(words[..., 0], signed=False) >> step & 1
+                by_step.append(_team_sums(d, spikes.astype(np.float64), weights))
+        return np.stack(by_step, axis=-1), n_read
+
+    def _skip_in_time(self, d: Descriptor, number: int, rows: Ints, cols: Ints) -> tuple[Ints, int]:
+        """Spikes of the residual, (rounds, teams, 16, steps), and words read."""
+        skip, n_read = self._skip(d, number, rows, cols)
+        return skip[..., np.newaxis] >> np.arange(d.n_steps) & 1, n_read
+
+    def _spikes(
+        self,
+        d: Descriptor,
+        number: int,
+        rows: Ints,
+        cols: Ints,
+        valid: NDArray[np.bool_],
+        words: Ints,
+    ) -> Writes:
+        """The words that are written, in order, of values (rounds, sub-rounds, teams, 16)."""
+        if d.pool:
+            words = np.bitwise_or.reduce(words.reshape(-1, 4, *words.shape[1:]), axis=1)
+            rows, cols, valid = rows[::4] // 2, cols[::4] // 2, valid[::4]
+        row, offset = self._places(d, number, rows, cols, valid)
+        sub_rounds = np.arange(d.n_sub_rounds)[np.newaxis, :, np.newaxis]
+        y = words[_drained(valid, d)]
+        where = (offset[:, np.newaxis] + sub_rounds)[_drained(valid, d)]
+        row = np.broadcast_to(row[:, np.newaxis], words.shape[:3])[_drained(valid, d)]
+        halves = BOTH_HALVES
+        if d.wide:
+            halves = 1 << (number & 1)
+            y = np.roll(y, HALF, axis=1) if number & 1 else y
+        return Writes(row, where % ADDRESS_SPACE, nibble_plane(y, 0), np.full(len(row), halves))
+
+    def _logits(
+        self,
+        d: Descriptor,
+        number: int,
+        rows: Ints,
+        cols: Ints,
+        valid: NDArray[np.bool_],
+        logits: Ints,
+    ) -> Writes:
+        """The words that are written, in order, of logits (rounds, teams, 16, steps)."""
+        row, offset = self._places(d, number, rows, cols, valid)
+        y = np.moveaxis(logits, -1, 2)[valid]  # (pixels, steps, 16)
+        halves = BOTH_HALVES
+        if d.wide:
+            halves = 1 << (number & 1)
+            y = y.copy()
+            y[..., HALF:] = 0
+            y = np.roll(y, HALF, axis=-1) if number & 1 else y
+        planes = np.arange(d.out_planes)
+        words = np.stack([nibble_plane(y, p) for p in range(d.out_planes)], axis=-1)
+        inside = np.arange(d.n_steps)[:, np.newaxis] * d.out_planes + planes
+        where = offset[valid][:, np.newaxis, np.newaxis] + inside
+        return Writes(
+            np.repeat(row[valid], d.n_steps * d.out_planes),
+            where.reshape(-1) % ADDRESS_SPACE,
+            words.reshape(-1),
+            np.full(words.size, halves),
+        )
+
+    def _places(
+        self, d: Descriptor, number: int, rows: Ints, cols: Ints, valid: NDArray[np.bool_]
+    ) -> tuple[Ints, Ints]:
+        """Row and address of the first word of results (rounds, teams)."""
+        if d.pixel_sum:
+            rows, cols = rows[:1], cols[:1]
+        teams = np.arange(d.n_teams)
+        row = rows[:, np.newaxis] + teams * (d.rows_per_team >> d.pool)
+        offset = (rows * d.out_row_pitch + cols * d.out_col_pitch)[:, np.newaxis]
+        offset = offset + teams * d.team_out_pitch
+        assert row.shape == valid.shape
+        return row, offset + (number >> d.wide << d.out_block_log2)
 
     def _gather(self, macros: Ints, address: Ints, valid: NDArray[np.bool_], around: int) -> Words:
         """Words of the banks, and 16 nibbles of `around` where they are not valid."""
@@ -194,6 +376,21 @@ class Machine:
         self, d: Descriptor, block: KernelBlock, rows: Ints, cols: Ints
     ) -> tuple[Ints, int]:
         """Sums of the teams' macros, (rounds, teams, 16), and how many words were read."""
+        planes, weights, n_read = self._operands(d, block, rows, cols)
+        activations = from_planes(planes, signed=bool(d.in_signed)).astype(np.float64)
+        if d.maximum and block.n_entries:
+            largest = (activations @ weights).max(axis=0)
+            return largest.swapaxes(0, 1).astype(np.int64), n_read
+        return _team_sums(d, activations, weights), n_read
+
+    def _operands(
+        self, d: Descriptor, block: KernelBlock, rows: Ints, cols: Ints, word: int = 0
+    ) -> tuple[Words, NDArray[np.float64], int]:
+        """What the macros multiply, and how many words were read.
+
+        Words of the source, (entries, macros, rounds, words of a value), in time of one sub-round,
+        and weights, (entries, macros, 16, 16).
+        """
         macros = np.arange(d.n_teams * d.split)
         base = np.array(d.in_base)[macros]
         tap_row, tap_col, channel_block = decode_index(
@@ -212,29 +409,18 @@ class Machine:
             + tap_row * d.tap_row_pitch
             + tap_col * d.tap_col_pitch
             + channel_block * d.in_planes
+            + word
         )
         planes = np.stack(
             [
                 self._gather(macros[:, np.newaxis], address + p, valid, d.pad_value >> NIBBLE * p)
-                for p in range(d.in_planes)
+                for p in range(d.accesses)
             ],
             axis=-1,
         )
-        n_read = int(valid.sum()) * d.in_planes
-        # (entries, macros, rounds, 16) x (entries, macros, 16, 16). Every partial sum is below
-        # 2**53, so the products of doubles are exact.
-        activations = from_planes(planes, signed=bool(d.in_signed)).astype(np.float64)
         words = block.words[:, macros % d.split]
         weights = _weights(d, words).astype(np.float64)
-        if d.maximum and block.n_entries:
-            largest = (activations @ weights).max(axis=0)
-            return largest.swapaxes(0, 1).astype(np.int64), n_read
-        n = len(macros)
-        sums = activations.transpose(1, 2, 0, 3).reshape(n, len(rows), -1) @ weights.transpose(
-            1, 0, 2, 3
-        ).reshape(n, block.n_entries * WORD_LINES, KERNELS)
-        by_team = sums.reshape(d.n_teams, d.split, len(rows), KERNELS).sum(axis=1)
-        return by_team.swapaxes(0, 1).astype(np.int64), n_read
+        return planes, weights, int(valid.sum()) * d.accesses
 
     def _skip(self, d: Descriptor, number: int, rows: Ints, cols: Ints) -> tuple[Ints, int]:
         """Residual of each lane, (rounds, teams, 16), and how many words were read."""
@@ -242,14 +428,15 @@ class Machine:
             return np.zeros((len(rows), d.n_teams, KERNELS), np.int64), 0
         macros = np.arange(d.n_teams) * d.split
         channel_block = number >> d.wide
+        n_words = 1 + d.skip_two
         address = (
             np.array(d.skip_base)[macros]
             + (rows * d.skip_row_pitch + cols * d.skip_col_pitch)[:, np.newaxis]
-            + channel_block * d.skip_planes
+            + channel_block * n_words
         )
         everything = np.ones_like(address, np.bool_)
         planes = np.stack(
-            [self._gather(macros, address + p, everything, 0) for p in range(d.skip_planes)],
+            [self._gather(macros, address + p, everything, 0) for p in range(n_words)],
             axis=-1,
         )
         values = from_planes(planes, signed=bool(d.skip_signed)) - d.skip_zero

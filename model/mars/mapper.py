@@ -21,7 +21,7 @@ from model.mars.config import (
     WORD_LINES,
     MarsConfig,
 )
-from model.mars.image import Contents, Image, PassContents
+from model.mars.image import Contents, Features, Image, PassContents, n_planes
 from model.mars.layout import (
     CODE_WIDTHS,
     CODES_PER_LINES,
@@ -33,9 +33,19 @@ from model.mars.layout import (
     encode_index,
     header_lines,
 )
-from model.mars.lowering import Convolution, Lowered, features, kernels_per_block, lower
+from model.mars.lowering import (
+    Convolution,
+    FitError,
+    Lowered,
+    Neurons,
+    features,
+    kernels_per_block,
+    lower,
+)
+from model.mars.macro import decode_weights
 from model.mars.memory import LineSource
-from model.mars.network import INPUT, MULT_MAX, QuantizedNetwork
+from model.mars.network import INPUT, MULT_MAX, RAW_BITS, QuantizedNetwork
+from model.mars.neuron import CHARGE_MAX
 from model.mars.placement import CrowdedError, Placement, Places, Shape, place
 from model.mars.program import KernelBlock, Pass, encode
 
@@ -44,10 +54,14 @@ MAX_SIDE = 255
 ADDRESS_MASK = 0xFFFF
 ESTIMATE_LATENCY = 16
 NO_END = 1 << 24
-
-
-class FitError(ValueError):
-    """The network does not fit the configuration; the text says which layer and by how much."""
+RAW_PLANES = n_planes(RAW_BITS)
+MAX_GROUPS = 4
+"""Channels beside each other that may share a membrane."""
+INITIAL_BITS = 10
+SHIFT_WIDTH = 3
+PLANE_SUM_BITS = {False: 16, True: 32}
+"""Of a macro's sums of one time step in a round, by whether weights have 8 bit."""
+__all__ = ["FitError"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +77,7 @@ class GroupSets:
     @property
     def n_planes(self) -> int:
         """Entries of a group-set."""
-        return self.words.shape[1]
+        return int(self.words.shape[1])
 
     def n_entries(self, split: int) -> int:
         """Entries of each macro if so many share them."""
@@ -123,7 +137,7 @@ def _compiled(network: QuantizedNetwork, lowered: Lowered, config: MarsConfig) -
 
 def _quickest_format(one: Convolution, config: MarsConfig) -> Convolution:
     """8-bit weights in pairs of columns, or of entries if those fit and take fewer clocks."""
-    if not one.wide:
+    if not one.wide or one.n_steps:
         return one
     stacked = replace(one, wide=False, stacked=True)
     sets = group_sets(stacked)
@@ -196,6 +210,8 @@ def _check(one: Convolution, config: MarsConfig) -> None:
     side = max(*one.map_size, *one.source_kind.shape[1:])
     if side > MAX_SIDE:
         raise FitError(f"layer {one.label} must have a map of at most {MAX_SIDE}, not {side}")
+    if one.neurons is not None:
+        _check_neurons(one, one.neurons)
     if config.wide_multiplier:
         return
     average = one.average
@@ -210,6 +226,31 @@ def _check(one: Convolution, config: MarsConfig) -> None:
             f"layer {one.label} must have post_shift 0 to fit {config.name}: use a configuration "
             "with wide multipliers, mars-wide"
         )
+
+
+def _check_neurons(one: Convolution, neurons: Neurons) -> None:
+    if neurons.groups not in {1, 2, MAX_GROUPS}:
+        raise FitError(
+            f"layer {one.label} must have 1, 2 or {MAX_GROUPS} groups of channels with one "
+            f"membrane to fit, not {neurons.groups}"
+        )
+    shift = initial_shift(neurons)
+    shifted = neurons.initial >> shift
+    if (shifted << shift != neurons.initial).any() or _signed_bits(shifted) > INITIAL_BITS:
+        raise FitError(
+            f"layer {one.label} must have initial membranes of {INITIAL_BITS} bits, all shifted by "
+            f"the same number of places, to fit, not up to {int(np.abs(neurons.initial).max())}"
+        )
+
+
+def initial_shift(neurons: Neurons) -> int:
+    """Places by which initial membranes are shifted to the right in headers."""
+    return min(max(_signed_bits(neurons.initial) - INITIAL_BITS, 0), (1 << SHIFT_WIDTH) - 1)
+
+
+def _signed_bits(values: Ints) -> int:
+    """Bits of a signed type that holds them."""
+    return max(int(value if value >= 0 else ~value).bit_length() for value in values) + 1
 
 
 def code_format(one: Convolution) -> CodeFormat:
@@ -272,11 +313,35 @@ def _splits(one: Convolution, kept: list[GroupSets], config: MarsConfig) -> list
     most_split = config.n_macros // (one.band.n_teams if one.band else 1)
     if one.maximum:
         most_split = 1
-    return [
+    splits = [
         s
         for s in (1, 2, 4, 8)
         if s <= most_split and max(block.n_entries(s) for block in kept) <= ADDRESSES
     ]
+    if not one.pixel_sum:
+        return splits
+    fitting = [s for s in splits if _plane_sum(one, kept, s) < 1 << (_plane_bits(one) - 1)]
+    if not fitting:
+        raise FitError(
+            f"layer {one.label} must have sums over its {one.map_size[0] * one.map_size[1]} pixels "
+            f"of at most {(1 << (_plane_bits(one) - 1)) - 1} per macro to fit {config.name}, "
+            f"not {_plane_sum(one, kept, splits[-1])}"
+        )
+    return fitting
+
+
+def _plane_bits(one: Convolution) -> int:
+    return PLANE_SUM_BITS[one.wide]
+
+
+def _plane_sum(one: Convolution, kept: list[GroupSets], split: int) -> int:
+    """The largest sum of a macro for one time step, whatever the spikes."""
+    largest = 0
+    for block in kept:
+        weights = np.abs(decode_weights(block.words[:, 0], one.wide)).sum(axis=1)  # (sets, kernels)
+        for macro in range(split):
+            largest = max(largest, int(weights[macro::split].sum(axis=0).max(initial=0)))
+    return largest * one.map_size[0] * one.map_size[1]
 
 
 def _options(one: Convolution, kept: list[GroupSets], config: MarsConfig) -> list[Shape]:
@@ -304,12 +369,17 @@ def _shape(one: Convolution, split: int, config: MarsConfig) -> Shape:
                 f"not {n_rows}: what follows it sees too many of them at once"
             )
         return Shape(split, band.n_teams, band.rows, n_rows, cols, band.first, band.pitch)
-    most_teams = config.n_macros // split
+    most_teams = 1 if _is_one_team(one) else config.n_macros // split
     rows_per_team = -(-rows // most_teams)
     if one.pool:
         rows_per_team += rows_per_team % 2
     n_teams = -(-rows // rows_per_team)
     return Shape(split, n_teams, rows_per_team, rows, cols, first=0, pitch=rows_per_team)
+
+
+def _is_one_team(one: Convolution) -> bool:
+    """Sums over pixels, and logits of more steps than a word has, are those of one team."""
+    return one.pixel_sum or (one.raw and one.n_sub_rounds > 1)
 
 
 def _work(one: Convolution, shape: Shape, kept: list[GroupSets], config: MarsConfig) -> Work:
@@ -319,14 +389,27 @@ def _work(one: Convolution, shape: Shape, kept: list[GroupSets], config: MarsCon
         entries=tuple(block.n_entries(shape.split) for block in kept),
         n_rounds=shape.rows_per_team * shape.n_cols,
         in_planes=one.source_kind.planes,
-        skip_planes=one.skip_kind.planes if one.skip_kind else 0,
+        skip_planes=_skip_words(one),
         n_teams=shape.n_teams,
-        out_planes=one.outputs[-1].planes,
+        out_planes=RAW_PLANES if one.raw else one.outputs[-1].planes,
         has_average=one.average is not None,
         has_table=one.table is not None,
         n_header_lines=header_lines(config.wide_multiplier),
         codes_per_line=CODES_PER_LINES[code_format(one).long],
+        n_sub_rounds=one.n_sub_rounds,
+        timed=bool(one.n_steps),
+        direct=one.direct,
+        fires=one.neurons is not None,
+        groups=one.neurons.groups if one.neurons else 1,
+        pixel_sum=one.pixel_sum,
     )
+
+
+def _skip_words(one: Convolution) -> int:
+    """Words of the residual that a round reads."""
+    if one.skip_kind is None:
+        return 0
+    return 1 if one.n_steps else one.skip_kind.planes
 
 
 def _cost(work: Work, config: MarsConfig) -> int:
@@ -378,9 +461,9 @@ def _pass(
 
 def _descriptor(one: Convolution, shape: Shape, places: Places) -> Descriptor:
     out = places.of(one.output)
-    pitches = (0, 0) if one.average else (out.kind.row_pitch, out.kind.col_pitch)
+    is_one = one.average is not None or one.pixel_sum
+    pitches = (0, 0) if is_one else (out.kind.row_pitch, out.kind.col_pitch)
     codes = code_format(one)
-    post = one.post
     return Descriptor(
         wide=int(one.wide),
         stacked=int(one.stacked),
@@ -393,7 +476,7 @@ def _descriptor(one: Convolution, shape: Shape, places: Places) -> Descriptor:
         raw=int(one.raw),
         pool=int(one.pool),
         split_log2=shape.split.bit_length() - 1,
-        out_planes_log2=out.kind.planes.bit_length() - 1,
+        out_planes_log2=(RAW_PLANES if one.raw else out.kind.planes).bit_length() - 1,
         n_teams=shape.n_teams,
         rows_per_team=shape.rows_per_team,
         n_rows=shape.n_rows,
@@ -401,14 +484,39 @@ def _descriptor(one: Convolution, shape: Shape, places: Places) -> Descriptor:
         out_row_pitch=pitches[0],
         out_col_pitch=pitches[1],
         team_out_pitch=(shape.pitch >> int(one.pool)) * pitches[0],
-        low=post.low - post.offset,
-        high=post.high - post.offset,
-        offset=post.offset,
+        **_time_fields(one, out.kind),
         **_source_fields(one, shape, places.maps[one.source]),
         **_skip_fields(one, shape, places),
         **_average_fields(one),
         **_out_fields(out, shape, pool=one.pool),
     )
+
+
+def _time_fields(one: Convolution, out: Features) -> dict[str, Any]:
+    """The clamp, or what a pass that works in time has instead."""
+    post, neurons = one.post, one.neurons
+    if not one.n_steps:
+        return {
+            "low": post.low - post.offset,
+            "high": post.high - post.offset,
+            "offset": post.offset,
+        }
+    fields: dict[str, Any] = {
+        "timed": 1,
+        "direct": int(one.direct),
+        "n_steps": one.n_steps,
+        "pixel_sum": int(one.pixel_sum),
+        "out_block_log2": out.planes.bit_length() - 1,
+    }
+    if neurons is not None:
+        fields |= {
+            "soft": int(neurons.soft),
+            "leak": neurons.leak,
+            "limit": neurons.limit,
+            "groups_log2": neurons.groups.bit_length() - 1,
+            "initial_shift": initial_shift(neurons),
+        }
+    return fields
 
 
 def _source_fields(one: Convolution, shape: Shape, source: Placement) -> dict[str, Any]:
@@ -485,18 +593,7 @@ def _kernel_block(one: Convolution, number: int, sets: GroupSets, split: int) ->
     """Entries and tables of a kernel block; what only fills up is 0 with a shift of 1."""
     per_block = kernels_per_block(one)
     channels = slice(number * per_block, (number + 1) * per_block)
-    post = one.post
-    header = Header(
-        *(
-            _filled_up(values[channels], value)
-            for values, value in (
-                (post.bias, 0),
-                (post.mult, 0),
-                (post.shift, 1),
-                (post.post_shift, 0),
-            )
-        )
-    )
+    header = _header(one, channels)
     n, n_planes = len(sets.codes), sets.n_planes
     n_sets = sets.n_entries(split) // n_planes * split
     codes = np.zeros(n_sets, np.int64)
@@ -509,6 +606,19 @@ def _kernel_block(one: Convolution, number: int, sets: GroupSets, split: int) ->
         codes.reshape(-1, split).repeat(n_planes, axis=0),
         by_entry.reshape(-1, split, WORD_LINES),
     )
+
+
+def _header(one: Convolution, channels: slice) -> Header:
+    post = one.post
+    bias = _filled_up(post.bias[channels], 0)
+    if one.neurons is not None:
+        nothing = np.zeros(KERNELS, np.int64)
+        threshold = _filled_up(one.neurons.threshold[channels], CHARGE_MAX)
+        shifted = one.neurons.initial[channels] >> initial_shift(one.neurons)
+        initial = _filled_up(shifted, 0)
+        return Header(bias, nothing, nothing, nothing, threshold, initial)
+    parts = ((post.mult, 0), (post.shift, 1), (post.post_shift, 0))
+    return Header(bias, *(_filled_up(values[channels], value) for values, value in parts))
 
 
 def _filled_up(values: Ints, value: int) -> Ints:

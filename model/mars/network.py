@@ -2,11 +2,24 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+
+from model.mars.checks import NetworkError as NetworkError  # noqa: PLC0414  (so mypy exports it)
+from model.mars.checks import check_integer as _check_integer
+from model.mars.checks import is_integer as _is_integer
+from model.mars.neuron import (
+    CHARGE_MAX,
+    TIME_STEPS_MAX,
+    Exit,
+    Neuron,
+    check_exit,
+    checked_neuron,
+    reach,
+)
 
 Ints = NDArray[np.int64]
 
@@ -33,10 +46,10 @@ Pair = tuple[int, int]
 """Rows, columns."""
 Sides = tuple[int, int, int, int]
 """Top, left, bottom, right."""
-
-
-class NetworkError(ValueError):
-    """The network is not one that is defined; the text names the layer and what would be right."""
+Coding = Literal["direct", "spikes"]
+"""What a spiking network's input is: an image that counts in every step, or spikes in time."""
+SPIKE_SKIP_MULT_MAX = MULT_MAX
+"""Largest charge of a spike of a residual."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +64,28 @@ class FeatureType:
         1..8, or 32 for accumulators, which are signed.
     signed : bool
         A signed type has at least 2 bits.
+    time_steps : int
+        Steps in each of which the map has other values; 0 for one that does not change in time.
     """
 
     shape: tuple[int, int, int]
     bits: int
     signed: bool
+    time_steps: int = 0
 
     def __post_init__(self) -> None:
         _check_shape(self.shape)
         _check_type("", self.bits, self.signed)
+
+    @property
+    def is_spikes(self) -> bool:
+        """One bit in every step."""
+        return self.bits == 1 and self.time_steps > 0
+
+    @property
+    def array_shape(self) -> tuple[int, ...]:
+        """Of the values: (C, H, W), of a map in time (time_steps, C, H, W)."""
+        return (self.time_steps, *self.shape) if self.time_steps else self.shape
 
     @property
     def low(self) -> int:
@@ -122,7 +148,11 @@ class Conv:
     skip : str or None
         The layer (or "input") that is added, a map of the same shape as the result.
     skip_mult, skip_zero : int
-        Its factor, as `mult`, and what is subtracted from it before, -255..255.
+        Its factor, as `mult`, and what is subtracted from it before, -255..255. Of a spiking layer
+        the charge of a spike of the residual, 0..65535, and 0.
+    neuron : Neuron or None
+        Makes it a spiking layer: the accumulators of each step charge neurons, whose spikes are
+        the results, `out_bits` 1, not requantised.
 
     Raises
     ------
@@ -151,6 +181,7 @@ class Conv:
     skip: str | None = None
     skip_mult: int = 0
     skip_zero: int = 0
+    neuron: Neuron | None = None
 
     def __post_init__(self) -> None:
         _check_name(self.name)
@@ -174,8 +205,10 @@ class Conv:
         self._check_skip()
 
     def _check_skip(self) -> None:
-        _check_integer(f"{_of(self)}skip_mult", self.skip_mult, 0, WIDE_MULT_MAX)
-        _check_integer(f"{_of(self)}skip_zero", self.skip_zero, -OFFSET_MAX, OFFSET_MAX)
+        most = WIDE_MULT_MAX if self.neuron is None else SPIKE_SKIP_MULT_MAX
+        _check_integer(f"{_of(self)}skip_mult", self.skip_mult, 0, most)
+        most = OFFSET_MAX if self.neuron is None else 0
+        _check_integer(f"{_of(self)}skip_zero", self.skip_zero, -most, most)
         if self.skip is None:
             for name in ("skip_mult", "skip_zero"):
                 if getattr(self, name):
@@ -225,7 +258,7 @@ class Dense:
     weight : (Cout, C*H*W) int
     name, input, bias, mult, shift, post_shift, offset
         As in `Conv`.
-    weight_bits, out_bits, out_signed, low, high
+    weight_bits, out_bits, out_signed, low, high, neuron
         As in `Conv`.
 
     Raises
@@ -247,6 +280,7 @@ class Dense:
     out_signed: bool
     low: int | None = None
     high: int | None = None
+    neuron: Neuron | None = None
 
     def __post_init__(self) -> None:
         _check_name(self.name)
@@ -320,6 +354,63 @@ class MaxPool:
         """Type of the result for an input; raises as `Conv.output_type` does."""
         size = _window_size(self, source, (1, 1))
         return FeatureType((source.shape[0], *size), source.bits, source.signed)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SumPool:
+    """The spikes in every window of each step; an average, if who reads it divides.
+
+    Convolutions and dense layers read it, nothing else does.
+
+    Parameters
+    ----------
+    name, input : str
+    kernel : (int, int)
+        Rows and columns of a window of 2..255 pixels; one number stands for both.
+    stride : (int, int) or None
+        1..15; None is the kernel. What is left at the lower and right ends is left out.
+
+    Raises
+    ------
+    NetworkError
+        A parameter is not as above.
+    """
+
+    name: str
+    input: str
+    kernel: Pair = (2, 2)
+    stride: Pair | None = None
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        _take_numbers(self, "kernel", 2, 1, POOL_MAX)
+        if self.stride is None:
+            object.__setattr__(self, "stride", self.kernel)
+        _take_numbers(self, "stride", 2, 1, max(STRIDE_MAX, *self.kernel))
+        if not 1 < math.prod(self.kernel) < 1 << MAX_BITS:
+            raise NetworkError(
+                f"{_of(self)}kernel must be of 2..{(1 << MAX_BITS) - 1} pixels, "
+                f"not {self.kernel[0]}x{self.kernel[1]}"
+            )
+
+    @property
+    def steps(self) -> Pair:
+        """The stride."""
+        assert self.stride is not None
+        return self.stride
+
+    @property
+    def padding(self) -> Sides:
+        """None."""
+        return (0, 0, 0, 0)
+
+    def output_type(self, source: FeatureType) -> FeatureType:
+        """Type of the result for an input; raises as `Conv.output_type` does."""
+        if not source.is_spikes:
+            raise NetworkError(f"{_of(self)}input must be spikes, which {self.input!r} is not")
+        size = _window_size(self, source, (1, 1))
+        bits = math.prod(self.kernel).bit_length()
+        return FeatureType((source.shape[0], *size), bits, signed=False)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -458,8 +549,8 @@ class Select:
         """Type of the result for the inputs; raises as `Conv.output_type` does."""
         first = sources[0]
         for name, source in zip(self.inputs, sources, strict=True):
-            same = (source.shape[1:], source.bits, source.signed)
-            if same != (first.shape[1:], first.bits, first.signed):
+            same = (source.shape[1:], source.bits, source.signed, source.time_steps)
+            if same != (first.shape[1:], first.bits, first.signed, first.time_steps):
                 raise NetworkError(
                     f"{_of(self)}inputs must have the same rows, columns and type, "
                     f"but {name!r} differs from {self.inputs[0]!r}"
@@ -470,7 +561,7 @@ class Select:
         return FeatureType((len(self.channels), *first.shape[1:]), first.bits, first.signed)
 
 
-Layer = Conv | Dense | MaxPool | AvgPool | Lookup | Select
+Layer = Conv | Dense | MaxPool | SumPool | AvgPool | Lookup | Select
 
 
 @dataclass(frozen=True, eq=False)
@@ -487,6 +578,12 @@ class QuantizedNetwork:
         For people.
     scales : {str: float}
         Real value of one step of the input or a layer's results; for people and importers.
+    time_steps : int
+        Of a spiking network, 1..64; 0 for one without neurons.
+    coding : "direct" or "spikes"
+        Of a spiking network's input: an image, or spikes of one bit in every step.
+    exit : Exit or None
+        When the network takes no more steps, if not all.
 
     Members
     -------
@@ -503,6 +600,9 @@ class QuantizedNetwork:
     layers: tuple[Layer, ...]
     name: str = "network"
     scales: Mapping[str, float] = field(default_factory=dict)
+    time_steps: int = 0
+    coding: Coding = "direct"
+    exit: Exit | None = None
     types: dict[str, FeatureType] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -513,9 +613,61 @@ class QuantizedNetwork:
             raise NetworkError(f"input: bits must be 1..{MAX_BITS}, not {RAW_BITS}")
         _check_names(self.layers)
         _check_order(self.layers)
-        object.__setattr__(self, "types", _types(self.input_type, self.layers))
+        self._check_time()
+        types = _types(self.input_type, self.layers, self.time_steps)
+        object.__setattr__(self, "types", types)
         self._check_use()
         _check_scales(self)
+        if self.time_steps:
+            _check_neurons(self)
+        if self.exit is not None:
+            self._check_exit(self.exit)
+
+    def _check_time(self) -> None:
+        """Steps, coding and neurons agree; the input's type says how many steps it has."""
+        if self.coding not in get_args(Coding):
+            raise NetworkError(f"input: coding must be 'direct' or 'spikes', not {self.coding!r}")
+        neurons = [layer.name for layer in self.layers if neuron_of(layer) is not None]
+        if not neurons:
+            if self.time_steps or self.coding == "spikes" or self.exit is not None:
+                raise NetworkError(
+                    "layers: one must have a neuron in a network with time_steps, with spikes as "
+                    "its input, or with an exit"
+                )
+            return
+        _check_integer(
+            f"time_steps of a network with a neuron (layer {neurons[0]!r})",
+            self.time_steps,
+            1,
+            TIME_STEPS_MAX,
+        )
+        kind = self.input_type
+        if self.coding == "spikes" and (kind.bits, kind.signed) != (1, False):
+            raise NetworkError(
+                "input: bits must be 1, and not signed, with coding 'spikes', not "
+                f"{kind.bits}{', signed' if kind.signed else ''}"
+            )
+        steps = self.time_steps if self.coding == "spikes" else 0
+        object.__setattr__(self, "input_type", replace(kind, time_steps=steps))
+
+    def _check_exit(self, stop: Exit) -> None:
+        kind = self.types[self.output]
+        if kind.bits != RAW_BITS or kind.shape[1:] != (1, 1):
+            raise NetworkError(
+                f"exit: the last layer, {self.output!r}, must have logits: out_bits {RAW_BITS} "
+                f"and one pixel, not out_bits {kind.bits} and {kind.shape[1]}x{kind.shape[2]}"
+            )
+        check_exit(stop, kind.shape[0])
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is allowed and hardly meant: neurons that never or always fire."""
+        return tuple(
+            text
+            for layer in self.layers
+            if isinstance(layer, Conv | Dense) and layer.neuron is not None
+            for text in _neuron_warnings(layer, self.types, self.time_steps)
+        )
 
     @property
     def output(self) -> str:
@@ -552,27 +704,36 @@ def references(layer: Layer) -> dict[str, str]:
     return {"input": layer.input}
 
 
-def output_type(layer: Layer, types: Mapping[str, FeatureType]) -> FeatureType:
-    """Type of a layer's result, from those of what it reads.
+def neuron_of(layer: Layer) -> Neuron | None:
+    """The neuron of a spiking layer."""
+    return layer.neuron if isinstance(layer, Conv | Dense) else None
+
+
+def output_type(layer: Layer, types: Mapping[str, FeatureType], time_steps: int = 0) -> FeatureType:
+    """Type of a layer's result, from those of what it reads, in a network of so many steps.
 
     Raises
     ------
     NetworkError
         The layer cannot read them.
     """
+    sources = [types[name] for name in references(layer).values()]
     if isinstance(layer, Select):
-        return layer.output_type(*(types[name] for name in layer.inputs))
-    return layer.output_type(types[layer.input])
+        kind = layer.output_type(*sources)
+    else:
+        kind = layer.output_type(types[layer.input])
+    is_timed = neuron_of(layer) is not None or any(source.time_steps for source in sources)
+    return replace(kind, time_steps=time_steps) if is_timed else kind
 
 
 def check_features(kind: FeatureType, values: NDArray[Any]) -> Ints:
-    """Images as int64, (N, C, H, W).
+    """Images as int64, (N, C, H, W), those in time (N, time_steps, C, H, W).
 
     Parameters
     ----------
     kind : FeatureType
     values : (N, C, H, W) or (C, H, W) int
-        Any integers; a single image gets N = 1.
+        Any integers; a single image gets N = 1. In time (N, time_steps, C, H, W) or one less.
 
     Raises
     ------
@@ -581,17 +742,19 @@ def check_features(kind: FeatureType, values: NDArray[Any]) -> Ints:
     """
     if values.dtype.kind not in "iu":
         raise NetworkError(f"activations must be integers, not {values.dtype}")
-    if values.shape[-3:] != kind.shape or values.ndim not in {3, 4} or not values.size:
-        wanted = ", ".join(map(str, kind.shape))
+    shape = kind.array_shape
+    n = len(shape)
+    if values.shape[-n:] != shape or values.ndim not in {n, n + 1} or not values.size:
+        wanted = ", ".join(map(str, shape))
         raise NetworkError(f"shape must be (N, {wanted}) or ({wanted}), not {values.shape}")
-    images = values.reshape(-1, *kind.shape)
+    images = values.reshape(-1, *shape)
     bad = (images < kind.low) | (images > kind.high)
     if bad.any():
-        image, channel, row, column = (int(i) for i in np.argwhere(bad)[0])
-        raise NetworkError(
-            f"image {image}, channel {channel}, row {row}, column {column} must be "
-            f"{kind.low}..{kind.high}, not {images[image, channel, row, column]}"
-        )
+        where = tuple(int(i) for i in np.argwhere(bad)[0])
+        axes = ("image", "step", "channel", "row", "column")
+        names = axes if kind.time_steps else (axes[0], *axes[2:])
+        place = ", ".join(f"{name} {k}" for name, k in zip(names, where, strict=True))
+        raise NetworkError(f"{place} must be {kind.low}..{kind.high}, not {images[where]}")
     return images.astype(np.int64)
 
 
@@ -599,16 +762,7 @@ def _of(layer: Layer) -> str:
     return f"layer {layer.name!r}: "
 
 
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def _check_integer(place: str, value: int, low: int, high: int) -> None:
-    if not _is_integer(value) or not low <= value <= high:
-        raise NetworkError(f"{place} must be {low}..{high}, not {value!r}")
-
-
-def _take_numbers(layer: Conv | MaxPool, name: str, n: int, low: int, high: int) -> None:
+def _take_numbers(layer: Conv | MaxPool | SumPool, name: str, n: int, low: int, high: int) -> None:
     """Check some numbers, or one that stands for all, and replace them by a tuple of int."""
     given: Any = getattr(layer, name)
     numbers = given if isinstance(given, tuple | list) else (given,) * n
@@ -619,7 +773,7 @@ def _take_numbers(layer: Conv | MaxPool, name: str, n: int, low: int, high: int)
     object.__setattr__(layer, name, tuple(int(x) for x in numbers))
 
 
-def _window_size(layer: Conv | MaxPool, source: FeatureType, dilation: Pair) -> Pair:
+def _window_size(layer: Conv | MaxPool | SumPool, source: FeatureType, dilation: Pair) -> Pair:
     """How many windows fit in rows and columns."""
     sides = source.shape[1:]
     assert layer.stride is not None
@@ -681,8 +835,11 @@ def _check_products(layer: Conv | Dense) -> None:
     half = 1 << (layer.weight_bits - 1)
     _check_values(layer, "weight", -half, half - 1)
     _check_type(f"{_of(layer)}out_", layer.out_bits, layer.out_signed)
-    _check_clamp(layer)
     _check_channels(layer, "bias", -ACC_MAX - 1, ACC_MAX)
+    if layer.neuron is not None:
+        _check_spiking(layer)
+        return
+    _check_clamp(layer)
     _check_integer(f"{_of(layer)}offset", layer.offset, -OFFSET_MAX, OFFSET_MAX)
     if layer.out_bits == RAW_BITS and layer.offset:
         raise NetworkError(
@@ -703,6 +860,23 @@ def _check_products(layer: Conv | Dense) -> None:
             _check_channels(layer, name, low, high)
         elif layer.out_bits != RAW_BITS and name != "post_shift":
             raise NetworkError(f"{_of(layer)}{name} must be given with out_bits {layer.out_bits}")
+
+
+def _check_spiking(layer: Conv | Dense) -> None:
+    """A layer with a neuron has spikes as results and nothing of a requantisation."""
+    if (layer.out_bits, layer.out_signed) != (1, False):
+        raise NetworkError(
+            f"{_of(layer)}out_bits must be 1, and not signed, with a neuron, not {layer.out_bits}"
+            f"{', signed' if layer.out_signed else ''}"
+        )
+    for name in ("mult", "shift", "post_shift", "low", "high"):
+        if getattr(layer, name) is not None:
+            raise NetworkError(
+                f"{_of(layer)}{name} must be absent with a neuron (its charge is not requantised)"
+            )
+    _check_integer(f"{_of(layer)}offset (with a neuron)", layer.offset, 0, 0)
+    neuron = checked_neuron(f"{_of(layer)}neuron", layer.neuron, len(layer.weight))
+    object.__setattr__(layer, "neuron", neuron)
 
 
 def _check_clamp(layer: Conv | Dense) -> None:
@@ -804,10 +978,13 @@ def _path(by_name: Mapping[str, Layer], start: str, end: str) -> tuple[str, ...]
     return ()
 
 
-def _types(input_type: FeatureType, layers: tuple[Layer, ...]) -> dict[str, FeatureType]:
+def _types(
+    input_type: FeatureType, layers: tuple[Layer, ...], time_steps: int
+) -> dict[str, FeatureType]:
     types = {INPUT: input_type}
     for layer in layers:
-        kind = output_type(layer, types)
+        kind = output_type(layer, types, time_steps)
+        _check_sources(layer, types, is_last=layer is layers[-1])
         if kind.bits == RAW_BITS and layer is not layers[-1]:
             raise NetworkError(
                 f"{_of(layer)}out_bits must be 1..{MAX_BITS}, not {RAW_BITS} (only the last "
@@ -822,6 +999,144 @@ def _types(input_type: FeatureType, layers: tuple[Layer, ...]) -> dict[str, Feat
                 )
         types[layer.name] = kind
     return types
+
+
+def _check_sources(layer: Layer, types: Mapping[str, FeatureType], *, is_last: bool) -> None:
+    """What the layer reads may change in time only if it is defined for that."""
+    if isinstance(layer, SumPool) and is_last:
+        raise NetworkError(f"{_of(layer)}must be read by another layer: counts are no output")
+    for what, name in references(layer).items():
+        kind, place = types[name], f"{_of(layer)}{what}"
+        if what == "skip" and neuron_of(layer) is not None and not kind.is_spikes:
+            raise NetworkError(f"{place} must be spikes with a neuron, which {name!r} is not")
+        if not kind.time_steps:
+            continue
+        if isinstance(layer, AvgPool | Lookup):
+            raise NetworkError(
+                f"{place} must not change in time, as {name!r} does: spikes are summed by a "
+                "sumpool and fire again in a layer with a neuron"
+            )
+        if isinstance(layer, Conv | Dense):
+            _check_source_in_time(layer, place, what, name)
+        elif not kind.is_spikes:
+            raise NetworkError(f"{place} must be spikes, not the counts of {name!r}")
+
+
+def _check_source_in_time(layer: Conv | Dense, place: str, what: str, name: str) -> None:
+    if layer.neuron is None and layer.out_bits != RAW_BITS:
+        raise NetworkError(
+            f"{place} must not change in time, as {name!r} does: a layer that reads spikes has a "
+            f"neuron, or is the last one with out_bits {RAW_BITS}"
+        )
+    if what == "input" and isinstance(layer, Conv) and any(layer.padding) and layer.pad_value:
+        raise NetworkError(f"{_of(layer)}pad_value must be 0 around spikes, not {layer.pad_value}")
+
+
+def charge_ends(layer: Conv | Dense, source: FeatureType) -> tuple[Ints, Ints]:
+    """The least and the largest that a step can add to the membranes of each channel, (Cout,)."""
+    taps = layer.weight.reshape(len(layer.weight), -1)
+    products = np.stack((taps * source.low, taps * source.high))
+    skip = layer.skip_mult if isinstance(layer, Conv) else 0
+    low = layer.bias + products.min(axis=0).sum(axis=1)
+    high = layer.bias + products.max(axis=0).sum(axis=1) + skip
+    return low, high
+
+
+def _check_neurons(network: "QuantizedNetwork") -> None:
+    """Charges have room, leaks leave something, shared membranes are alike, so are logits."""
+    membranes: dict[str, Conv | Dense] = {}
+    for layer in network.layers:
+        if not isinstance(layer, Conv | Dense):
+            continue
+        source = network.types[layer.input]
+        if layer.neuron is None:
+            if source.time_steps:
+                _check_logits(layer, source)
+            continue
+        _check_charge(layer, layer.neuron, source)
+        _check_leak(layer, layer.neuron, source, network.time_steps)
+        if layer.neuron.membrane is not None:
+            other = membranes.setdefault(layer.neuron.membrane, layer)
+            _check_alike(layer, other, network.types)
+
+
+def _check_charge(layer: Conv | Dense, neuron: Neuron, source: FeatureType) -> None:
+    sums = np.abs(layer.weight).reshape(len(layer.weight), -1).sum(axis=1) * source.magnitude
+    skip = layer.skip_mult if isinstance(layer, Conv) else 0
+    largest = neuron.limit + np.abs(layer.bias) + sums + skip
+    if (largest > CHARGE_MAX).any():
+        channel = int(np.argmax(largest > CHARGE_MAX))
+        raise NetworkError(
+            f"{_of(layer)}channel {channel}: |membrane| + |bias| + sum of |weight| * "
+            f"{source.magnitude} + skip_mult must be at most {CHARGE_MAX}, "
+            f"not {largest[channel]} (a charge has 22 bits)"
+        )
+
+
+def _check_leak(layer: Conv | Dense, neuron: Neuron, source: FeatureType, time_steps: int) -> None:
+    rest = reach(neuron, *charge_ends(layer, source), time_steps).rest
+    if neuron.leak and rest and not rest >> neuron.leak:
+        raise NetworkError(
+            f"{_of(layer)}neuron.leak must leave something of a membrane of at most {rest}: "
+            f"at most {rest.bit_length() - 1}, not {neuron.leak}"
+        )
+
+
+def _check_alike(
+    layer: Conv | Dense, other: Conv | Dense, types: Mapping[str, FeatureType]
+) -> None:
+    def memory(one: Conv | Dense) -> tuple[tuple[int, ...], int, list[int]]:
+        assert one.neuron is not None
+        channels, rows, columns = types[one.name].shape
+        size = (channels // one.neuron.groups, rows, columns)
+        initial = [] if one.neuron.initial is None else one.neuron.initial.tolist()
+        return size, one.neuron.bits, initial if any(initial) else []
+
+    for what, mine, its in zip(
+        ("the shape", "the bits", "the initial membranes"),
+        memory(layer),
+        memory(other),
+        strict=True,
+    ):
+        if mine != its:
+            values = f", {its}, not {mine}" if what != "the initial membranes" else ""
+            assert layer.neuron is not None
+            raise NetworkError(
+                f"{_of(layer)}membrane {layer.neuron.membrane!r} must have {what} that "
+                f"{other.name!r} gives it{values}"
+            )
+
+
+def _check_logits(layer: Conv | Dense, source: FeatureType) -> None:
+    sums = np.abs(layer.weight).reshape(len(layer.weight), -1).sum(axis=1)
+    largest = (np.abs(layer.bias) + sums * source.magnitude) * source.time_steps
+    if (largest > ACC_MAX).any():
+        channel = int(np.argmax(largest > ACC_MAX))
+        raise NetworkError(
+            f"{_of(layer)}channel {channel}: (|bias| + sum of |weight| * {source.magnitude}) * "
+            f"{source.time_steps} steps must be at most {ACC_MAX}, not {largest[channel]} "
+            "(logits have 32 bits)"
+        )
+
+
+def _neuron_warnings(
+    layer: Conv | Dense, types: Mapping[str, FeatureType], time_steps: int
+) -> list[str]:
+    assert layer.neuron is not None
+    found = reach(layer.neuron, *charge_ends(layer, types[layer.input]), time_steps)
+    texts = []
+    for channels, what in (
+        (~found.can_fire, "can never be reached"),
+        (found.must_fire, "is always reached"),
+    ):
+        numbers = np.flatnonzero(channels)
+        if len(numbers):
+            others = f" (and of {len(numbers) - 1} more)" if len(numbers) > 1 else ""
+            threshold = layer.neuron.threshold[numbers[0]]
+            texts.append(
+                f"{_of(layer)}threshold {threshold} of channel {numbers[0]}{others} {what}"
+            )
+    return texts
 
 
 def _check_scales(network: QuantizedNetwork) -> None:

@@ -1,7 +1,7 @@
 """Files of quantised networks, `.npz`, and of their inputs, `.npy`.
 
 The entry `spec` of a network file is JSON text (`NetworkEntry`); the others are the arrays that
-it names: int8 weights, int32 biases, uint16 multipliers, uint8 shifts.
+it names: int8 weights, int32 biases, uint16 multipliers, uint8 shifts, int32 thresholds.
 """
 
 import dataclasses
@@ -29,8 +29,10 @@ from model.mars.network import (
     NetworkError,
     QuantizedNetwork,
     Select,
+    SumPool,
     check_features,
 )
+from model.mars.neuron import TIME_STEPS_MAX, Exit, Metric, Mode, Neuron, Reset
 
 Array = NDArray[Any]
 
@@ -42,6 +44,8 @@ DTYPES: dict[str, tuple[type[np.integer[Any]], ...]] = {
     "shift": (np.uint8,),
     "post_shift": (np.uint8,),
     "table": (np.int16,),
+    "threshold": (np.int32,),
+    "initial": (np.int16,),
 }
 """What the arrays of a layer may be in the file; the first that holds the values is written."""
 SHOWN_LENGTH = 40
@@ -66,7 +70,29 @@ class InputEntry(_Object):
     shape: Annotated[list[int], Field(min_length=3, max_length=3)]
     bits: int
     signed: bool
+    coding: Literal["direct", "spikes"] = "direct"
     scale: _Scale | None = None
+
+
+class NeuronEntry(_Object):
+    """The neurons of a spiking layer; the arrays are names of other entries of the file."""
+
+    bits: int
+    threshold: _Text
+    reset: Reset
+    leak: int = 0
+    initial: int | _Text = 0
+    membrane: _Text | None = None
+    groups: int = 1
+
+
+class ExitEntry(_Object):
+    """When no more steps are taken."""
+
+    metric: Metric
+    mode: Mode
+    threshold: float
+    scale: float
 
 
 class _LayerEntry(_Object):
@@ -89,6 +115,7 @@ class _ProductsEntry(_LayerEntry):
     mult: _Text | None = None
     shift: _Text | None = None
     post_shift: _Text | None = None
+    neuron: NeuronEntry | None = None
 
 
 _Pair = int | Annotated[list[int], Field(min_length=2, max_length=2)]
@@ -130,6 +157,14 @@ class MaxPoolEntry(_LayerEntry):
     padding: _Sides = 0
 
 
+class SumPoolEntry(_LayerEntry):
+    """Spikes in windows."""
+
+    op: Literal["sumpool"]
+    kernel: _Pair
+    stride: _Pair
+
+
 class AvgPoolEntry(_LayerEntry):
     """Global average pooling."""
 
@@ -167,6 +202,7 @@ LayerEntry = Annotated[
     | DenseEntry
     | MaxPool2Entry
     | MaxPoolEntry
+    | SumPoolEntry
     | AvgPoolEntry
     | LookupEntry
     | SelectEntry,
@@ -177,6 +213,7 @@ LAYER_ENTRIES: dict[str, type[_Object]] = {
     "dense": DenseEntry,
     "maxpool": MaxPoolEntry,
     "maxpool2": MaxPool2Entry,
+    "sumpool": SumPoolEntry,
     "avgpool": AvgPoolEntry,
     "lookup": LookupEntry,
     "select": SelectEntry,
@@ -187,6 +224,8 @@ class NetworkEntry(_Object):
     """The JSON text; a network without a name is called like its file."""
 
     name: _Text | None = None
+    time_steps: int | None = None
+    exit: ExitEntry | None = None
     input: InputEntry
     layers: Annotated[list[LayerEntry], Field(min_length=1)]
 
@@ -217,10 +256,12 @@ def dump(network: QuantizedNetwork, path: Path | str) -> None:
     kind = network.input_type
     spec = {
         "name": network.name,
+        **_time_fields(network),
         "input": {
             "shape": [int(size) for size in kind.shape],
             "bits": int(kind.bits),
             "signed": kind.signed,
+            **({"coding": network.coding} if network.time_steps else {}),
             **_scale(network, "input"),
         },
         "layers": [
@@ -236,7 +277,8 @@ def dump(network: QuantizedNetwork, path: Path | str) -> None:
 def load_input(path: Path | str, network: QuantizedNetwork) -> Ints:
     """The images in an `.npy` file, (N, C, H, W), as a network takes them.
 
-    The file has an integer array of that shape or, for a single image, (C, H, W).
+    The file has an integer array of that shape or, for a single image, (C, H, W); for spikes
+    (N, time_steps, C, H, W) or (time_steps, C, H, W).
 
     Raises
     ------
@@ -342,7 +384,8 @@ def _explain(detail: ErrorDetails, data: object) -> str:
     if kind in ("too_short", "too_long"):
         wanted = _wanted_length(detail)
         return f"{_place(loc, data)} must be {wanted}, not {json_text.shown(value)}"
-    wanted = _WANTED.get(kind, detail["msg"])
+    expected = detail["ctx"]["expected"] if kind == "literal_error" else detail["msg"]
+    wanted = _WANTED.get(kind, expected)
     return f"{_place(loc, data)} must be {wanted}, not {json_text.shown(value)}"
 
 
@@ -374,7 +417,11 @@ def _place(loc: tuple[int | str, ...], data: object) -> str:
     for depth, part in enumerate(loc):
         if isinstance(part, int):
             text += f"[{part}]{_layer_name(data, part) if loc[:depth] == ('layers',) else ''}"
-        elif loc[0] != "layers" or depth == 3 or not depth:  # else pydantic's names of types
+        elif (
+            loc[0] != "layers"
+            or depth in {0, 3}
+            or (depth == 4 and loc[3] == "neuron")  # else pydantic's names of types
+        ):
             text += f".{part}" if text else part
     return text or "the network"
 
@@ -389,8 +436,13 @@ def _layer_name(data: object, k: int) -> str:
 def _fields_at(loc: tuple[int | str, ...]) -> str:
     model: type[BaseModel] = NetworkEntry
     if len(loc) > 1:
-        model = InputEntry if loc[0] == "input" else LAYER_ENTRIES[str(loc[2])]
+        model = _INNER.get(loc[0]) or LAYER_ENTRIES[str(loc[2])]
+        if "neuron" in loc[3:-1]:
+            model = NeuronEntry
     return f"fields are {', '.join(model.model_fields)}"
+
+
+_INNER: dict[int | str, type[BaseModel]] = {"input": InputEntry, "exit": ExitEntry}
 
 
 def _network(entry: NetworkEntry, archive: Archive, stem: str) -> QuantizedNetwork:
@@ -401,7 +453,7 @@ def _network(entry: NetworkEntry, archive: Archive, stem: str) -> QuantizedNetwo
         raise NetworkError(f"input: {error}") from None
     for part in entry.layers:
         _check_arrays(part, archive)
-    named = [name for part in entry.layers for name in _array_names(part).values()]
+    named = [name for part in entry.layers for _, name in _all_names(part)]
     archive.check_size(named, LARGEST)  # again: each layer that names an array has its own
     layers = tuple(_layer(part, archive) for part in entry.layers)
     used = {SPEC, *named}
@@ -411,7 +463,22 @@ def _network(entry: NetworkEntry, archive: Archive, stem: str) -> QuantizedNetwo
     scales = {part.name: part.scale for part in entry.layers if part.scale is not None}
     if entry.input.scale is not None:
         scales["input"] = entry.input.scale
-    return QuantizedNetwork(kind, layers, stem if entry.name is None else entry.name, scales)
+    return QuantizedNetwork(
+        kind,
+        layers,
+        stem if entry.name is None else entry.name,
+        scales,
+        _time_steps(entry),
+        entry.input.coding,
+        None if entry.exit is None else Exit(**entry.exit.model_dump()),
+    )
+
+
+def _time_steps(entry: NetworkEntry) -> int:
+    """0 is what networks without time have, and so no number of steps."""
+    if entry.time_steps == 0:
+        raise NetworkError(f"time_steps must be 1..{TIME_STEPS_MAX}, not 0")
+    return entry.time_steps or 0
 
 
 def _array_names(entry: LayerEntry) -> dict[str, str]:
@@ -422,14 +489,44 @@ def _array_names(entry: LayerEntry) -> dict[str, str]:
     return {field: name for field, name in names.items() if name is not None}
 
 
+def _neuron_names(entry: LayerEntry) -> dict[str, str]:
+    """The arrays that its neuron names, by field."""
+    neuron = entry.neuron if isinstance(entry, _ProductsEntry) else None
+    if neuron is None:
+        return {}
+    names = {"threshold": neuron.threshold}
+    if isinstance(neuron.initial, str):
+        names["initial"] = neuron.initial
+    elif neuron.initial:
+        raise NetworkError(
+            f"layer {entry.name!r}: neuron.initial must be 0 or the name of an array, "
+            f"not {neuron.initial}"
+        )
+    return names
+
+
+def _all_names(entry: LayerEntry) -> list[tuple[str, str]]:
+    """Fields and the arrays that they name."""
+    return [*_array_names(entry).items(), *_neuron_names(entry).items()]
+
+
+def _neuron(entry: LayerEntry, archive: Archive) -> dict[str, Any]:
+    neuron = entry.neuron if isinstance(entry, _ProductsEntry) else None
+    if neuron is None:
+        return {}
+    fields = neuron.model_dump(exclude={"threshold", "initial"})
+    arrays: dict[str, Any] = {k: archive.read(name) for k, name in _neuron_names(entry).items()}
+    return {"neuron": Neuron(**fields, **arrays)}
+
+
 def _layer(entry: LayerEntry, archive: Archive) -> Layer:
     named = _array_names(entry)
-    fields = entry.model_dump(exclude={"op", "scale", *named}, exclude_none=True)
+    fields = entry.model_dump(exclude={"op", "scale", "neuron", *named}, exclude_none=True)
     if isinstance(entry, ConvEntry):
         _check_skip(entry)
     kind = next(kind for kind, op in _OPS.items() if op == entry.op.removesuffix("2"))
     arrays: dict[str, Any] = {field: archive.read(name) for field, name in named.items()}
-    return kind(**fields, **arrays)
+    return kind(**fields, **arrays, **_neuron(entry, archive))
 
 
 def _check_skip(entry: ConvEntry) -> None:
@@ -441,7 +538,7 @@ def _check_skip(entry: ConvEntry) -> None:
 
 def _check_arrays(entry: LayerEntry, archive: Archive) -> None:
     """Refuse arrays that are missing or of a wrong type, before any is read."""
-    for field, name in _array_names(entry).items():
+    for field, name in _all_names(entry):
         place = f"layer {entry.name!r}: {field}"
         if name not in archive.names or name == SPEC:
             raise NetworkError(f"{place} must be an array of the file, but there is no {name!r}")
@@ -456,6 +553,7 @@ _OPS: dict[type[Layer], str] = {
     Conv: "conv",
     Dense: "dense",
     MaxPool: "maxpool",
+    SumPool: "sumpool",
     AvgPool: "avgpool",
     Lookup: "lookup",
     Select: "select",
@@ -467,6 +565,8 @@ _SUFFIXES = {
     "shift": "s",
     "post_shift": "p",
     "table": "t",
+    "threshold": "th",
+    "initial": "u",
 }
 _ALWAYS = frozenset({"stride", "padding", "kernel"})
 """Written also where they are what is assumed without them."""
@@ -488,9 +588,35 @@ def _layer_fields(layer: Layer, arrays: dict[str, Array]) -> dict[str, object]:
             name = f"{layer.name}.{_SUFFIXES[field.name]}"
             arrays[name] = value.astype(_dtype(field.name, value))
             value = name
+        elif isinstance(value, Neuron):
+            value = _neuron_fields(layer.name, value, arrays)
         elif isinstance(value, tuple):
             value = value[0] if field.name in _ALWAYS and len(set(value)) == 1 else list(value)
         result[field.name] = int(value) if isinstance(value, np.integer) else value
+    return result
+
+
+def _neuron_fields(layer: str, neuron: Neuron, arrays: dict[str, Array]) -> dict[str, object]:
+    """The neuron in JSON; its arrays are added to `arrays`."""
+    result: dict[str, object] = {}
+    for field in dataclasses.fields(neuron):
+        value = getattr(neuron, field.name)
+        if isinstance(value, np.ndarray):
+            name = f"{layer}.{_SUFFIXES[field.name]}"
+            arrays[name] = value.astype(_dtype(field.name, value))
+            result[field.name] = name
+        elif value != field.default:
+            result[field.name] = int(value) if isinstance(value, np.integer) else value
+    return result
+
+
+def _time_fields(network: QuantizedNetwork) -> dict[str, object]:
+    """What only spiking networks have."""
+    result: dict[str, object] = {}
+    if network.time_steps:
+        result["time_steps"] = int(network.time_steps)
+    if network.exit is not None:
+        result["exit"] = dataclasses.asdict(network.exit)
     return result
 
 

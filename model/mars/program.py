@@ -141,7 +141,7 @@ def _decode_pass(lines: Lines, n_header: int) -> tuple[Pass, Lines]:
     pending = np.zeros(0, np.int64)
     for _ in range(descriptor.n_kernel_blocks):
         first, rest = _take(rest, n_header)
-        header, n_entries = unpack_header(first)
+        header, n_entries = unpack_header(first, fires=descriptor.fires)
         codes, parts = [], []
         for _ in range(n_entries):
             if not len(pending):

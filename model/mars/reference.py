@@ -1,12 +1,16 @@
 """The reference: what a quantised network computes, without a thought of the hardware."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from model.mars import spiking
+from model.mars.early_exit import steps_taken
 from model.mars.network import (
+    INPUT,
     RAW_BITS,
     AvgPool,
     Conv,
@@ -20,8 +24,10 @@ from model.mars.network import (
     QuantizedNetwork,
     Select,
     Sides,
+    SumPool,
     check_features,
     clamp_of,
+    neuron_of,
 )
 
 
@@ -37,13 +43,16 @@ def run(network: QuantizedNetwork, inputs: NDArray[np.integer]) -> dict[str, Int
     Returns
     -------
     {str: (N, C, H, W) int64}
-        Dense layers and averages have H = W = 1.
+        Dense layers and averages have H = W = 1. What changes in time is
+        (N, time_steps, C, H, W); logits are summed over the steps so far.
 
     Raises
     ------
     NetworkError
         The images are not as above.
     """
+    if network.time_steps:
+        return run_steps(network, inputs).values
     values = {"input": check_features(network.input_type, inputs)}
     for layer in network.layers:
         values[layer.name] = run_layer(layer, network.types, values)
@@ -51,8 +60,93 @@ def run(network: QuantizedNetwork, inputs: NDArray[np.integer]) -> dict[str, Int
     return values
 
 
+@dataclass(frozen=True)
+class SpikingRun:
+    """What a spiking network did.
+
+    Parameters
+    ----------
+    values : {str: int64}
+        Results of all layers, as `run` returns them.
+    membranes : {str: (N, time_steps, C/groups, H, W) int64}
+        By layer with a neuron: what it left in its memory in each step.
+    steps : (N,) int64
+        How many steps each image takes; what is computed in later ones does not count.
+    """
+
+    values: dict[str, Ints]
+    membranes: dict[str, Ints]
+    steps: Ints
+
+
+def run_steps(network: QuantizedNetwork, inputs: NDArray[np.integer]) -> SpikingRun:
+    """A spiking network, step by step, in each step layer by layer; parameters as of `run`."""
+    types = network.types
+    values = {INPUT: check_features(network.input_type, inputs)}
+    in_time = [layer for layer in network.layers if types[layer.name].time_steps]
+    for layer in network.layers:
+        if layer not in in_time:
+            values[layer.name] = run_layer(layer, types, values)
+    state = _State(network, len(values[INPUT]))
+    for now in range(network.time_steps):
+        of_step = {
+            name: maps[:, now] if types[name].time_steps else maps for name, maps in values.items()
+        }
+        for layer in in_time:
+            of_step[layer.name] = state.step(layer, of_step)
+    results = {name: np.stack(steps, axis=1) for name, steps in state.values.items()}
+    values = {layer.name: (values | results)[layer.name] for layer in network.layers}
+    membranes = {name: np.stack(steps, axis=1) for name, steps in state.left.items()}
+    logits = values[network.output]
+    n_images, n_steps = logits.shape[:2]
+    steps = steps_taken(network.exit, logits.reshape(n_images, n_steps, -1))
+    return SpikingRun(values, membranes, steps)
+
+
+class _State:
+    """What lasts from step to step, and what came of each."""
+
+    def __init__(self, network: QuantizedNetwork, n_images: int) -> None:
+        self.types = network.types
+        self.memories: dict[str, Ints] = {}
+        self.memory_of: dict[str, str] = {}
+        self.values: dict[str, list[Ints]] = {}
+        self.left: dict[str, list[Ints]] = {}
+        for layer in network.layers:
+            neuron = neuron_of(layer)
+            if neuron is not None:
+                # The names of layers and of membranes do not mix.
+                memory = f"layer {layer.name}"
+                if neuron.membrane is not None:
+                    memory = f"membrane {neuron.membrane}"
+                self.memory_of[layer.name] = memory
+                start = spiking.initial_membranes(neuron, n_images, self.types[layer.name].shape)
+                self.memories.setdefault(memory, start)
+
+    def step(self, layer: Layer, values: Mapping[str, Ints]) -> Ints:
+        """The layer's results in this step, of which `values` has what it reads."""
+        result = self._result(layer, values)
+        self.values.setdefault(layer.name, []).append(result)
+        return result
+
+    def _result(self, layer: Layer, values: Mapping[str, Ints]) -> Ints:
+        if not isinstance(layer, Conv | Dense):
+            return run_layer(layer, self.types, values)
+        charge = _accumulate(layer, values[layer.input])
+        if layer.neuron is None:
+            before = self.values.get(layer.name)
+            return charge if before is None else before[-1] + charge
+        if isinstance(layer, Conv) and layer.skip is not None:
+            charge = charge + values[layer.skip] * layer.skip_mult
+        memory = self.memory_of[layer.name]
+        spikes, membranes = spiking.step(layer.neuron, self.memories[memory], charge)
+        self.memories[memory] = membranes
+        self.left.setdefault(layer.name, []).append(membranes)
+        return spikes
+
+
 def run_layer(layer: Layer, types: Mapping[str, FeatureType], values: Mapping[str, Ints]) -> Ints:
-    """Results of one layer, (N, C, H, W) int64.
+    """Results of one layer without a neuron, (N, C, H, W) int64.
 
     Parameters
     ----------
@@ -67,22 +161,14 @@ def run_layer(layer: Layer, types: Mapping[str, FeatureType], values: Mapping[st
         return np.concatenate([values[name] for name in layer.inputs], axis=1)[:, layer.channels]
     source = values[layer.input]
     match layer:
-        case Conv():
-            acc = convolve(
-                source,
-                layer.weight,
-                layer.stride,
-                layer.padding,
-                pad_value=layer.pad_value,
-                dilation=layer.dilation,
-                groups=layer.groups,
-            )
-            skip = 0 if layer.skip is None else values[layer.skip] - layer.skip_zero
-            return _finish(layer, acc, kind, skip, layer.skip_mult)
-        case Dense():
-            flat = source.reshape(len(source), -1, 1, 1)
-            weight = layer.weight[:, :, np.newaxis, np.newaxis]
-            return _finish(layer, convolve(flat, weight), kind)
+        case Conv() | Dense():
+            acc = _accumulate(layer, source)
+            skip: ArrayLike = 0
+            if isinstance(layer, Conv) and layer.skip is not None:
+                skip = values[layer.skip] - layer.skip_zero
+            return _finish(layer, acc, kind, skip)
+        case SumPool():
+            return sum_pool(source, layer.kernel, layer.steps)
         case Lookup():
             return np.asarray(layer.table[source - types[layer.input].low])
         case MaxPool():
@@ -99,15 +185,31 @@ def run_layer(layer: Layer, types: Mapping[str, FeatureType], values: Mapping[st
             )
 
 
-def _finish(
-    layer: Conv | Dense, acc: Ints, kind: FeatureType, skip: ArrayLike = 0, skip_mult: int = 0
-) -> Ints:
-    """Results from accumulators (N, C, H, W) that still lack the bias."""
+def _accumulate(layer: Conv | Dense, source: Ints) -> Ints:
+    """Accumulators (N, C, H, W), the bias included."""
+    if isinstance(layer, Dense):
+        acc = convolve(source.reshape(len(source), -1, 1, 1), layer.weight[..., None, None])
+    else:
+        acc = convolve(
+            source,
+            layer.weight,
+            layer.stride,
+            layer.padding,
+            pad_value=layer.pad_value,
+            dilation=layer.dilation,
+            groups=layer.groups,
+        )
     total: Ints = acc + _per_channel(layer.bias)
+    return total
+
+
+def _finish(layer: Conv | Dense, total: Ints, kind: FeatureType, skip: ArrayLike = 0) -> Ints:
+    """Results from accumulators (N, C, H, W)."""
     if layer.out_bits == RAW_BITS or layer.mult is None or layer.shift is None:
         return total
     mult, shift = _per_channel(layer.mult), _per_channel(layer.shift)
     post_shift = 0 if layer.post_shift is None else _per_channel(layer.post_shift)
+    skip_mult = layer.skip_mult if isinstance(layer, Conv) else 0
     result = requantize(
         total, mult, shift, kind, skip, skip_mult, post_shift=post_shift, offset=layer.offset
     )
@@ -214,6 +316,13 @@ def max_pool(
     windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=(2, 3))
     largest: Ints = windows[:, :, :: stride[0], :: stride[1]].max(axis=(4, 5))
     return largest
+
+
+def sum_pool(source: Ints, kernel: Pair, stride: Pair) -> Ints:
+    """The sum of every window of (N, C, H, W)."""
+    windows = np.lib.stride_tricks.sliding_window_view(source, kernel, axis=(2, 3))
+    total: Ints = windows[:, :, :: stride[0], :: stride[1]].sum(axis=(4, 5))
+    return total
 
 
 def _padded(source: NDArray[Any], padding: Sides, value: int) -> NDArray[Any]:

@@ -19,6 +19,10 @@ from model.mars.layout import (
     SIGNED_FIELDS,
     TABLE_LINES,
     TABLE_SIZE,
+    TIMED_FIELDS,
+    TIMED_HEADER_FIELDS,
+    TIMED_MACRO_FIELDS,
+    UNTIMED_FIELDS,
     WIDE_HEADER_FIELDS,
     Descriptor,
     Header,
@@ -60,13 +64,25 @@ def _values(name: str, width: int) -> st.SearchStrategy[int]:
     return st.integers(0, (1 << width) - 1)
 
 
-DESCRIPTORS = st.builds(
-    Descriptor,
-    **{name: _values(name, width) for name, (_, width) in DESCRIPTOR_FIELDS.items()},
-    **{
-        name: st.tuples(*[st.integers(0, (1 << width) - 1)] * 8)
-        for name, (_, width, _) in MACRO_FIELDS.items()
-    },
+def _descriptors(
+    single: dict[str, tuple[int, int]], of_macros: dict[str, tuple[int, int, int]], timed: int
+) -> st.SearchStrategy[Descriptor]:
+    values = {name: _values(name, width) for name, (_, width) in single.items()}
+    return st.builds(
+        Descriptor,
+        **values | {"timed": st.just(timed)},
+        **{
+            name: st.tuples(*[st.integers(0, (1 << width) - 1)] * 8)
+            for name, (_, width, _) in of_macros.items()
+        },
+    )
+
+
+OF_BOTH = {name: place for name, place in DESCRIPTOR_FIELDS.items() if name not in UNTIMED_FIELDS}
+TIMED = OF_BOTH | {"skip_mult": (256, 16)} | TIMED_FIELDS
+DESCRIPTORS = st.one_of(
+    _descriptors(DESCRIPTOR_FIELDS, MACRO_FIELDS, 0),
+    _descriptors(TIMED, MACRO_FIELDS | TIMED_MACRO_FIELDS, 1),
 )
 
 
@@ -107,6 +123,15 @@ DESCRIPTORS = st.builds(
         ({"in_base": (1, 2, 0, 0, 5, 0, 0, 0)}, 1, 1, 5),
         ({"skip_base": (7, *[0] * 7)}, 1, 2, 7),
         ({"out_base": (*[0] * 7, 9)}, 1, 5, 9 << 48),
+        ({"timed": 1, "direct": 1, "soft": 1}, 0, 3, 3 << 16),
+        ({"timed": 1, "pixel_sum": 1, "u_load": 1, "u_store": 1}, 0, 3, 0b11100 << 16),
+        ({"timed": 1, "groups_log2": 2, "leak": 15, "n_steps": 8}, 0, 3, 0x08F4_0 << 12 << 4),
+        ({"timed": 1, "initial_shift": 6, "limit": 0x7FFF}, 0, 3, 6 << 33 | 0x7FFF << 36),
+        ({"timed": 1, "u_planes_log2": 2, "out_block_log2": 6}, 0, 3, 2 << 51 | 6 << 53),
+        ({"timed": 1, "u_col_pitch": 255}, 0, 3, 255 << 56),
+        ({"timed": 1, "skip_mult": 0x1234, "u_row_pitch": 5}, 0, 4, 0x0005_1234),
+        ({"timed": 1, "u_base": (1, 0, 3, *[0] * 5)}, 0, 4, 1 << 32),
+        ({"timed": 1, "u_base": (1, 0, 3, *[0] * 4, 9)}, 0, 6, 9 << 16),
         ({"out_first_row": (1, 2, *[0] * 6), "out_end_row": (3, 4, *[0] * 6)}, 1, 6, 0x04020301),
     ],
 )
@@ -128,20 +153,26 @@ def test_descriptor_there_and_back(descriptor: Descriptor) -> None:
 
 
 def test_fields_do_not_overlap() -> None:
-    ranges = [(low, width) for low, width in DESCRIPTOR_FIELDS.values()]
-    ranges += [
-        (low + m * distance, width)
-        for low, width, distance in MACRO_FIELDS.values()
-        for m in range(8)
-    ]
-    bits = [low + i for low, width in ranges for i in range(width)]
-    assert len(bits) == len(set(bits))
-    assert max(bits) < DESCRIPTOR_LINES * LINE_BITS
-    for words in (HEADER_FIELDS, WIDE_HEADER_FIELDS):
+    for single, of_macros in (
+        (DESCRIPTOR_FIELDS, MACRO_FIELDS),
+        (TIMED, MACRO_FIELDS | TIMED_MACRO_FIELDS),
+    ):
+        ranges = [(low, width) for low, width in single.values()]
+        ranges += [
+            (low + m * distance, width)
+            for low, width, distance in of_macros.values()
+            for m in range(8)
+        ]
+        bits = [low + i for low, width in ranges for i in range(width)]
+        assert len(bits) == len(set(bits))
+        assert max(bits) < DESCRIPTOR_LINES * LINE_BITS
+    timed_header = TIMED_HEADER_FIELDS | {"n_entries": HEADER_FIELDS["n_entries"]}
+    for words in (HEADER_FIELDS, WIDE_HEADER_FIELDS, timed_header):
         bits = [low + i for low, width in words.values() for i in range(width)]
         assert len(bits) == len(set(bits))
         assert max(bits) < 64
-    assert {*DESCRIPTOR_FIELDS, *MACRO_FIELDS} == {field.name for field in fields(Descriptor)}
+    every = {*DESCRIPTOR_FIELDS, *MACRO_FIELDS, *TIMED_FIELDS, *TIMED_MACRO_FIELDS}
+    assert every == {field.name for field in fields(Descriptor)}
 
 
 @pytest.mark.parametrize(
@@ -154,6 +185,11 @@ def test_fields_do_not_overlap() -> None:
         ({"pool": 2}, "pool must be 0..1, not 2"),
         ({"low": -32769}, "low must be -32768..32767, not -32769"),
         ({"high": 32768}, "high must be -32768..32767, not 32768"),
+        ({"timed": 1, "low": 1}, "low must be 0..0, not 1"),
+        ({"timed": 1, "gap_bias": -1}, "gap_bias must be 0..0, not -1"),
+        ({"timed": 1, "skip_mult": 65536}, "skip_mult must be 0..65535, not 65536"),
+        ({"n_steps": 1}, "n_steps must be 0..0, not 1"),
+        ({"u_base": (*[0] * 7, 1)}, "u_base must be 0..0, not 1"),
         ({"in_base": (65536, *[0] * 7)}, "in_base must be 0..65535, not 65536"),
     ],
 )
@@ -169,6 +205,30 @@ def test_derived_figures() -> None:
     assert replace(d, has_skip=1).skip_planes == 1
     assert replace(d, has_skip=1, skip_two=1).skip_planes == 2
     assert replace(d, skip_two=1).skip_planes == 0
+    assert (d.accesses, d.fires, d.n_sub_rounds, d.groups) == (2, False, 1, 1)
+    t = replace(d, timed=1, n_steps=5, groups_log2=2, has_skip=1, skip_two=1)
+    assert (t.accesses, t.fires, t.n_sub_rounds, t.groups, t.skip_planes) == (1, True, 2, 4, 1)
+    assert replace(t, direct=1).accesses == 2
+    assert not replace(t, raw=1).fires
+    assert [replace(t, n_steps=n).n_sub_rounds for n in (1, 4, 8)] == [1, 1, 2]
+
+
+def test_header_with_neurons() -> None:
+    """What only neurons have stands where others have their multipliers."""
+    n = np.zeros(KERNELS, np.int64)
+    bias, initial, threshold = n - 1, n - 512, n + 5
+    bias[3], initial[3], threshold[3] = 2097151, 511, -2097152
+    header = Header(bias, n, n, n, threshold, initial)
+    for wide in (False, True):
+        lines = pack_header(header, 64, wide_multiplier=wide)
+        words = [int(word) for word in lines.reshape(-1)]
+        assert words[0] == 64 << 54 | 5 << 32 | 0x200 << 22 | 0x3FFFFF
+        assert words[3] == 0x200000 << 32 | 0x1FF << 22 | 0x1FFFFF
+        assert len(words) == (32 if wide else 16)
+        again, n_entries = unpack_header(lines, fires=True)
+        assert n_entries == 64
+        for field in fields(Header):
+            np.testing.assert_array_equal(getattr(again, field.name), getattr(header, field.name))
 
 
 @settings(deadline=None)

@@ -26,8 +26,10 @@ from model.mars.network import (
     NetworkError,
     QuantizedNetwork,
     Select,
+    SumPool,
 )
 from model.mars.network_file import DTYPES, LAYER_ENTRIES, dump, load, load_input
+from model.mars.neuron import Exit, Neuron
 from model.mars.random_network import random_network
 
 Array = np.ndarray[Any, Any]
@@ -100,7 +102,14 @@ def assert_equal(one: QuantizedNetwork, other: QuantizedNetwork) -> None:
     assert [type(layer) for layer in one.layers] == [type(layer) for layer in other.layers]
     for layer, same in zip(one.layers, other.layers, strict=True):
         for field in fields(layer):
-            np.testing.assert_array_equal(getattr(layer, field.name), getattr(same, field.name))
+            value, its = getattr(layer, field.name), getattr(same, field.name)
+            if isinstance(value, Neuron):
+                for part in fields(Neuron):
+                    np.testing.assert_array_equal(
+                        getattr(value, part.name), getattr(its, part.name)
+                    )
+            else:
+                np.testing.assert_array_equal(value, its)
     assert one.types == other.types
 
 
@@ -220,7 +229,8 @@ def test_round_trip_of_every_field(path: Path) -> None:
     for layer in network.layers:
         for field in fields(layer):
             value = getattr(layer, field.name)
-            assert np.ndim(value) or value != field.default, (layer.name, field.name)
+            is_usual = not np.ndim(value) and value == field.default
+            assert is_usual == (field.name == "neuron"), (layer.name, field.name)
     dump(network, path)
     again = load(path)
     assert_equal(again, network)
@@ -247,6 +257,127 @@ def test_round_trip_of_every_field(path: Path) -> None:
     ]
     dump(again, path)
     assert_equal(load(path), network)
+
+
+def spiking() -> QuantizedNetwork:
+    """Each field of a spiking network is something else than usual."""
+    rng = np.random.default_rng(1)
+    neuron = Neuron(
+        bits=5,
+        threshold=np.array([-3, 0, 100, 2097151]),
+        reset="soft",
+        leak=3,
+        initial=np.array([-15, 4]),
+        membrane="one",
+        groups=2,
+    )
+    conv = Conv(
+        name="conv",
+        input="input",
+        weight=rng.integers(-8, 8, (4, 4, 1, 1)),
+        bias=np.arange(4),
+        weight_bits=4,
+        out_bits=1,
+        out_signed=False,
+        skip="input",
+        skip_mult=77,
+        neuron=neuron,
+    )
+    dense = Dense(
+        name="dense",
+        input="sum",
+        weight=rng.integers(-8, 8, (3, 4)),
+        bias=np.arange(3),
+        weight_bits=4,
+        out_bits=32,
+        out_signed=True,
+    )
+    return QuantizedNetwork(
+        FeatureType((4, 5, 5), 1, signed=False),
+        (conv, SumPool(name="sum", input="conv", kernel=(3, 4), stride=(4, 3)), dense),
+        "spiking",
+        {"dense": 0.25},
+        time_steps=7,
+        coding="spikes",
+        exit=Exit(metric="entropy", mode="mean", threshold=0.875, scale=0.25),
+    )
+
+
+def test_round_trip_of_a_spiking_network(path: Path) -> None:
+    network = spiking()
+    dump(network, path)
+    again = load(path)
+    assert_equal(again, network)
+    assert (again.time_steps, again.coding, again.exit) == (7, "spikes", network.exit)
+    assert again.types["sum"] == FeatureType((4, 1, 1), 4, signed=False, time_steps=7)
+    with np.load(path) as file:
+        assert (file["conv.th"].dtype, file["conv.u"].dtype) == (np.int32, np.int16)
+
+
+def set_neuron(spec: dict[str, Any], **changes: Any) -> None:
+    spec["layers"][0]["neuron"].update(changes)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda s: s.update(time_steps=0), "time_steps must be 1..64, not 0"),
+        (
+            lambda s: s.pop("time_steps"),
+            "time_steps of a network with a neuron (layer 'conv') must be 1..64, not 0",
+        ),
+        (lambda s: s.update(time_steps=2.5), "spec: time_steps must be an integer, not 2.5"),
+        (
+            lambda s: s["input"].update(coding="rate"),
+            "spec: input.coding must be 'direct' or 'spikes', not \"rate\"",
+        ),
+        (
+            lambda s: set_neuron(s, reset="none"),
+            "spec: layers[0] (\"conv\").neuron.reset must be 'hard' or 'soft', not \"none\"",
+        ),
+        (
+            lambda s: set_neuron(s, tau=2),
+            "spec: unknown field 'tau' in layers[0] (\"conv\").neuron; fields are bits, "
+            "threshold, reset, leak, initial, membrane, groups",
+        ),
+        (
+            lambda s: s["layers"][0]["neuron"].pop("bits"),
+            "spec: missing field 'bits' in layers[0] (\"conv\").neuron; fields are bits, "
+            "threshold, reset, leak, initial, membrane, groups",
+        ),
+        (
+            lambda s: set_neuron(s, initial=1),
+            "layer 'conv': neuron.initial must be 0 or the name of an array, not 1",
+        ),
+        (
+            lambda s: set_neuron(s, threshold="no"),
+            "layer 'conv': threshold must be an array of the file, but there is no 'no'",
+        ),
+        (
+            lambda s: s["exit"].pop("scale"),
+            "spec: missing field 'scale' in exit; fields are metric, mode, threshold, scale",
+        ),
+        (
+            lambda s: s["exit"].update(threshold=1),
+            "exit: threshold must be between 0 and 1, both excluded, not 1.0",
+        ),
+        (
+            lambda s: s["exit"].update(metric="margin"),
+            "spec: exit.metric must be 'confidence' or 'entropy', not \"margin\"",
+        ),
+    ],
+)
+def test_errors_of_spiking_networks(
+    path: Path, change: Callable[[dict[str, Any]], Any], text: str
+) -> None:
+    dump(spiking(), path)
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file}
+    spec = json.loads(arrays.pop("spec").item())
+    change(spec)
+    with pytest.raises(NetworkError) as error:
+        load(write(path, spec, **arrays))
+    assert str(error.value) == f"{path}: {text}"
 
 
 def test_text_may_be_bytes_and_have_a_name(path: Path) -> None:
@@ -309,12 +440,13 @@ def without(field: str) -> dict[str, Any]:
 
 CONV_FIELDS = (
     "fields are name, input, scale, weight_bits, out_bits, out_signed, low, high, offset, weight, "
-    "bias, mult, shift, post_shift, op, stride, padding, pad_value, dilation, groups, skip, "
-    "skip_mult, skip_zero"
+    "bias, mult, shift, post_shift, neuron, op, stride, padding, pad_value, dilation, groups, "
+    "skip, skip_mult, skip_zero"
 )
+NETWORK_FIELDS = "name, time_steps, exit, input, layers"
 POOL = {"name": "pool", "op": "maxpool", "input": "conv1", "kernel": 2, "stride": 2}
 SELECT = {"name": "pool", "op": "select", "inputs": ["conv1"], "channels": [0]}
-OPS = "conv, dense, maxpool, maxpool2, avgpool, lookup, select"
+OPS = "conv, dense, maxpool, maxpool2, sumpool, avgpool, lookup, select"
 SPEC_ERRORS: list[tuple[object, str]] = [
     ("{", "spec: line 1 column 2 must be JSON: expecting property name enclosed in double quotes"),
     (b"\xff", "entry 'spec' must be UTF-8, but byte 0 is not"),
@@ -323,8 +455,8 @@ SPEC_ERRORS: list[tuple[object, str]] = [
     ("1" * 5000, "spec: integers must be short, but one has thousands of digits"),
     ('{"a": 1, "a": 2}', "spec: field 'a' must be given once, not twice in one object (1 and 2)"),
     ([], "spec: the network must be an object, not a list of 0"),
-    ({}, "spec: missing field 'input' in the network; fields are name, input, layers"),
-    ({**SPEC, "x": 1}, "spec: unknown field 'x' in the network; fields are name, input, layers"),
+    ({}, "spec: missing field 'input' in the network; fields are " + NETWORK_FIELDS),
+    ({**SPEC, "x": 1}, "spec: unknown field 'x' in the network; fields are " + NETWORK_FIELDS),
     (changed("layers", []), "spec: layers must be a list of at least one, not a list of 0"),
     (changed("layers", {}), "spec: layers must be a list, not an object"),
     (changed("layers.1", 5), "spec: layers[1] must be an object, not 5"),
@@ -349,11 +481,11 @@ SPEC_ERRORS: list[tuple[object, str]] = [
     ),
     (
         without("input.bits"),
-        "spec: missing field 'bits' in input; fields are shape, bits, signed, scale",
+        "spec: missing field 'bits' in input; fields are shape, bits, signed, coding, scale",
     ),
     (
         changed("input.bit", 4),
-        "spec: unknown field 'bit' in input; fields are shape, bits, signed, scale",
+        "spec: unknown field 'bit' in input; fields are shape, bits, signed, coding, scale",
     ),
     (
         without("layers.1.op"),
@@ -393,7 +525,7 @@ SPEC_ERRORS: list[tuple[object, str]] = [
         changed("layers.3.skip", "gap"),
         "spec: unknown field 'skip' in layers[3] (\"fc\"); fields are "
         "name, input, scale, weight_bits, out_bits, out_signed, low, high, offset, weight, bias, "
-        "mult, shift, post_shift, op",
+        "mult, shift, post_shift, neuron, op",
     ),
     # what `Network` refuses
     (changed("input.bits", 9), "input: bits must be 1..8 or 32, not 9"),
