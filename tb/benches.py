@@ -13,7 +13,7 @@ BENCH_CHIPS = CHIPS | {
     chip.name: chip
     for chip in (
         ChipConfig.alone(
-            replace(CONFIGS["mars-tiny"], name="mars-tiny with weight SRAM", weight_sram=64)
+            replace(CONFIGS["mars-tiny"], name="mars-tiny-sram", weight_sram=64)
         ),
     )
 }

@@ -240,10 +240,10 @@ class _Loader:
         self.copier = _Copier()
         self.free = 1
         self.codes = 0
-        self.macros_freed: list[int] = [0] * ADDRESSES
-        """When an entry's address in the macros is free again, in order."""
-        self.entries_freed: list[int] = [0] * ahead.entries if ahead.copied else self.macros_freed
-        """When the loader can write another one."""
+        self.entries_freed: list[int] = [0] * ahead.entries
+        """When the loader can write another entry, in order."""
+        self.macros_freed: list[int] = [0] * ADDRESSES if ahead.copied else self.entries_freed
+        """When its address in the macros is free again."""
         self.headers_freed: list[int] = [0] * ahead.headers
         self.n_entries = 0
 

@@ -16,6 +16,7 @@ from cocotb.triggers import ClockCycles
 
 from model.mars import clocks as mars_clocks
 from model.mars import mapper
+from model.mars.clocks import WITHOUT_SRAM
 from model.mars.config import ADDRESSES
 from model.mars.image import Image
 from model.mars.layout import CODE_WIDTHS
@@ -150,7 +151,7 @@ def kinds(one: Pass) -> dict[str, bool]:
         "several averages": d.gap and several,
         "results of 8 bit": d.out_planes == 2,
         "raw": d.raw and several,
-        "more kernel blocks than headers": len(sizes) > CONFIG.ahead.headers or CONFIG.n_macros > 1,
+        "more kernel blocks than headers": len(sizes) > WITHOUT_SRAM.headers,
         "more codes than a line": one.n_sets > d.codes_per_line,
         "more entries than addresses": CONFIG.n_macros > 1 or sum(sizes) > ADDRESSES,
         "bands": CONFIG.n_macros == 1 or (d.n_teams > 1 and d.rows_per_team > 1),

@@ -16,7 +16,7 @@ from tb import benches
         ("chip", "poppins"),
         ("chip", "kenyon-tiny"),
         *itertools.product(benches.MARS_BENCHES, ("mars-tiny", "kenyon-tiny")),
-        ("mars_accelerator", "mars-tiny with weight SRAM"),
+        ("mars_accelerator", "mars-tiny-sram"),
         # Wide multipliers: headers of four lines, second shifts, eight macros.
         pytest.param("mars_accelerator", "mars-wide", marks=pytest.mark.full),
     ],
