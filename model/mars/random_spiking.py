@@ -341,7 +341,7 @@ class _Builder:
             )
         else:
             groups = n_groups(rng, kind.shape[0])
-            window = Window() if n_pixels > 1 else conv_window(rng, kind, self._limits)
+            window = Window() if n_pixels > 1 else self._window(kind)
             pad_value = 0
             if not kind.time_steps and chance(rng, 0.3):
                 pad_value = int(rng.integers(kind.low, kind.high + 1))
@@ -365,6 +365,13 @@ class _Builder:
         bias = np.rint(rng.normal(0, 0.4, len(spread)) * spread).astype(np.int64)
         return replace(layer, bias=bias if chance(rng, 0.7) else np.zeros_like(bias))
 
+    def _window(self, kind: FeatureType) -> Window:
+        """Often one that keeps the size, if layers are to share membranes."""
+        if self._share_layers and chance(self._rng, 0.7):
+            has_room = self._limits.fits(kind.shape[0], 9)
+            return Window((3, 3), padding=(1,) * 4) if has_room else Window()
+        return conv_window(self._rng, kind, self._limits)
+
     def _n_kernels(self, groups: int, size: tuple[int, ...] = (0, 0)) -> int:
         """Any number, often that of a map of the size, which may be a residual then."""
         rng = self._rng
@@ -373,7 +380,7 @@ class _Builder:
             for kind in self._types.values()
             if kind.is_spikes and kind.shape[1:] == size and kind.shape[0] % groups == 0
         ]
-        if alike and chance(rng, 0.5):
+        if alike and chance(rng, 0.8 if self._share_layers else 0.5):
             return int(rng.choice(alike))
         if groups > 1:
             return groups * int(rng.integers(1, self._limits.channels // groups + 1))

@@ -256,13 +256,35 @@ class Frame:
             self.n_entries = self.waiting.popleft()
             self.at(1, "picked", -1)
             self.blocks_left -= 1
-            self.rounds_left = self.work.n_rounds
+            self.rounds_left = self.work.n_rounds * self.work.n_sub_rounds
+            if self.work.pixel_sum:
+                self.rounds_left = 1
             self.steps_left = self._steps()
             self.state = "STEP"
 
     def _steps(self) -> int:
-        assert self.work
-        return max(1, self.n_entries * self.work.in_planes + self.work.skip_planes)
+        """Steps of the round that begins, as docs/spiking.md has it for those in time."""
+        work = self.work
+        assert work
+        if not work.timed:
+            return max(1, self.n_entries * work.in_planes + work.skip_planes)
+        is_first = self.rounds_left % work.n_sub_rounds == 0
+        accesses = 1
+        if work.direct:
+            accesses = work.in_planes if is_first or work.n_sub_rounds == 1 else 0
+        length = max(1, self.n_entries * accesses + work.skip_planes)
+        return length * work.n_rounds if work.pixel_sum else length
+
+    def _slots(self) -> tuple[int, int]:
+        """Clocks in which a round is drained, and from the last one to the last write."""
+        work = self.work
+        assert work
+        if work.fires:
+            n_teams = work.n_teams if work.n_sub_rounds == 1 else max(4, work.n_teams)
+            latency = 2 + 1 + 4 * work.groups + 1
+            return n_teams * work.groups, latency - (work.groups - 1)
+        words = work.out_planes * (4 if work.timed else 1)
+        return work.n_teams * -(-words // 2), LAST_WRITE
 
     def _step(self, may_drain: bool) -> None:
         assert self.work
@@ -274,7 +296,7 @@ class Frame:
         if self.steps_left:
             return
         self.rounds_left -= 1
-        words = self.work.n_teams * -(-self.work.out_planes // 2)
+        words, last_write = self._slots()
         if not self.rounds_left and self.work.has_average:
             words += AVERAGE_PAUSE
         self.at(PIPELINE, "round", words)
@@ -288,7 +310,7 @@ class Frame:
             self.state = "WAIT"
             self._begin()
         else:
-            self.at(PIPELINE + words - 1 + LAST_WRITE, "pass")
+            self.at(PIPELINE + words - 1 + last_write, "pass")
             self.state = "FINISH"
 
 
@@ -333,6 +355,20 @@ WORKS = st.builds(
     n_header_lines=st.sampled_from((2, 4)),
     codes_per_line=st.sampled_from((56, 32)),
 )
+FIRING = st.builds(
+    replace,
+    WORKS.map(lambda work: replace(work, has_average=False, has_table=False, timed=True)),
+    fires=st.just(True),
+    out_planes=st.just(1),
+    skip_planes=st.integers(0, 1),
+    n_sub_rounds=st.integers(1, 2),
+    direct=st.booleans(),
+    groups=st.sampled_from((1, 2, 4)),
+)
+SUMMING = FIRING.map(lambda work: replace(work, pixel_sum=True, n_sub_rounds=1, n_teams=1))
+LOGITS = st.one_of(FIRING, SUMMING).map(
+    lambda work: replace(work, fires=False, out_planes=8, groups=1)
+)
 
 
 @settings(max_examples=150, deadline=None)
@@ -344,7 +380,7 @@ WORKS = st.builds(
         entries=st.just(()),
         input_words=st.integers(1, 2),
     ),
-    st.lists(WORKS, min_size=1, max_size=3),
+    st.lists(st.one_of(WORKS, FIRING, SUMMING, LOGITS), min_size=1, max_size=3),
     st.integers(0, 2),
     st.sampled_from(AHEADS),
     st.data(),
@@ -470,6 +506,28 @@ def test_what_a_pass_says_of_its_clocks() -> None:
     ):
         work = work_of(Pass(descriptor, ()), wide_multiplier=wide)
         assert (work.has_table, work.n_header_lines, work.codes_per_line) == expected
+
+
+def test_neurons_by_hand() -> None:
+    """Two sub-rounds of 5 steps; four slots at least, so that a membrane is there for the next."""
+    work = Work(
+        n_input_lines=0, split=1, entries=(5,), n_rounds=10, n_teams=1, timed=True, fires=True
+    )
+    _, one = simulate([INPUT, work], RecordedLines([1] * 100))
+    assert one.blocks[0].last_step - one.blocks[0].first_step + 1 == 50
+    assert one.end == one.blocks[0].last_step + 6 + 8
+    two = replace(work, entries=(2,), n_sub_rounds=2)
+    assert two.slots == 4
+    _, one = simulate([INPUT, two], RecordedLines([1] * 100))
+    assert one.blocks[0].last_step - one.blocks[0].first_step + 1 == 2 + 19 * 4
+    assert one.end == one.blocks[0].last_step + 6 + 3 + 8
+    groups = replace(two, groups=4, n_teams=8)
+    assert (groups.slots, groups.written_after) == (32, 17)
+    direct = replace(work, direct=True, in_planes=2, n_sub_rounds=2, n_teams=8, skip_planes=1)
+    assert direct.rounds(5) == [11, 1]
+    assert replace(direct, skip_planes=0).rounds(5) == [10, 1]
+    logits = replace(work, fires=False, out_planes=8, n_teams=2)
+    assert logits.slots == 32
 
 
 def test_drain_is_the_limit() -> None:
