@@ -12,9 +12,7 @@ from tb.simulator import Design
 BENCH_CHIPS = CHIPS | {
     chip.name: chip
     for chip in (
-        ChipConfig.alone(
-            replace(CONFIGS["mars-tiny"], name="mars-tiny-sram", weight_sram=64)
-        ),
+        ChipConfig.alone(replace(CONFIGS["mars-tiny"], name="mars-tiny-sram", weight_sram=64)),
     )
 }
 """The named chips, and one whose weight SRAM is so small that it is full at times."""

@@ -45,7 +45,7 @@ class Core(Component):
     -------
     walk : In(WalkSignature())
     row_data, index_write, feature_mask, feature_addr, host_read : In, of every macro
-    sums, residuals, host_data : Out, of every macro
+    sums, highs, residuals, host_data : Out, of every macro
     """
 
     def __init__(self, first, n_macros, feature_words, weight_sram=0):
@@ -62,6 +62,7 @@ class Core(Component):
                 "feature_addr": In(ADDR_WIDTH).array(n_macros),
                 "host_read": In(1).array(n_macros),
                 "sums": Out(SUMS).array(n_macros),
+                "highs": Out(SUMS).array(n_macros),
                 "residuals": Out(RESIDUAL_WORDS * WORD_BITS).array(n_macros),
                 "host_data": Out(WORD_BITS).array(n_macros),
             }
@@ -83,6 +84,7 @@ class Core(Component):
                 lane.feature_addr.eq(self.feature_addr[k]),
                 lane.host_read.eq(self.host_read[k]),
                 self.sums[k].eq(lane.sums),
+                self.highs[k].eq(lane.highs),
                 self.residuals[k].eq(lane.residual),
                 self.host_data[k].eq(lane.host_data),
             ]

@@ -3,17 +3,19 @@
 from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out
+from amaranth.utils import exact_log2
 
 from hw.mars.core import Core
 from hw.mars.drain import Drain
 from hw.mars.lane import SUMS
-from hw.mars.layout import ADDR_WIDTH, ENTRIES_WIDTH, ROW_WIDTH, header_bits
+from hw.mars.layout import ADDR_WIDTH, ENTRIES_WIDTH, MAX_GROUPS, ROW_WIDTH, fires, header_bits
+from hw.mars.lif import MEMBRANES
 from hw.mars.loader import Loader
 from hw.mars.post_processing import PostProcessing
 from hw.mars.walker import Walker
 from hw.mars.weight_sram import Copier
 from hw.memory import TwoPortMemory
-from model.mars.clocks import BLOCK_SLOTS, WRITTEN_AFTER
+from model.mars.clocks import BLOCK_SLOTS, CHAIN_AFTER, WRITTEN_AFTER
 from model.mars.config import LINE_BITS, WORD_BITS, WORDS_PER_WRITE
 
 
@@ -36,7 +38,8 @@ class Engine(Component):
         Why the macros do not work in this clock.
     host_read, host_addr, host_data : In of every macro, In(16), Out of every macro
         Reads a feature word, between frames.
-    value_valid, values, write, write_row, write_offset, write_halves, write_data, pass_done : Out
+    value_valid, values, membranes, write, write_row, write_offset, write_halves, write_data : Out
+    pass_done : Out
         As in `hw.mars.accelerator.TraceSignature`.
     """
 
@@ -54,6 +57,7 @@ class Engine(Component):
                 "host_data": Out(WORD_BITS).array(config.n_macros),
                 "value_valid": Out(1),
                 "values": Out(SUMS.size),
+                "membranes": Out(MEMBRANES.size),
                 "write": Out(1),
                 "write_row": Out(ROW_WIDTH),
                 "write_offset": Out(ADDR_WIDTH),
@@ -70,7 +74,7 @@ class Engine(Component):
         m.submodules.loader = loader = Loader(n_macros, wide_multiplier=wide, ahead=ahead)
         m.submodules.walker = walker = Walker(ahead.headers)
         m.submodules.drain = drain = Drain(n_macros)
-        m.submodules.post_processing = post = PostProcessing(wide_multiplier=wide)
+        m.submodules.post_processing = post = PostProcessing(wide_multiplier=wide, n_teams=n_macros)
         m.d.comb += [
             loader.lines.payload.eq(self.lines.payload),
             loader.lines.valid.eq(self.lines.valid),
@@ -95,14 +99,23 @@ class Engine(Component):
         copier = self._blocks(m, loader, walker)
         self._cores(m, loader, copier, walker, drain, post)
 
-        written = Signal(WRITTEN_AFTER)
+        last_written = Signal()
         features_done = Signal()
+        written = Signal(WRITTEN_AFTER + CHAIN_AFTER * (MAX_GROUPS - 1))
         m.d.sync += [
             written.eq(written << 1 | drain.last_word),
             features_done.eq(loader.features_done),
         ]
+        m.d.comb += last_written.eq(written[WRITTEN_AFTER - 1])
+        with m.If(fires(walker.descriptor)), m.Switch(walker.descriptor.groups_log2):
+            for log2 in range(1, exact_log2(MAX_GROUPS) + 1):
+                with m.Case(log2):
+                    after = WRITTEN_AFTER + CHAIN_AFTER * ((1 << log2) - 1)
+                    m.d.comb += last_written.eq(written[after - 1])
+        with m.If(self.pass_done):
+            m.d.sync += written.eq(0)
         m.d.comb += [
-            self.pass_done.eq(written[-1] | features_done),
+            self.pass_done.eq(last_written | features_done),
             walker.pass_done.eq(self.pass_done),
             self.done.eq(walker.frame_done),
             self.weight_stall.eq(walker.weight_stall),
@@ -110,6 +123,7 @@ class Engine(Component):
             self.layer_stall.eq(~(walker.stepping | walker.weight_stall | walker.drain_stall)),
             self.value_valid.eq(post.value_valid),
             self.values.eq(post.values),
+            self.membranes.eq(post.membranes),
             self.write.eq(post.write),
             self.write_row.eq(post.write_row),
             self.write_offset.eq(post.write_offset),
@@ -201,6 +215,7 @@ class Engine(Component):
                     core.index_write[k].eq(loader.index_enable[macro]),
                     core.host_read[k].eq(self.host_read[macro]),
                     drain.sums[macro].eq(core.sums[k]),
+                    drain.highs[macro].eq(core.highs[k]),
                     drain.residuals[macro].eq(core.residuals[k]),
                     self.host_data[macro].eq(core.host_data[k]),
                 ]

@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import Component, In, Out
 
-from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, INDEX
+from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, INDEX, in_steps
 from hw.mars.macro import CIMMacro
 from hw.mars.walker import COORDINATE_WIDTH, STEP
 from hw.mars.weight_sram import WeightSram
@@ -48,6 +48,25 @@ def load_members(weight_sram, flow):
     }
 
 
+def _pair(planes, which):
+    """Two of the four steps of a column."""
+    return [planes[2 * which], planes[2 * which + 1]]
+
+
+def _wide_steps(planes, k):
+    """Two of the four steps of an 8-bit weight: those that accumulators k have."""
+    kernel, first = k % (KERNELS // 2), 2 * (k // (KERNELS // 2))
+    low, high = planes[2 * kernel], planes[2 * kernel + 1]
+    return [low[step] + (high[step] << NIBBLE) for step in (first, first + 1)]
+
+
+def _in_halves(old, values):
+    """Each half of an accumulator with a value of its own added."""
+    half = ACC_WIDTH // 2
+    parts = [old[:half].as_signed() + values[0], old[half:].as_signed() + values[1]]
+    return Cat(part[:half] for part in parts)
+
+
 class Lane(Component):
     """One macro in the walk; golden: `model.mars.machine.Machine`.
 
@@ -81,8 +100,9 @@ class Lane(Component):
         Reads a feature word, while nothing else does.
     host_data : Out(64)
         One clock later.
-    sums : Out(SUMS)
-        Partial sums of the last complete round.
+    sums, highs : Out(SUMS)
+        Partial sums of the last complete round. In time `sums` has steps 0 and 1, `highs` 2 and 3,
+        16 bit each; with 8-bit weights lane k < 8 has 0 and 1, lane k + 8 has 2 and 3, 32 bit.
     residual : Out(128)
         Its residual's words.
     """
@@ -107,6 +127,7 @@ class Lane(Component):
                 "host_addr": In(ADDR_WIDTH),
                 "host_data": Out(WORD_BITS),
                 "sums": Out(SUMS),
+                "highs": Out(SUMS),
                 "residual": Out(RESIDUAL_WORDS * WORD_BITS),
             }
         )
@@ -159,6 +180,7 @@ class Lane(Component):
             macro.signed_activations.eq(d.in_signed & (upper_3 == d.in_two)),
             macro.wide.eq(d.wide),
             macro.low.eq(d.stacked & ~high_3),
+            macro.timed.eq(in_steps(d)),
         ]
 
         upper_5 = after(2, upper_3, "upper")
@@ -178,13 +200,27 @@ class Lane(Component):
         with m.Elif(first_5):
             m.d.sync += fresh.eq(1)
         accumulators = Signal(SUMS, reset_less=True)
+        highs = Signal(SUMS, reset_less=True)
+        timed = in_steps(d)
         for k in range(KERNELS):
             added = Signal(signed(ACC_WIDTH), name=f"added_{k}")
             weighed = Mux(high_5, macro.sums[k] << NIBBLE, macro.sums[k])
             partial = Mux(upper_5, weighed << NIBBLE, weighed)
-            m.d.comb += added.eq(Mux(tap_first_5, 0, accumulators[k]) + partial)
+            # In time two steps share an accumulator; 8-bit weights have all of it for one.
+            two, other_two = (_pair(macro.planes[k], which) for which in range(2))
+            one, other = _wide_steps(macro.planes, k)
+            old = Mux(tap_first_5, 0, accumulators[k])
+            old_high = Mux(first_5, 0, highs[k])
+            added_high = Signal(signed(ACC_WIDTH), name=f"added_high_{k}")
+            whole = Mux(timed, one, partial)
+            m.d.comb += [
+                added.eq(Mux(timed & ~d.wide, _in_halves(old, two), old + whole)),
+                added_high.eq(Mux(d.wide, old_high + other, _in_halves(old_high, other_two))),
+            ]
             with m.If(tap_first_5 | summed_5):
                 m.d.sync += accumulators[k].eq(added)
+            with m.If(timed & (first_5 | summed_5)):
+                m.d.sync += highs[k].eq(added_high)
             best = Signal(signed(FEATURE_WIDTH), name=f"best_{k}", reset_less=True)
             value = Signal(signed(FEATURE_WIDTH), name=f"value_{k}")
             larger = Signal(signed(FEATURE_WIDTH), name=f"larger_{k}")
@@ -196,6 +232,8 @@ class Lane(Component):
                 m.d.sync += best.eq(larger)
             with m.If(last_5):
                 m.d.sync += self.sums[k].eq(Mux(d.maximum, larger, added))
+            with m.If(last_5 & timed):
+                m.d.sync += self.highs[k].eq(added_high)
 
         self._residual(m, feature, skip_3, upper_3, last_5)
         return m

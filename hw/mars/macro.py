@@ -9,6 +9,8 @@ from model.mars.config import ADDRESSES, KERNELS, NIBBLE, WORD_BITS, WORD_LINES
 
 SUM_WIDTH = 18
 COLUMN_WIDTH = 13
+PLANE_WIDTH = 9
+PLANES = ArrayLayout(ArrayLayout(signed(PLANE_WIDTH), NIBBLE), KERNELS)
 """16 * 15 * 15 is the largest sum of a column, 16 * 15 * -8 the lowest."""
 
 
@@ -22,13 +24,15 @@ def adder_tree(terms):
 class CIMMacro(Component):
     """16 word lines times 64 bit lines at 64 addresses, golden function `model.mars.macro.access`.
 
+    ``planes[k][t] = sum over i of bit t of a[i] times w[i][k]``, of each column k, and
     ``sums[k] = sum over i of a[i] * w[i][k]``: nibble k of word line i times activation i. With
     8-bit weights (`wide`) the columns 2k, unsigned, and 2k + 1, signed and 16 times as heavy, make
     ``sums[k]`` for k < 8; the others are 0.
 
-    **Latency**: `sums` is valid 2 clocks after `enable`, and 0 in a clock without `enable` two
-    clocks before. **Throughput**: one access and one write per clock; an access sees the row as it
-    was before a write in the same clock. **Reset**: `sums` 0; contents are not reset.
+    **Latency**: `sums`, or `planes` if the access is `timed`, are valid 2 clocks after `enable`,
+    and 0 in a clock without such an `enable` two clocks before. **Throughput**: one access and one
+    write per clock; an access sees the row as it was before a write in the same clock. **Reset**:
+    `sums` and `planes` 0; contents are not reset.
 
     Parameters
     ----------
@@ -46,8 +50,12 @@ class CIMMacro(Component):
     signed_activations, wide, low : In(1)
         Nibbles of activations are two's complement; weights have 8 bit; weights are lower nibbles
         of 8 bit, without a sign. With `enable`.
+    timed : In(1)
+        A nibble is four time steps. With `enable`.
     sums : Out(ArrayLayout(signed(18), 16))
         Of the kernels, 2 clocks later.
+    planes : Out(ArrayLayout(ArrayLayout(signed(9), 4), 16))
+        Of the columns: with 8-bit weights the lower nibbles' are unsigned, the upper ones count 16.
     """
 
     def __init__(self, rows_per_write=1):
@@ -64,7 +72,9 @@ class CIMMacro(Component):
                 "signed_activations": In(1),
                 "wide": In(1),
                 "low": In(1),
+                "timed": In(1),
                 "sums": Out(ArrayLayout(signed(SUM_WIDTH), KERNELS)),
+                "planes": Out(PLANES),
             }
         )
 
@@ -85,38 +95,55 @@ class CIMMacro(Component):
         ]
 
         enable_1 = Signal()
-        wide_1, low_1 = Signal(), Signal()
-        activations_1 = [
-            Signal(signed(NIBBLE + 1), name=f"activation_1_{i}", reset_less=True)
-            for i in range(WORD_LINES)
-        ]
+        wide_1, low_1, timed_1, signed_1 = Signal(), Signal(), Signal(), Signal()
+        activations_1 = Signal(WORD_BITS, reset_less=True)
         m.d.sync += enable_1.eq(self.enable)
         with m.If(self.enable):
-            m.d.sync += [wide_1.eq(self.wide), low_1.eq(self.low)]
-            for i, activation in enumerate(activations_1):
-                nibble = self.activations.word_select(i, NIBBLE)
-                sign = nibble[-1] & self.signed_activations
-                m.d.sync += activation.eq(Cat(nibble, sign))
+            m.d.sync += [
+                wide_1.eq(self.wide),
+                low_1.eq(self.low),
+                timed_1.eq(self.timed),
+                signed_1.eq(self.signed_activations),
+                activations_1.eq(self.activations),
+            ]
 
         # Sums of 0 stay as they are.
-        enable_2 = Signal()
-        m.d.sync += enable_2.eq(enable_1)
+        summing_1, timing_1 = enable_1 & ~timed_1, enable_1 & timed_1
+        summing_2, timing_2 = Signal(), Signal()
+        m.d.sync += [summing_2.eq(summing_1), timing_2.eq(timing_1)]
         columns = []
         for k in range(KERNELS):
-            products = []
-            for i, activation in enumerate(activations_1):
+            weights = []
+            for i in range(WORD_LINES):
                 nibble = array.r_data.word_select(i * KERNELS + k, NIBBLE)
                 # The lower nibble of an 8-bit weight has no sign.
                 sign = nibble[-1] & ~(low_1 if k % 2 else low_1 | wide_1)
-                products.append(activation * Cat(nibble, sign).as_signed())
+                weights.append(Cat(nibble, sign).as_signed())
+            planes = [self._plane(m, k, t, activations_1, weights) for t in range(NIBBLE)]
             column = Signal(signed(COLUMN_WIDTH), name=f"column_{k}")
-            m.d.comb += column.eq(adder_tree(products))
+            highest = planes[3] << 3
+            m.d.comb += column.eq(
+                (planes[0] + (planes[1] << 1))
+                + ((planes[2] << 2) + Mux(signed_1, -highest, highest))
+            )
             columns.append(column)
+            with m.If(timing_1 | timing_2):
+                m.d.sync += [
+                    self.planes[k][t].eq(Mux(timing_1, planes[t], 0)) for t in range(NIBBLE)
+                ]
 
         for k, column in enumerate(columns):
             wide_sum = Signal(signed(SUM_WIDTH), name=f"wide_sum_{k}")
             if k < KERNELS // 2:
                 m.d.comb += wide_sum.eq(columns[2 * k] + (columns[2 * k + 1] << NIBBLE))
-            with m.If(enable_1 | enable_2):
-                m.d.sync += self.sums[k].eq(Mux(enable_1, Mux(wide_1, wide_sum, column), 0))
+            with m.If(summing_1 | summing_2):
+                m.d.sync += self.sums[k].eq(Mux(summing_1, Mux(wide_1, wide_sum, column), 0))
         return m
+
+    def _plane(self, m, k, t, activations, weights):
+        """The sum of the weights of column k whose activations have bit t."""
+        plane = Signal(signed(PLANE_WIDTH), name=f"plane_{k}_{t}")
+        bits = [activations[i * NIBBLE + t] for i in range(WORD_LINES)]
+        terms = [Mux(bit, weight, 0) for bit, weight in zip(bits, weights, strict=True)]
+        m.d.comb += plane.eq(adder_tree(terms))
+        return plane
