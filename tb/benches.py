@@ -1,13 +1,21 @@
 """The directed benches, by name."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from model.config import ChipConfig
+from model.config import CHIPS, ChipConfig
 from model.mars.config import CONFIGS, MarsConfig
 from tb import simulator
 from tb.cosim import chip
 from tb.simulator import Design
+
+BENCH_CHIPS = CHIPS | {
+    chip.name: chip
+    for chip in (
+        ChipConfig.alone(replace(CONFIGS["mars-tiny"], name="mars-tiny-sram", weight_sram=64)),
+    )
+}
+"""The named chips, and one whose weight SRAM is so small that it is full at times."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,7 @@ BENCHES = {
         Bench("index_decoder", "tb.mars.tb_index_decoder", False),
         Bench("core", "tb.mars.tb_core", False),
         Bench("post_processing", "tb.mars.tb_post_processing", False),
+        Bench("weight_sram", "tb.mars.tb_weight_sram", False),
         Bench("line_reader", "tb.mars.tb_line_reader", False),
         Bench(
             "axi_memory",

@@ -14,15 +14,16 @@ from hw.mars.macro import CIMMacro
 from hw.mars.post_processing import TABLE_WORDS, PostProcessing
 from hw.mars.requantiser import Requantiser
 from hw.mars.walker import ROUND
+from hw.mars.weight_sram import Copier, WeightSram
 from hw.memory import TwoPortMemory
 from hw.npu.noise import NoiseGenerator
 from hw.npu.population import Population
 from hw.npu.post_synaptic import PostSynapticUnit
 from hw.npu.row_walker import RowWalker
 from hw.npu.soma import Soma
+from model.mars.clocks import WITHOUT_SRAM
 from model.mars.config import CONFIGS as MARS_CONFIGS
-from model.mars.config import LINE_BITS, WORD_BITS, WORDS_PER_WRITE, MarsConfig
-from model.mars.layout import HEADER_SLOTS
+from model.mars.config import LINE_BITS, ROWS_PER_COPY, WORD_BITS, WORDS_PER_WRITE, MarsConfig
 from model.npu.config import CONFIGS
 
 TOP = "blocks"
@@ -43,6 +44,8 @@ LINE_READERS = {
 }
 """One for every width of the bus."""
 PROCESSING = (1, 8)
+N_HEADERS = WITHOUT_SRAM.headers
+SRAM_SETS, SRAM_HEADERS = 128, 8
 """Numbers of macros whose rounds are drained."""
 CORE_FIRST, CORE_MACROS, CORE_WORDS = 5, 2, 256
 """An odd number, so that the lanes are of different teams also with two macros in a team."""
@@ -74,7 +77,7 @@ class Processing(Component):
                 "sums": In(SUMS).array(n_macros),
                 "residuals": In(RESIDUAL_WORDS * WORD_BITS).array(n_macros),
                 "header_write": In(1),
-                "header_slot": In(range(HEADER_SLOTS)),
+                "header_slot": In(range(N_HEADERS)),
                 "header_data": In(header_bits(wide_multiplier)),
                 "feature_valid": In(1),
                 "feature_words": In(WORDS_PER_WRITE * WORD_BITS),
@@ -98,7 +101,7 @@ class Processing(Component):
         width = header_bits(self.wide_multiplier)
         m.submodules.post_processing = post = PostProcessing(wide_multiplier=self.wide_multiplier)
         m.submodules.headers = headers = TwoPortMemory(
-            depth=HEADER_SLOTS, width=width, granularity=LINE_BITS
+            depth=N_HEADERS, width=width, granularity=LINE_BITS
         )
         m.d.comb += [
             headers.w_mask.eq(self.header_write.replicate(width // LINE_BITS)),
@@ -148,6 +151,9 @@ class Blocks(Elaboratable):
             "requantiser_wide": Requantiser(wide=True),
             **{name: LineReader(config) for name, config in LINE_READERS.items()},
             "index_decoder": IndexDecoder(),
+            "weight_sram": WeightSram(SRAM_SETS),
+            "copier": Copier(SRAM_SETS, SRAM_HEADERS),
+            "macro_of_sram": CIMMacro(ROWS_PER_COPY),
             "core": Core(CORE_FIRST, CORE_MACROS, CORE_WORDS),
             **{f"processing_{n}": Processing(n) for n in PROCESSING},
             "processing_wide": Processing(1, wide_multiplier=True),

@@ -23,8 +23,11 @@ class PassFigures:
         Macros that share a kernel block, and how often there are so many.
     clocks, end : int
         Since the end of the pass before, and since the start of the frame.
+    computing, loading : float
+        Clocks that each takes at least: ``G*P*c/M`` and ``16*G/M`` (G group-sets kept, P pixels, c
+        accesses, M macros). A pass that only copies is none of the network's layers: 0.
     bound, bus_bound : float
-        Clocks that computing or loading takes at least (`bounds_of`).
+        The larger one; the same with loading ``1024*G/B`` over the B bits of the weight bus.
     steps, weight_stalls, drain_stalls, layer_stalls : int
         What the clocks were spent on (`model.mars.clocks.PassClocks`).
     sets_kept, sets_total : int
@@ -44,6 +47,8 @@ class PassFigures:
     teams: int
     clocks: int
     end: int
+    computing: float
+    loading: float
     bound: float
     bus_bound: float
     steps: int
@@ -65,6 +70,8 @@ class PassFigures:
 
 ADDED = (
     "clocks",
+    "computing",
+    "loading",
     "bound",
     "bus_bound",
     "steps",
@@ -105,6 +112,11 @@ class FrameFigures:
         """Sum of a figure over the passes."""
         return sum(getattr(one, name) for one in self.passes)
 
+    @property
+    def frame_bound(self) -> float:
+        """Clocks if loading ran ahead without end: the larger of all computing and all loading."""
+        return float(max(self.total("computing"), self.total("loading")))
+
     def frames_per_s(self, clock_mhz: float) -> float:
         """Frames per second at a clock, one after the other."""
         return clock_mhz * 1e6 / float(self.total("clocks"))
@@ -113,6 +125,10 @@ class FrameFigures:
         """Everything, ready for JSON."""
         n_macros = self.config.n_macros
         totals = {name: self.total(name) for name in ADDED}
+        frame = {
+            "frame_bound": self.frame_bound,
+            "frame_ratio": totals["clocks"] / self.frame_bound if self.frame_bound else None,
+        }
         return {
             "note": NOTE,
             "network": self.network,
@@ -121,7 +137,7 @@ class FrameFigures:
             "weight_bus": self.config.weight_bus,
             "clock_mhz": clock_mhz,
             "frames_per_second": self.frames_per_s(clock_mhz),
-            "total": {**totals, **_derived(totals, n_macros)},
+            "total": {**totals, **frame, **_derived(totals, n_macros)},
             "passes": [{**asdict(one), **_derived(asdict(one), n_macros)} for one in self.passes],
         }
 
@@ -146,34 +162,34 @@ def measure(image: Image, features: Ints) -> FrameFigures:
     return FrameFigures(image.contents.name, image.config, passes)
 
 
-def bounds_of(one: PassRun, contents: PassContents, config: MarsConfig) -> tuple[float, float]:
-    """``max(G*P*c/M, 16*G/M)``, and ``max(G*P*c/M, 1024*G/B)`` with the weight bus as it is.
-
-    G group-sets kept, P pixels, c accesses, M macros, B bits of the weight bus. A pass that only
-    copies is none of the network's layers: 0.
-    """
-    if contents.copies:
-        return 0.0, 0.0
+def bounds_of(
+    one: PassRun, contents: PassContents | None, config: MarsConfig
+) -> dict[str, float]:
+    """The figures `computing` to `bus_bound` of a pass, or of the input."""
+    if contents is None or contents.copies:
+        return dict.fromkeys(("computing", "loading", "bound", "bus_bound"), 0.0)
     n_sets = contents.kept_sets
     computing = n_sets * contents.pixels * one.program.descriptor.in_planes / config.n_macros
-    return (
-        max(computing, n_sets * WORD_LINES / config.n_macros),
-        max(computing, n_sets * WORD_LINES * WORD_BITS / config.weight_bus),
-    )
+    loading = n_sets * WORD_LINES / config.n_macros
+    on_bus = n_sets * WORD_LINES * WORD_BITS / config.weight_bus
+    return {
+        "computing": computing,
+        "loading": loading,
+        "bound": max(computing, loading),
+        "bus_bound": max(computing, on_bus),
+    }
 
 
 def _pass_figures(one: PassRun, contents: PassContents | None, config: MarsConfig) -> PassFigures:
     d, clocks, events = one.program.descriptor, one.clocks, one.counters
     bits = stored_bits(one.program, header_lines(config.wide_multiplier))
-    bound, bus_bound = bounds_of(one, contents, config) if contents else (0.0, 0.0)
     return PassFigures(
         layers=contents.layers if contents else (),
         split=d.split,
         teams=d.n_teams,
         clocks=clocks.clocks,
         end=clocks.end,
-        bound=bound,
-        bus_bound=bus_bound,
+        **bounds_of(one, contents, config),
         steps=clocks.steps,
         weight_stalls=clocks.weight_stalls,
         drain_stalls=clocks.drain_stalls,

@@ -126,6 +126,8 @@ def bench_table(choice: Choice, terminal: Terminal) -> None:
                     "bound": figures.total("bound"),
                     "clocks": figures.total("clocks"),
                     "ratio": figures.total("clocks") / figures.total("bound"),
+                    "frame_bound": figures.frame_bound,
+                    "frame_ratio": figures.total("clocks") / figures.frame_bound,
                     "bus_bound": figures.total("bus_bound"),
                     "bus_ratio": figures.total("clocks") / figures.total("bus_bound"),
                     "frames_per_second": figures.frames_per_s(choice.clock_mhz),
@@ -156,15 +158,17 @@ def _rows(rows: list[dict[str, Any]], *, with_bus: bool) -> Table:
     """The table; a weight bus that does not feed all macros at once has a bound of its own."""
     table = Table()
     table.add_column("network")
-    titles = ["sparsity", "bound", "clocks", "ratio", "frames/s"]
+    titles = ["sparsity", "clocks", "layer bound", "ratio", "frame bound", "ratio", "frames/s"]
     for title in titles + with_bus * ["bus bound", "ratio"]:
         table.add_column(title, justify="right")
     for row in rows:
         cells = [
             f"{row['sparsity']:g}",
-            f"{row['bound']:,.0f}",
             f"{row['clocks']:,}",
+            f"{row['bound']:,.0f}",
             f"{row['ratio']:.3f}",
+            f"{row['frame_bound']:,.0f}",
+            f"{row['frame_ratio']:.3f}",
             f"{row['frames_per_second']:,.0f}",
         ]
         bus = [f"{row['bus_bound']:,.0f}", f"{row['bus_ratio']:.3f}"]
@@ -224,7 +228,13 @@ def _layers(figures: FrameFigures) -> Table:
 def _print_totals(figures: FrameFigures, clock_mhz: float, terminal: Terminal) -> None:
     total = figures.total
     clocks, bound = total("clocks"), total("bound")
-    ratio = f", {clocks / bound:.3f} x bound ({bound:,.0f})" if bound else ""
+    frame = figures.frame_bound
+    ratio = (
+        f", {clocks / bound:.3f} x bound of the layers ({bound:,.0f}), "
+        f"{clocks / frame:.3f} x bound of the frame ({frame:,.0f})"
+        if bound
+        else ""
+    )
     weight_bits, index_bits = total("weight_bits"), total("index_bits")
     busy = share(total("accesses"), figures.config.n_macros * clocks)
     terminal.print(

@@ -9,6 +9,7 @@ from hw.bus.host_bus import DATA_WIDTH, HostBusSignature
 from hw.mars.engine import Engine
 from hw.mars.lane import SUMS
 from hw.mars.layout import ADDR_WIDTH, ROW_WIDTH
+from hw.mars.lif import MEMBRANES
 from hw.mars.line_reader import LineReader
 from model.mars.config import WORD_BITS, WORDS_PER_WRITE
 
@@ -24,6 +25,8 @@ class TraceSignature(Signature):
     -------
     value_valid, values : Out
         Requantised pixels, before pools.
+    membranes : Out
+        With neurons: what the steps left.
     write, write_row, write_offset, write_halves, write_data : Out
         A feature word or two, before the banks choose; a bit for each half that is written.
     pass_done : Out(1)
@@ -37,6 +40,7 @@ class TraceSignature(Signature):
             {
                 "value_valid": Out(1),
                 "values": Out(SUMS.size),
+                "membranes": Out(MEMBRANES.size),
                 "write": Out(1),
                 "write_row": Out(ROW_WIDTH),
                 "write_offset": Out(ADDR_WIDTH),
@@ -165,7 +169,7 @@ class Accelerator(Component):
                 m.d.sync += counter.eq(counter + 1)
         self._host(m, engine)
         if self.trace_enabled:
-            names = ("value_valid", "values", "write", "write_row", "write_offset")
+            names = ("value_valid", "values", "membranes", "write", "write_row", "write_offset")
             names += ("write_halves", "write_data", "pass_done")
             m.d.comb += [getattr(self.trace, name).eq(getattr(engine, name)) for name in names]
             m.d.comb += self.trace.clock.eq(self.frame_clocks + 1)

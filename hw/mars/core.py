@@ -3,30 +3,26 @@
 from amaranth.hdl import Module
 from amaranth.lib.wiring import Component, In, Out, Signature
 
-from hw.mars.lane import RESIDUAL_WORDS, SUMS, Lane
-from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, INDEX
+from hw.mars.lane import RESIDUAL_WORDS, SUMS, Lane, load_members
+from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR
 from hw.mars.walker import STEP
-from model.mars.config import ADDRESSES, WORD_BITS, WORD_LINES, WORDS_PER_WRITE
+from model.mars.config import ADDRESSES, WORD_BITS, WORDS_PER_WRITE
 
 
 class WalkSignature(Signature):
-    """What all lanes get alike: the walk, and what is loaded where.
+    """What all lanes get alike: the walk, and what is loaded or copied where.
 
     Members as in `hw.mars.lane.Lane`.
     """
 
-    def __init__(self):
+    def __init__(self, weight_sram=0):
         super().__init__(
             {
+                **load_members(weight_sram, Out),
                 "descriptor": Out(DESCRIPTOR),
                 "index_read": Out(1),
                 "index_read_addr": Out(range(ADDRESSES)),
                 "step": Out(STEP),
-                "row_enable": Out(1),
-                "row_addr": Out(range(ADDRESSES)),
-                "row_word_line": Out(range(WORD_LINES)),
-                "index_write_addr": Out(range(ADDRESSES)),
-                "index_data": Out(INDEX),
                 "feature_data": Out(WORDS_PER_WRITE * WORD_BITS),
                 "host_addr": Out(ADDR_WIDTH),
             }
@@ -42,28 +38,31 @@ class Core(Component):
     ----------
     first, n_macros : int
         Number of its first macro, and how many it has.
-    feature_words : int
+    feature_words, weight_sram : int
+        Of each macro.
 
     Members
     -------
     walk : In(WalkSignature())
     row_data, index_write, feature_mask, feature_addr, host_read : In, of every macro
-    sums, residuals, host_data : Out, of every macro
+    sums, highs, residuals, host_data : Out, of every macro
     """
 
-    def __init__(self, first, n_macros, feature_words):
+    def __init__(self, first, n_macros, feature_words, weight_sram=0):
         self.first = first
+        self.weight_sram = weight_sram
         self.n_macros = n_macros
         self.feature_words = feature_words
         super().__init__(
             {
-                "walk": In(WalkSignature()),
+                "walk": In(WalkSignature(weight_sram)),
                 "row_data": In(WORD_BITS).array(n_macros),
                 "index_write": In(1).array(n_macros),
                 "feature_mask": In(2 * WORDS_PER_WRITE).array(n_macros),
                 "feature_addr": In(ADDR_WIDTH).array(n_macros),
                 "host_read": In(1).array(n_macros),
                 "sums": Out(SUMS).array(n_macros),
+                "highs": Out(SUMS).array(n_macros),
                 "residuals": Out(RESIDUAL_WORDS * WORD_BITS).array(n_macros),
                 "host_data": Out(WORD_BITS).array(n_macros),
             }
@@ -72,10 +71,11 @@ class Core(Component):
     def elaborate(self, platform):
         m = Module()
         for k in range(self.n_macros):
-            lane = Lane(self.first + k, self.feature_words)
+            lane = Lane(self.first + k, self.feature_words, self.weight_sram)
             m.submodules[f"lane_{k}"] = lane
             m.d.comb += [
-                getattr(lane, name).eq(getattr(self.walk, name)) for name in WalkSignature().members
+                getattr(lane, name).eq(getattr(self.walk, name))
+                for name in WalkSignature(self.weight_sram).members
             ]
             m.d.comb += [
                 lane.row_data.eq(self.row_data[k]),
@@ -84,6 +84,7 @@ class Core(Component):
                 lane.feature_addr.eq(self.feature_addr[k]),
                 lane.host_read.eq(self.host_read[k]),
                 self.sums[k].eq(lane.sums),
+                self.highs[k].eq(lane.highs),
                 self.residuals[k].eq(lane.residual),
                 self.host_data[k].eq(lane.host_data),
             ]

@@ -1,15 +1,27 @@
 """Drains a round: one team after the other, its macros' partial sums added."""
 
+import itertools
+
 from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.mars.lane import RESIDUAL_WORDS, SUMS
-from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, ROW_WIDTH, slots_log2
+from hw.mars.layout import (
+    ADDR_WIDTH,
+    DESCRIPTOR,
+    HEADER_SLOT_WIDTH,
+    LOGIT_SLOTS_LOG2,
+    ROW_WIDTH,
+    STEP_SUMS,
+    drained_teams,
+    in_steps,
+    slots_log2,
+)
 from hw.mars.walker import ROUND
 from model.mars.clocks import AVERAGE_AFTER
 from model.mars.config import ACC_WIDTH, KERNELS, WORD_BITS
-from model.mars.layout import HEADER_SLOTS
+from model.mars.layout import STEPS_PER_WORD
 
 PIXEL = StructLayout(
     {
@@ -20,17 +32,26 @@ PIXEL = StructLayout(
         "pool_last": 1,
         "first_of_block": 1,
         "team": range(8),
+        "sub": 1,
+        "step": range(STEPS_PER_WORD),
         "row": ROW_WIDTH,
         "offset": ADDR_WIDTH,
     }
 )
-"""A pixel in post-processing: where its result goes, or that it is the average of a block."""
+"""A pixel in post-processing: where its result goes, or that it is the average of a block.
+
+In time: which four steps it has, of logits which of these it is."""
+
+
+STEP_WIDTH = ACC_WIDTH // 2 + 3
+"""Of a step's sum over eight macros, with 4-bit weights."""
 
 
 class Drain(Component):
     """Turns a finished round into pixels, golden: the drain of `model.mars.clocks`.
 
-    Every team takes a clock per two words of its result, also one whose band has no such row.
+    Every team takes a clock per two words of its result, with neurons one per group, also one whose
+    band has no such row. Logits come step by step.
     Behind the last round of a kernel block with global average pooling comes one more pixel, the
     average.
 
@@ -45,13 +66,13 @@ class Drain(Component):
     -------
     descriptor : In(DESCRIPTOR)
     round_done, round : In(1), In(ROUND)
-    sums, residuals : In, of every macro
+    sums, highs, residuals : In, of every macro
         Kept from the clock after `round_done` until the next one.
     pixel : Out(PIXEL)
         The pixel whose sums come 2 clocks later.
     header_slot : Out
         Its header, 1 clock later.
-    acc, residual : Out(SUMS), Out(128)
+    acc, residual : Out(STEP_SUMS), Out(128)
         Its sums and residual, 2 clocks later.
     header_freed : Out(1)
         The last pixel of a kernel block has been chosen.
@@ -67,10 +88,11 @@ class Drain(Component):
                 "round_done": In(1),
                 "round": In(ROUND),
                 "sums": In(SUMS).array(n_macros),
+                "highs": In(SUMS).array(n_macros),
                 "residuals": In(RESIDUAL_WORDS * WORD_BITS).array(n_macros),
                 "pixel": Out(PIXEL),
-                "header_slot": Out(range(HEADER_SLOTS)),
-                "acc": Out(SUMS),
+                "header_slot": Out(HEADER_SLOT_WIDTH),
+                "acc": Out(STEP_SUMS),
                 "residual": Out(RESIDUAL_WORDS * WORD_BITS),
                 "header_freed": Out(1),
                 "last_word": Out(1),
@@ -82,16 +104,22 @@ class Drain(Component):
         d, pixel = self.descriptor, self.pixel
         now = Signal(ROUND)
         team = Signal(4)
-        slot = Signal(2)
+        slot = Signal(LOGIT_SLOTS_LOG2)
         row, out_row = Signal(ROW_WIDTH), Signal(ROW_WIDTH)
         offset = Signal(ADDR_WIDTH)
         pause = Signal(range(AVERAGE_AFTER))
         last_slot = Signal()
         ended = Signal()
+        logits = d.timed & d.raw
+        begins = Signal()
         m.d.comb += [
+            begins.eq(slot == 0),
             last_slot.eq(slot + 1 == 1 << slots_log2(d)),
             self.last_word.eq(ended & now.last_of_pass),
         ]
+        with m.If(logits):
+            in_time = (now.sub << 2 | slot[2:]) < d.n_steps
+            m.d.comb += begins.eq((slot[:2] == 0) & in_time)
         m.d.sync += [
             self.header_freed.eq(ended & now.last_of_block),
             self.header_slot.eq(now.slot),
@@ -103,14 +131,16 @@ class Drain(Component):
             pixel.first_of_block.eq(now.first_of_block & (team == 0)),
             pixel.team.eq(team),
             pixel.row.eq(out_row),
-            pixel.offset.eq(offset),
+            pixel.sub.eq(now.sub),
+            pixel.step.eq(slot[2:]),
+            pixel.offset.eq(offset + Mux(logits, (now.sub << 2 | slot[2:]) << 3, now.sub)),
         ]
         with m.FSM(name="drain"):
             # A round comes when nothing is left to drain, or in its last clock.
             with m.State("IDLE"), m.If(self.round_done):
                 m.next = "TEAMS"
             with m.State("TEAMS"):
-                m.d.comb += pixel.valid.eq((slot == 0) & (row < d.n_rows))
+                m.d.comb += pixel.valid.eq(begins & (row < d.n_rows))
                 m.d.sync += slot.eq(slot + 1)
                 with m.If(last_slot):
                     m.d.sync += [
@@ -120,7 +150,7 @@ class Drain(Component):
                         out_row.eq(out_row + (d.rows_per_team >> d.pool)),
                         offset.eq(offset + d.team_out_pitch),
                     ]
-                    with m.If(team + 1 == d.n_teams):
+                    with m.If(team + 1 == drained_teams(d)):
                         m.next = "IDLE"
                         m.d.comb += ended.eq(1)
                         with m.If(d.gap & now.last_of_block):
@@ -167,17 +197,21 @@ class Drain(Component):
         valid_1 = Signal()
         m.d.sync += valid_1.eq(self.pixel.valid)
         half = max(1, self.n_macros // 2)
-        for k in range(KERNELS):
-            terms = [Mux(mine[i], sums[k], 0) for i, sums in enumerate(self.sums)]
+        for k, step in itertools.product(range(KERNELS), range(STEPS_PER_WORD)):
+            width = ACC_WIDTH if step == 0 or k < KERNELS // 2 else STEP_WIDTH
+            terms = [Mux(mine[i], self._of(i, k, step), 0) for i in range(self.n_macros)]
             partial = [
-                Signal(signed(ACC_WIDTH), name=f"partial_{k}_{i}", reset_less=True)
+                Signal(signed(width), name=f"partial_{k}_{step}_{i}", reset_less=True)
                 for i in range(half)
             ]
-            with m.If(self.pixel.valid):
+            total = Signal(signed(width), name=f"total_{k}_{step}", reset_less=True)
+            m.d.comb += self.acc[k][step].eq(total)
+            used = self.pixel.valid & (d.timed if step else 1)
+            with m.If(used):
                 for i, register in enumerate(partial):
                     m.d.sync += register.eq(sum(terms[i::half]))
-            with m.If(valid_1):
-                m.d.sync += self.acc[k].eq(sum(partial))
+            with m.If(valid_1 & (d.timed if step else 1)):
+                m.d.sync += total.eq(sum(partial))
         residual_1 = Signal.like(self.residual, reset_less=True)
         chosen = 0
         for macro, residual in enumerate(self.residuals):
@@ -186,3 +220,13 @@ class Drain(Component):
             m.d.sync += residual_1.eq(chosen)
         with m.If(valid_1):
             m.d.sync += self.residual.eq(residual_1)
+
+    def _of(self, macro, k, step):
+        """What a macro has of lane k for a step; for all of them if there are no steps."""
+        d = self.descriptor
+        both = self.sums[macro], self.highs[macro]
+        half = ACC_WIDTH // 2
+        value = both[step // 2][k].as_unsigned().word_select(step % 2, half).as_signed()
+        if k < KERNELS // 2:
+            value = Mux(d.wide, both[step % 2][k + step // 2 * (KERNELS // 2)], value)
+        return value if step else Mux(in_steps(d), value, self.sums[macro][k])

@@ -1,20 +1,22 @@
 """The engine: from lines to features, one frame."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out
+from amaranth.utils import exact_log2
 
 from hw.mars.core import Core
 from hw.mars.drain import Drain
 from hw.mars.lane import SUMS
-from hw.mars.layout import ADDR_WIDTH, ROW_WIDTH, header_bits
+from hw.mars.layout import ADDR_WIDTH, ENTRIES_WIDTH, MAX_GROUPS, ROW_WIDTH, fires, header_bits
+from hw.mars.lif import MEMBRANES
 from hw.mars.loader import Loader
 from hw.mars.post_processing import PostProcessing
 from hw.mars.walker import Walker
+from hw.mars.weight_sram import Copier
 from hw.memory import TwoPortMemory
-from model.mars.clocks import WRITTEN_AFTER
+from model.mars.clocks import BLOCK_SLOTS, CHAIN_AFTER, WRITTEN_AFTER
 from model.mars.config import LINE_BITS, WORD_BITS, WORDS_PER_WRITE
-from model.mars.layout import HEADER_SLOTS
 
 
 class Engine(Component):
@@ -36,7 +38,8 @@ class Engine(Component):
         Why the macros do not work in this clock.
     host_read, host_addr, host_data : In of every macro, In(16), Out of every macro
         Reads a feature word, between frames.
-    value_valid, values, write, write_row, write_offset, write_halves, write_data, pass_done : Out
+    value_valid, values, membranes, write, write_row, write_offset, write_halves, write_data : Out
+    pass_done : Out
         As in `hw.mars.accelerator.TraceSignature`.
     """
 
@@ -54,6 +57,7 @@ class Engine(Component):
                 "host_data": Out(WORD_BITS).array(config.n_macros),
                 "value_valid": Out(1),
                 "values": Out(SUMS.size),
+                "membranes": Out(MEMBRANES.size),
                 "write": Out(1),
                 "write_row": Out(ROW_WIDTH),
                 "write_offset": Out(ADDR_WIDTH),
@@ -66,21 +70,19 @@ class Engine(Component):
     def elaborate(self, platform):
         m = Module()
         n_macros, wide = self.config.n_macros, self.config.wide_multiplier
-        m.submodules.loader = loader = Loader(n_macros, wide_multiplier=wide)
-        m.submodules.walker = walker = Walker()
+        ahead = self.config.ahead
+        m.submodules.loader = loader = Loader(n_macros, wide_multiplier=wide, ahead=ahead)
+        m.submodules.walker = walker = Walker(ahead.headers)
         m.submodules.drain = drain = Drain(n_macros)
-        m.submodules.post_processing = post = PostProcessing(wide_multiplier=wide)
+        m.submodules.post_processing = post = PostProcessing(wide_multiplier=wide, n_teams=n_macros)
         m.d.comb += [
             loader.lines.payload.eq(self.lines.payload),
             loader.lines.valid.eq(self.lines.valid),
             self.lines.ready.eq(loader.lines.ready),
             loader.take.eq(walker.take),
             loader.header_freed.eq(drain.header_freed),
-            loader.entries_freed.eq(walker.entries_freed),
             walker.loading.eq(loader.descriptor),
             walker.described.eq(loader.described),
-            walker.loaded.eq(loader.loaded),
-            *(w.eq(n) for w, n in zip(walker.entries, loader.entries, strict=True)),
             drain.descriptor.eq(walker.descriptor),
             drain.round_done.eq(walker.round_done),
             drain.round.eq(walker.round),
@@ -94,16 +96,26 @@ class Engine(Component):
             post.table_addr.eq(loader.table_addr),
         ]
         self._headers(m, loader, drain, post)
-        self._cores(m, loader, walker, drain, post)
+        copier = self._blocks(m, loader, walker)
+        self._cores(m, loader, copier, walker, drain, post)
 
-        written = Signal(WRITTEN_AFTER)
+        last_written = Signal()
         features_done = Signal()
+        written = Signal(WRITTEN_AFTER + CHAIN_AFTER * (MAX_GROUPS - 1))
         m.d.sync += [
             written.eq(written << 1 | drain.last_word),
             features_done.eq(loader.features_done),
         ]
+        m.d.comb += last_written.eq(written[WRITTEN_AFTER - 1])
+        with m.If(fires(walker.descriptor)), m.Switch(walker.descriptor.groups_log2):
+            for log2 in range(1, exact_log2(MAX_GROUPS) + 1):
+                with m.Case(log2):
+                    after = WRITTEN_AFTER + CHAIN_AFTER * ((1 << log2) - 1)
+                    m.d.comb += last_written.eq(written[after - 1])
+        with m.If(self.pass_done):
+            m.d.sync += written.eq(0)
         m.d.comb += [
-            self.pass_done.eq(written[-1] | features_done),
+            self.pass_done.eq(last_written | features_done),
             walker.pass_done.eq(self.pass_done),
             self.done.eq(walker.frame_done),
             self.weight_stall.eq(walker.weight_stall),
@@ -111,6 +123,7 @@ class Engine(Component):
             self.layer_stall.eq(~(walker.stepping | walker.weight_stall | walker.drain_stall)),
             self.value_valid.eq(post.value_valid),
             self.values.eq(post.values),
+            self.membranes.eq(post.membranes),
             self.write.eq(post.write),
             self.write_row.eq(post.write_row),
             self.write_offset.eq(post.write_offset),
@@ -123,7 +136,7 @@ class Engine(Component):
         """Bias, multipliers and shifts of the kernel blocks that are loaded or under way."""
         width = header_bits(self.config.wide_multiplier)
         m.submodules.headers = headers = TwoPortMemory(
-            depth=HEADER_SLOTS, width=width, granularity=LINE_BITS
+            depth=self.config.ahead.headers, width=width, granularity=LINE_BITS
         )
         m.d.comb += [
             headers.w_mask.eq(loader.header_enable << loader.header_part),
@@ -134,12 +147,41 @@ class Engine(Component):
             post.header.eq(headers.r_data),
         ]
 
-    def _cores(self, m, loader, walker, drain, post):
+    def _blocks(self, m, loader, walker):
+        """What of kernel blocks goes from the loader to the walker; returns the copier, if any."""
+        if not self.config.weight_sram:
+            entries = Array(
+                Signal(ENTRIES_WIDTH, name=f"entries_{slot}") for slot in range(BLOCK_SLOTS)
+            )
+            with m.If(loader.header_enable & (loader.header_part == 0)):
+                m.d.sync += entries[loader.header_slot].eq(loader.n_entries)
+            m.d.comb += [
+                walker.loaded.eq(loader.loaded),
+                loader.entries_freed.eq(walker.entries_freed),
+                *(w.eq(n) for w, n in zip(walker.entries, entries, strict=True)),
+            ]
+            return None
+        m.submodules.copier = copier = Copier(self.config.weight_sram, self.config.ahead.headers)
+        m.d.comb += [
+            copier.header_begun.eq(loader.header_enable & (loader.header_part == 0)),
+            copier.header_slot.eq(loader.header_slot),
+            copier.n_entries.eq(loader.n_entries),
+            copier.header_done.eq(loader.header_done),
+            copier.entry_done.eq(loader.entry_done),
+            copier.begun.eq(walker.begun),
+            copier.entries_freed.eq(walker.entries_freed),
+            walker.loaded.eq(copier.loaded),
+            loader.entries_freed.eq(copier.copied),
+            *(w.eq(n) for w, n in zip(walker.entries, copier.entries, strict=True)),
+        ]
+        return copier
+
+    def _cores(self, m, loader, copier, walker, drain, post):
         """The cores, and the choice of each bank which features it stores."""
         config, d = self.config, walker.descriptor
         per_core = config.macros_per_core
         for c in range(config.n_cores):
-            core = Core(c * per_core, per_core, config.feature_words)
+            core = Core(c * per_core, per_core, config.feature_words, config.weight_sram)
             m.submodules[f"core_{c}"] = core
             m.d.comb += [
                 core.walk.descriptor.eq(d),
@@ -154,6 +196,11 @@ class Engine(Component):
                 core.walk.feature_data.eq(post.write_data),
                 core.walk.host_addr.eq(self.host_addr),
             ]
+            if copier is not None:
+                m.d.comb += [
+                    getattr(core.walk, name).eq(getattr(copier, name))
+                    for name in ("copy", "copy_addr", "copy_part", "macro_addr")
+                ]
             for k in range(per_core):
                 macro = c * per_core + k
                 stores = Signal(name=f"stores_{macro}")
@@ -168,6 +215,7 @@ class Engine(Component):
                     core.index_write[k].eq(loader.index_enable[macro]),
                     core.host_read[k].eq(self.host_read[macro]),
                     drain.sums[macro].eq(core.sums[k]),
+                    drain.highs[macro].eq(core.highs[k]),
                     drain.residuals[macro].eq(core.residuals[k]),
                     self.host_data[macro].eq(core.host_data[k]),
                 ]

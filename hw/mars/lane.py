@@ -4,15 +4,18 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import Component, In, Out
 
-from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, INDEX
+from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, INDEX, in_steps
 from hw.mars.macro import CIMMacro
 from hw.mars.walker import COORDINATE_WIDTH, STEP
+from hw.mars.weight_sram import WeightSram
 from hw.memory import TwoPortMemory
+from model.mars.clocks import COPY_CLOCKS
 from model.mars.config import (
     ACC_WIDTH,
     ADDRESSES,
     KERNELS,
     NIBBLE,
+    ROWS_PER_COPY,
     WORD_BITS,
     WORD_LINES,
     WORDS_PER_WRITE,
@@ -22,6 +25,46 @@ SUMS = ArrayLayout(signed(ACC_WIDTH), KERNELS)
 RESIDUAL_WORDS = 2
 FEATURE_WIDTH = 9
 """A value of 8 bit, with a sign if it has one."""
+
+
+def load_members(weight_sram, flow):
+    """Members by which group-sets come into all macros alike, in or out."""
+    depth = weight_sram or ADDRESSES
+    members = {
+        "row_enable": flow(1),
+        "row_addr": flow(range(depth)),
+        "row_word_line": flow(range(WORD_LINES)),
+        "index_write_addr": flow(range(depth)),
+        "index_data": flow(INDEX),
+    }
+    if not weight_sram:
+        return members
+    return {
+        **members,
+        "copy": flow(1),
+        "copy_addr": flow(range(depth)),
+        "copy_part": flow(range(COPY_CLOCKS)),
+        "macro_addr": flow(range(ADDRESSES)),
+    }
+
+
+def _pair(planes, which):
+    """Two of the four steps of a column."""
+    return [planes[2 * which], planes[2 * which + 1]]
+
+
+def _wide_steps(planes, k):
+    """Two of the four steps of an 8-bit weight: those that accumulators k have."""
+    kernel, first = k % (KERNELS // 2), 2 * (k // (KERNELS // 2))
+    low, high = planes[2 * kernel], planes[2 * kernel + 1]
+    return [low[step] + (high[step] << NIBBLE) for step in (first, first + 1)]
+
+
+def _in_halves(old, values):
+    """Each half of an accumulator with a value of its own added."""
+    half = ACC_WIDTH // 2
+    parts = [old[:half].as_signed() + values[0], old[half:].as_signed() + values[1]]
+    return Cat(part[:half] for part in parts)
 
 
 class Lane(Component):
@@ -38,8 +81,8 @@ class Lane(Component):
 
     Parameters
     ----------
-    number, feature_words : int
-        Which macro this is, and the size of its feature memory.
+    number, feature_words, weight_sram : int
+        Which macro this is, and the sizes of its feature memory and of its weight SRAM.
 
     Members
     -------
@@ -48,35 +91,35 @@ class Lane(Component):
         From the walker; `step` is one clock later.
     row_enable, row_addr, row_word_line, row_data : In
     index_write, index_write_addr, index_data : In
-        From the loader.
+        From the loader, into the weight SRAM if there is one.
+    copy, copy_addr, copy_part, macro_addr : In
+        From the copier, with a weight SRAM: a quarter of a group-set, and where it goes.
     feature_mask, feature_addr, feature_data : In(4), In(16), In(128)
         Writes halves of a feature word, or of one at an even address and of the next.
     host_read, host_addr : In
         Reads a feature word, while nothing else does.
     host_data : Out(64)
         One clock later.
-    sums : Out(SUMS)
-        Partial sums of the last complete round.
+    sums, highs : Out(SUMS)
+        Partial sums of the last complete round. In time `sums` has steps 0 and 1, `highs` 2 and 3,
+        16 bit each; with 8-bit weights lane k < 8 has 0 and 1, lane k + 8 has 2 and 3, 32 bit.
     residual : Out(128)
         Its residual's words.
     """
 
-    def __init__(self, number, feature_words):
+    def __init__(self, number, feature_words, weight_sram=0):
         self.number = number
         self.feature_words = feature_words
+        self.weight_sram = weight_sram
         super().__init__(
             {
+                **load_members(weight_sram, In),
                 "descriptor": In(DESCRIPTOR),
                 "index_read": In(1),
                 "index_read_addr": In(range(ADDRESSES)),
                 "step": In(STEP),
-                "row_enable": In(1),
-                "row_addr": In(range(ADDRESSES)),
-                "row_word_line": In(range(WORD_LINES)),
                 "row_data": In(WORD_BITS),
                 "index_write": In(1),
-                "index_write_addr": In(range(ADDRESSES)),
-                "index_data": In(INDEX),
                 "feature_mask": In(2 * WORDS_PER_WRITE),
                 "feature_addr": In(ADDR_WIDTH),
                 "feature_data": In(WORDS_PER_WRITE * WORD_BITS),
@@ -84,6 +127,7 @@ class Lane(Component):
                 "host_addr": In(ADDR_WIDTH),
                 "host_data": Out(WORD_BITS),
                 "sums": Out(SUMS),
+                "highs": Out(SUMS),
                 "residual": Out(RESIDUAL_WORDS * WORD_BITS),
             }
         )
@@ -94,18 +138,23 @@ class Lane(Component):
         m.submodules.indices = indices = TwoPortMemory(
             depth=ADDRESSES, width=INDEX.size, granularity=INDEX.size
         )
-        m.submodules.macro = macro = CIMMacro()
+        m.submodules.macro = macro = CIMMacro(ROWS_PER_COPY if self.weight_sram else 1)
         m.d.comb += [
             indices.r_enable.eq(self.index_read),
             indices.r_addr.eq(self.index_read_addr),
-            indices.w_mask.eq(self.index_write),
-            indices.w_addr.eq(self.index_write_addr),
-            indices.w_data.eq(self.index_data),
-            macro.w_enable.eq(self.row_enable),
-            macro.w_addr.eq(self.row_addr),
-            macro.w_word_line.eq(self.row_word_line),
-            macro.w_data.eq(self.row_data),
         ]
+        if self.weight_sram:
+            self._copy(m, indices, macro)
+        else:
+            m.d.comb += [
+                indices.w_mask.eq(self.index_write),
+                indices.w_addr.eq(self.index_write_addr),
+                indices.w_data.eq(self.index_data),
+                macro.w_enable.eq(self.row_enable),
+                macro.w_addr.eq(self.row_addr),
+                macro.w_word_line.eq(self.row_word_line),
+                macro.w_data.eq(self.row_data),
+            ]
 
         read_2, padded_2, addr_2 = self._address(m, INDEX(indices.r_data))
         feature = self._features(m, read_2, addr_2)
@@ -120,6 +169,7 @@ class Lane(Component):
 
         read_3 = after(1, read_2, "read")
         upper_3 = after(2, self.step.upper, "upper")
+        high_3 = after(2, self.step.high, "high")
         skip_3 = after(2, self.step.skip, "skip")
         padded_3 = after(1, padded_2, "padded")
         around = Mux(upper_3, d.pad_value[NIBBLE:], d.pad_value[:NIBBLE])
@@ -129,9 +179,12 @@ class Lane(Component):
             macro.activations.eq(Mux(padded_3, around.replicate(WORD_LINES), feature)),
             macro.signed_activations.eq(d.in_signed & (upper_3 == d.in_two)),
             macro.wide.eq(d.wide),
+            macro.low.eq(d.stacked & ~high_3),
+            macro.timed.eq(in_steps(d)),
         ]
 
         upper_5 = after(2, upper_3, "upper")
+        high_5 = after(2, high_3, "high")
         first_5 = after(4, self.step.first, "first")
         last_5 = after(4, self.step.last, "last")
         summed_5 = after(2, macro.enable, "summed")
@@ -147,12 +200,27 @@ class Lane(Component):
         with m.Elif(first_5):
             m.d.sync += fresh.eq(1)
         accumulators = Signal(SUMS, reset_less=True)
+        highs = Signal(SUMS, reset_less=True)
+        timed = in_steps(d)
         for k in range(KERNELS):
             added = Signal(signed(ACC_WIDTH), name=f"added_{k}")
-            partial = Mux(upper_5, macro.sums[k] << NIBBLE, macro.sums[k])
-            m.d.comb += added.eq(Mux(tap_first_5, 0, accumulators[k]) + partial)
+            weighed = Mux(high_5, macro.sums[k] << NIBBLE, macro.sums[k])
+            partial = Mux(upper_5, weighed << NIBBLE, weighed)
+            # In time two steps share an accumulator; 8-bit weights have all of it for one.
+            two, other_two = (_pair(macro.planes[k], which) for which in range(2))
+            one, other = _wide_steps(macro.planes, k)
+            old = Mux(tap_first_5, 0, accumulators[k])
+            old_high = Mux(first_5, 0, highs[k])
+            added_high = Signal(signed(ACC_WIDTH), name=f"added_high_{k}")
+            whole = Mux(timed, one, partial)
+            m.d.comb += [
+                added.eq(Mux(timed & ~d.wide, _in_halves(old, two), old + whole)),
+                added_high.eq(Mux(d.wide, old_high + other, _in_halves(old_high, other_two))),
+            ]
             with m.If(tap_first_5 | summed_5):
                 m.d.sync += accumulators[k].eq(added)
+            with m.If(timed & (first_5 | summed_5)):
+                m.d.sync += highs[k].eq(added_high)
             best = Signal(signed(FEATURE_WIDTH), name=f"best_{k}", reset_less=True)
             value = Signal(signed(FEATURE_WIDTH), name=f"value_{k}")
             larger = Signal(signed(FEATURE_WIDTH), name=f"larger_{k}")
@@ -164,9 +232,33 @@ class Lane(Component):
                 m.d.sync += best.eq(larger)
             with m.If(last_5):
                 m.d.sync += self.sums[k].eq(Mux(d.maximum, larger, added))
+            with m.If(last_5 & timed):
+                m.d.sync += self.highs[k].eq(added_high)
 
         self._residual(m, feature, skip_3, upper_3, last_5)
         return m
+
+    def _copy(self, m, indices, macro):
+        """Group-sets out of the weight SRAM, a quarter per clock, their index with the first."""
+        m.submodules.weight_sram = sram = WeightSram(self.weight_sram)
+        m.d.comb += [
+            getattr(sram, name).eq(getattr(self, name))
+            for name, member in sram.signature.members.items()
+            if member.flow == In
+        ]
+        copied = Signal()
+        part = Signal(range(COPY_CLOCKS))
+        addr = Signal(range(ADDRESSES))
+        m.d.sync += [copied.eq(self.copy), part.eq(self.copy_part), addr.eq(self.macro_addr)]
+        m.d.comb += [
+            macro.w_enable.eq(copied),
+            macro.w_addr.eq(addr),
+            macro.w_word_line.eq(part),
+            macro.w_data.eq(sram.rows),
+            indices.w_mask.eq(copied & (part == 0)),
+            indices.w_addr.eq(addr),
+            indices.w_data.eq(sram.index),
+        ]
 
     def _features(self, m, read, addr):
         """The feature memory, whose words lie in pairs; returns the word that was read last."""

@@ -1,9 +1,9 @@
 """Views of the bits of a program, as `model.mars.layout` lays them out."""
 
 from amaranth.hdl import Cat, Mux, signed, unsigned
-from amaranth.lib.data import Field, FlexibleLayout, StructLayout
+from amaranth.lib.data import ArrayLayout, Field, FlexibleLayout, StructLayout
 
-from model.mars.config import LINE_BITS, WORD_BITS, WORDS_PER_WRITE
+from model.mars.config import ACC_WIDTH, KERNELS, LINE_BITS, WORD_BITS, WORDS_PER_WRITE
 from model.mars.layout import (
     DESCRIPTOR_FIELDS,
     DESCRIPTOR_LINES,
@@ -11,7 +11,10 @@ from model.mars.layout import (
     MACRO_FIELDS,
     MAX_MACROS,
     SIGNED_FIELDS,
+    STEPS_PER_WORD,
     TAP_WIDTH,
+    TIMED_FIELDS,
+    TIMED_HEADER_FIELDS,
     WIDE_HEADER_FIELDS,
     header_lines,
 )
@@ -19,10 +22,18 @@ from model.mars.layout import (
 ADDR_WIDTH = 16
 """Of a feature memory; memories use as many of the lower bits as they need."""
 ROW_WIDTH = 8
+MAX_GROUPS = 4
+"""Channels beside each other that share a membrane."""
+LOGIT_SLOTS_LOG2 = 4
+"""Four steps of eight words."""
+ENTRIES_WIDTH = 7
+"""0..64 entries of a kernel block."""
+HEADER_SLOT_WIDTH = 9
+"""Of the number of a header; few configurations have so many."""
 
 
 def _descriptor_fields():
-    for name, (low, width) in DESCRIPTOR_FIELDS.items():
+    for name, (low, width) in (DESCRIPTOR_FIELDS | TIMED_FIELDS).items():
         yield name, Field(signed(width) if name in SIGNED_FIELDS else unsigned(width), low)
     for name, (low, width, distance) in MACRO_FIELDS.items():
         for macro in range(MAX_MACROS):
@@ -30,7 +41,8 @@ def _descriptor_fields():
 
 
 DESCRIPTOR = FlexibleLayout(DESCRIPTOR_LINES * LINE_BITS, dict(_descriptor_fields()))
-"""A field that each macro has is called `in_base_0` and so on."""
+"""A field that each macro has is called `in_base_0` and so on; those of passes in time overlap
+those of others."""
 HEADER_WORD = FlexibleLayout(
     WORD_BITS, {name: Field(unsigned(width), low) for name, (low, width) in HEADER_FIELDS.items()}
 )
@@ -38,16 +50,53 @@ WIDE_HEADER_WORD = FlexibleLayout(
     WORD_BITS,
     {name: Field(unsigned(width), low) for name, (low, width) in WIDE_HEADER_FIELDS.items()},
 )
+TIMED_HEADER_WORD = FlexibleLayout(
+    WORD_BITS,
+    {name: Field(signed(width), low) for name, (low, width) in TIMED_HEADER_FIELDS.items()},
+)
+"""Of a pass with neurons."""
+STEP_SUMS = ArrayLayout(ArrayLayout(signed(ACC_WIDTH), STEPS_PER_WORD), KERNELS)
+"""Sums of each lane for four time steps; of a pass that does not work in time the first one."""
 TAP_OFFSET_WIDTH = TAP_WIDTH + 2
 """A tap's row or column times the dilation."""
 INDEX = StructLayout({"offset": ADDR_WIDTH, "dy": TAP_OFFSET_WIDTH, "dx": TAP_OFFSET_WIDTH})
 """A decoded index code: words from the first tap of the pixel, and rows and columns."""
 
 
-def slots_log2(descriptor):
-    """Clocks in which a pixel is drained, as a power of two: two words of it in each."""
+def writes_log2(descriptor):
+    """Clocks in which a result is written, as a power of two: two words of it in each."""
     low, high = descriptor.out_planes_log2
-    return Cat(high & ~low, high & low)
+    return Mux(fires(descriptor), 0, Cat(high & ~low, high & low))
+
+
+def in_steps(descriptor):
+    """A nibble of the source is four time steps."""
+    return descriptor.timed & ~descriptor.direct
+
+
+def fires(descriptor):
+    """Neurons follow the sums."""
+    return descriptor.timed & ~descriptor.raw
+
+
+def is_long(descriptor):
+    """The pass has more than four time steps."""
+    return descriptor.timed & (descriptor.n_steps > STEPS_PER_WORD)
+
+
+def slots_log2(descriptor):
+    """Clocks in which a team's pixel is drained, as a power of two.
+
+    With neurons one for each group; of logits so many as it takes to write them in four steps.
+    """
+    in_time = Mux(descriptor.raw, LOGIT_SLOTS_LOG2, descriptor.groups_log2)
+    return Mux(descriptor.timed, in_time, writes_log2(descriptor))
+
+
+def drained_teams(descriptor):
+    """Teams that have slots: with neurons and more than four steps at least four."""
+    few = fires(descriptor) & is_long(descriptor) & (descriptor.n_teams < STEPS_PER_WORD)
+    return Mux(few, STEPS_PER_WORD, descriptor.n_teams)
 
 
 def input_words(descriptor):

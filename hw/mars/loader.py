@@ -1,13 +1,14 @@
 """Takes lines apart: descriptors, headers, index codes, rows of group-sets, input features."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream
+from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.mars.index_decoder import IndexDecoder
-from hw.mars.layout import DESCRIPTOR, HEADER_WORD, INDEX, input_words
+from hw.mars.layout import DESCRIPTOR, ENTRIES_WIDTH, HEADER_WORD, INDEX, input_words
+from model.mars.clocks import WITHOUT_SRAM
 from model.mars.config import (
-    ADDRESSES,
     LINE_BITS,
     WORD_BITS,
     WORD_LINES,
@@ -17,17 +18,13 @@ from model.mars.config import (
 from model.mars.layout import (
     CODE_WIDTHS,
     CODES_PER_LINES,
-    HEADER_SLOTS,
     TABLE_LINES,
     header_lines,
 )
 
-ENTRIES_WIDTH = 7
-"""0..64 entries of a kernel block."""
-
 
 class Loader(Component):
-    """Runs ahead of the walker as far as macros and headers have room, golden: `model.mars.clocks`.
+    """Runs ahead of the walker as far as there is room, golden: `model.mars.clocks`.
 
     A line with rows or features is kept and handed on word by word, one row of the S macros that
     share a kernel block per clock; the next line is taken in the last of these clocks. Every other
@@ -41,20 +38,24 @@ class Loader(Component):
     n_macros : int
     wide_multiplier : bool
         Headers have four lines.
+    ahead : Ahead
+        How far it may run ahead.
 
     Members
     -------
     lines : In(stream.Signature(512))
     descriptor : Out(DESCRIPTOR)
-        Of the pass that is being loaded.
+        Of the oldest pass that was not taken.
     described : Out(1)
-        It is complete and was not taken.
+        It is complete.
     take : In(1)
         The walker takes it.
     header_enable, header_slot, header_part, header_line : Out
         Writes a line of a header.
-    entries : Out(7) for each header slot
-        Entries of its kernel block.
+    n_entries : Out(7)
+        Entries of its kernel block, with the first line.
+    header_done, entry_done : Out(1)
+        One clock: a header is complete; an entry is.
     header_freed : In(1)
         The oldest header is not needed any more.
     entries_freed : In(7)
@@ -73,8 +74,9 @@ class Loader(Component):
         In the last clock of the last line of features.
     """
 
-    def __init__(self, n_macros, *, wide_multiplier=False):
+    def __init__(self, n_macros, *, wide_multiplier=False, ahead=WITHOUT_SRAM):
         self.n_macros = n_macros
+        self.ahead = ahead
         self.n_header_lines = header_lines(wide_multiplier)
         super().__init__(
             {
@@ -83,19 +85,21 @@ class Loader(Component):
                 "described": Out(1),
                 "take": In(1),
                 "header_enable": Out(1),
-                "header_slot": Out(range(HEADER_SLOTS)),
+                "header_slot": Out(range(ahead.headers)),
                 "header_part": Out(range(self.n_header_lines)),
                 "header_line": Out(LINE_BITS),
-                "entries": Out(ENTRIES_WIDTH).array(HEADER_SLOTS),
+                "n_entries": Out(ENTRIES_WIDTH),
+                "header_done": Out(1),
+                "entry_done": Out(1),
                 "header_freed": In(1),
                 "entries_freed": In(ENTRIES_WIDTH),
                 "loaded": Out(1),
                 "row_enable": Out(1),
-                "row_addr": Out(range(ADDRESSES)),
+                "row_addr": Out(range(ahead.entries)),
                 "row_word_line": Out(range(WORD_LINES)),
                 "row_data": Out(WORD_BITS).array(n_macros),
                 "index_enable": Out(n_macros),
-                "index_addr": Out(range(ADDRESSES)),
+                "index_addr": Out(range(ahead.entries)),
                 "index_data": Out(INDEX),
                 "feature_valid": Out(1),
                 "feature_words": Out(WORDS_PER_WRITE * WORD_BITS),
@@ -107,7 +111,9 @@ class Loader(Component):
 
     def elaborate(self, platform):
         m = Module()
-        lines, d = self.lines, self.descriptor
+        lines = self.lines
+        d = Signal(DESCRIPTOR)  # of the pass that is being loaded
+        ahead = self.ahead
 
         # What is known of the kept line.
         kept = Signal(LINE_BITS, reset_less=True)
@@ -131,8 +137,8 @@ class Loader(Component):
         with m.If(last_word):
             m.d.sync += keeping.eq(0)
 
-        entries_in_use = Signal(range(ADDRESSES + 1))
-        headers_in_use = Signal(range(HEADER_SLOTS + 1))
+        entries_in_use = Signal(range(ahead.entries + 1))
+        headers_in_use = Signal(range(ahead.headers + 1))
         begin_entry = Signal()
         begin_header = Signal()
         m.d.sync += [
@@ -147,7 +153,6 @@ class Loader(Component):
         codes = Signal(LINE_BITS, reset_less=True)
         codes_left = Signal(range(max(CODES_PER_LINES) + 1))
         table_lines_left = Signal(range(TABLE_LINES + 1), init=TABLE_LINES)
-        n_entries = Signal(ENTRIES_WIDTH)
         empty_block = Signal()
         more_parts = Signal(range(self.n_header_lines - 1))
         first_line = Signal(init=1)
@@ -155,23 +160,22 @@ class Loader(Component):
         m.d.comb += [
             transfer.eq(lines.valid & lines.ready),
             self.header_line.eq(lines.payload),
-            n_entries.eq(HEADER_WORD(lines.payload[:WORD_BITS]).n_entries),
+            self.n_entries.eq(HEADER_WORD(lines.payload[:WORD_BITS]).n_entries),
         ]
-        with m.If(self.take):
-            m.d.sync += self.described.eq(0)
+        descriptor_done = Signal()
+        not_taken = self._descriptors(m, d, descriptor_done)
 
         with m.FSM(name="loader") as fsm:
             with m.State("DESCRIPTOR_0"):
-                m.d.comb += lines.ready.eq(can_take & ~self.described)
+                m.d.comb += lines.ready.eq(can_take & (not_taken != ahead.descriptors))
                 with m.If(transfer):
                     m.d.sync += d.as_value()[:LINE_BITS].eq(lines.payload)
                     m.next = "DESCRIPTOR_1"
             with m.State("DESCRIPTOR_1"):
-                m.d.comb += lines.ready.eq(1)
+                m.d.comb += [lines.ready.eq(1), descriptor_done.eq(transfer)]
                 with m.If(transfer):
                     m.d.sync += [
                         d.as_value()[LINE_BITS:].eq(lines.payload),
-                        self.described.eq(1),
                         blocks_left.eq(d.n_kernel_blocks),
                         words_left.eq(d.n_rows * d.out_row_pitch),
                         codes_left.eq(0),
@@ -183,27 +187,26 @@ class Loader(Component):
                         m.next = "FEATURES"
             with m.State("TABLE"):
                 # The table of the pass before is in use until this pass is taken.
-                m.d.comb += lines.ready.eq(can_take & ~self.described)
+                m.d.comb += lines.ready.eq(can_take & (not_taken == 0))
                 with m.If(transfer):
                     m.d.sync += table_lines_left.eq(table_lines_left - 1)
                     with m.If(table_lines_left == 1):
                         m.d.sync += table_lines_left.eq(TABLE_LINES)
                         m.next = "HEADER_0"
             with m.State("FEATURES"):
-                m.d.comb += lines.ready.eq(can_take & ~self.described)
+                m.d.comb += lines.ready.eq(can_take & (not_taken == 0))
                 with m.If(transfer):
                     m.d.sync += words_left.eq(words_left - WORDS_PER_LINE)
                     with m.If(words_left <= WORDS_PER_LINE):
                         m.next = "DESCRIPTOR_0"
             with m.State("HEADER_0"):
                 m.d.comb += [
-                    lines.ready.eq(can_take & (headers_in_use != HEADER_SLOTS)),
+                    lines.ready.eq(can_take & (headers_in_use != ahead.headers)),
                     begin_header.eq(transfer),
                     self.header_enable.eq(transfer),
                 ]
                 with m.If(transfer):
-                    m.d.sync += entries_left.eq(n_entries)
-                    m.d.sync += Array(self.entries)[self.header_slot].eq(n_entries)
+                    m.d.sync += entries_left.eq(self.n_entries)
                     m.next = "HEADER_1"
             with m.State("HEADER_1"):
                 last_part = more_parts == self.n_header_lines - 2
@@ -211,7 +214,8 @@ class Loader(Component):
                     self.header_part.eq(more_parts + 1),
                     lines.ready.eq(1),
                     self.header_enable.eq(transfer),
-                    empty_block.eq(transfer & last_part & (entries_left == 0)),
+                    self.header_done.eq(transfer & last_part),
+                    empty_block.eq(self.header_done & (entries_left == 0)),
                 ]
                 with m.If(transfer):
                     m.d.sync += more_parts.eq(more_parts + 1)
@@ -237,7 +241,7 @@ class Loader(Component):
                     )
                     m.next = "ROWS"
             with m.State("ROWS"):
-                room = ~first_line | (entries_in_use != ADDRESSES)
+                room = ~first_line | (entries_in_use != ahead.entries)
                 m.d.comb += [
                     lines.ready.eq(can_take & room),
                     begin_entry.eq(transfer & first_line),
@@ -274,9 +278,10 @@ class Loader(Component):
 
         with m.If(self.table_enable):
             m.d.sync += self.table_addr.eq(self.table_addr + 1)
-        self._rows(m, kept, keeping & is_row, word, last_word & last_of_entry)
-        self._codes(m, codes, begin_entry, fsm.ongoing("CODES") & transfer)
+        self._rows(m, d, kept, keeping & is_row, word)
+        self._codes(m, d, codes, begin_entry, fsm.ongoing("CODES") & transfer)
         m.d.comb += [
+            self.entry_done.eq(last_word & last_of_entry),
             self.loaded.eq(empty_block | (last_word & last_of_block)),
             self.feature_valid.eq(keeping & ~is_row & ~is_table),
             self.table_enable.eq(keeping & is_table),
@@ -287,25 +292,42 @@ class Loader(Component):
         ]
         return m
 
-    def _rows(self, m, kept, enable, word, entry_done):
+    def _descriptors(self, m, d, done):
+        """Hands descriptors on; returns how many were not taken."""
+        not_taken = Signal(range(self.ahead.descriptors + 1))
+        m.d.sync += not_taken.eq(not_taken + done - self.take)
+        if self.ahead.descriptors == 1:
+            m.d.comb += [self.descriptor.eq(d), self.described.eq(not_taken != 0)]
+            return not_taken
+        m.submodules.queue = queue = SyncFIFOBuffered(
+            width=DESCRIPTOR.size, depth=self.ahead.descriptors
+        )
+        m.d.comb += [
+            queue.w_data.eq(Cat(d.as_value()[:LINE_BITS], self.lines.payload)),
+            queue.w_en.eq(done),
+            queue.r_en.eq(self.take),
+            self.descriptor.eq(queue.r_data),
+            self.described.eq(queue.r_rdy),
+        ]
+        return not_taken
+
+    def _rows(self, m, d, kept, enable, word):
         """Rows out of the kept line, `split` words of it at a time."""
-        split_log2 = self.descriptor.split_log2
         m.d.comb += self.row_enable.eq(enable)
         with m.If(enable):
             m.d.sync += self.row_word_line.eq(self.row_word_line + 1)
-        with m.If(entry_done):
+        with m.If(self.entry_done):
             m.d.sync += self.row_addr.eq(self.row_addr + 1)
         for macro, data in enumerate(self.row_data):
             part = Signal(range(WORDS_PER_LINE), name=f"part_{macro}")
-            with m.Switch(split_log2):
+            with m.Switch(d.split_log2):
                 for log2 in range(4):
                     with m.Case(log2):
                         m.d.comb += part.eq(word + macro % (1 << log2))
             m.d.comb += data.eq(kept.word_select(part, WORD_BITS))
 
-    def _codes(self, m, codes, begin_entry, fill):
+    def _codes(self, m, d, codes, begin_entry, fill):
         """Decodes the index codes of an entry, one per clock, while its rows are written."""
-        d = self.descriptor
         m.submodules.decoder = decoder = IndexDecoder()
         left = Signal(range(9))
         which = Signal(3)

@@ -3,13 +3,14 @@
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import Component, In, Out
-from amaranth.utils import ceil_log2
 
 from hw.memory import TwoPortMemory
 from model.mars.config import ADDRESSES, KERNELS, NIBBLE, WORD_BITS, WORD_LINES
 
 SUM_WIDTH = 18
 COLUMN_WIDTH = 13
+PLANE_WIDTH = 9
+PLANES = ArrayLayout(ArrayLayout(signed(PLANE_WIDTH), NIBBLE), KERNELS)
 """16 * 15 * 15 is the largest sum of a column, 16 * 15 * -8 the lowest."""
 
 
@@ -23,86 +24,126 @@ def adder_tree(terms):
 class CIMMacro(Component):
     """16 word lines times 64 bit lines at 64 addresses, golden function `model.mars.macro.access`.
 
+    ``planes[k][t] = sum over i of bit t of a[i] times w[i][k]``, of each column k, and
     ``sums[k] = sum over i of a[i] * w[i][k]``: nibble k of word line i times activation i. With
     8-bit weights (`wide`) the columns 2k, unsigned, and 2k + 1, signed and 16 times as heavy, make
     ``sums[k]`` for k < 8; the others are 0.
 
-    **Latency**: `sums` is valid 2 clocks after `enable`, and 0 in a clock without `enable` two
-    clocks before. **Throughput**: one access and one write per clock; an access sees the row as it
-    was before a write in the same clock. **Reset**: `sums` 0; contents are not reset.
+    **Latency**: `sums`, or `planes` if the access is `timed`, are valid 2 clocks after `enable`,
+    and 0 in a clock without such an `enable` two clocks before. **Throughput**: one access and one
+    write per clock; an access sees the row as it was before a write in the same clock. **Reset**:
+    `sums` and `planes` 0; contents are not reset.
+
+    Parameters
+    ----------
+    rows_per_write : int
+        Word lines that are written at once.
 
     Members
     -------
-    w_enable, w_addr, w_word_line, w_data : In(1), In(6), In(4), In(64)
-        Write the row of one word line.
+    w_enable, w_addr, w_word_line, w_data : In
+        Write `rows_per_write` neighbouring word lines; `w_word_line` counts in so many.
     enable, addr : In(1), In(6)
         An access.
     activations : In(64)
         Activation i in bits 4i..4i+3, with `enable`.
-    signed_activations, wide : In(1)
-        Nibbles of activations are two's complement; weights have 8 bit. With `enable`.
+    signed_activations, wide, low : In(1)
+        Nibbles of activations are two's complement; weights have 8 bit; weights are lower nibbles
+        of 8 bit, without a sign. With `enable`.
+    timed : In(1)
+        A nibble is four time steps. With `enable`.
     sums : Out(ArrayLayout(signed(18), 16))
         Of the kernels, 2 clocks later.
+    planes : Out(ArrayLayout(ArrayLayout(signed(9), 4), 16))
+        Of the columns: with 8-bit weights the lower nibbles' are unsigned, the upper ones count 16.
     """
 
-    w_enable: In(1)
-    w_addr: In(ceil_log2(ADDRESSES))
-    w_word_line: In(ceil_log2(WORD_LINES))
-    w_data: In(WORD_BITS)
-    enable: In(1)
-    addr: In(ceil_log2(ADDRESSES))
-    activations: In(WORD_BITS)
-    signed_activations: In(1)
-    wide: In(1)
-    sums: Out(ArrayLayout(signed(SUM_WIDTH), KERNELS))
+    def __init__(self, rows_per_write=1):
+        self.rows_per_write = rows_per_write
+        super().__init__(
+            {
+                "w_enable": In(1),
+                "w_addr": In(range(ADDRESSES)),
+                "w_word_line": In(range(WORD_LINES // rows_per_write)),
+                "w_data": In(rows_per_write * WORD_BITS),
+                "enable": In(1),
+                "addr": In(range(ADDRESSES)),
+                "activations": In(WORD_BITS),
+                "signed_activations": In(1),
+                "wide": In(1),
+                "low": In(1),
+                "timed": In(1),
+                "sums": Out(ArrayLayout(signed(SUM_WIDTH), KERNELS)),
+                "planes": Out(PLANES),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
 
         m.submodules.array = array = TwoPortMemory(
-            depth=ADDRESSES, width=WORD_LINES * WORD_BITS, granularity=WORD_BITS
+            depth=ADDRESSES,
+            width=WORD_LINES * WORD_BITS,
+            granularity=self.rows_per_write * WORD_BITS,
         )
         m.d.comb += [
             array.w_mask.eq(self.w_enable << self.w_word_line),
             array.w_addr.eq(self.w_addr),
-            array.w_data.eq(self.w_data.replicate(WORD_LINES)),
+            array.w_data.eq(self.w_data.replicate(WORD_LINES // self.rows_per_write)),
             array.r_enable.eq(self.enable),
             array.r_addr.eq(self.addr),
         ]
 
         enable_1 = Signal()
-        wide_1 = Signal()
-        activations_1 = [
-            Signal(signed(NIBBLE + 1), name=f"activation_1_{i}", reset_less=True)
-            for i in range(WORD_LINES)
-        ]
+        wide_1, low_1, timed_1, signed_1 = Signal(), Signal(), Signal(), Signal()
+        activations_1 = Signal(WORD_BITS, reset_less=True)
         m.d.sync += enable_1.eq(self.enable)
         with m.If(self.enable):
-            m.d.sync += wide_1.eq(self.wide)
-            for i, activation in enumerate(activations_1):
-                nibble = self.activations.word_select(i, NIBBLE)
-                sign = nibble[-1] & self.signed_activations
-                m.d.sync += activation.eq(Cat(nibble, sign))
+            m.d.sync += [
+                wide_1.eq(self.wide),
+                low_1.eq(self.low),
+                timed_1.eq(self.timed),
+                signed_1.eq(self.signed_activations),
+                activations_1.eq(self.activations),
+            ]
 
         # Sums of 0 stay as they are.
-        enable_2 = Signal()
-        m.d.sync += enable_2.eq(enable_1)
+        summing_1, timing_1 = enable_1 & ~timed_1, enable_1 & timed_1
+        summing_2, timing_2 = Signal(), Signal()
+        m.d.sync += [summing_2.eq(summing_1), timing_2.eq(timing_1)]
         columns = []
         for k in range(KERNELS):
-            products = []
-            for i, activation in enumerate(activations_1):
+            weights = []
+            for i in range(WORD_LINES):
                 nibble = array.r_data.word_select(i * KERNELS + k, NIBBLE)
                 # The lower nibble of an 8-bit weight has no sign.
-                sign = nibble[-1] if k % 2 else nibble[-1] & ~wide_1
-                products.append(activation * Cat(nibble, sign).as_signed())
+                sign = nibble[-1] & ~(low_1 if k % 2 else low_1 | wide_1)
+                weights.append(Cat(nibble, sign).as_signed())
+            planes = [self._plane(m, k, t, activations_1, weights) for t in range(NIBBLE)]
             column = Signal(signed(COLUMN_WIDTH), name=f"column_{k}")
-            m.d.comb += column.eq(adder_tree(products))
+            highest = planes[3] << 3
+            m.d.comb += column.eq(
+                (planes[0] + (planes[1] << 1))
+                + ((planes[2] << 2) + Mux(signed_1, -highest, highest))
+            )
             columns.append(column)
+            with m.If(timing_1 | timing_2):
+                m.d.sync += [
+                    self.planes[k][t].eq(Mux(timing_1, planes[t], 0)) for t in range(NIBBLE)
+                ]
 
         for k, column in enumerate(columns):
             wide_sum = Signal(signed(SUM_WIDTH), name=f"wide_sum_{k}")
             if k < KERNELS // 2:
                 m.d.comb += wide_sum.eq(columns[2 * k] + (columns[2 * k + 1] << NIBBLE))
-            with m.If(enable_1 | enable_2):
-                m.d.sync += self.sums[k].eq(Mux(enable_1, Mux(wide_1, wide_sum, column), 0))
+            with m.If(summing_1 | summing_2):
+                m.d.sync += self.sums[k].eq(Mux(summing_1, Mux(wide_1, wide_sum, column), 0))
         return m
+
+    def _plane(self, m, k, t, activations, weights):
+        """The sum of the weights of column k whose activations have bit t."""
+        plane = Signal(signed(PLANE_WIDTH), name=f"plane_{k}_{t}")
+        bits = [activations[i * NIBBLE + t] for i in range(WORD_LINES)]
+        terms = [Mux(bit, weight, 0) for bit, weight in zip(bits, weights, strict=True)]
+        m.d.comb += plane.eq(adder_tree(terms))
+        return plane

@@ -11,11 +11,15 @@ from hw.mars.layout import (
     ADDR_WIDTH,
     DESCRIPTOR,
     HEADER_WORD,
+    STEP_SUMS,
     WIDE_HEADER_WORD,
+    fires,
     header_bits,
+    in_steps,
     input_words,
-    slots_log2,
+    writes_log2,
 )
+from hw.mars.lif import MEMBRANES, LifChain
 from hw.mars.requantiser import SKIP_WIDTH, Requantiser
 from hw.memory import TwoPortMemory
 from model.mars.config import (
@@ -38,6 +42,9 @@ LATENCY = 5
 class PostProcessing(Component):
     """16 lanes from sums to feature words; golden: `model.mars.machine.Machine`.
 
+    The sums of a pass with neurons go through `hw.mars.lif.LifChain` instead of the requantisers,
+    and a pool is an or of the steps; logits add up over the steps.
+
     Requantises the pixels, takes the maximum of the four of a quad if they are pooled, looks up
     what comes out in a table, adds it up if the average is wanted, and writes it two words a clock.
 
@@ -47,12 +54,13 @@ class PostProcessing(Component):
     Parameters
     ----------
     wide_multiplier : bool
+    n_teams : int
 
     Members
     -------
     descriptor : In(DESCRIPTOR)
     pixel : In(PIXEL)
-    acc, residual, header : In(SUMS), In(128), In(1024) or In(2048)
+    acc, residual, header : In(STEP_SUMS), In(128), In(1024) or In(2048)
         Its sums, residual and kernel block's header, 2 clocks after it.
     feature_valid, feature_words : In(1), In(128)
         A word of the input, or two if a row of it has an even number, which are written as they
@@ -64,16 +72,19 @@ class PostProcessing(Component):
         A word or two, their row and the first one's address without the bank's base; one bit of
         `write_halves` for each half of them, the second word's 0 if there is none.
     value_valid, values : Out(1), Out(SUMS)
-        Requantised pixels, before pools, for benches.
+        Requantised pixels, before pools, for benches; with neurons the steps' spikes.
+    membranes : Out(MEMBRANES)
+        With them what the last step left, at the first lane of each group.
     """
 
-    def __init__(self, *, wide_multiplier=False):
+    def __init__(self, *, wide_multiplier=False, n_teams=MAX_MACROS):
         self.wide_multiplier = wide_multiplier
+        self.n_teams = n_teams
         super().__init__(
             {
                 "descriptor": In(DESCRIPTOR),
                 "pixel": In(PIXEL),
-                "acc": In(SUMS),
+                "acc": In(STEP_SUMS),
                 "residual": In(RESIDUAL_WORDS * WORD_BITS),
                 "header": In(header_bits(wide_multiplier)),
                 "feature_valid": In(1),
@@ -87,6 +98,7 @@ class PostProcessing(Component):
                 "write_data": Out(WORDS_PER_WRITE * WORD_BITS),
                 "value_valid": Out(1),
                 "values": Out(SUMS),
+                "membranes": Out(MEMBRANES),
             }
         )
 
@@ -102,9 +114,12 @@ class PostProcessing(Component):
                 m.d.sync += after.eq(pixels[-1])
             pixels.append(after)
         sums = Signal(ArrayLayout(signed(ACC_WIDTH), KERNELS))
-        self._requantise(m, pixels[2], sums)
+        results = self._requantise(m, pixels[2], sums)
+        chain = self._fire(m, pixels[2])
+        self._values(m, pixels[-1], results, chain)
 
-        pixel_7 = pixels[-1]
+        pixel_7 = Signal(PIXEL)
+        m.d.comb += pixel_7.eq(Mux(fires(d), chain.fired.as_value(), pixels[-1].as_value()))
         m.d.comb += self.value_valid.eq(pixel_7.valid & ~pixel_7.average)
         pooled = self._pool(m, pixel_7)
 
@@ -125,9 +140,10 @@ class PostProcessing(Component):
         return m
 
     def _requantise(self, m, pixel, sums):
-        """One requantiser per lane; the average goes through them as well."""
+        """One requantiser per lane, for the average as well; returns their results."""
         d = self.descriptor
         header = self.header
+        results = []
         for k in range(KERNELS):
             lane = Requantiser(wide=self.wide_multiplier)
             m.submodules[f"requantiser_{k}"] = lane
@@ -141,8 +157,8 @@ class PostProcessing(Component):
                 )
             raw = d.raw
             m.d.comb += [
-                lane.enable.eq(pixel.valid),
-                lane.acc.eq(self.acc[k]),
+                lane.enable.eq(pixel.valid & ~fires(d)),
+                lane.acc.eq(self.acc[k][Mux(in_steps(d), pixel.step, 0)]),
                 lane.bias.eq(word.bias),
                 lane.mult.eq(mult),
                 lane.shift.eq(word.shift),
@@ -152,8 +168,8 @@ class PostProcessing(Component):
                 lane.low.eq(d.low),
                 lane.high.eq(d.high),
                 lane.offset.eq(d.offset),
-                self.values[k].eq(lane.y),
             ]
+            results.append(lane.y)
             with m.If(pixel.average):
                 m.d.comb += [
                     lane.acc.eq(sums[k]),
@@ -165,6 +181,41 @@ class PostProcessing(Component):
                     lane.high.eq(d.gap_high),
                     lane.offset.eq(d.gap_offset),
                 ]
+        return results
+
+    def _fire(self, m, pixel):
+        """The neurons."""
+        d = self.descriptor
+        m.submodules.chain = chain = LifChain(self.n_teams)
+        m.d.comb += [
+            chain.descriptor.eq(d),
+            chain.pixel.eq(pixel),
+            chain.pixel.valid.eq(pixel.valid & fires(d)),
+            chain.sums.eq(self.acc),
+            chain.header.eq(self.header),
+            self.membranes.eq(chain.membranes),
+        ]
+        for k in range(KERNELS):
+            own = self.residual.word_select(k, NIBBLE)
+            if k < HALF:
+                other = self.residual.word_select(k + HALF, NIBBLE)
+                own = Mux(d.wide & pixel.half, other, own)
+            m.d.comb += chain.residual[k].eq(Mux(d.has_skip, own, 0))
+        return chain
+
+    def _values(self, m, pixel, results, chain):
+        """What leaves the lanes: results, spikes of the steps, or logits added up."""
+        d = self.descriptor
+        logits = Signal(SUMS, reset_less=True)
+        is_first = (pixel.sub == 0) & (pixel.step == 0)
+        for k, result in enumerate(results):
+            logit = Signal(signed(ACC_WIDTH), name=f"logit_{k}")
+            m.d.comb += [
+                logit.eq(result + Mux(is_first, 0, logits[k])),
+                self.values[k].eq(Mux(fires(d), chain.spikes[k], Mux(d.timed, logit, result))),
+            ]
+            with m.If(pixel.valid & d.timed):
+                m.d.sync += logits[k].eq(logit)
 
     def _residual(self, m, k, half):
         """Residual of a lane, or 0; 8-bit weights have 8 lanes, for half of the channels."""
@@ -184,11 +235,11 @@ class PostProcessing(Component):
         return value
 
     def _pool(self, m, pixel):
-        """Maximum of a quad, per team; without pooling the value itself."""
+        """Maximum of a quad, per team; of spikes their or. Without pooling the value itself."""
         d = self.descriptor
         best = [
             Signal(ArrayLayout(signed(FEATURE_WIDTH), KERNELS), name=f"best_{t}", reset_less=True)
-            for t in range(MAX_MACROS)
+            for t in range(self.n_teams)
         ]
         pooled = Signal(SUMS)
         for k in range(KERNELS):
@@ -199,14 +250,23 @@ class PostProcessing(Component):
                     with m.Case(team):
                         m.d.comb += so_far.eq(registers[k])
             larger = Signal(signed(FEATURE_WIDTH), name=f"larger_{k}")
+            spikes = Signal(FEATURE_WIDTH, name=f"spikes_{k}")
+            kept = Mux(pixel.pool_first, so_far.as_unsigned() & ~(0xF << (pixel.sub << 2)), so_far)
             m.d.comb += [
                 larger.eq(Mux(pixel.pool_first | (value > so_far), value, so_far)),
-                pooled[k].eq(Mux(d.pool, larger, self.values[k])),
+                spikes.eq(kept.as_unsigned() | value.as_unsigned() << (pixel.sub << 2)),
+                pooled[k].eq(
+                    Mux(
+                        d.pool,
+                        Mux(fires(d), spikes.word_select(pixel.sub, NIBBLE), larger),
+                        self.values[k],
+                    )
+                ),
             ]
             with m.If(pixel.valid), m.Switch(pixel.team):
                 for team, registers in enumerate(best):
                     with m.Case(team):
-                        m.d.sync += registers[k].eq(larger)
+                        m.d.sync += registers[k].eq(Mux(fires(d), spikes, larger))
         return pooled
 
     def _look_up(self, m, pixel, pooled, kept, result):
@@ -246,7 +306,7 @@ class PostProcessing(Component):
         m.d.comb += now.eq(Mux(begin, 0, pair))
         m.d.sync += pair.eq(now + 1)
         with m.If(begin):
-            m.d.sync += left.eq((1 << slots_log2(d)) - 1)
+            m.d.sync += left.eq((1 << writes_log2(d)) - 1)
         with m.Elif(left != 0):
             m.d.sync += left.eq(left - 1)
 
@@ -256,11 +316,12 @@ class PostProcessing(Component):
         place = Mux(begin, pixel.as_value(), kept.as_value())
         place = PIXEL(place)
         halves = Mux(d.wide, 1 << place.half, 0b11)
+        one_word = fires(d) | (d.out_planes_log2 == 0)
         m.d.comb += [
             self.write.eq(begin | (left != 0)),
             self.write_row.eq(place.row),
             self.write_offset.eq(place.offset + (now << 1)),
-            self.write_halves.eq(Cat(halves, Mux(d.out_planes_log2 == 0, 0, halves))),
+            self.write_halves.eq(Cat(halves, Mux(one_word, 0, halves))),
             self.write_data.eq(Cat(self._plane(result, now, k) for k in range(WORDS_PER_WRITE))),
         ]
 

@@ -1,14 +1,31 @@
 """The walker: leads all macros in step through kernel blocks, pixels and group-sets."""
 
+from dataclasses import dataclass
+
 from amaranth.hdl import Array, Module, Mux, Signal, signed
 from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import Component, In, Out
+from amaranth.utils import exact_log2
 
-from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, ROW_WIDTH, slots_log2
-from hw.mars.loader import ENTRIES_WIDTH
-from model.mars.clocks import AVERAGE_AFTER, DRAIN_AFTER, FREED_AFTER
+from hw.mars.layout import (
+    ADDR_WIDTH,
+    DESCRIPTOR,
+    ENTRIES_WIDTH,
+    HEADER_SLOT_WIDTH,
+    ROW_WIDTH,
+    drained_teams,
+    in_steps,
+    is_long,
+    slots_log2,
+)
+from model.mars.clocks import (
+    AVERAGE_AFTER,
+    BLOCK_SLOTS,
+    DRAIN_AFTER,
+    FREED_AFTER,
+    WITHOUT_SRAM,
+)
 from model.mars.config import ADDRESSES
-from model.mars.layout import HEADER_SLOTS
 
 COORDINATE_WIDTH = 11
 """Signed: rows and columns of the input map, padding included."""
@@ -20,6 +37,7 @@ STEP = StructLayout(
         "first": 1,
         "last": 1,
         "upper": 1,
+        "high": 1,
         "in_row": signed(COORDINATE_WIDTH),
         "in_col": signed(COORDINATE_WIDTH),
         "in_offset": ADDR_WIDTH,
@@ -27,15 +45,16 @@ STEP = StructLayout(
     }
 )
 """What the lanes do in a step, one clock behind `index_enable`: multiply or read the residual;
-first and last step of a round; the upper nibble; the pixel's first tap."""
+first and last step of a round; the upper nibble; that of weights; the pixel's first tap."""
 
 ROUND = StructLayout(
     {
         "row": ROW_WIDTH,
         "out_row": ROW_WIDTH,
         "out_offset": ADDR_WIDTH,
-        "slot": range(HEADER_SLOTS),
+        "slot": HEADER_SLOT_WIDTH,
         "half": 1,
+        "sub": 1,
         "pool_first": 1,
         "pool_last": 1,
         "first_of_block": 1,
@@ -46,15 +65,33 @@ ROUND = StructLayout(
 """A finished pixel of every team: its row in the team's band and, after pooling, where it goes."""
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where the walk is: a pixel's round, its first and last pixel, and whether one is done."""
+
+    sub: Signal
+    first: Signal
+    last: Signal
+    done: Signal
+
+
 class Walker(Component):
     """Issues one step per clock, golden: `model.mars.clocks` and `model.mars.machine.walk`.
 
     For every kernel block, for every pixel (a round): read the residual, then access every entry,
     once per nibble. The last step of a round waits until post-processing can take the round.
+    In time an access has four steps; a pixel of more takes a second round, right behind the first.
+    Of a source that is the same in all steps the sums are there then. A sum over all pixels is one
+    round.
 
     **Latency**: a step's address of the index memory is valid in its clock, `step` one clock
     later, the round DRAIN_AFTER - 1 clocks after its last step. **Throughput**: one step per clock,
     also from one kernel block to the next if that is loaded. **Reset**: waits for a descriptor.
+
+    Parameters
+    ----------
+    n_headers : int
+        Headers that there are at once.
 
     Members
     -------
@@ -66,7 +103,10 @@ class Walker(Component):
         Of the pass under way.
     loaded : In(1)
         Another kernel block is complete.
-    entries : In(7) for each header slot
+    entries : In(7) for each block slot
+        Of the kernel blocks that are complete, one after the other.
+    begun : Out(1)
+        One of them is begun.
     entries_freed : Out(7)
     index_enable, index_addr : Out
     step : Out(STEP)
@@ -85,7 +125,8 @@ class Walker(Component):
     take: Out(1)
     descriptor: Out(DESCRIPTOR)
     loaded: In(1)
-    entries: In(ENTRIES_WIDTH).array(HEADER_SLOTS)
+    entries: In(ENTRIES_WIDTH).array(BLOCK_SLOTS)
+    begun: Out(1)
     entries_freed: Out(ENTRIES_WIDTH)
     index_enable: Out(1)
     index_addr: Out(range(ADDRESSES))
@@ -98,14 +139,18 @@ class Walker(Component):
     weight_stall: Out(1)
     drain_stall: Out(1)
 
+    def __init__(self, n_headers=WITHOUT_SRAM.headers):
+        self.n_headers = n_headers
+        super().__init__()
+
     def elaborate(self, platform):
         m = Module()
         d = self.descriptor
 
         # Kernel blocks that are loaded and not begun.
-        waiting = Signal(range(HEADER_SLOTS + 1))
-        begin = Signal()
-        next_slot = Signal(range(HEADER_SLOTS))
+        waiting = Signal(range(BLOCK_SLOTS + 1))
+        begin = self.begun
+        next_slot = Signal(range(self.n_headers))
         slot = Signal.like(next_slot)
         block = Signal(16)
         blocks_left = Signal(16)
@@ -116,7 +161,7 @@ class Walker(Component):
             m.d.sync += [
                 next_slot.eq(next_slot + 1),
                 slot.eq(next_slot),
-                n_entries.eq(Array(self.entries)[next_slot]),
+                n_entries.eq(Array(self.entries)[next_slot[: exact_log2(BLOCK_SLOTS)]]),
                 blocks_left.eq(blocks_left - 1),
             ]
 
@@ -158,11 +203,18 @@ class Walker(Component):
             self.frame_done.eq(self.pass_done & d.is_last),
         ]
 
-        upper = self._steps(m, active, n_entries, head, end_of_round, end_of_block)
-        last_pixel, pixel = self._pixels(m, end_of_round, block >> d.wide, upper)
+        at = _Place(
+            sub=Signal(name="sub"),
+            first=Signal(name="at_first"),
+            last=Signal(name="at_last"),
+            done=Signal(name="pixel_done"),
+        )
+        word = self._steps(m, active, n_entries, head, at, end_of_round, end_of_block)
+        pixel = self._pixels(m, at, block >> d.wide, word)
         m.d.comb += [
-            end_of_block.eq(end_of_round & last_pixel),
+            end_of_block.eq(end_of_round & at.done & at.last),
             pixel.slot.eq(slot),
+            pixel.sub.eq(at.sub),
             pixel.half.eq(block[0]),
             pixel.last_of_block.eq(end_of_block),
             pixel.last_of_pass.eq(end_of_block & (blocks_left == 0)),
@@ -186,9 +238,14 @@ class Walker(Component):
         ]
         return m
 
-    def _steps(self, m, active, n_entries, head, end_of_round, end_of_block):
-        """The steps of a round: the residual, then the entries; returns the nibble."""
+    def _steps(self, m, active, n_entries, head, at, end_of_round, end_of_block):
+        """The steps of a round: the residual, then the entries; returns the word of a pixel."""
         d, step = self.descriptor, self.step
+        # The sums of a source that is the same in all steps are there after the first round.
+        repeats = d.timed & d.direct & at.sub
+        pixel_sum = d.timed & d.pixel_sum
+        nothing = Signal()
+        m.d.comb += nothing.eq((n_entries == 0) | repeats)
         skipping = Signal(init=1)
         entry = Signal(ENTRIES_WIDTH)
         upper = Signal()
@@ -200,29 +257,35 @@ class Walker(Component):
         last = Signal()
         m.d.comb += [
             skip.eq(skipping & d.has_skip),
-            access.eq(~skip & (n_entries != 0)),
-            last_nibble.eq(upper == Mux(skip, d.skip_two, d.in_two)),
+            access.eq(~skip & ~nothing),
+            last_nibble.eq(upper == Mux(skip, d.skip_two & ~d.timed, d.in_two & ~in_steps(d))),
             last.eq(
                 Mux(
                     skip,
-                    last_nibble & (n_entries == 0),
+                    last_nibble & nothing,
                     ~access | last_nibble & (entry + 1 == n_entries),
                 )
             ),
         ]
 
         drain_left = Signal(8)
+        ends = Signal()
         stall = Signal()
         issue = Signal()
+        last_sub = at.sub == is_long(d)
         m.d.comb += [
-            stall.eq(last & (drain_left != 0)),
+            ends.eq(last & (~pixel_sum | at.last)),
+            stall.eq(ends & (drain_left != 0)),
             issue.eq(active & ~stall),
-            end_of_round.eq(issue & last),
+            end_of_round.eq(issue & ends),
+            at.done.eq(issue & last & last_sub),
             self.stepping.eq(issue),
             self.drain_stall.eq(active & stall),
         ]
+        with m.If(issue & last):
+            m.d.sync += at.sub.eq(~last_sub)
         with m.If(end_of_round):
-            slots = d.n_teams << slots_log2(d)
+            slots = drained_teams(d) << slots_log2(d)
             average = Mux(d.gap & end_of_block, AVERAGE_AFTER, 0)
             m.d.sync += drain_left.eq(slots + average - 1)
         with m.Elif(drain_left != 0):
@@ -244,23 +307,26 @@ class Walker(Component):
         m.d.sync += [
             step.access.eq(issue & access),
             step.skip.eq(issue & skip),
-            step.first.eq(issue & first),
+            step.first.eq(issue & first & ~repeats & (~pixel_sum | at.first)),
             step.last.eq(end_of_round),
             step.upper.eq(upper),
+            step.high.eq(d.stacked & entry[0]),
         ]
-        return upper
+        word = Signal()
+        m.d.comb += word.eq(Mux(Mux(skip, d.timed, in_steps(d)), at.sub, upper))
+        return word
 
-    def _pixels(self, m, end_of_round, channel_block, upper):
+    def _pixels(self, m, at, channel_block, word):
         """The way through the map: row by row, or quad by quad if 2x2 are pooled.
 
-        Returns whether this pixel is the last one, and it as a round.
+        Returns the pixel as a round.
         """
         d, step = self.descriptor, self.step
         phase = Signal(2)
         by = Mux(d.pool, 2, 1)
         advance, last_col, last_row = Signal(), Signal(), Signal()
-        m.d.comb += advance.eq(end_of_round & (~d.pool | (phase == 3)))
-        with m.If(end_of_round & d.pool):
+        m.d.comb += advance.eq(at.done & (~d.pool | (phase == 3)))
+        with m.If(at.done & d.pool):
             m.d.sync += phase.eq(phase + 1)
         dx, dy = phase[0], phase[1]
 
@@ -285,6 +351,8 @@ class Walker(Component):
         m.d.comb += [
             last_col.eq(col + by == d.n_cols),
             last_row.eq(row + by == d.rows_per_team),
+            at.first.eq((row == 0) & (col == 0)),
+            at.last.eq(last_col & last_row & (~d.pool | (phase == 3))),
         ]
         out_row, _ = counter("out", ROW_WIDTH, 1, 1)
         out_row_offset, out_col_offset = counter(
@@ -298,19 +366,19 @@ class Walker(Component):
         m.d.sync += [
             step.in_row.eq(in_row + Mux(dy, d.row_stride, 0) - d.pad_top),
             step.in_col.eq(in_col + Mux(dx, d.col_stride, 0) - d.pad_left),
-            step.in_offset.eq(in_offset + upper),
-            step.skip_offset.eq(skip_offset + (channel_block << d.skip_two) + upper),
+            step.in_offset.eq(in_offset + word),
+            step.skip_offset.eq(skip_offset + (channel_block << d.skip_two) + word),
         ]
 
         pixel = Signal(ROUND)
+        is_sum = d.timed & d.pixel_sum
+        block_log2 = Mux(d.timed, d.out_block_log2, d.out_planes_log2)
         m.d.comb += [
-            pixel.row.eq(row + dy),
-            pixel.out_row.eq(out_row),
-            pixel.out_offset.eq(
-                out_row_offset + out_col_offset + (channel_block << d.out_planes_log2)
-            ),
+            pixel.row.eq(Mux(is_sum, 0, row + dy)),
+            pixel.out_row.eq(Mux(is_sum, 0, out_row)),
+            pixel.out_offset.eq(out_row_offset + out_col_offset + (channel_block << block_log2)),
             pixel.pool_first.eq(phase == 0),
             pixel.pool_last.eq(~d.pool | (phase == 3)),
-            pixel.first_of_block.eq((row == 0) & (col == 0)),
+            pixel.first_of_block.eq(at.first),
         ]
-        return advance & last_col & last_row, pixel
+        return pixel

@@ -1,7 +1,8 @@
 """When everything happens in the accelerator, exactly.
 
-Two processes that wait for each other: the loader takes lines out of the line buffer and writes
-group-sets into the macros, the walker goes through the kernel blocks that are complete. All clocks
+Processes that wait for each other: the loader takes lines out of the line buffer and writes
+group-sets into the macros or their weight SRAM, from which the copier brings them into the macros;
+the walker goes through the kernel blocks that are complete. All clocks
 count from the one in which the frame is started (clock 0); a frame takes as many clocks as the
 number of the clock that writes its last feature.
 """
@@ -10,12 +11,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from model.mars.config import ADDRESSES, WORDS_PER_LINE, WORDS_PER_WRITE
+from model.mars.config import (
+    ADDRESSES,
+    CONFIGS,
+    ROWS_PER_COPY,
+    WORD_LINES,
+    WORDS_PER_LINE,
+    WORDS_PER_WRITE,
+    Ahead,
+)
 from model.mars.layout import (
     CODES_PER_LINES,
     DESCRIPTOR_LINES,
     HEADER_LINES,
-    HEADER_SLOTS,
     STEPS_PER_WORD,
     TABLE_LINES,
     header_lines,
@@ -38,6 +46,17 @@ CHAIN = STEPS_PER_WORD
 """Time steps that a pixel's neurons take one after the other, each a clock per group."""
 CHAIN_AFTER = CHAIN - 1
 """Clocks by which each further group delays the first word, counted from the pixel's last slot."""
+
+
+DESCRIBED_AFTER = 1
+"""From the last line of a descriptor until the walker can take it."""
+QUEUED_AFTER = 2
+"""The same if there is a queue of them."""
+COPY_CLOCKS = WORD_LINES // ROWS_PER_COPY
+"""To copy a group-set from the weight SRAMs into the macros."""
+BLOCK_SLOTS = 4
+"""Kernel blocks in the macros that are not begun."""
+WITHOUT_SRAM = CONFIGS["mars-tiny"].ahead
 
 
 class Source(Protocol):
@@ -195,16 +214,46 @@ class PassClocks:
     blocks: tuple[BlockClocks, ...]
 
 
+class _Copier:
+    """Copies entries from the weight SRAMs into the macros, kernel block by kernel block."""
+
+    def __init__(self) -> None:
+        self.free = 0
+        """It can turn to another kernel block."""
+        self.first_steps = [0] * BLOCK_SLOTS
+
+    def begin(self, header: int) -> int:
+        """Turns to a kernel block whose header came in a clock; returns when it can copy."""
+        self.free = max(self.free, header + 1, self.first_steps[-BLOCK_SLOTS]) + 1
+        return self.free
+
+    def copy(self, ready: int) -> int:
+        """Copies an entry that is complete and has room; returns when its place is free again."""
+        start = max(self.free, ready)
+        self.free = start + COPY_CLOCKS
+        return self.free
+
+    def end(self, n_entries: int) -> int:
+        """Kernel block complete; it turns to the next one in the clock before."""
+        loaded = self.free if n_entries else self.free + 1
+        self.free = loaded - 1
+        return loaded
+
+
 class _Loader:
     """Takes lines and says when what they hold can be used."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, ahead: Ahead) -> None:
         self.source = source
+        self.ahead = ahead
+        self.copier = _Copier()
         self.free = 1
         self.codes = 0
-        self.entries_freed: list[int] = [0] * ADDRESSES
-        """When an entry's address is free again, in order."""
-        self.headers_freed: list[int] = [0] * HEADER_SLOTS
+        self.entries_freed: list[int] = [0] * ahead.entries
+        """When the loader can write another entry, in order."""
+        self.macros_freed: list[int] = [0] * ADDRESSES if ahead.copied else self.entries_freed
+        """When its address in the macros is free again."""
+        self.headers_freed: list[int] = [0] * ahead.headers
         self.n_entries = 0
 
     def take(self, after: int, hold: int = 1) -> int:
@@ -221,8 +270,10 @@ class _Loader:
     def block(self, work: Work, n_entries: int) -> int:
         """A kernel block; returns the clock in which it is complete."""
         for slot in range(work.n_header_lines):
-            line = self.take(self.headers_freed[-HEADER_SLOTS] if slot == 0 else 0)
+            line = self.take(self.headers_freed[-self.ahead.headers] if slot == 0 else 0)
         loaded = line + 1
+        if self.ahead.copied:
+            self.copier.begin(line)
         hold = WORDS_PER_LINE // work.split
         for _ in range(n_entries):
             if not self.codes:
@@ -232,22 +283,36 @@ class _Loader:
             line = self.take(self.entries_freed[self.n_entries], hold)
             for _ in range(lines_per_entry(work.split) - 1):
                 line = self.take(0, hold)
-            self.n_entries += 1
             loaded = line + hold + 1
-        return loaded
+            if self.ahead.copied:
+                ready = max(loaded, self.macros_freed[self.n_entries])
+                self.entries_freed.append(self.copier.copy(ready))
+            self.n_entries += 1
+        return self.copier.end(n_entries) if self.ahead.copied else loaded
+
+    def used(self, n_entries: int, first_step: int, last_step: int, drained: int) -> None:
+        """A kernel block of so many entries: its steps, and the clock of its last pixel."""
+        self.copier.first_steps.append(first_step)
+        self.macros_freed += [last_step + FREED_AFTER] * n_entries
+        self.headers_freed.append(drained + HEADER_FREED_AFTER)
 
 
-def simulate(works: Sequence[Work], source: Source) -> list[PassClocks]:
+def simulate(
+    works: Sequence[Work], source: Source, ahead: Ahead = WITHOUT_SRAM
+) -> list[PassClocks]:
     """The clocks of every pass."""
-    loader = _Loader(source)
+    loader = _Loader(source, ahead)
     result: list[PassClocks] = []
-    taken = end = 0  # the descriptor, by the walker; the pass before
+    all_taken = [0] * ahead.descriptors
+    described_after = QUEUED_AFTER if ahead.copied else DESCRIBED_AFTER
+    end = 0  # of the pass before
     drained = 0  # first clock in which the next round may end
     for work in works:
         start = end
         for _ in range(DESCRIPTOR_LINES):
-            described = loader.take(taken + 1)
-        taken = max(end + 1, described + 1)
+            described = loader.take(all_taken[-ahead.descriptors] + 1)
+        taken = max(end + 1, described + described_after)
+        all_taken.append(taken)
         if work.n_input_lines:
             hold = WORDS_PER_LINE // work.input_words
             line = loader.take_words(work.n_input_lines, taken + 1, hold)
@@ -275,8 +340,7 @@ def simulate(works: Sequence[Work], source: Source) -> list[PassClocks]:
             drain_stalls += last - first + 1 - n_pixels * sum(lengths)
             slots += AVERAGE_AFTER * work.has_average
             drained = last + slots
-            loader.entries_freed += [last + FREED_AFTER] * n
-            loader.headers_freed.append(last + DRAIN_AFTER + slots - 1 + HEADER_FREED_AFTER)
+            loader.used(n, first, last, last + DRAIN_AFTER + slots - 1)
             blocks.append(BlockClocks(loaded, first, last))
         end = drained + DRAIN_AFTER - 1 + work.written_after
         clocks = end - start

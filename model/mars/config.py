@@ -19,10 +19,30 @@ LINE_BITS = 512
 WORD_BITS = 64
 """A row of a group-set, and a feature word: one nibble of 16 channels."""
 WORDS_PER_LINE = LINE_BITS // WORD_BITS
+ROWS_PER_COPY = 4
+"""Word lines that are copied from a weight SRAM into its macro per clock."""
 WORDS_PER_WRITE = 2
 """A feature memory writes a word, or one at an even address and the next, per clock."""
 LAYOUT_VERSION = 3
 """Counts changes of the register map, the program or the image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ahead:
+    """What is loaded and not used up yet, at most.
+
+    Parameters
+    ----------
+    entries, headers, descriptors : int
+        Group-sets per macro, headers of kernel blocks, and descriptors behind the pass under way.
+    copied : bool
+        Group-sets go through a weight SRAM.
+    """
+
+    entries: int
+    headers: int
+    descriptors: int
+    copied: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +64,10 @@ class MarsConfig:
         Lines between that bus and the macros; a power of two, 16..256.
     wide_multiplier : bool
         Requantisation multiplies by up to 31 bits instead of 16 and has a second, rounded shift.
+    weight_sram : int
+        Group-sets that a weight SRAM beside each macro keeps until they are needed, a power of two
+        64..4096; 0: rows are written into the macros as they come. (Stated: the cores have weight
+        SRAM; its size is not.)
     """
 
     name: str
@@ -53,6 +77,7 @@ class MarsConfig:
     weight_bus: int = 512
     line_buffer: int = 64
     wide_multiplier: bool = False
+    weight_sram: int = 0
 
     def __post_init__(self) -> None:
         if self.n_macros not in {1, 2, 4, 8} or min(self.n_cores, self.macros_per_core) < 1:
@@ -64,6 +89,9 @@ class MarsConfig:
             value = getattr(self, field)
             if not low <= value <= high or value & (value - 1):
                 raise ValueError(f"{field} must be a power of two {low}..{high}, not {value}")
+        n_sets = self.weight_sram
+        if n_sets and (not 64 <= n_sets <= 4096 or n_sets & (n_sets - 1)):
+            raise ValueError(f"weight_sram must be 0 or a power of two 64..4096, not {n_sets}")
         if self.weight_bus not in {64, 128, 256, 512}:
             raise ValueError(f"weight_bus must be 64, 128, 256 or 512, not {self.weight_bus}")
 
@@ -71,6 +99,14 @@ class MarsConfig:
     def n_macros(self) -> int:
         """Macros that compute side by side."""
         return self.n_cores * self.macros_per_core
+
+    @property
+    def ahead(self) -> "Ahead":
+        """How far loading may run ahead."""
+        if not self.weight_sram:
+            return Ahead(entries=ADDRESSES, headers=4, descriptors=1, copied=False)
+        headers = max(8, self.weight_sram // 8)
+        return Ahead(entries=self.weight_sram, headers=headers, descriptors=4, copied=True)
 
     @property
     def beats_per_line(self) -> int:
@@ -95,8 +131,8 @@ CONFIGS: dict[str, MarsConfig] = {
             weight_bus=64,
             line_buffer=16,
         ),
-        MarsConfig(name="mars"),
-        MarsConfig(name="mars-wide", wide_multiplier=True),
+        MarsConfig(name="mars", weight_sram=1024),
+        MarsConfig(name="mars-wide", weight_sram=1024, wide_multiplier=True),
     )
 }
 """Named configurations, smallest first."""

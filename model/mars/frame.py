@@ -98,7 +98,7 @@ def _chunk(
     wide = image.config.wide_multiplier
     everything = (Pass(image.input_descriptor, ()), *passes)
     works = [work_of(one, wide_multiplier=wide, first_chunk=chunk == 0) for one in everything]
-    clocks = simulate(works, source)
+    clocks = simulate(works, source, image.config.ahead)
     results = machine.frame(packet, passes, first_chunk=chunk == 0)
     for (one, result), when in zip(results, clocks, strict=True):
         yield PassRun(

@@ -39,6 +39,7 @@ DESCRIPTOR_FIELDS = {
     "timed": (19, 1),
     "block_width": (20, 5),
     "dx_width": (25, 3),
+    "stacked": (28, 1),
     "n_kernel_blocks": (32, 16),
     "n_teams": (48, 4),
     "rows_per_team": (56, 8),
@@ -142,7 +143,6 @@ TIMED_HEADER_FIELDS = {"bias": (0, 22), "initial": (22, 10), "threshold": (32, 2
 """All signed; of a pass with neurons, whose `n_entries` is where it is in others."""
 WIDE_HEADER_FIELDS = {"mult_high": (0, 15), "post_shift": (16, 5)}
 """Another word per output channel behind those, with wide multipliers."""
-HEADER_SLOTS = 4
 STEPS_PER_WORD = 4
 """Time steps in a nibble."""
 
@@ -173,7 +173,9 @@ class Descriptor:
     is_input, is_last : int
         Feature words follow instead of kernel blocks; the frame ends with this pass.
     wide : int
-        8-bit weights: a kernel block has 8 kernels, not 16.
+        8-bit weights in pairs of columns: a kernel block has 8 kernels, not 16.
+    stacked : int
+        8-bit weights in pairs of entries, lower nibbles before upper ones.
     long_codes, block_width, dx_width : int
         Index codes have 16 bits instead of 9; bits of their channel block and of their column.
     maximum : int
@@ -253,6 +255,7 @@ class Descriptor:
     split_log2: int = 0
     out_planes_log2: int = 0
     lookup_signed: int = 0
+    stacked: int = 0
     block_width: int = 0
     dx_width: int = 0
     n_kernel_blocks: int = 0

@@ -154,11 +154,11 @@ class Convolution:
         Rows and columns of the convolution's own result.
     band : Band or None
         The rows that this pass computes, if not all.
-    flat, wide, whole, raw, maximum, copy, partial, pool : bool
-        All pixels of the source are channels of one; 8-bit weights; results have both halves of
-        their last word; no requantisation; the largest product counts, not the sum; the
-        convolution is none of the layers but copies the source; what it computes is a step on the
-        way to the layer's result; 2x2 max pooling.
+    flat, wide, stacked, whole, raw, maximum, copy, partial, pool : bool
+        All pixels of the source are channels of one; 8-bit weights, in pairs of columns or of
+        entries; results have both halves of their last word; no requantisation; the largest
+        product counts, not the sum; the convolution is none of the layers but copies the source;
+        what it computes is a step on the way to the layer's result; 2x2 max pooling.
     table : (256,) int or None
         By the low byte of a value.
     n_steps : int
@@ -192,6 +192,7 @@ class Convolution:
     skip_zero: int = 0
     flat: bool = False
     wide: bool = False
+    stacked: bool = False
     whole: bool = False
     raw: bool = False
     maximum: bool = False
@@ -347,8 +348,8 @@ class _Lowering:
         return Lowered(self._whole(), self.homes, self.maps, self.packing)
 
     def _whole(self) -> list[Convolution]:
-        """The passes; a residual for 16 channels at once must have words of 16 channels."""
-        skips = {one.skip for one in self.passes if not one.wide}
+        """The passes; one that is read as a residual writes all of its words."""
+        skips = {one.skip for one in self.passes}
         return [replace(one, whole=one.output in skips) for one in self.passes]
 
     def _packing(self, n_macros: int | None) -> Packing | None:

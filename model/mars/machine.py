@@ -22,7 +22,7 @@ from model.mars.layout import (
     unpack_descriptor,
 )
 from model.mars.lif import chain
-from model.mars.macro import decode_activations, decode_weights
+from model.mars.macro import decode_activations, decode_nibbles, decode_weights
 from model.mars.program import KernelBlock, Pass
 from model.mars.requantiser import raw, requantise
 
@@ -145,6 +145,15 @@ def from_planes(words: Words, *, signed: bool) -> Ints:
         for p in range(planes)
     ]
     return np.asarray(sum(parts), np.int64)
+
+
+def _weights(d: Descriptor, words: Words) -> NDArray[np.int32]:
+    """Weights of entries (n, ...), nibble by nibble if they are stacked."""
+    if not d.stacked:
+        return decode_weights(words, bool(d.wide))
+    weights = decode_nibbles(words, upper=False)
+    weights[1::2] = decode_nibbles(words[1::2], upper=True)
+    return weights
 
 
 def _team_sums(
@@ -508,7 +517,7 @@ class Machine:
             axis=-1,
         )
         words = block.words[:, macros % d.split]
-        weights = decode_weights(words, bool(d.wide)).astype(np.float64)
+        weights = _weights(d, words).astype(np.float64)
         return planes, weights, int(valid.sum()) * d.accesses
 
     def _skip(self, d: Descriptor, number: int, rows: Ints, cols: Ints) -> tuple[Ints, int]:

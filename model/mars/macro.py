@@ -2,6 +2,7 @@
 
 A group-set is 16 words of 64 bit, one per word line (input channel). Word line i holds the weights
 of that channel: kernel k in bits 4k..4k+3, or with 8-bit weights kernel k < 8 in bits 8k..8k+7.
+16 kernels of 8 bit are two group-sets, their lower nibbles and their upper ones.
 An activation word holds the nibble of channel i in bits 4i..4i+3.
 """
 
@@ -43,12 +44,23 @@ def decode_weights(words: Words, wide: bool) -> Sums:
     return np.concatenate([weights, np.zeros_like(weights)], axis=-1)
 
 
+def decode_nibbles(words: Words, *, upper: bool) -> Sums:
+    """What one nibble of 8-bit weights in two entries adds to them, (..., 16, 16) int32.
+
+    The lower ones have no sign, the upper ones count 16 times.
+    """
+    nibbles = _fields(words, NIBBLE, signed=upper)
+    return nibbles << NIBBLE if upper else nibbles
+
+
 def decode_activations(words: Words, signed: bool) -> Sums:
     """Activations of words (...) uint64, by word line: (..., 16) int32."""
     return _fields(words, NIBBLE, signed=signed)
 
 
-def access(rows: Words, activations: Words, *, signed_activations: bool, wide: bool) -> Sums:
+def access(
+    rows: Words, activations: Words, *, signed_activations: bool, wide: bool, low: bool = False
+) -> Sums:
     """One access of every macro.
 
     Parameters
@@ -59,14 +71,14 @@ def access(rows: Words, activations: Words, *, signed_activations: bool, wide: b
         16 nibbles; leading dimensions are broadcast against those of `rows`.
     signed_activations : bool
         The nibbles are two's complement: the upper ones of signed activations.
-    wide : bool
-        8-bit weights.
+    wide, low : bool
+        8-bit weights; lower nibbles of them, without a sign.
 
     Returns
     -------
     (..., 16) int32
         ``sums[k] = sum over i of a[i] * w[i][k]``, within -30720..30480.
     """
-    weights = decode_weights(rows, wide)
+    weights = decode_nibbles(rows, upper=False) if low else decode_weights(rows, wide)
     sums = decode_activations(activations, signed_activations)[..., None, :] @ weights
     return sums[..., 0, :]

@@ -16,6 +16,7 @@ from model.mars.clocks import Work, simulate
 from model.mars.config import (
     ADDRESSES,
     KERNELS,
+    NIBBLE,
     WORD_BITS,
     WORD_LINES,
     MarsConfig,
@@ -74,11 +75,28 @@ __all__ = ["FitError"]
 class GroupSets:
     """The kept group-sets of a kernel block in the order of their index codes.
 
-    `codes` (n,), `words` (n, 16).
+    `codes` (n,), `words` (n, planes, 16): 8-bit weights in pairs of entries have two planes.
     """
 
     codes: Ints
     words: NDArray[np.uint64]
+
+    @property
+    def n_planes(self) -> int:
+        """Entries of a group-set."""
+        return int(self.words.shape[1])
+
+    def n_entries(self, split: int) -> int:
+        """Entries of each macro if so many share them."""
+        return -(-len(self.codes) // split) * self.n_planes
+
+    @property
+    def n_kept(self) -> int:
+        """Group-sets of as few kernels as could be left out, those of 8 bit in pairs of columns."""
+        if self.n_planes == 1:
+            return len(self.codes)
+        halves = self.words.view("<u4").reshape(*self.words.shape, 2)
+        return int(halves.any(axis=(1, 2)).sum())
 
 
 @dataclass(frozen=True)
@@ -118,6 +136,7 @@ def compile_network(network: QuantizedNetwork, config: MarsConfig, chunk: int = 
 def _compiled(network: QuantizedNetwork, lowered: Lowered, config: MarsConfig, chunk: int) -> Image:
     for one in lowered.passes:
         _check(one, config)
+    lowered = replace(lowered, passes=[_quickest_format(one, config) for one in lowered.passes])
     bands: dict[int, int] = {}
     sets = {id(one.weight): group_sets(one) for one in lowered.passes}
     teams = [
@@ -129,6 +148,23 @@ def _compiled(network: QuantizedNetwork, lowered: Lowered, config: MarsConfig, c
             return _arranged(network, split, sets, config, chunk)
         except CrowdedError as crowded:
             _more_bands(lowered, split, crowded, bands, config)
+
+
+def _quickest_format(one: Convolution, config: MarsConfig) -> Convolution:
+    """8-bit weights in pairs of columns, or of entries if those fit and take fewer clocks."""
+    if not one.wide or one.n_steps:
+        return one
+    stacked = replace(one, wide=False, stacked=True)
+    sets = group_sets(stacked)
+    if max(block.n_entries(config.n_macros) for block in sets) > ADDRESSES or one.maximum:
+        return one
+    return min((one, stacked), key=lambda other: _fewest_clocks(other, config))
+
+
+def _fewest_clocks(one: Convolution, config: MarsConfig) -> int:
+    kept = group_sets(one)
+    shape, *_ = _options(one, kept, config)
+    return _cost(_work(one, shape, kept, config), config)
 
 
 def _more_bands(
@@ -264,17 +300,23 @@ def group_sets(one: Convolution) -> list[GroupSets]:
     # (kernel blocks, kernels, dy, dx, channel blocks, channels)
     tiled = padded.reshape(-1, per_block, rows, cols, blocks, WORD_LINES)
     kept: NDArray[np.bool_] = np.any(tiled != 0, axis=(1, 5))
-    return [_group_sets(tile, mask, codes) for tile, mask in zip(tiled, kept, strict=True)]
+    return [
+        _group_sets(tile, mask, codes, stacked=one.stacked)
+        for tile, mask in zip(tiled, kept, strict=True)
+    ]
 
 
-def _group_sets(tile: NDArray[np.int8], kept: NDArray[np.bool_], codes: CodeFormat) -> GroupSets:
+def _group_sets(
+    tile: NDArray[np.int8], kept: NDArray[np.bool_], codes: CodeFormat, *, stacked: bool
+) -> GroupSets:
     """Kept group-sets of weights (kernels, dy, dx, channel blocks, channels)."""
     dy, dx, block = (index.astype(np.int64) for index in np.nonzero(kept))
     rows = tile[:, dy, dx, block].transpose(1, 2, 0).astype(np.int64)  # (sets, channels, kernels)
     width = WORD_BITS // rows.shape[2]
-    fields = (rows & ((1 << width) - 1)).astype(np.uint64)
+    planes = [rows, rows >> NIBBLE] if stacked else [rows]
     shifts = np.arange(0, WORD_BITS, width, dtype=np.uint64)
-    words = np.bitwise_or.reduce(fields << shifts, axis=2)
+    fields = [(plane & ((1 << width) - 1)).astype(np.uint64) << shifts for plane in planes]
+    words = np.stack([np.bitwise_or.reduce(plane, axis=2) for plane in fields], axis=1)
     index = encode_index(dy, dx, block, block_width=codes.block_width, dx_width=codes.dx_width)
     return GroupSets(index, words)
 
@@ -291,7 +333,11 @@ def _splits(one: Convolution, kept: list[GroupSets], config: MarsConfig) -> list
     most_split = config.n_macros // (one.band.n_teams if one.band else 1)
     if one.maximum:
         most_split = 1
-    splits = [s for s in (1, 2, 4, 8) if s <= most_split and most <= ADDRESSES * s]
+    splits = [
+        s
+        for s in (1, 2, 4, 8)
+        if s <= most_split and max(block.n_entries(s) for block in kept) <= ADDRESSES
+    ]
     if not one.pixel_sum:
         return splits
     fitting = [s for s in splits if _plane_sum(one, kept, s) < 1 << (_plane_bits(one) - 1)]
@@ -312,7 +358,7 @@ def _plane_sum(one: Convolution, kept: list[GroupSets], split: int) -> int:
     """The largest sum of a macro for one time step, whatever the spikes."""
     largest = 0
     for block in kept:
-        weights = np.abs(decode_weights(block.words, one.wide)).sum(axis=1)  # (sets, kernels)
+        weights = np.abs(decode_weights(block.words[:, 0], one.wide)).sum(axis=1)  # (sets, kernels)
         for macro in range(split):
             largest = max(largest, int(weights[macro::split].sum(axis=0).max(initial=0)))
     return largest * one.map_size[0] * one.map_size[1]
@@ -418,7 +464,7 @@ def _work(one: Convolution, shape: Shape, kept: list[GroupSets], config: MarsCon
     return Work(
         n_input_lines=0,
         split=shape.split,
-        entries=tuple(-(-len(block.codes) // shape.split) for block in kept),
+        entries=tuple(block.n_entries(shape.split) for block in kept),
         n_rounds=shape.rows_per_team * shape.n_cols,
         in_planes=one.source_kind.planes,
         skip_planes=_skip_words(one),
@@ -449,7 +495,7 @@ def _skip_words(one: Convolution) -> int:
 def _cost(work: Work, config: MarsConfig) -> int:
     """Clocks of a pass behind another one of its kind, which hides its first loads."""
     source = LineSource(config, 0, NO_END, ESTIMATE_LATENCY)
-    return simulate([work, work], source)[1].clocks
+    return simulate([work, work], source, config.ahead)[1].clocks
 
 
 class _OutFields(TypedDict):
@@ -500,6 +546,7 @@ def _descriptor(one: Convolution, shape: Shape, places: Places) -> Descriptor:
     codes = code_format(one)
     return Descriptor(
         wide=int(one.wide),
+        stacked=int(one.stacked),
         long_codes=int(codes.long),
         block_width=codes.block_width,
         dx_width=codes.dx_width,
@@ -638,11 +685,18 @@ def _kernel_block(one: Convolution, number: int, sets: GroupSets, split: int) ->
     per_block = kernels_per_block(one)
     channels = slice(number * per_block, (number + 1) * per_block)
     header = _header(one, channels)
-    n_entries = -(-len(sets.codes) // split)
-    codes = np.zeros(n_entries * split, np.int64)
-    words = np.zeros((n_entries * split, WORD_LINES), np.uint64)
-    codes[: len(sets.codes)], words[: len(sets.codes)] = sets.codes, sets.words
-    return KernelBlock(header, codes.reshape(-1, split), words.reshape(-1, split, WORD_LINES))
+    n, n_planes = len(sets.codes), sets.n_planes
+    n_sets = sets.n_entries(split) // n_planes * split
+    codes = np.zeros(n_sets, np.int64)
+    words = np.zeros((n_sets, n_planes, WORD_LINES), np.uint64)
+    codes[:n], words[:n] = sets.codes, sets.words
+    # Each plane of the macros' group-sets is an entry, with the same codes.
+    by_entry = words.reshape(-1, split, n_planes, WORD_LINES).swapaxes(1, 2)
+    return KernelBlock(
+        header,
+        codes.reshape(-1, split).repeat(n_planes, axis=0),
+        by_entry.reshape(-1, split, WORD_LINES),
+    )
 
 
 def _header(one: Convolution, channels: slice) -> Header:
@@ -675,7 +729,7 @@ def _contents(one: Convolution, kept: list[GroupSets], shape: Shape) -> PassCont
         partial=one.partial,
         kernel=one.kernel,
         team_rows=shape.team_rows,
-        total_sets=len(kept) * rows * cols * blocks,
-        kept_sets=sum(len(block.codes) for block in kept),
+        total_sets=sum(block.n_planes for block in kept) * rows * cols * blocks,
+        kept_sets=sum(block.n_kept for block in kept),
         pixels=(shape.n_rows if one.band else one.map_size[0]) * one.map_size[1],
     )

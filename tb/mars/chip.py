@@ -15,7 +15,7 @@ from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiReadBus, AxiResp, AxiSla
 from model.config import ChipConfig
 from model.mars import reference
 from model.mars.clocks import PassClocks, Work, simulate, work_of
-from model.mars.config import ACC_WIDTH, KERNELS, LINE_BITS, WORD_BITS
+from model.mars.config import ACC_WIDTH, KERNELS, LINE_BITS, WORD_BITS, Ahead
 from model.mars.image import Image
 from model.mars.layout import Ints
 from model.mars.machine import HALF, Machine, PassResult
@@ -385,9 +385,10 @@ def _works(frame: Frame) -> list[Work]:
     return [work_of(one, wide_multiplier=wide) for one in passes]
 
 
-def clocks(frame: Frame, record: Record) -> list[PassClocks]:
+def clocks(frame: Frame, record: Record, ahead: Ahead | None = None) -> list[PassClocks]:
     """What the passes of a frame take if its lines arrive as they did."""
-    return simulate(_works(frame), RecordedLines(record.arrivals))
+    ahead = ahead or frame.image.config.ahead
+    return simulate(_works(frame), RecordedLines(record.arrivals), ahead)
 
 
 class _Fetches(RecordedLines):
@@ -408,7 +409,7 @@ class _Fetches(RecordedLines):
 def expected_offers(frame: Frame, record: Record, line_buffer: int) -> list[int]:
     """First clocks of the requests, if each is taken when it was, as `LineReader` promises."""
     source = _Fetches(record.arrivals)
-    simulate(_works(frame), source)
+    simulate(_works(frame), source, frame.image.config.ahead)
     n_input, _ = frame.n_lines
     offers = []
     n_lines = decided = taken = 0

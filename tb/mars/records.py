@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from model.mars.config import KERNELS, WORDS_PER_WRITE
 from model.mars.machine import ADDRESS_SPACE, BOTH_HALVES, Writes
 
-RECORD_WORDS = 17
+RECORD_WORDS = 25
 VALUES, WRITE, PASS_DONE = range(3)
 
 
@@ -16,13 +16,14 @@ VALUES, WRITE, PASS_DONE = range(3)
 class PassTrace:
     """A pass on the RTL.
 
-    `values` (pixels, 16) in the order in which they were drained, `end` the clock of its last
-    write.
+    `values` (pixels, 16) in the order in which they were drained, `membranes` likewise, which mean
+    something if neurons follow; `end` the clock of its last write.
     """
 
     values: NDArray[np.int64]
     writes: Writes
     end: int
+    membranes: NDArray[np.int64]
 
 
 def decode(words: NDArray[np.uint32]) -> list[PassTrace]:
@@ -35,10 +36,12 @@ def decode(words: NDArray[np.uint32]) -> list[PassTrace]:
 def _pass(records: NDArray[np.uint32]) -> PassTrace:
     kind = records[:, 0]
     values = np.ascontiguousarray(records[kind == VALUES, 1 : 1 + KERNELS])
+    membranes = np.ascontiguousarray(records[kind == VALUES, 1 + KERNELS : 1 + KERNELS * 3 // 2])
     return PassTrace(
         values.view(np.int32).astype(np.int64),
         _writes(records[kind == WRITE]),
         int(records[-1, 1]),
+        membranes.view(np.int16).astype(np.int64),
     )
 
 

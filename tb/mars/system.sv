@@ -1,5 +1,5 @@
 // The chip with its weight memory, and a file of everything that leaves post-processing.
-// +trace_file=FILE: records of 17 words: kind, then what `tb.mars.records` says.
+// +trace_file=FILE: records of 25 words: kind, then what `tb.mars.records` says.
 
 module mars_system #(parameter int WEIGHT_BUS = 512) (
     input clk, rst, reload,
@@ -22,6 +22,7 @@ module mars_system #(parameter int WEIGHT_BUS = 512) (
     wire [WEIGHT_BUS-1:0] rdata;
     wire value_valid, write, pass_done;
     wire [511:0] values;
+    wire [255:0] membranes;
     wire [7:0] write_row;
     wire [15:0] write_offset;
     wire [3:0] write_halves;
@@ -36,6 +37,7 @@ module mars_system #(parameter int WEIGHT_BUS = 512) (
         .m_axi_weights_rid(rid), .m_axi_weights_rdata(rdata), .m_axi_weights_rresp(rresp),
         .m_axi_weights_rlast(rlast), .m_axi_weights_rvalid(rvalid), .m_axi_weights_rready(rready),
         .trace_mars_value_valid(value_valid), .trace_mars_values(values),
+        .trace_mars_membranes(membranes),
         .trace_mars_write(write), .trace_mars_write_row(write_row),
         .trace_mars_write_offset(write_offset), .trace_mars_write_halves(write_halves),
         .trace_mars_write_data(write_data), .trace_mars_pass_done(pass_done),
@@ -49,12 +51,12 @@ module mars_system #(parameter int WEIGHT_BUS = 512) (
     initial if ($value$plusargs("trace_file=%s", path) != 0) file = $fopen(path, "wb");
     always @(posedge clk)
         if (file != 0) begin
-            if (value_valid) $fwrite(file, "%u", {values, 32'd0});
+            if (value_valid) $fwrite(file, "%u", {membranes, values, 32'd0});
             if (write)
-                $fwrite(file, "%u", {288'd0, write_data, 28'd0, write_halves, 16'd0, write_offset,
+                $fwrite(file, "%u", {544'd0, write_data, 28'd0, write_halves, 16'd0, write_offset,
                     24'd0, write_row, 32'd1});
             if (pass_done) begin
-                $fwrite(file, "%u", {480'd0, clock, 32'd2});
+                $fwrite(file, "%u", {736'd0, clock, 32'd2});
                 $fflush(file);
             end
         end

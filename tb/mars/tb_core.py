@@ -53,7 +53,7 @@ class Map:
 
 @dataclass(frozen=True)
 class Step:
-    """What all lanes do in a step: a pixel of the band, its tap by the entry, a nibble."""
+    """What all lanes do in a step: a pixel of the band, its tap by the entry, both nibbles."""
 
     row: int
     col: int
@@ -61,6 +61,7 @@ class Step:
     access: bool = False
     skip: bool = False
     upper: int = 0
+    high: int = 0
     first: bool = False
     last: bool = False
 
@@ -103,11 +104,11 @@ def nibbles(word: int, *, is_signed: bool) -> list[int]:
 
 
 @lru_cache(maxsize=1 << 12)
-def weights(row: int, *, wide: bool) -> list[int]:
-    """The weights of one input channel."""
+def weights(row: int, *, wide: bool, low: bool) -> list[int]:
+    """The weights of one input channel, or their lower nibbles."""
     if wide:
         return [signed(row >> 8 * k & 0xFF, 8) for k in range(KERNELS // 2)]
-    return nibbles(row, is_signed=True)
+    return nibbles(row, is_signed=not low)
 
 
 class Lane:
@@ -157,10 +158,11 @@ class Lane:
         if step.access and word:
             is_signed = bool(d.in_signed) and step.upper == d.in_two
             factors = nibbles(word, is_signed=is_signed)
+            low = bool(d.stacked and not step.high)
             for factor, row in zip(factors, self.rows[step.entry], strict=True):
                 if factor:
-                    for k, weight in enumerate(weights(row, wide=bool(d.wide))):
-                        self.sums[k] += (factor << NIBBLE * step.upper) * weight
+                    for k, weight in enumerate(weights(row, wide=bool(d.wide), low=low)):
+                        self.sums[k] += (factor << NIBBLE * (step.upper + step.high)) * weight
         if d.maximum and step.access and step.upper == d.in_two:
             values = [signed(value & 0x1FF, 9) for value in self.sums]
             pairs = zip(self.best or values, values, strict=True)
@@ -280,6 +282,7 @@ class Bench:
         rng, step = self.rng, self.shown
         fields = {
             "upper": rng.randrange(2),
+            "high": rng.randrange(2),
             "in_row": rng.randrange(-1, 600),
             "in_col": rng.randrange(-1, 600),
             "in_offset": rng.randrange(1 << 16),
@@ -296,6 +299,7 @@ class Bench:
         if step and step.access:
             offset = step.row * d.in_row_step + step.col * d.in_col_step + step.upper
             fields |= {
+                "high": step.high,
                 "in_row": step.row * d.row_stride - d.pad_top,
                 "in_col": step.col * d.col_stride - d.pad_left,
                 "in_offset": offset % (1 << 16),
@@ -402,6 +406,7 @@ def random_map(rng: random.Random, **parameters: int) -> Map:
         **{name: rng.randrange(2) for name in flags},
         **parameters,
     }
+    values["stacked"] = int(not (values["wide"] or values["maximum"]) and rng.random() < 0.5)
     n_rows = values["n_teams"] * values["rows_per_team"]
     values = {
         "in_height": min(255, max(1, n_rows * values["row_stride"] + rng.randint(-2, 2))),
@@ -437,7 +442,9 @@ def round_of(d: Descriptor, row: int, col: int, head: int, n_entries: int) -> li
     """The steps of a pixel as the walker issues them."""
     steps = [{"skip": True, "upper": plane} for plane in range(d.skip_planes)]
     for entry, plane in itertools.product(range(n_entries), range(d.in_planes)):
-        steps.append({"access": True, "upper": plane, "entry": (head + entry) % ADDRESSES})
+        high = d.stacked * (entry % 2)
+        at = (head + entry) % ADDRESSES
+        steps.append({"access": True, "upper": plane, "high": high, "entry": at})
     # A kernel block of bias alone takes one.
     steps = steps or [{}]
     last = len(steps) - 1

@@ -7,13 +7,25 @@ from dataclasses import dataclass
 import cocotb
 import numpy as np
 
-from model.mars.config import ADDRESSES, KERNELS, NIBBLE, WORD_BITS, WORD_LINES
+from model.mars.config import (
+    ADDRESSES,
+    KERNELS,
+    NIBBLE,
+    ROWS_PER_COPY,
+    WORD_BITS,
+    WORD_LINES,
+)
 from model.mars.macro import access
 from tb.bench import Block, check, signed
 
 LATENCY = 2
 SUM_WIDTH = 18
-MODES = tuple(itertools.product((False, True), repeat=2))
+WORD_MASK = (1 << WORD_BITS) - 1
+MODES = tuple(
+    (signed_activations, wide, low)
+    for signed_activations in (False, True)
+    for wide, low in ((False, False), (True, False), (False, True))
+)
 NIBBLES = (0x0, 0x1, 0x7, 0x8, 0xF)
 BYTES = (0x00, 0x0F, 0xF0, 0x08, 0x7F, 0x80, 0xFF)
 """Ends of weights and activations, and each half of an 8-bit weight at the ends of its own."""
@@ -36,6 +48,7 @@ class Access:
     activations: int
     signed_activations: bool
     wide: bool
+    low: bool
 
 
 Clock = tuple[Write | None, Access | None]
@@ -67,15 +80,18 @@ def fill(rng: random.Random) -> list[Clock]:
     ]
 
 
-async def stream(dut, clocks: list[Clock], rng: random.Random) -> None:
-    """Do what each clock says, random values on all other inputs, and compare every clock."""
-    block = Block(dut, "macro", ("sums",))
+async def stream(dut, clocks: list[Clock], rng: random.Random, *, rows: int = 1) -> None:
+    """Do what each clock says, random values on all other inputs, and compare every clock.
+
+    `rows` word lines are written at once.
+    """
+    block = Block(dut, "macro" if rows == 1 else "macro_of_sram", ("sums",))
     await block.start(enable=0, w_enable=0)
     array = np.zeros((ADDRESSES, WORD_LINES), np.uint64)
     expected: list[list[int]] = []
     for t in range(len(clocks) + LATENCY):
         write, read = clocks[t] if t < len(clocks) else (None, None)
-        shown = write or Write(rng.randrange(64), rng.randrange(16), rng.getrandbits(64))
+        shown = write or Write(rng.randrange(64), rng.randrange(16 // rows), rng.getrandbits(64))
         used = read or random_access(rng, rng.randrange(64))
         block.set(
             w_enable=write is not None,
@@ -87,6 +103,7 @@ async def stream(dut, clocks: list[Clock], rng: random.Random) -> None:
             activations=used.activations,
             signed_activations=used.signed_activations,
             wide=used.wide,
+            low=used.low,
         )
         sums = np.zeros(KERNELS, np.int32)
         if read:
@@ -95,10 +112,12 @@ async def stream(dut, clocks: list[Clock], rng: random.Random) -> None:
                 np.uint64(read.activations),
                 signed_activations=read.signed_activations,
                 wide=read.wide,
+                low=read.low,
             )
         expected.append(sums.tolist())
         if write:
-            array[write.addr, write.word_line] = write.data
+            words = [write.data >> WORD_BITS * k & WORD_MASK for k in range(rows)]
+            array[write.addr, write.word_line * rows : (write.word_line + 1) * rows] = words
         word = (await block.tick())["sums"]
         if t >= LATENCY:
             actual = [
@@ -183,3 +202,20 @@ async def random_accesses(dut) -> None:
                 )
             )
     await stream(dut, clocks, rng)
+
+
+@cocotb.test()
+async def rows_at_once(dut) -> None:
+    """The macro behind a weight SRAM: four neighbouring word lines are written together."""
+    rng = random.Random(7)
+    clocks: list[Clock] = [
+        (Write(addr, part, rng.getrandbits(ROWS_PER_COPY * WORD_BITS)), None)
+        for addr in range(ADDRESSES)
+        for part in range(WORD_LINES // ROWS_PER_COPY)
+    ]
+    for _ in range(500):
+        addr, part = rng.randrange(ADDRESSES), rng.randrange(WORD_LINES // ROWS_PER_COPY)
+        write = Write(addr, part, rng.getrandbits(ROWS_PER_COPY * WORD_BITS))
+        other = rng.choice((addr, rng.randrange(ADDRESSES)))
+        clocks.append((write if rng.random() < 0.5 else None, random_access(rng, other)))
+    await stream(dut, clocks, rng, rows=ROWS_PER_COPY)

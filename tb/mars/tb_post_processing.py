@@ -17,9 +17,10 @@ from hw.mars.walker import ROUND
 from model.mars import layout
 from model.mars.clocks import AVERAGE_AFTER, DRAIN_AFTER, HEADER_FREED_AFTER, WRITTEN_AFTER
 from model.mars.config import ACC_WIDTH, KERNELS, NIBBLE, WORD_BITS, WORDS_PER_WRITE
-from model.mars.layout import HEADER_SLOTS, Descriptor, bits_of, pack_descriptor, pack_header
+from model.mars.layout import Descriptor, bits_of, pack_descriptor, pack_header
 from model.mars.requantiser import raw, requantise
 from tb.bench import Block, check, signed
+from tb.blocks import N_HEADERS
 
 FLAGS = ("header_freed", "last_word", "value_valid", "write")
 OTHERS = ("values", "write_row", "write_offset", "write_halves", "write_data")
@@ -205,7 +206,7 @@ class Schedule:
         self.clock = clock
         self.slot = 0
         # The loader writes one header after the other.
-        self.freed = [clock + slot for slot in range(HEADER_SLOTS)]
+        self.freed = [clock + slot for slot in range(N_HEADERS)]
         self.loaded = 0
         self.given: dict[tuple[str, int], int] = {}
 
@@ -255,7 +256,7 @@ class Schedule:
             self.line.expect(drained + HEADER_FREED_AFTER - 1, header_freed=1)
             # What comes into the slot now is not of this kernel block any more.
             self.freed[self.slot] = drained + HEADER_FREED_AFTER
-            self.slot = (self.slot + 1) % HEADER_SLOTS
+            self.slot = (self.slot + 1) % N_HEADERS
         self.line.expect(drained, last_word=1)
         self.clock = drained + WRITTEN_AFTER + DESCRIPTOR_AFTER
 

@@ -11,12 +11,12 @@ from cocotb.triggers import ClockCycles, RisingEdge
 from cocotb.utils import get_sim_time
 from cocotbext.axi import AxiReadBus, AxiResp, AxiSlaveRead
 
-from model.config import CHIPS
 from model.mars.config import LINE_BITS, WORD_BITS
 from model.registers import register_map
+from tb.benches import BENCH_CHIPS
 from tb.bus.master import CLOCK_NS, Master
 
-CHIP = CHIPS[os.environ["KENYON_CONFIG"]]
+CHIP = BENCH_CHIPS[os.environ["KENYON_CONFIG"]]
 CONFIG = CHIP.mars
 START, ABORT, IRQ_ENABLE = (1 << bit for bit in range(3))
 NPU_START, NPU_STOP, NPU_FREE_RUN = (1 << bit for bit in range(3))

@@ -5,11 +5,13 @@ from functools import partial
 from amaranth.hdl import Cat, Const, Mux
 
 from hw.mars.loader import Loader
+from model.mars.clocks import WITHOUT_SRAM
 from model.mars.config import ADDRESSES
-from model.mars.layout import HEADER_SLOTS, TABLE_LINES, header_lines
+from model.mars.layout import TABLE_LINES, header_lines
 from tb.formal.harness import Harness, Proof
 
 N_MACROS = 2
+N_HEADERS = WITHOUT_SRAM.headers
 STATES = (
     "DESCRIPTOR_0",
     "DESCRIPTOR_1",
@@ -36,9 +38,9 @@ def state(h: Harness) -> None:
 
     transfer = loader.lines.valid & loader.lines.ready
     h.always("entries_fit", entries <= ADDRESSES)
-    h.always("headers_fit", headers <= HEADER_SLOTS)
+    h.always("headers_fit", headers <= N_HEADERS)
     h.always("entry_has_room", entries < ADDRESSES, begin_entry)
-    h.always("header_has_room", headers < HEADER_SLOTS, begin_header)
+    h.always("header_has_room", headers < N_HEADERS, begin_header)
     h.always(
         "header_is_begun_by_its_first_line",
         begin_header == (transfer & loader.header_enable & (loader.header_part == 0)),
@@ -51,7 +53,7 @@ def state(h: Harness) -> None:
     h.always("address_moves_by_one", loader.row_addr == after, moved)
     h.reached("writes", loader.row_enable & (loader.row_word_line == 2) & (entries == 1))
     h.reached("frees", loader.entries_freed == 1)
-    h.reached("headers_are_all_in_use", headers == HEADER_SLOTS)
+    h.reached("headers_are_all_in_use", headers == N_HEADERS)
 
 
 def order(h: Harness, *, wide: bool) -> None:
@@ -132,7 +134,7 @@ def order_proof(name: str, says: str, *, wide: bool) -> Proof:
 PROOFS = (
     Proof(
         name="loader",
-        says=f"never more than {ADDRESSES} group-sets and {HEADER_SLOTS} headers are begun and not "
+        says=f"never more than {ADDRESSES} group-sets and {N_HEADERS} headers are begun and not "
         "freed, whatever the lines hold",
         state=state,
         depth=2,

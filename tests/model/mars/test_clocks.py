@@ -9,14 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.mars.clocks import Work, simulate, work_of
-from model.mars.config import CONFIGS, MarsConfig
+from model.mars.config import CONFIGS, Ahead, MarsConfig
 from model.mars.layout import Descriptor
 from model.mars.mapper import compile_network
 from model.mars.memory import LineSource, RecordedLines
 from model.mars.program import Pass
 from model.mars.random_network import random_input, random_network
 
-N_ADDRESSES, N_HEADERS, CODES = 64, 4, 56
+N_ADDRESSES, CODES = 64, 56
+N_WAITING = 4
+"""Kernel blocks in the macros that are not begun."""
+COPY = 4
+"""Clocks in which a group-set is copied."""
+AHEADS = (CONFIGS["mars-tiny"].ahead, MarsConfig(name="sram", weight_sram=64).ahead)
 AVERAGE_PAUSE = 8
 """Global average pooling: one value more, so long behind the last pixel (hw.mars.drain)."""
 PIPELINE = 6
@@ -51,7 +56,8 @@ def stream(works: Sequence[Work]) -> Iterator[Line]:
             yield Line("header", n_entries=n_entries)
             for k in range(1, work.n_header_lines):
                 is_last = k == work.n_header_lines - 1
-                yield Line("second", done="block" if is_last and not n_entries else "")
+                done = "header block" if is_last and not n_entries else "header" * is_last
+                yield Line("second", done=done)
             for entry in range(n_entries):
                 if not codes:
                     yield Line("codes")
@@ -60,14 +66,16 @@ def stream(works: Sequence[Work]) -> Iterator[Line]:
                 n_lines = 2 * work.split
                 for k in range(n_lines):
                     is_last = k == n_lines - 1 and entry == n_entries - 1
-                    done = "block" if is_last else ""
+                    is_entry = k == n_lines - 1
+                    done = "entry block" if is_last else "entry" * is_entry
                     yield Line("row" if k else "first row", hold=8 // work.split, done=done)
 
 
 class Frame:
-    """Registers of line buffer, loader, walker and drain; `step` is a clock."""
+    """Registers of line buffer, loader, copier, walker and drain; `step` is a clock."""
 
-    def __init__(self, works: Sequence[Work], arrivals: Sequence[int]) -> None:
+    def __init__(self, works: Sequence[Work], arrivals: Sequence[int], ahead: Ahead) -> None:
+        self.ahead = ahead
         self.works = list(works)
         self.arrivals = deque(arrivals)
         self.clock = 0
@@ -77,8 +85,13 @@ class Frame:
         self.lines = deque(stream(works))
         self.kept: Line | None = None
         self.hold = 0
-        self.described = False
+        self.not_taken = self.described = 0
         self.entries_in_use = self.headers_in_use = 0
+        # Copier: sizes of blocks whose headers are there, what is ready, what is under way.
+        self.headers: deque[int] = deque()
+        self.ready = self.in_macros = self.picked = self.part = 0
+        self.left: int | None = None
+        self.size = 0
         # Walker.
         self.state = "DESCRIPTOR"
         self.waiting: deque[int] = deque()
@@ -103,16 +116,24 @@ class Frame:
         pass_done = self._events()
         takes_descriptor = self.state == "DESCRIPTOR" and self.described
         transfer, loaded = self._loader()
+        if self.ahead.copied:
+            self._copier()
         self._walker(pass_done)
         self._line_buffer(transfer)
         if takes_descriptor:
-            self.described = False
+            self.described -= 1
+            self.not_taken -= 1
         if self.draining:
             self.draining -= 1
         for what in loaded:
             if what == "described":
-                self.described = True
-            elif what == "block":
+                self.not_taken += 1
+                self.at(2 if self.ahead.copied else 1, "described", 1)
+            elif what == "header" and self.ahead.copied:
+                self.at(1, "copy block", self.loading.popleft())
+            elif what == "entry" and self.ahead.copied:
+                self.at(1, "ready", 1)
+            elif what == "block" and not self.ahead.copied:
                 self.at(1, "waiting", self.loading.popleft())
             elif what == "input":
                 self.at(1, "pass")
@@ -122,8 +143,14 @@ class Frame:
         """What was put off until now; returns whether the pass is done."""
         pass_done = False
         for what, value in self.later.pop(self.clock, ()):
-            if what == "entries":
+            if what == "entries" and self.ahead.copied:
+                self.in_macros -= value
+            elif what in {"entries", "copied"}:
                 self.entries_in_use -= value
+            elif what in {"described", "ready", "picked"}:
+                setattr(self, what, getattr(self, what) + value)
+            elif what == "copy block":
+                self.headers.append(value)
             elif what == "header":
                 self.headers_in_use -= 1
             elif what == "round":
@@ -145,19 +172,19 @@ class Frame:
     def _loader(self) -> tuple[bool, list[str]]:
         loaded = []
         last_word = self.kept is not None and self.hold == 1
-        if last_word and self.kept and self.kept.done:
-            loaded.append(self.kept.done)
+        if last_word and self.kept:
+            loaded += self.kept.done.split()
         is_free = self.kept is None or last_word
         transfer = False
         if self.lines and self.is_offered:
             transfer = {
-                "descriptor": is_free and not self.described,
+                "descriptor": is_free and self.not_taken != self.ahead.descriptors,
                 "second": True,
-                "features": is_free and not self.described,
-                "table": is_free and not self.described,
-                "header": is_free and self.headers_in_use != N_HEADERS,
+                "features": is_free and not self.not_taken,
+                "table": is_free and not self.not_taken,
+                "header": is_free and self.headers_in_use != self.ahead.headers,
                 "codes": is_free,
-                "first row": is_free and self.entries_in_use != N_ADDRESSES,
+                "first row": is_free and self.entries_in_use != self.ahead.entries,
                 "row": is_free,
             }[self.lines[0].kind]
         if self.kept is not None:
@@ -168,13 +195,39 @@ class Frame:
             line = self.lines.popleft()
             if line.hold:
                 self.kept, self.hold = line, line.hold
-            elif line.done:
-                loaded.append(line.done)
+            else:
+                loaded += line.done.split()
             if line.kind == "header":
                 self.headers_in_use += 1
                 self.loading.append(line.n_entries)
             self.entries_in_use += line.kind == "first row"
         return transfer, loaded
+
+    def _copier(self) -> None:
+        """Turns to kernel blocks and copies their entries; one clock."""
+        is_done = self.left is None
+        if self.left == 0:
+            self.at(1, "waiting", 0)
+            is_done = True
+        elif self.left is not None:
+            has_room = self.ready and self.in_macros != N_ADDRESSES
+            if not self.part and has_room:
+                self.part = COPY
+                self.ready -= 1
+                self.in_macros += 1
+            if self.part:
+                self.part -= 1
+                if not self.part:
+                    self.at(1, "copied", 1)
+                    self.left -= 1
+                    if not self.left:
+                        self.at(1, "waiting", self.size)
+                        is_done = True
+        if is_done:
+            self.left = None
+            if self.headers and self.picked != N_WAITING:
+                self.left = self.size = self.headers.popleft()
+                self.picked += 1
 
     def _walker(self, pass_done: bool) -> None:
         self.counts["clocks"] += 1
@@ -201,6 +254,7 @@ class Frame:
         assert self.work
         if self.waiting:
             self.n_entries = self.waiting.popleft()
+            self.at(1, "picked", -1)
             self.blocks_left -= 1
             self.rounds_left = self.work.n_rounds * self.work.n_sub_rounds
             if self.work.pixel_sum:
@@ -261,9 +315,11 @@ class Frame:
             self.state = "FINISH"
 
 
-def clock_by_clock(works: Sequence[Work], arrivals: Sequence[int]) -> list[dict[str, int]]:
+def clock_by_clock(
+    works: Sequence[Work], arrivals: Sequence[int], ahead: Ahead
+) -> list[dict[str, int]]:
     """The passes of a frame."""
-    frame = Frame(works, arrivals)
+    frame = Frame(works, arrivals, ahead)
     # The clock of the start is clock 0.
     while len(frame.results) < len(works):
         frame.step()
@@ -272,9 +328,9 @@ def clock_by_clock(works: Sequence[Work], arrivals: Sequence[int]) -> list[dict[
     return frame.results
 
 
-def assert_same(works: Sequence[Work], arrivals: Sequence[int]) -> None:
-    expected = clock_by_clock(works, arrivals)
-    actual = simulate(works, RecordedLines(arrivals))
+def assert_same(works: Sequence[Work], arrivals: Sequence[int], ahead: Ahead = AHEADS[0]) -> None:
+    expected = clock_by_clock(works, arrivals, ahead)
+    actual = simulate(works, RecordedLines(arrivals), ahead)
     names = ("end", "clocks", "steps", "weight_stalls", "drain_stalls")
     assert [{name: getattr(one, name) for name in names} for one in actual] == expected
     for one in actual:
@@ -333,9 +389,12 @@ LOGITS = st.one_of(FIRING, SUMMING).map(
     ),
     st.lists(st.one_of(WORKS, FIRING, CHUNKS, SUMMING, LOGITS), min_size=1, max_size=3),
     st.integers(0, 2),
+    st.sampled_from(AHEADS),
     st.data(),
 )
-def test_clock_by_clock(first: Work, works: list[Work], slow: int, data: st.DataObject) -> None:
+def test_clock_by_clock(
+    first: Work, works: list[Work], slow: int, ahead: Ahead, data: st.DataObject
+) -> None:
     works = [first, *works]
     n = len(list(stream(works)))
     rng = data.draw(st.randoms(use_true_random=False))
@@ -343,7 +402,7 @@ def test_clock_by_clock(first: Work, works: list[Work], slow: int, data: st.Data
     for _ in range(n):
         clock += rng.choice(((1,), (1, 1, 1, 9), (1, 4, 8, 60))[slow])
         arrivals.append(clock)
-    assert_same(works, arrivals)
+    assert_same(works, arrivals, ahead)
 
 
 def arrivals_of(
@@ -382,10 +441,10 @@ def test_programs_clock_by_clock(seed: int) -> None:
     works = [work_of(one, wide_multiplier=wide) for one in passes]
     lengths = len(packet), len(image.lines)
     recorder = Recorder(LineSource(config, *lengths, 20))
-    ends = [one.end for one in simulate(works, recorder)]
+    ends = [one.end for one in simulate(works, recorder, config.ahead)]
     arrivals = arrivals_of(config, *lengths, recorder.wanted)
-    assert [one["end"] for one in clock_by_clock(works, arrivals)] == ends
-    assert_same(works, arrivals)
+    assert [one["end"] for one in clock_by_clock(works, arrivals, config.ahead)] == ends
+    assert_same(works, arrivals, config.ahead)
 
 
 def test_by_hand() -> None:

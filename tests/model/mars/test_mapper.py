@@ -13,7 +13,7 @@ from model.mars.config import CONFIGS, MarsConfig
 from model.mars.group_sets import by_tap, kept_sets
 from model.mars.layout import decode_index
 from model.mars.lowering import lower
-from model.mars.machine import decode_weights
+from model.mars.macro import decode_nibbles, decode_weights
 from model.mars.mapper import CodeFormat, FitError, code_format, compile_network, group_sets
 from model.mars.network import (
     INPUT,
@@ -246,20 +246,53 @@ def test_group_sets_by_hand() -> None:
     )
     assert first.codes.tolist() == [0, 2 << 3 | 1 << 1 | 1]
     assert second.codes.tolist() == [1 << 3 | 1 << 1]
-    assert first.words.shape == (2, 16)
-    assert int(first.words[0, 0]) == 7
-    assert int(first.words[1, 0]) == 8 << 12
-    assert int(second.words[0, 5]) == 15
-    assert not np.delete(first.words, 0, axis=1).any()
+    assert first.words.shape == (2, 1, 16)
+    assert int(first.words[0, 0, 0]) == 7
+    assert int(first.words[1, 0, 0]) == 8 << 12
+    assert int(second.words[0, 0, 5]) == 15
+    assert not np.delete(first.words, 0, axis=2).any()
 
 
 def test_wide_group_sets_by_hand() -> None:
-    """Eight kernels of 8 bit in a block, and an even number of blocks."""
-    weight = np.zeros((9, 1, 1, 1), np.int64)
-    weight[1], weight[8] = -2, 127
-    layer = conv("a", INPUT, 1, 9, size=1, weight=weight, weight_bits=8)
-    first, second = group_sets(lower(network((1, 2, 2), layer)).passes[0])
-    assert [int(block.words[0, 0]) for block in (first, second)] == [0xFE00, 127]
+    """Eight kernels of 8 bit in a block."""
+    weight = np.zeros((17, 1, 1, 1), np.int64)
+    weight[1], weight[8], weight[16] = -2, 127, 5
+    layer = conv("a", INPUT, 1, 17, size=1, weight=weight, weight_bits=8)
+    blocks = group_sets(lower(network((1, 2, 2), layer)).passes[0])
+    assert [int(block.words[0, 0, 0]) for block in blocks] == [0xFE00, 127, 5]
+
+
+def test_stacked_group_sets_by_hand() -> None:
+    """Sixteen kernels of 8 bit in a block: a plane of lower nibbles and one of upper ones."""
+    weight = np.zeros((17, 1, 1, 1), np.int64)
+    weight[1], weight[8], weight[16] = -2, 127, 5
+    layer = conv("a", INPUT, 1, 17, size=1, weight=weight, weight_bits=8)
+    (one,) = lower(network((1, 2, 2), layer)).passes
+    first, second = group_sets(replace(one, wide=False, stacked=True))
+    assert [int(word) for word in first.words[0, :, 0]] == [
+        0xF << 32 | 0xE << 4,
+        7 << 32 | 0xF << 4,
+    ]
+    assert [int(word) for word in second.words[0, :, 0]] == [5, 0]
+    assert (first.n_kept, second.n_kept) == (2, 1)
+    assert [first.n_entries(split) for split in (1, 8)] == [2, 2]
+
+
+def test_both_nibbles_have_the_same_codes() -> None:
+    """A 1x1 convolution of 8 bit whose results would wait for each other has pairs of entries."""
+    weight = np.arange(32 * 40).reshape(32, 40, 1, 1) % 255 - 127
+    layer = conv("a", INPUT, 40, 32, size=1, weight=weight, weight_bits=8)
+    image = compile_network(network((40, 8, 8), layer), MARS)
+    (one,) = image.passes
+    assert (one.descriptor.stacked, one.descriptor.wide) == (1, 0)
+    for k, block in enumerate(one.blocks):
+        np.testing.assert_array_equal(block.codes[::2], block.codes[1::2])
+        both = decode_nibbles(block.words[::2], upper=False) + decode_nibbles(
+            block.words[1::2], upper=True
+        )
+        by_set = both.reshape(-1, 16, 16)[:3]
+        padded = np.pad(layer.weight[16 * k : 16 * k + 16, :, 0, 0].T, ((0, 8), (0, 0)))
+        np.testing.assert_array_equal(by_set.reshape(48, 16), padded)
 
 
 @settings(deadline=None)
@@ -284,7 +317,7 @@ def test_group_sets_are_those_of_the_model(seed: int) -> None:
             dy, dx, channel_block = decode_index(
                 block.codes, block_width=widths.block_width, dx_width=widths.dx_width
             )
-            weights = decode_weights(block.words, one.wide)
+            weights = decode_weights(block.words[:, 0], one.wide)
             for k in range(len(block.codes)):
                 channels = slice(16 * channel_block[k], 16 * channel_block[k] + 16)
                 kernels = slice(number * per_block, (number + 1) * per_block)
