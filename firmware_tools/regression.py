@@ -33,6 +33,10 @@ from tb.simulator import BenchFailure, BuildError, Design
 RANDOM = "random"
 """What random networks of the NPU are called among the names of the directed benches."""
 QUANTISED, QUANTISED_RTL = "quantised", "quantised-rtl"
+SPIKING, SPIKING_RTL = "spiking", "spiking-rtl"
+KINDS = ((QUANTISED_RTL, QUANTISED), (SPIKING_RTL, SPIKING))
+"""Random networks of MARS: on the RTL, and on the golden machine alone."""
+ON_RTL = (QUANTISED_RTL, SPIKING_RTL)
 """Those of MARS, on the reference and the golden machine, and also on the RTL."""
 CHIP = "chip"
 """The bench of a whole chip with NPU."""
@@ -40,7 +44,7 @@ NPU, MARS = "npu", "mars"
 """Everything of one accelerator."""
 COUNTS = {NPU: 20, MARS: 200}
 """Random networks of a regression, unless it is told."""
-ANY_RANDOM = (RANDOM, QUANTISED, QUANTISED_RTL)
+ANY_RANDOM = (RANDOM, QUANTISED, QUANTISED_RTL, SPIKING, SPIKING_RTL)
 RTL_SHARE = 0.3
 """Of quantised networks, if they are not all one or the other."""
 Config = NPUConfig | MarsConfig
@@ -57,7 +61,7 @@ class Case:
     Attributes
     ----------
     name : str
-        A directed bench, `random`, `quantised` or `quantised-rtl`.
+        A directed bench, `random`, `quantised`, `quantised-rtl`, `spiking` or `spiking-rtl`.
     config : NPUConfig or MarsConfig
     seed : int
         Decides everything that is random in it.
@@ -121,7 +125,7 @@ def names() -> dict[str, list[str]]:
     for name, bench in DIRECTED.items():
         result[_accelerator(bench)].append(name)
     result[NPU].append(RANDOM)
-    result[MARS] += [QUANTISED, QUANTISED_RTL]
+    result[MARS] += [QUANTISED, QUANTISED_RTL, SPIKING, SPIKING_RTL]
     return result
 
 
@@ -142,7 +146,7 @@ def cases(configs: Sequence[Config], only: list[str], seed: int, count: int | No
         Of `names`.
     seed : int
     count : int or None
-        Random networks for each accelerator; None is `COUNTS`.
+        Random networks for each accelerator, of MARS for each kind; None is `COUNTS`.
     """
     npus = [config for config in configs if isinstance(config, NPUConfig)]
     marses = [config for config in configs if isinstance(config, MarsConfig)]
@@ -154,15 +158,14 @@ def cases(configs: Sequence[Config], only: list[str], seed: int, count: int | No
     if RANDOM in only and npus:
         n = COUNTS[NPU] if count is None else count
         result += [Case(RANDOM, npus[k % len(npus)], seed + k) for k in range(n)]
-    kinds = [kind for kind in (QUANTISED_RTL, QUANTISED) if kind in only]
-    if kinds and marses:
-        n = COUNTS[MARS] if count is None else count
-        shares = (
-            [n] if len(kinds) == 1 else [math.ceil(RTL_SHARE * n), math.floor(n - RTL_SHARE * n)]
-        )
-        for kind, share in zip(kinds, shares, strict=True):
-            result += _in_batches(kind, marses, seed, share)
-            seed += share
+    n = COUNTS[MARS] if count is None else count
+    for both in KINDS if marses else ():
+        kinds = [kind for kind in both if kind in only]
+        on_rtl = math.ceil(RTL_SHARE * n) if len(kinds) > 1 else n
+        begin = seed
+        for kind, share in zip(kinds, (on_rtl, n - on_rtl), strict=False):
+            result += _in_batches(kind, marses, begin, share)
+            begin += share
     return result
 
 
@@ -175,7 +178,7 @@ def _in_batches(kind: str, configs: Sequence[MarsConfig], seed: int, n: int) -> 
 def design(case: Case) -> Design | None:
     """What the case runs on, if it is RTL; it is to be built before `Regression.run`."""
     if isinstance(case.config, MarsConfig) and case.name in ANY_RANDOM:
-        return system(case.config) if case.name == QUANTISED_RTL else None
+        return system(case.config) if case.name in ON_RTL else None
     if case.name == RANDOM:
         return chip(ChipConfig.alone(case.config))
     return benches.design(DIRECTED[case.name], ChipConfig.alone(case.config))
@@ -258,8 +261,11 @@ class Regression:
         return Outcome(case, failure, 0.0, result.steps, result.values, result.clocks)
 
     def _quantised(self, part: list[Case], config: MarsConfig) -> list[Outcome]:
-        networks = [mars_regression.random_case(config, case.seed) for case in part]
-        if part[0].name == QUANTISED_RTL:
+        draw = mars_regression.random_case
+        if part[0].name in (SPIKING, SPIKING_RTL):
+            draw = mars_regression.random_spiking_case
+        networks = [draw(config, case.seed) for case in part]
+        if part[0].name in ON_RTL:
             found = list(mars_regression.on_rtl(config, networks))
         else:
             found = [mars_regression.on_model(network) for network in networks]
@@ -275,11 +281,11 @@ class Regression:
 
 
 def _simulations(todo: list[Case]) -> list[list[Case]]:
-    """Cases one by one, but quantised networks on the RTL in batches."""
+    """Cases one by one, but networks of MARS on the RTL in batches."""
     result = []
     for (name, _), group in itertools.groupby(todo, lambda case: (case.name, case.config)):
         own = list(group)
-        size = BATCH if name == QUANTISED_RTL else 1
+        size = BATCH if name in ON_RTL else 1
         result += [own[k : k + size] for k in range(0, len(own), size)]
     return result
 

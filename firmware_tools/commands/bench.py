@@ -63,6 +63,15 @@ def command(
     act_bits: Annotated[
         int | None, _mars_option("bits of activations. Default: 4.", min=1, max=8)
     ] = None,
+    spiking: Annotated[
+        bool,
+        typer.Option(
+            "--spiking", help="mars: a network of the zoo with neurons instead of activations."
+        ),
+    ] = False,
+    steps: Annotated[
+        int | None, _mars_option("time steps of --spiking. Default: 4.", min=1, max=8)
+    ] = None,
     weight_bus: Annotated[
         int | None, _mars_option("bits of the weight bus, 64 to 512. Default: as configured.")
     ] = None,
@@ -127,6 +136,8 @@ def command(
         "--sparsity": sparsity,
         "--weight-bits": weight_bits,
         "--act-bits": act_bits,
+        "--spiking": spiking or None,
+        "--steps": steps,
         "--weight-bus": weight_bus,
         "--config": config,
         "--backend": backend,
@@ -151,8 +162,10 @@ def command(
         refuse_others(
             "--table", {name: given[name] for name in ("--network", "--sparsity", "--backend")}
         )
+    if not spiking:
+        refuse_others("bench mars without --spiking", {"--steps": steps})
     chip = mars_config(config, weight_bus)
-    from firmware_tools.mars.bench_report import Choice, bench, bench_table
+    from firmware_tools.mars.bench_report import DEFAULT_STEPS, Choice, bench, bench_table
 
     choice = Choice(
         config=chip,
@@ -160,6 +173,7 @@ def command(
         sparsity=sparsity,
         weight_bits=weight_bits,
         act_bits=act_bits,
+        time_steps=(steps or DEFAULT_STEPS) if spiking else 0,
         seed=seed or 0,
         clock_mhz=100.0 if clock_mhz is None else clock_mhz,
     )

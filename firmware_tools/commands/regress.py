@@ -66,7 +66,7 @@ def command(
             metavar="N",
             min=0,
             help="Random networks of each accelerator, over its configurations. Default: 20 of "
-            "the NPU, 200 quantised ones of MARS.",
+            "the NPU, 200 quantised ones and 200 spiking ones of MARS.",
             show_default=False,
         ),
     ] = None,
@@ -74,13 +74,13 @@ def command(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Only npu, mars, a directed bench, random, quantised or quantised-rtl; may be "
-            "repeated.",
+            help="Only npu, mars, a directed bench, random, quantised, quantised-rtl, spiking or "
+            "spiking-rtl; may be repeated.",
             show_default=False,
         ),
     ] = None,
     waves: Annotated[
-        bool, typer.Option("--waves", help="Write waves of every case but quantised networks.")
+        bool, typer.Option("--waves", help="Write waves of every case but networks of MARS.")
     ] = False,
     gates: Annotated[
         bool,
@@ -104,6 +104,8 @@ def command(
     Quantised networks have all kinds of layers, bit widths, strides, residuals and sparsities.
     Reference and golden machine of MARS must agree in every value, and on three in ten also the RTL
     in every value, stored word and clock. --only quantised or quantised-rtl runs all on one.
+    Spiking networks have all kinds of neurons, resets, groups, pools and numbers of steps; they are
+    compared likewise, membranes included.
 
     Logs, waves and networks that failed go to the folder build/regress. Ctrl-C reports what is
     done.
@@ -184,25 +186,23 @@ def _names(only: list[str] | None) -> list[str]:
 
 
 def _quantised(outcomes: "list[Outcome]") -> list[str]:
-    """Where the quantised networks ran, in words."""
-    from firmware_tools.regression import QUANTISED, QUANTISED_RTL
+    """Where the networks of MARS ran, in words."""
+    from firmware_tools.regression import KINDS
 
-    on_rtl, on_model = (
-        [o for o in outcomes if o.case.name in kinds]
-        for kinds in ((QUANTISED_RTL,), (QUANTISED, QUANTISED_RTL))
-    )
     parts = []
-    for what, own in (
-        ("reference = golden machine", on_model),
-        ("also = RTL, values and clocks", on_rtl),
-    ):
-        if own:
-            counts = Counter(o.case.config.name for o in own)
-            each = ", ".join(f"{n} on {name}" for name, n in counts.items())
-            differences = sum(bool(o.failure) for o in own)
-            parts.append(
-                f"{what}: {len(own)} quantised networks ({each}), {differences} differences"
-            )
+    for on_rtl, on_model in KINDS:
+        for what, names in (
+            ("reference = golden machine", (on_rtl, on_model)),
+            ("also = RTL, values and clocks", (on_rtl,)),
+        ):
+            own = [o for o in outcomes if o.case.name in names]
+            if own:
+                counts = Counter(o.case.config.name for o in own)
+                each = ", ".join(f"{n} on {name}" for name, n in counts.items())
+                differences = sum(bool(o.failure) for o in own)
+                parts.append(
+                    f"{what}: {len(own)} {on_model} networks ({each}), {differences} differences"
+                )
     return parts
 
 

@@ -162,9 +162,7 @@ def measure(image: Image, features: Ints) -> FrameFigures:
     return FrameFigures(image.contents.name, image.config, passes)
 
 
-def bounds_of(
-    one: PassRun, contents: PassContents | None, config: MarsConfig
-) -> dict[str, float]:
+def bounds_of(one: PassRun, contents: PassContents | None, config: MarsConfig) -> dict[str, float]:
     """The figures `computing` to `bus_bound` of a pass, or of the input."""
     if contents is None or contents.copies:
         return dict.fromkeys(("computing", "loading", "bound", "bus_bound"), 0.0)

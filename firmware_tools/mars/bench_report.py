@@ -25,11 +25,12 @@ from model.mars.mapper import compile_network
 from model.mars.network import QuantizedNetwork
 from model.mars.random_network import random_input
 from model.mars.zoo import ZOO
+from model.mars.zoo.spiking import as_spiking
 
 TABLE_NETWORKS = ("vgg16", "resnet18")
 SPARSITIES = (0.0, 0.5, 0.75)
 """Rows of the table, for each network."""
-DEFAULT_NETWORK, DEFAULT_SPARSITY, DEFAULT_BITS = "vgg16", 0.5, 4
+DEFAULT_NETWORK, DEFAULT_SPARSITY, DEFAULT_BITS, DEFAULT_STEPS = "vgg16", 0.5, 4, 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,8 @@ class Choice:
         A name, or the path of a network file.
     sparsity : float, optional
     weight_bits, act_bits : int, optional
+    time_steps : int
+        Of a network with neurons instead of activations; 0 is one without.
     seed : int
         Of weights and input.
     clock_mhz : float
@@ -53,6 +56,7 @@ class Choice:
     sparsity: float | None
     weight_bits: int | None
     act_bits: int | None
+    time_steps: int
     seed: int
     clock_mhz: float
 
@@ -72,6 +76,7 @@ class Choice:
             "--sparsity": self.sparsity,
             "--weight-bits": self.weight_bits,
             "--act-bits": self.act_bits,
+            "--spiking": self.time_steps or None,
         }
         for option, value in given.items():
             if value is not None:
@@ -81,7 +86,8 @@ class Choice:
     def make(self, name: str, sparsity: float) -> QuantizedNetwork:
         """A named network with seeded weights."""
         weight_bits, act_bits = self.weight_bits or DEFAULT_BITS, self.act_bits or DEFAULT_BITS
-        return ZOO[name].make(sparsity, weight_bits, act_bits, self.seed)
+        network = ZOO[name].make(sparsity, weight_bits, act_bits, self.seed)
+        return as_spiking(network, self.time_steps) if self.time_steps else network
 
 
 def bench(choice: Choice, *, on_rtl: bool, terminal: Terminal) -> None:
@@ -142,6 +148,7 @@ def bench_table(choice: Choice, terminal: Terminal) -> None:
             "weight_bus": config.weight_bus,
             "weight_bits": choice.weight_bits or DEFAULT_BITS,
             "act_bits": choice.act_bits or DEFAULT_BITS,
+            "time_steps": choice.time_steps,
             "clock_mhz": clock_mhz,
             "rows": rows,
         }
@@ -149,9 +156,13 @@ def bench_table(choice: Choice, terminal: Terminal) -> None:
     terminal.print(
         f"{config.name}, weight bus {config.weight_bus} bit, {clock_mhz:g} MHz, "
         f"{choice.weight_bits or DEFAULT_BITS}-bit weights, "
-        f"{choice.act_bits or DEFAULT_BITS}-bit activations: {NOTE}"
+        f"{choice.act_bits or DEFAULT_BITS}-bit activations{_spiking(choice)}: {NOTE}"
     )
     terminal.print(_rows(rows, with_bus=config.weight_bus < config.n_macros * WORD_BITS))
+
+
+def _spiking(choice: Choice) -> str:
+    return f" of the input, spikes of {choice.time_steps} steps" if choice.time_steps else ""
 
 
 def _rows(rows: list[dict[str, Any]], *, with_bus: bool) -> Table:

@@ -113,11 +113,11 @@ def pass_outputs(image: Image, records: Sequence[PassRecord]) -> dict[str, Ints]
 
 def _whole(bands: list[tuple[Ints, Ints]]) -> Ints:
     """A map out of its bands, some rows of which may be in two of them."""
-    n_channels, _, n_cols = bands[0][1].shape
+    *channels, _, n_cols = bands[0][1].shape
     n_rows = 1 + max(int(rows.max()) for rows, _ in bands)
-    result = np.zeros((n_channels, n_rows, n_cols), np.int64)
+    result = np.zeros((*channels, n_rows, n_cols), np.int64)
     for rows, values in bands:
-        result[:, rows] = values
+        result[..., rows, :] = values
     return result
 
 

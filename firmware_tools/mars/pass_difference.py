@@ -18,7 +18,8 @@ from model.mars.network import QuantizedNetwork
 from tb.mars.cosim import FrameTrace
 from tb.mars.records import PassTrace
 
-AXES = ("channel", "row", "column")
+AXES = ("time step", "channel", "row", "column")
+"""Of results; those that do not change in time have no first one."""
 HALF_MASKS = np.array([0, 0xFFFF_FFFF, 0xFFFF_FFFF << 32, (1 << 64) - 1], np.uint64)
 """Bits of a word that are written, by `Writes.halves`."""
 STALLS = ("weight_stalls", "drain_stalls", "layer_stalls")
@@ -37,10 +38,10 @@ class Difference:
     place : str
         "layer 'conv1'", "pass 'conv1', 'pool1'", "input", or "frame".
     what : str
-        `value` of a layer; `drained value` or `stored word` of a pass, in order; what is stored:
-        `row`, `offset`, `halves`; `clocks`; `number of ...`; a register of the frame.
+        `value` of a layer; `drained value`, `membrane` or `stored word` of a pass, in order; what
+        is stored: `row`, `offset`, `halves`; `clocks`; `number of ...`; a register of the frame.
     position : {str: int}
-        Channel, row and column; pixel and lane; or write.
+        Time step, channel, row and column; pixel and lane; or write.
     expected, actual : int
     """
 
@@ -133,7 +134,7 @@ def _in_results(
     outputs = _outputs(image, k, model)
     rows = rows_of(image.passes[k - 1].descriptor, image.contents.passes[k - 1]) if k else {}
     right = {
-        name: _as_computed(expected[name][0][:, rows[name]], outputs[name]) for name in outputs
+        name: _as_computed(expected[name][0][..., rows[name], :], outputs[name]) for name in outputs
     }
     compared.values += sum(values.size for values in outputs.values())
     return _in_layers(right, outputs, "reference", "model")
@@ -148,7 +149,7 @@ def _outputs(image: Image, k: int, record: PassRecord) -> dict[str, Ints]:
 
 def _as_computed(values: Ints, computed: Ints) -> Ints:
     """Without the odd last row and column that a pool leaves out."""
-    return values[:, : computed.shape[1], : computed.shape[2]]
+    return values[..., : computed.shape[-2], : computed.shape[-1]]
 
 
 def _in_layers(
@@ -157,7 +158,7 @@ def _in_layers(
     for name, right in expected.items():
         at = _first(right, actual[name])
         if at is not None:
-            where = dict(zip(AXES, at, strict=True))
+            where = dict(zip(AXES[-len(at) :], at, strict=True))
             values = int(right[at]), int(actual[name][at])
             return Difference(expected_by, actual_by, f"layer {name!r}", "value", *values, where)
     return None
@@ -175,6 +176,10 @@ def _in_pass(
         ("halves", model.writes.halves, rtl.writes.halves),
         ("stored word", _written(model.writes), _written(rtl.writes)),
     ]
+    if model.membranes is not None:
+        # One for each group of channels that share it.
+        first = slice(0, lanes, model.program.descriptor.groups)
+        checks.insert(1, ("membrane", model.membranes[:, first], rtl.membranes[:, first]))
     compared.drained += checks[0][1].size
     compared.words += len(model.writes.word)
     for what, expected, actual in checks:

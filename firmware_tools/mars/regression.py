@@ -16,6 +16,7 @@ from model.mars.layout import Ints
 from model.mars.mapper import FitError, compile_network
 from model.mars.network import QuantizedNetwork
 from model.mars.random_network import random_input, random_network
+from model.mars.random_spiking import random_spiking_network
 from tb.mars import cosim
 from tb.mars.cosim import Frame
 from tb.simulator import BenchFailure
@@ -63,6 +64,20 @@ def random_case(config: MarsConfig, seed: int) -> Network:
             continue
         return Network(network, image, random_input(network, seed)[0])
     raise BenchFailure(f"a random network must fit {config.name}, but that of seed {seed} does not")
+
+
+def random_spiking_case(config: MarsConfig, seed: int) -> Network:
+    """The spiking network of a seed; one that does not fit is drawn again with smaller maps."""
+    for size in SMALLER:
+        network = random_spiking_network(seed, max_size=size)
+        try:
+            image = compile_network(network, config)
+        except FitError:
+            continue
+        return Network(network, image, random_input(network, seed)[0])
+    raise BenchFailure(
+        f"a spiking network must fit {config.name}, but that of seed {seed} does not"
+    )
 
 
 def on_model(case: Network) -> tuple[str, Compared]:

@@ -346,3 +346,13 @@ def random_image(rng: np.random.Generator, kind: FeatureType, *, noise: bool = F
     if style == "few":
         image[rng.random(kind.shape) < 0.9] = 0
     return image
+
+
+def random_spikes(rng: np.random.Generator, kind: FeatureType, n_images: int) -> Ints:
+    """Spikes (n_images, time_steps, C, H, W) of any density, sometimes of clustered channels."""
+    shape = (n_images, *kind.array_shape)
+    density = rng.choice((0.05, 0.15, 0.3, 0.5, 1.0), p=(0.1, 0.3, 0.3, 0.25, 0.05))
+    spikes: Ints = (rng.random(shape) < density).astype(np.int64)
+    if chance(rng, 0.3):
+        spikes &= rng.random((n_images, 1, kind.shape[0], 1, 1)) < 0.5
+    return spikes

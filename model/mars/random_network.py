@@ -44,6 +44,7 @@ from model.mars.random_layers import (
     random_scale,
     random_skip_mult,
     random_skip_zero,
+    random_spikes,
     random_table,
     random_weight,
 )
@@ -89,8 +90,13 @@ def random_network(
 
 
 def random_input(network: QuantizedNetwork, seed: int, n_images: int = 1) -> Ints:
-    """Images for a network, (n_images, C, H, W): noise, the range's ends, few or equal values."""
+    """Images for a network, (n_images, C, H, W): noise, the range's ends, few or equal values.
+
+    Or spikes, (n_images, time_steps, C, H, W).
+    """
     rng = np.random.default_rng(seed)
+    if network.input_type.time_steps:
+        return random_spikes(rng, network.input_type, n_images)
     return np.stack([random_image(rng, network.input_type) for _ in range(n_images)])
 
 

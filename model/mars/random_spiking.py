@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from model.mars import spiking
 from model.mars.network import (
@@ -42,6 +41,7 @@ from model.mars.random_layers import (
     n_groups,
     pool_window,
     random_order,
+    random_spikes,
     random_weight,
 )
 from model.mars.random_network import random_input, random_network
@@ -106,7 +106,9 @@ def _start(rng: np.random.Generator, seed: int, limits: Limits) -> _Start:
     steps = int(rng.integers(1, STEPS + 1))
     if chance(rng, 0.5):
         kind = FeatureType(input_type(rng, limits).shape, 1, signed=False, time_steps=steps)
-        return _Start(steps, "spikes", kind, (), {INPUT: kind}, {INPUT: _spikes(rng, kind, 2)})
+        return _Start(
+            steps, "spikes", kind, (), {INPUT: kind}, {INPUT: random_spikes(rng, kind, 2)}
+        )
     if chance(rng, 0.3):
         net = random_network(
             seed,
@@ -122,23 +124,6 @@ def _start(rng: np.random.Generator, seed: int, limits: Limits) -> _Start:
     kind = input_type(rng, limits)
     image = rng.integers(kind.low, kind.high + 1, (N_PROBES, *kind.shape))
     return _Start(steps, "direct", kind, (), {INPUT: kind}, {INPUT: image})
-
-
-def random_spiking_input(network: QuantizedNetwork, seed: int, n_images: int = 1) -> Ints:
-    """Inputs of a spiking network: images, or spikes (n_images, time_steps, C, H, W)."""
-    if network.coding == "direct":
-        return random_input(network, seed, n_images)
-    return _spikes(np.random.default_rng(seed), network.input_type, n_images)
-
-
-def _spikes(rng: np.random.Generator, kind: FeatureType, n_images: int) -> Ints:
-    """Spikes of any density, sometimes of clustered channels."""
-    shape = (n_images, *kind.array_shape)
-    density = rng.choice((0.05, 0.15, 0.3, 0.5, 1.0), p=(0.1, 0.3, 0.3, 0.25, 0.05))
-    spikes: NDArray[np.bool_] = rng.random(shape) < density
-    if chance(rng, 0.3):
-        spikes = spikes & (rng.random((n_images, 1, kind.shape[0], 1, 1)) < 0.5)
-    return spikes.astype(np.int64)
 
 
 class _Builder:

@@ -15,7 +15,8 @@ from model.mars.network import (
     neuron_of,
 )
 from model.mars.neuron import CHARGE_MAX, Neuron
-from model.mars.random_spiking import random_spiking_input, random_spiking_network
+from model.mars.random_network import random_input
+from model.mars.random_spiking import random_spiking_network
 from model.mars.reference import SpikingRun, run_steps
 
 N_NETWORKS = 400
@@ -28,7 +29,7 @@ def networks() -> list[QuantizedNetwork]:
 
 @pytest.fixture(scope="module")
 def runs(networks: list[QuantizedNetwork]) -> list[SpikingRun]:
-    return [run_steps(net, random_spiking_input(net, k)) for k, net in enumerate(networks)]
+    return [run_steps(net, random_input(net, k)) for k, net in enumerate(networks)]
 
 
 def firing(networks: list[QuantizedNetwork]) -> list[tuple[QuantizedNetwork, Conv | Dense, Neuron]]:
@@ -45,8 +46,8 @@ def test_depends_on_the_seed_only() -> None:
     one, same = random_spiking_network(7), random_spiking_network(7)
     assert one.types == same.types
     assert one.name == same.name == "random_spiking_7"
-    image = random_spiking_input(one, 3, 2)
-    np.testing.assert_array_equal(image, random_spiking_input(one, 3, 2))
+    image = random_input(one, 3, 2)
+    np.testing.assert_array_equal(image, random_input(one, 3, 2))
     assert image.shape == (2, *one.input_type.array_shape)
 
 

@@ -8,7 +8,7 @@ from model.mars.config import CONFIGS
 from model.mars.lowering import lower
 from model.mars.mapper import compile_network, group_sets
 from model.mars.network import QuantizedNetwork
-from model.mars.random_spiking import random_spiking_input
+from model.mars.random_network import random_input
 from model.mars.zoo import ZOO
 from model.mars.zoo.spiking import as_spiking
 
@@ -54,7 +54,7 @@ def test_whole_frame(name: str, sparsity: float, time_steps: int) -> None:
     """Every layer is the reference's, and the frame takes at most 1.15 times the bound."""
     network = make(name, sparsity, time_steps)
     image = compile_network(network, MARS)
-    features = random_spiking_input(network, 1)[0]
+    features = random_input(network, 1)[0]
     right = reference.run_steps(network, features)
     _, *runs = frame.run(image, features)
     for run, contents in zip(runs, image.contents.passes, strict=True):

@@ -11,7 +11,8 @@ from model.mars.lowering import FitError
 from model.mars.mapper import compile_network
 from model.mars.network import Conv, Dense, FeatureType, QuantizedNetwork, SumPool
 from model.mars.neuron import Neuron
-from model.mars.random_spiking import random_spiking_input, random_spiking_network
+from model.mars.random_network import random_input
+from model.mars.random_spiking import random_spiking_network
 from model.mars.zoo import ZOO
 from model.mars.zoo.spiking import as_spiking
 
@@ -21,7 +22,7 @@ TINY, MARS = CONFIGS["mars-tiny"], CONFIGS["mars"]
 def assert_same(network: QuantizedNetwork, config: MarsConfig, chunk: int, seed: int = 0) -> None:
     """Results and membranes of all steps are the reference's, logits those of each chunk."""
     image = compile_network(network, config, chunk)
-    features = random_spiking_input(network, seed)[0]
+    features = random_input(network, seed)[0]
     right = reference.run_steps(network, features)
     done, logits = 0, np.int64(0)
     for _, *runs in frame.run_chunks(image, features):
@@ -204,7 +205,7 @@ def test_clocks_of_chunks(name: str, sparsity: float, most: float) -> None:
         ("resnet18", 0.75): 72_256,
     }
     net = as_spiking(ZOO[name].make(sparsity, seed=1), 8, membrane_bits=4)
-    image = random_spiking_input(net, 0)[0]
+    image = random_input(net, 0)[0]
     for chunk, weights in ((4, (1, 0.3)), (1, (1, 3))):
         chunks = frame.run_chunks(compile_network(net, MARS, chunk), image)
         clocks = [next(chunks)[-1].clocks.end, next(chunks)[-1].clocks.end]

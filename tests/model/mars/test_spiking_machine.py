@@ -13,7 +13,8 @@ from model.mars.lowering import FitError, lower
 from model.mars.mapper import compile_network
 from model.mars.network import Conv, Dense, FeatureType, MaxPool, QuantizedNetwork, SumPool
 from model.mars.neuron import Neuron
-from model.mars.random_spiking import random_spiking_input, random_spiking_network
+from model.mars.random_network import random_input
+from model.mars.random_spiking import random_spiking_network
 
 TINY, MARS = CONFIGS["mars-tiny"], CONFIGS["mars"]
 
@@ -21,7 +22,7 @@ TINY, MARS = CONFIGS["mars-tiny"], CONFIGS["mars"]
 def assert_same(network: QuantizedNetwork, config: MarsConfig, seed: int = 0) -> None:
     """Everything that is seen is the reference's, of several images."""
     image = compile_network(network, config)
-    inputs = random_spiking_input(network, seed, 2)
+    inputs = random_input(network, seed, 2)
     right = reference.run_steps(network, inputs)
     for k, features in enumerate(inputs):
         _, *runs = frame.run(image, features)
