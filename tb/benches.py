@@ -60,6 +60,7 @@ BENCHES = {
         Bench("index_decoder", "tb.mars.tb_index_decoder", False),
         Bench("core", "tb.mars.tb_core", False),
         Bench("post_processing", "tb.mars.tb_post_processing", False),
+        Bench("lif", "tb.mars.tb_lif", False),
         Bench("weight_sram", "tb.mars.tb_weight_sram", False),
         Bench("line_reader", "tb.mars.tb_line_reader", False),
         Bench(

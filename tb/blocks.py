@@ -9,6 +9,7 @@ from hw.mars.drain import Drain
 from hw.mars.index_decoder import IndexDecoder
 from hw.mars.lane import RESIDUAL_WORDS, SUMS
 from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, ROW_WIDTH, header_bits
+from hw.mars.lif import MEMBRANES, LifChain
 from hw.mars.line_reader import LineReader
 from hw.mars.macro import CIMMacro
 from hw.mars.post_processing import TABLE_WORDS, PostProcessing
@@ -46,6 +47,7 @@ LINE_READERS = {
 PROCESSING = (1, 8)
 N_HEADERS = WITHOUT_SRAM.headers
 SRAM_SETS, SRAM_HEADERS = 128, 8
+LIF_TEAMS = 8
 """Numbers of macros whose rounds are drained."""
 CORE_FIRST, CORE_MACROS, CORE_WORDS = 5, 2, 256
 """An odd number, so that the lanes are of different teams also with two macros in a team."""
@@ -75,6 +77,7 @@ class Processing(Component):
                 "round_done": In(1),
                 "round": In(ROUND),
                 "sums": In(SUMS).array(n_macros),
+                "highs": In(SUMS).array(n_macros),
                 "residuals": In(RESIDUAL_WORDS * WORD_BITS).array(n_macros),
                 "header_write": In(1),
                 "header_slot": In(range(N_HEADERS)),
@@ -87,6 +90,7 @@ class Processing(Component):
                 "last_word": Out(1),
                 "value_valid": Out(1),
                 "values": Out(SUMS),
+                "membranes": Out(MEMBRANES),
                 "write": Out(1),
                 "write_row": Out(ROW_WIDTH),
                 "write_offset": Out(ADDR_WIDTH),
@@ -99,7 +103,9 @@ class Processing(Component):
         m = Module()
         m.submodules.drain = drain = Drain(self.n_macros)
         width = header_bits(self.wide_multiplier)
-        m.submodules.post_processing = post = PostProcessing(wide_multiplier=self.wide_multiplier)
+        m.submodules.post_processing = post = PostProcessing(
+            wide_multiplier=self.wide_multiplier, n_teams=self.n_macros
+        )
         m.submodules.headers = headers = TwoPortMemory(
             depth=N_HEADERS, width=width, granularity=LINE_BITS
         )
@@ -114,6 +120,7 @@ class Processing(Component):
             drain.round_done.eq(self.round_done),
             drain.round.eq(self.round),
             *(to.eq(sums) for to, sums in zip(drain.sums, self.sums, strict=True)),
+            *(to.eq(highs) for to, highs in zip(drain.highs, self.highs, strict=True)),
             *(to.eq(words) for to, words in zip(drain.residuals, self.residuals, strict=True)),
             post.descriptor.eq(self.descriptor),
             post.pixel.eq(drain.pixel),
@@ -127,6 +134,7 @@ class Processing(Component):
             self.last_word.eq(drain.last_word),
             self.value_valid.eq(post.value_valid),
             self.values.eq(post.values),
+            self.membranes.eq(post.membranes),
             self.write.eq(post.write),
             self.write_row.eq(post.write_row),
             self.write_offset.eq(post.write_offset),
@@ -154,6 +162,7 @@ class Blocks(Elaboratable):
             "weight_sram": WeightSram(SRAM_SETS),
             "copier": Copier(SRAM_SETS, SRAM_HEADERS),
             "macro_of_sram": CIMMacro(ROWS_PER_COPY),
+            "lif": LifChain(LIF_TEAMS),
             "core": Core(CORE_FIRST, CORE_MACROS, CORE_WORDS),
             **{f"processing_{n}": Processing(n) for n in PROCESSING},
             "processing_wide": Processing(1, wide_multiplier=True),

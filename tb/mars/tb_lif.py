@@ -1,0 +1,212 @@
+"""The chain of neurons against `model.mars.lif.chain`, every clock."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cocotb
+import numpy as np
+
+from hw.mars.drain import PIXEL
+from hw.mars.lif import SPIKES
+from model.mars.config import ACC_WIDTH, KERNELS
+from model.mars.layout import (
+    STEPS_PER_WORD,
+    Descriptor,
+    Header,
+    bits_of,
+    pack_descriptor,
+    pack_header,
+)
+from model.mars.lif import chain
+from model.mars.neuron import CHARGE_MAX
+from tb.bench import Block, check
+from tb.blocks import LIF_TEAMS
+
+LEAKS = (0, 0, 1, 2, 7, 15)
+LIMITS = (1, 3, 7, 127, 32767)
+MEMBRANE_WIDTH = 16
+LANES = range(KERNELS)
+Ints = np.ndarray
+
+
+@dataclass(frozen=True)
+class Pixel:
+    """Four steps of a pixel: when they come, what they add, and all that must come of them."""
+
+    clock: int
+    team: int
+    sub: int
+    header: Header
+    sums: Ints
+    residual: Ints
+    spikes: Ints
+    membranes: Ints
+
+
+def descriptor_of(rng: random.Random, **fields: int) -> Descriptor:
+    """Any neurons."""
+    values = {
+        "timed": 1,
+        "direct": rng.randrange(2),
+        "soft": rng.randrange(2),
+        "groups_log2": rng.choice((0, 0, 1, 2)),
+        "leak": rng.choice(LEAKS),
+        "n_steps": rng.randint(1, 8),
+        "limit": rng.choice(LIMITS),
+        "initial_shift": rng.randrange(8),
+        "skip_mult": rng.choice((0, 1, 1000, (1 << 16) - 1)),
+        **fields,
+    }
+    return Descriptor(**values)
+
+
+def header_of(rng: random.Random, d: Descriptor) -> Header:
+    """Biases, thresholds and initial membranes, many of them at their ends."""
+
+    def lanes(*ends: int) -> Ints:
+        return np.array([rng.choice((*ends, rng.randint(min(ends), max(ends)))) for _ in LANES])
+
+    nothing = np.zeros(KERNELS, np.int64)
+    most = min(511, d.limit >> d.initial_shift)
+    threshold = lanes(*rng.choice(((-5, 0, 5), (-CHARGE_MAX - 1, 0, CHARGE_MAX), (1, 100))))
+    bias = lanes(*rng.choice(((-3, 3), (-100_000, 100_000))))
+    return Header(bias, nothing, nothing, nothing, threshold, lanes(-most, most))
+
+
+def added(rng: random.Random, d: Descriptor, header: Header) -> tuple[Ints, Ints]:
+    """Sums and residual spikes (16, steps) of a pixel such that every charge has 22 bit."""
+    size = rng.choice((3, 200, CHARGE_MAX - 300_000))
+    sums = np.array([[rng.randint(-size, size) for _ in range(d.n_steps)] for _ in LANES])
+    if rng.random() < 0.2:  # As close to the threshold as can be.
+        sums = np.clip(header.threshold, -size, size)[:, np.newaxis] - header.bias[:, np.newaxis]
+        sums = sums + np.array([[rng.randint(-1, 1) for _ in range(d.n_steps)] for _ in LANES])
+        sums = np.clip(sums, -size, size)
+    if d.direct:
+        sums[:] = sums[:, :1]
+    residual = np.array([[rng.randrange(2) for _ in range(d.n_steps)] for _ in LANES])
+    return sums, residual
+
+
+def pixels_of(rng: random.Random, d: Descriptor, clock: int, n_rounds: int) -> Iterator[Pixel]:
+    """Rounds of some teams, the header changes now and then; all as early as they may, or later."""
+    groups = 1 << d.groups_log2
+    n_teams = rng.randint(1, LIF_TEAMS)
+    header = header_of(rng, d)
+    for _ in range(n_rounds):
+        if rng.random() < 0.3:
+            header = header_of(rng, d)
+        work = []
+        for _ in range(n_teams):
+            sums, residual = added(rng, d, header)
+            charge = sums + header.bias[:, np.newaxis] + residual * d.skip_mult
+            work.append((sums, residual, chain(d, header, charge[np.newaxis])))
+        for sub in range(-(-d.n_steps // STEPS_PER_WORD)):
+            begin = clock
+            steps = slice(STEPS_PER_WORD * sub, STEPS_PER_WORD * (sub + 1))
+            for team, (sums, residual, fired) in enumerate(work):
+                parts = (sums, residual, fired.spikes[0], fired.membranes[0])
+                yield Pixel(clock, team, sub, header, *(part[:, steps] for part in parts))
+                clock += groups
+            if d.n_steps > STEPS_PER_WORD:
+                clock = max(clock, begin + STEPS_PER_WORD * groups)
+            clock += rng.choice((0, 0, rng.randrange(9)))
+
+
+def inputs_of(rng: random.Random, d: Descriptor, one: Pixel | None) -> dict[str, int]:
+    """Inputs of a clock; without a pixel anything."""
+    if one is None:
+        fields = {name: rng.randrange(1 << 4) & mask for name, mask in (("team", 7), ("sub", 1))}
+        return {
+            "pixel": PIXEL.const(fields).as_value().value,
+            "sums": rng.getrandbits(KERNELS * STEPS_PER_WORD * ACC_WIDTH),
+            "residual": rng.getrandbits(SPIKES.size),
+            "header": rng.getrandbits(1024),
+        }
+    n_steps = one.sums.shape[1]
+    sums = residual = 0
+    for k in LANES:
+        for step in range(STEPS_PER_WORD):
+            # What no step needs may be anything.
+            value = int(one.sums[k, step]) if step < n_steps else rng.getrandbits(20)
+            if d.direct and step:
+                value = rng.getrandbits(20)
+            sums |= (value & (1 << ACC_WIDTH) - 1) << ACC_WIDTH * (STEPS_PER_WORD * k + step)
+            spike = int(one.residual[k, step]) if step < n_steps else rng.randrange(2)
+            residual |= spike << STEPS_PER_WORD * k + step
+    return {
+        "pixel": PIXEL.const({"valid": 1, "team": one.team, "sub": one.sub}).as_value().value,
+        "sums": sums,
+        "residual": residual,
+        "header": bits_of(pack_header(one.header, 0, wide_multiplier=False)),
+    }
+
+
+def expected_of(d: Descriptor, one: Pixel) -> dict[str, tuple[int, int]]:
+    """Outputs, and the bits of them that count."""
+    spikes = sum(
+        int(spike) << STEPS_PER_WORD * k + step for (k, step), spike in np.ndenumerate(one.spikes)
+    )
+    mask = (1 << MEMBRANE_WIDTH) - 1
+    first = range(0, KERNELS, 1 << d.groups_log2)
+    left = one.membranes[:, -1]
+    return {
+        "spikes": (spikes, (1 << SPIKES.size) - 1),
+        "membranes": (
+            sum((int(left[k]) & mask) << MEMBRANE_WIDTH * k for k in first),
+            sum(mask << MEMBRANE_WIDTH * k for k in first),
+        ),
+    }
+
+
+async def follow(block: Block, rng: random.Random, d: Descriptor, n_rounds: int) -> None:
+    """Pixels of a pass, and every clock of what comes of them."""
+    pixels = {one.clock: one for one in pixels_of(rng, d, 0, n_rounds)}
+    after = (STEPS_PER_WORD << d.groups_log2) + 1
+    coming = {clock + after: one for clock, one in pixels.items()}
+    block.set(descriptor=bits_of(pack_descriptor(d)))
+    for clock in range(max(coming) + 2):
+        block.set(**inputs_of(rng, d, pixels.get(clock)))
+        outputs = await block.tick()
+        fired = PIXEL.from_bits(outputs["fired"])
+        one = coming.get(clock)
+        where = f"clock {clock}, {d.n_steps} steps, {1 << d.groups_log2} groups: "
+        check(where + "valid", int(one is not None), int(fired.valid))
+        if one is not None:
+            check(where + "pixel", (one.team, one.sub), (int(fired.team), int(fired.sub)))
+            for name, (value, bits) in expected_of(d, one).items():
+                check(where + name, hex(value), hex(outputs[name] & bits))
+
+
+@cocotb.test()
+async def all_kinds(dut) -> None:
+    """Groups, steps and resets in every combination."""
+    rng = random.Random(1)
+    block = Block(dut, "lif", ("fired", "spikes", "membranes"))
+    await block.start(pixel=0)
+    for groups_log2 in range(3):
+        for n_steps in range(1, 9):
+            for soft in range(2):
+                d = descriptor_of(rng, groups_log2=groups_log2, n_steps=n_steps, soft=soft)
+                await follow(block, rng, d, 3)
+
+
+@cocotb.test()
+async def leaks_and_limits(dut) -> None:
+    """Every leak with every limit: negative membranes round towards 0, all saturate."""
+    rng = random.Random(2)
+    block = Block(dut, "lif", ("fired", "spikes", "membranes"))
+    await block.start(pixel=0)
+    for leak in range(16):
+        for limit in LIMITS:
+            await follow(block, rng, descriptor_of(rng, leak=leak, limit=limit), 2)
+
+
+@cocotb.test()
+async def random_passes(dut) -> None:
+    """Anything."""
+    rng = random.Random(3)
+    block = Block(dut, "lif", ("fired", "spikes", "membranes"))
+    await block.start(pixel=0)
+    for _ in range(60):
+        await follow(block, rng, descriptor_of(rng), rng.randint(1, 6))
