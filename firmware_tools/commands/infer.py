@@ -85,6 +85,9 @@ def command(
     All backends give the same integers; the reference has no clocks. The class is the channel with
     the largest result, the first of equal ones. After Ctrl-C, Y.npy holds the images that were
     finished.
+
+    Of a spiking network the results are the logits behind the step that its exit takes last; --json
+    has those of every step. The chip computes all steps.
     """
     terminal = Terminal(json=json)
     chip = _config(config, backend)
@@ -93,6 +96,8 @@ def command(
     inputs = load_images(images, model)
     if output is not None:
         _check_output(output)
+    for warning in network.warnings:
+        terminal.warn(warning)
     results = _backend(network, inputs, chip, backend, terminal)
     begin = time.perf_counter()
     save = None if output is None else partial(_save, output, model)
@@ -110,6 +115,7 @@ def command(
             "shape": list(network.types[network.output].shape),
             "classes": classes,
             "outputs": None if classes is None else [one.output.ravel().tolist() for one in done],
+            **_steps(done),
             "clocks": clocks,
             "passes": [{"layers": one.layers, "clocks": one.clocks} for one in done[-1].passes],
             "clock_mhz": clock_mhz,
@@ -124,6 +130,9 @@ def command(
     terminal.print(f"[bold]{escape(network.name)}[/bold], {where}: {images_done}")
     if classes is not None:
         terminal.print(_table(classes, done))
+    if done[0].steps:
+        mean = sum(one.steps for one in done) / len(done)
+        terminal.print(f"time steps: {mean:.2f} in the mean, of {network.time_steps}")
     if clocks:
         terminal.print(
             f"{clocks:,} clocks per frame, {frames_per_s:,.1f} frames/s at {clock_mhz:g} MHz"
@@ -159,12 +168,12 @@ def _backend(
     from firmware_tools.mars import inference
 
     if chip is None:
-        return inference.on_reference(network, inputs)
+        return inference.stopped(network, inference.on_reference(network, inputs))
     image = compiled(network, chip, terminal)
     if backend == "model":
-        return inference.on_model(image, inputs)
+        return inference.stopped(network, inference.on_model(image, inputs))
     build_rtl(chip, terminal)
-    return inference.on_rtl(image, inputs)
+    return inference.stopped(network, inference.on_rtl(image, inputs))
 
 
 def _collect(
@@ -211,10 +220,22 @@ def _classes(done: "list[Inference]") -> list[int] | None:
     return [int(one.output.argmax()) for one in done]
 
 
+def _steps(done: "list[Inference]") -> dict[str, object]:
+    """Of a spiking network: the steps of each image, and its logits step by step."""
+    if not done[0].steps:
+        return {}
+    logits = [
+        one.logits.reshape(len(one.logits), -1).tolist() for one in done if one.logits is not None
+    ]
+    return {"steps": [one.steps for one in done], "logits": logits}
+
+
 def _table(classes: list[int], done: "list[Inference]") -> Table:
     table = Table()
-    for title in ("image", "class", "result"):
+    is_spiking = done[0].steps > 0
+    for title in ("image", "class", "result", *is_spiking * ("steps",)):
         table.add_column(title, justify="right")
     for k, (label, one) in enumerate(zip(classes, done, strict=True)):
-        table.add_row(str(k), str(label), f"{int(one.output.max()):,}")
+        steps = is_spiking * (str(one.steps),)
+        table.add_row(str(k), str(label), f"{int(one.output.max()):,}", *steps)
     return table

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from model.mars import frame, reference
+from model.mars.early_exit import steps_taken
 from model.mars.frame import LATENCY, PassRecord, layer_outputs, rows_of
 from model.mars.image import Image
 from model.mars.layout import Ints
@@ -44,11 +45,17 @@ class Inference:
         The network's result; that of the RTL is what the host read.
     passes : tuple of PassTime
         The input first; empty for the reference, which has no clocks.
+    logits : (time_steps, C, H, W) int64 or None
+        Of a spiking network: summed over the steps so far; `output` is that of step `steps`, from 1
+        on, behind which the network stops.
+    steps : int
     """
 
     outputs: dict[str, Ints]
     output: Ints
     passes: tuple[PassTime, ...] = ()
+    logits: Ints | None = None
+    steps: int = 0
 
     @property
     def clocks(self) -> int | None:
@@ -61,6 +68,17 @@ def on_reference(network: QuantizedNetwork, inputs: Ints) -> Iterator[Inference]
     for features in inputs:
         outputs = {name: maps[0] for name, maps in reference.run(network, features).items()}
         yield Inference(outputs, outputs[network.output])
+
+
+def stopped(network: QuantizedNetwork, results: Iterator[Inference]) -> Iterator[Inference]:
+    """Results of a spiking network behind the step that it takes last; others as they are."""
+    for one in results:
+        if not network.time_steps:
+            yield one
+            continue
+        logits = one.output
+        (steps,) = steps_taken(network.exit, logits.reshape(1, len(logits), -1))
+        yield replace(one, output=logits[steps - 1], logits=logits, steps=int(steps))
 
 
 def on_model(image: Image, inputs: Ints) -> Iterator[Inference]:

@@ -176,7 +176,7 @@ def _in_pass(
         ("halves", model.writes.halves, rtl.writes.halves),
         ("stored word", _written(model.writes), _written(rtl.writes)),
     ]
-    if model.membranes is not None:
+    if model.membranes is not None and rtl.membranes is not None:
         # One for each group of channels that share it.
         first = slice(0, lanes, model.program.descriptor.groups)
         checks.insert(1, ("membrane", model.membranes[:, first], rtl.membranes[:, first]))

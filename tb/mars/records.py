@@ -16,14 +16,14 @@ VALUES, WRITE, PASS_DONE = range(3)
 class PassTrace:
     """A pass on the RTL.
 
-    `values` (pixels, 16) in the order in which they were drained, `membranes` likewise, which mean
-    something if neurons follow; `end` the clock of its last write.
+    `values` (pixels, 16) in the order in which they were drained, `membranes` likewise if neurons
+    follow, else anything; `end` the clock of its last write.
     """
 
     values: NDArray[np.int64]
     writes: Writes
     end: int
-    membranes: NDArray[np.int64]
+    membranes: NDArray[np.int64] | None = None
 
 
 def decode(words: NDArray[np.uint32]) -> list[PassTrace]:

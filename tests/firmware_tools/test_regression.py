@@ -46,7 +46,7 @@ def right_traces(config: MarsConfig, frames: list[Frame]) -> Iterator[FrameTrace
     """What the RTL would do if it is right."""
     for one in frames:
         runs = list(frame.run(one.image, one.features))
-        passes = [PassTrace(r.values, r.writes, r.clocks.end) for r in runs]
+        passes = [PassTrace(r.values, r.writes, r.clocks.end, r.membranes) for r in runs]
         stalls = (
             sum(getattr(r.clocks, name) for r in runs)
             for name in ("weight_stalls", "drain_stalls", "layer_stalls")
