@@ -9,7 +9,13 @@ import pytest
 from firmware_tools import regression
 from firmware_tools.mars import regression as mars_regression
 from firmware_tools.mars.regression import Network
-from firmware_tools.regression import QUANTISED, QUANTISED_RTL, Regression
+from firmware_tools.regression import (
+    QUANTISED,
+    QUANTISED_RTL,
+    SPIKING,
+    SPIKING_RTL,
+    Regression,
+)
 from model.mars.config import CONFIGS, MarsConfig
 from model.mars.mapper import compile_network
 from model.mars.network import Dense, FeatureType, QuantizedNetwork
@@ -49,6 +55,13 @@ def test_random_networks() -> None:
         assert not failure
 
 
+def test_random_spiking_networks() -> None:
+    """Likewise: spikes, membranes, stored words and clocks."""
+    cases = [mars_regression.random_spiking_case(TINY, seed) for seed in range(1, 21)]
+    for failure, _ in mars_regression.on_rtl(TINY, cases):
+        assert not failure
+
+
 def test_macro_that_is_full() -> None:
     """64 entries: the loader can only go on when a kernel block is done."""
     assert_right(TINY, [full_block(63, 4), full_block(64, 4), full_block(64, 8)])
@@ -68,15 +81,18 @@ def test_whole_frame(name: str) -> None:
 
 
 @pytest.mark.full
-def test_regression(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("on_model", "on_rtl"), [(QUANTISED, QUANTISED_RTL), (SPIKING, SPIKING_RTL)]
+)
+def test_regression(on_model: str, on_rtl: str, tmp_path: Path) -> None:
     """200 random networks, reference = golden machine, 60 of them also = RTL."""
-    todo = regression.cases([TINY, MARS], [QUANTISED, QUANTISED_RTL], 1, 200)
+    todo = regression.cases([TINY, MARS], [on_model, on_rtl], 1, 200)
     outcomes = list(Regression(tmp_path, waves=False).run(todo, 1))
     assert [str(o.case) + o.failure for o in outcomes if o.failure] == []
     ran = Counter((o.case.name, o.case.config.name) for o in outcomes)
     assert ran == {
-        (QUANTISED_RTL, "mars-tiny"): 30,
-        (QUANTISED_RTL, "mars"): 30,
-        (QUANTISED, "mars-tiny"): 70,
-        (QUANTISED, "mars"): 70,
+        (on_rtl, "mars-tiny"): 30,
+        (on_rtl, "mars"): 30,
+        (on_model, "mars-tiny"): 70,
+        (on_model, "mars"): 70,
     }

@@ -61,6 +61,7 @@ def order(h: Harness, *, wide: bool) -> None:
     loader = h.block(Loader(N_MACROS, wide_multiplier=wide))
     d, split_log2 = loader.descriptor, loader.descriptor.split_log2
     h.assume("split_exists", split_log2 < 2)
+    h.assume("takes_what_is_described", loader.described, loader.take)
     now = h.probe("loader_state", 3)
 
     def within(*names: str):

@@ -61,7 +61,8 @@ def test_people_read_tables(kenyon, quantised) -> None:
     result = kenyon("bench", "mars", *OPTIONS, quantised())
     assert result.exit_code == 0
     assert f"small on mars-tiny, weight bus 64 bit: {NOTE}" in result.stdout
-    for text in ("(input)", "weight", "x bound (1,422)", "index bits", "1 group-sets skipped"):
+    bound = "x bound of the layers (1,422)"
+    for text in ("(input)", "weight", bound, "index bits", "1 group-sets skipped"):
         assert text in result.stdout
 
 
