@@ -2,7 +2,7 @@
 
 import itertools
 
-from amaranth.hdl import Array, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import Component, In, Out
 
@@ -110,12 +110,14 @@ class LifStage(Component):
         """The neuron of a lane, and what it keeps for the next stage."""
         above_threshold = Signal(signed(CHARGE_WIDTH + 1), name=f"above_threshold_{k}")
         charge = Signal(signed(CHARGE_WIDTH), name=f"charge_{k}")
+        charge_up = Signal(signed(CHARGE_WIDTH), name=f"charge_up_{k}")
         later = self.later_charges[k]
         done_before = Signal(STEPS_PER_WORD, name=f"done_before_{k}", reset_less=True)
         with m.If(self.go):
             m.d.sync += [
                 charge.eq(self.charges[k][0]),
                 above_threshold.eq(self.charges[k][0] - self.thresholds[k]),
+                charge_up.eq(self.charges[k][0] + (1 << self.descriptor.leak) - 1),
                 done_before.eq(self.spikes[k]),
             ]
             m.d.sync += [
@@ -123,35 +125,46 @@ class LifStage(Component):
             ]
 
         charged = Signal(signed(CHARGE_WIDTH), name=f"charged_{k}")
+        # So that a shift rounds it towards 0, as it must if it is negative.
+        charged_up = Signal(signed(CHARGE_WIDTH), name=f"charged_up_{k}")
         above = Signal(signed(CHARGE_WIDTH + 1), name=f"above_{k}")
         fires = Signal(name=f"fires_{k}")
         left = Signal(signed(MEMBRANE_WIDTH), name=f"left_{k}")
         fired = Signal(name=f"fired_{k}")
+        # What is above the threshold is not negative if the neuron fires.
+        rest = Signal(signed(CHARGE_WIDTH + 1), name=f"rest_{k}")
+        with m.If(~fires):
+            m.d.comb += rest.eq(Mux(charged[-1], charged_up, charged))
+        with m.Elif(self.descriptor.soft):
+            m.d.comb += rest.eq(above)
         m.d.comb += [
             charged.eq(membrane + charge),
+            charged_up.eq(membrane + charge_up),
             above.eq(membrane + above_threshold),
             fires.eq(in_time & ~above[-1]),
-            left.eq(Mux(in_time, self._leaked(m, k, fires, charged, above), membrane)),
+            left.eq(Mux(in_time, self._leaked(m, k, rest), membrane)),
             self.after[k].eq(Mux(mine, left, self.membranes[k])),
             self.all_spikes[k].eq(done_before | Mux(mine, fires, fired) << self.step),
         ]
         with m.If(mine):
             m.d.sync += [self.membranes[k].eq(left), fired.eq(fires)]
 
-    def _leaked(self, m, k, fires, charged, above):
-        """The membrane behind reset, leak and saturation."""
-        d = self.descriptor
-        rest = Signal(signed(CHARGE_WIDTH + 1), name=f"rest_{k}")
-        up = Signal(range(1 << 15), name=f"up_{k}")
+    def _leaked(self, m, k, rest):
+        """The membrane behind leak and saturation; the limit is one less than a power of two."""
+        limit = self.descriptor.limit
         shifted = Signal(signed(CHARGE_WIDTH + 1), name=f"shifted_{k}")
-        limit = d.limit
+        beyond = Signal(CHARGE_WIDTH + 1, name=f"beyond_{k}")
+        too_high, too_low = Signal(name=f"too_high_{k}"), Signal(name=f"too_low_{k}")
+        negative = shifted[-1]
+        above_limit = Cat(~limit, Const(-1, CHARGE_WIDTH + 1 - len(limit)))
         m.d.comb += [
-            rest.eq(Mux(fires, Mux(d.soft, above, 0), charged)),
-            # A shift towards 0: negative values get what rounds them up.
-            up.eq(Mux(rest < 0, (1 << d.leak) - 1, 0)),
-            shifted.eq((rest + up) >> d.leak),
+            shifted.eq(rest >> self.descriptor.leak),
+            # Bits that must be those of the sign.
+            beyond.eq((shifted ^ negative.replicate(CHARGE_WIDTH + 1)) & above_limit),
+            too_high.eq(~negative & beyond.any()),
+            too_low.eq(negative & (beyond.any() | ~(shifted & limit).any())),
         ]
-        return Mux(shifted > limit, limit, Mux(shifted < -limit, -limit, shifted))
+        return Mux(too_high, limit, Mux(too_low, -limit, shifted))
 
 
 class LifChain(Component):
