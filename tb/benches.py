@@ -61,6 +61,8 @@ BENCHES = {
         Bench("core", "tb.mars.tb_core", False),
         Bench("post_processing", "tb.mars.tb_post_processing", False),
         Bench("lif", "tb.mars.tb_lif", False),
+        Bench("membrane_store", "tb.mars.tb_membrane_store", False),
+        Bench("exit_unit", "tb.mars.tb_exit_unit", False),
         Bench("weight_sram", "tb.mars.tb_weight_sram", False),
         Bench("line_reader", "tb.mars.tb_line_reader", False),
         Bench(

@@ -6,12 +6,14 @@ from amaranth.lib.wiring import Component, In, Out
 from hw.generate import ports
 from hw.mars.core import Core
 from hw.mars.drain import Drain
+from hw.mars.exit_unit import ExitUnit
 from hw.mars.index_decoder import IndexDecoder
 from hw.mars.lane import RESIDUAL_WORDS, SUMS
 from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, ROW_WIDTH, header_bits
-from hw.mars.lif import MEMBRANES, LifChain
+from hw.mars.lif import LifChain
 from hw.mars.line_reader import LineReader
 from hw.mars.macro import CIMMacro
+from hw.mars.membranes import MEMBRANES, MembraneStore
 from hw.mars.post_processing import TABLE_WORDS, PostProcessing
 from hw.mars.requantiser import Requantiser
 from hw.mars.walker import ROUND
@@ -48,6 +50,7 @@ PROCESSING = (1, 8)
 N_HEADERS = WITHOUT_SRAM.headers
 SRAM_SETS, SRAM_HEADERS = 128, 8
 LIF_TEAMS = 8
+STORE_MACROS = 8
 """Numbers of macros whose rounds are drained."""
 CORE_FIRST, CORE_MACROS, CORE_WORDS = 5, 2, 256
 """An odd number, so that the lanes are of different teams also with two macros in a team."""
@@ -163,6 +166,8 @@ class Blocks(Elaboratable):
             "copier": Copier(SRAM_SETS, SRAM_HEADERS),
             "macro_of_sram": CIMMacro(ROWS_PER_COPY),
             "lif": LifChain(LIF_TEAMS),
+            "membrane_store": MembraneStore(STORE_MACROS),
+            "exit_unit": ExitUnit(),
             "core": Core(CORE_FIRST, CORE_MACROS, CORE_WORDS),
             **{f"processing_{n}": Processing(n) for n in PROCESSING},
             "processing_wide": Processing(1, wide_multiplier=True),

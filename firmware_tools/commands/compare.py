@@ -22,6 +22,7 @@ from firmware_tools.inputs import check_folder, fitting_config, load_network
 from firmware_tools.mars.inputs import (
     AnyConfig,
     AnyNetwork,
+    Chunk,
     is_quantised,
     refuse_others,
 )
@@ -63,6 +64,7 @@ def command(
             show_default=False,
         ),
     ] = None,
+    chunk: Chunk = None,
     pause: Annotated[
         float,
         typer.Option(
@@ -91,9 +93,9 @@ def command(
         refuse_others("NET.npz", {"--iqif-columns": iqif_columns})
         from firmware_tools.mars import compare as mars_compare
 
-        mars_compare.compare(network_file, config, images, n_images, seed, terminal)
+        mars_compare.compare(network_file, config, chunk, images, n_images, seed, terminal)
     else:
-        refuse_others("NPU networks", {"--input": images, "--images": n_images})
+        refuse_others("NPU networks", {"--input": images, "--images": n_images, "--chunk": chunk})
         network = load_network(network_file, iqif, iqif_columns, terminal)
         files = ["--iqif", *map(str, iqif)] if iqif else [str(network_file)]
         if iqif_columns:

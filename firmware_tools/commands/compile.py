@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from firmware_tools.console import Iqif, IqifColumns, Json, Terminal, examples
 from firmware_tools.inputs import check_folder, fitting_config, load_network
-from firmware_tools.mars.inputs import AnyConfig, AnyNetwork, is_quantised, refuse_others
+from firmware_tools.mars.inputs import AnyConfig, AnyNetwork, Chunk, is_quantised, refuse_others
 from model.mars.config import MarsConfig
 from model.npu.config import NPUConfig
 
@@ -30,6 +30,7 @@ def command(
     iqif: Iqif = None,
     iqif_columns: IqifColumns = None,
     config: AnyConfig = None,
+    chunk: Chunk = None,
     json: Json = False,
 ) -> None:
     """Compile a network to the binary image that a chip takes.
@@ -43,8 +44,9 @@ def command(
     if is_quantised(network_file) and iqif is None:
         assert network_file is not None
         refuse_others("NET.npz", {"--iqif-columns": iqif_columns})
-        image, chip = _for_mars(network_file, config, terminal)
+        image, chip = _for_mars(network_file, config, chunk, terminal)
     else:
+        refuse_others("NPU networks", {"--chunk": chunk})
         network = load_network(network_file, iqif, iqif_columns, terminal)
         image, chip = _for_npu(network, config)
     output.write_bytes(image)
@@ -63,13 +65,13 @@ def command(
 
 
 def _for_mars(
-    path: Path, config: str | None, terminal: Terminal
+    path: Path, config: str | None, chunk: int | None, terminal: Terminal
 ) -> tuple[bytes, NPUConfig | MarsConfig]:
     from firmware_tools.mars.inputs import compiled, load_network, mars_config
     from model.mars.image import write_image
 
     chip = mars_config(config)
-    return write_image(compiled(load_network(path, chip), chip, terminal)), chip
+    return write_image(compiled(load_network(path, chip), chip, terminal, chunk)), chip
 
 
 def _for_npu(network: "Network", config: str | None) -> tuple[bytes, NPUConfig | MarsConfig]:

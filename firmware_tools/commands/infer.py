@@ -19,6 +19,7 @@ from firmware_tools.interrupts import uninterrupted
 from firmware_tools.mars.inputs import (
     DEFAULT,
     NAMES,
+    Chunk,
     ClockMHz,
     Quantised,
     build_rtl,
@@ -77,6 +78,7 @@ def command(
             show_default=False,
         ),
     ] = None,
+    chunk: Chunk = None,
     clock_mhz: ClockMHz = 100.0,
     json: Json = False,
 ) -> None:
@@ -87,7 +89,7 @@ def command(
     finished.
 
     Of a spiking network the results are the logits behind the step that its exit takes last; --json
-    has those of every step. The chip computes all steps.
+    has those of every step that was computed. With an exit clocks are those of the mean image.
     """
     terminal = Terminal(json=json)
     chip = _config(config, backend)
@@ -98,13 +100,13 @@ def command(
         _check_output(output)
     for warning in network.warnings:
         terminal.warn(warning)
-    results = _backend(network, inputs, chip, backend, terminal)
+    results = _backend(network, inputs, chip, backend, chunk, terminal)
     begin = time.perf_counter()
     save = None if output is None else partial(_save, output, model)
     done = _collect(results, len(inputs), save, output, terminal, in_process=backend != "rtl")
     seconds = time.perf_counter() - begin
     classes = _classes(done)
-    clocks = done[-1].clocks
+    clocks = round(sum(one.clocks or 0 for one in done) / len(done))
     frames_per_s = clock_mhz * 1e6 / clocks if clocks else None
     terminal.result(
         {
@@ -116,7 +118,7 @@ def command(
             "classes": classes,
             "outputs": None if classes is None else [one.output.ravel().tolist() for one in done],
             **_steps(done),
-            "clocks": clocks,
+            "clocks": clocks or None,
             "passes": [{"layers": one.layers, "clocks": one.clocks} for one in done[-1].passes],
             "clock_mhz": clock_mhz,
             "frames_per_second": frames_per_s,
@@ -163,13 +165,16 @@ def _backend(
     inputs: "Ints",
     chip: MarsConfig | None,
     backend: Backend,
+    chunk: int | None,
     terminal: Terminal,
 ) -> "Iterator[Inference]":
     from firmware_tools.mars import inference
 
     if chip is None:
+        if chunk is not None:
+            raise UserError("--chunk must be left out with --backend reference: it has none")
         return inference.stopped(network, inference.on_reference(network, inputs))
-    image = compiled(network, chip, terminal)
+    image = compiled(network, chip, terminal, chunk)
     if backend == "model":
         return inference.stopped(network, inference.on_model(image, inputs))
     build_rtl(chip, terminal)

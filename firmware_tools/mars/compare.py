@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 def compare(
     path: Path,
     config: str | None,
+    chunk: int | None,
     images: Path | None,
     n_images: int | None,
     seed: int,
@@ -42,6 +43,8 @@ def compare(
         The network.
     config : str, optional
         Name of the configuration; the default one.
+    chunk : int, optional
+        Time steps for which the program is run at once; what is best.
     images : Path, optional
         Input file; without it images are random.
     n_images : int, optional
@@ -54,7 +57,7 @@ def compare(
     model = load_model(path, chip)
     network = model.network
     inputs = _inputs(model, images, n_images, seed)
-    image = compiled(network, chip, terminal)
+    image = compiled(network, chip, terminal, chunk)
     build_rtl(chip, terminal)
     compared = Compared()
     begin = time.perf_counter()
@@ -80,6 +83,7 @@ def compare(
         _print(terminal, network.name, chip.name, len(inputs), compared, seconds)
         return
     source = ["--input", str(images)] if images else ["--seed", str(seed)]
+    source += ["--chunk", str(chunk)] if chunk else []
     again = shlex.join(
         ["kenyon", "compare", str(path), "-c", chip.name, *source, "--images", str(n_done)]
     )

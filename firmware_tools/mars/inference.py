@@ -1,5 +1,6 @@
 """Quantised networks on the reference, on the golden machine and on the RTL of MARS."""
 
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -45,6 +46,8 @@ class Inference:
         The network's result; that of the RTL is what the host read.
     passes : tuple of PassTime
         The input first; empty for the reference, which has no clocks.
+    clocks : int or None
+        Of the frame.
     logits : (time_steps, C, H, W) int64 or None
         Of a spiking network: summed over the steps so far; `output` is that of step `steps`, from 1
         on, behind which the network stops.
@@ -54,13 +57,9 @@ class Inference:
     outputs: dict[str, Ints]
     output: Ints
     passes: tuple[PassTime, ...] = ()
+    clocks: int | None = None
     logits: Ints | None = None
     steps: int = 0
-
-    @property
-    def clocks(self) -> int | None:
-        """Clocks of the frame."""
-        return sum(one.clocks for one in self.passes) if self.passes else None
 
 
 def on_reference(network: QuantizedNetwork, inputs: Ints) -> Iterator[Inference]:
@@ -84,10 +83,10 @@ def stopped(network: QuantizedNetwork, results: Iterator[Inference]) -> Iterator
 def on_model(image: Image, inputs: Ints) -> Iterator[Inference]:
     """Images on the golden machine, one after the other."""
     for features in inputs:
-        runs = list(frame.run(image, features))
-        outputs = pass_outputs(image, runs)
-        ends = [run.clocks.end for run in runs]
-        yield Inference(outputs, list(outputs.values())[-1], _times(image, ends))
+        done = frame.run_frame(image, features)
+        outputs = pass_outputs(image, done.passes)
+        ends = [one.clocks.end for one in done.passes]
+        yield Inference(outputs, outputs[_output(image)], _times(image, ends), done.clocks)
 
 
 def on_rtl(image: Image, inputs: Ints) -> Iterator[Inference]:
@@ -104,7 +103,9 @@ def on_rtl(image: Image, inputs: Ints) -> Iterator[Inference]:
         begin = time.perf_counter()
         for trace in frames_on_rtl(image, part):
             outputs = pass_outputs(image, trace.passes)
-            yield Inference(outputs, trace.output, _times(image, [p.end for p in trace.passes]))
+            output = outputs[_output(image)] if image.n_chunks > 1 else trace.output
+            times = _times(image, [one.end for one in trace.passes])
+            yield Inference(outputs, output, times, trace.result.frame_clocks)
         first += n
         n = 2 * n if time.perf_counter() - begin < SHORT_SECONDS else 1
 
@@ -119,8 +120,44 @@ def frames_on_rtl(image: Image, inputs: Ints) -> list[FrameTrace]:
     return traces
 
 
+def _output(image: Image) -> str:
+    return image.contents.passes[-1].layers[-1]
+
+
 def pass_outputs(image: Image, records: Sequence[PassRecord]) -> dict[str, Ints]:
-    """Results of the layers out of what a machine did; the input's record comes first."""
+    """Results of the layers out of what a machine did; the input's record comes first.
+
+    The time steps of chunks come one behind the other, logits are summed over all of them.
+    """
+    n_passes = 1 + len(image.passes)
+    chunks = [
+        _outputs(image, records[first : first + n_passes])
+        for first in range(0, len(records), n_passes)
+    ]
+    if len(chunks) == 1:
+        return chunks[0]
+    if image.passes[-1].descriptor.raw:
+        name = _output(image)
+        for before, after in itertools.pairwise(chunks):
+            after[name] = after[name] + before[name][-1]
+    in_time = {
+        name
+        for one, contents in zip(image.passes, image.contents.passes, strict=True)
+        if one.descriptor.timed
+        for name in contents.layers
+    }
+    return {
+        name: (
+            np.concatenate([chunk[name] for chunk in chunks])[: image.contents.time_steps]
+            if name in in_time
+            else values
+        )
+        for name, values in chunks[0].items()
+    }
+
+
+def _outputs(image: Image, records: Sequence[PassRecord]) -> dict[str, Ints]:
+    """Those of one run of the program."""
     bands: dict[str, list[tuple[Ints, Ints]]] = {}
     for one, contents, record in zip(image.passes, image.contents.passes, records[1:], strict=True):
         rows = rows_of(one.descriptor, contents)
@@ -140,9 +177,10 @@ def _whole(bands: list[tuple[Ints, Ints]]) -> Ints:
 
 
 def _times(image: Image, ends: list[int]) -> tuple[PassTime, ...]:
+    """Clocks of the passes, those of chunks one behind the other."""
     names = [(), *(one.layers for one in image.contents.passes)]
-    begins = [0, *ends[:-1]]
+    begins = [0 if k % len(names) == 0 else ends[k - 1] for k in range(len(ends))]
     return tuple(
-        PassTime(layers, end - begin)
-        for layers, begin, end in zip(names, begins, ends, strict=True)
+        PassTime(names[k % len(names)], end - begin)
+        for k, (begin, end) in enumerate(zip(begins, ends, strict=True))
     )

@@ -50,6 +50,17 @@ AnyConfig = Annotated[
         show_default=False,
     ),
 ]
+Chunk = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=4,
+        metavar="STEPS",
+        help="Time steps of a spiking network that the chip takes before it turns to the next "
+        "layer. Default: all; 4 if an exit can save some; 1 if layers share membranes.",
+        show_default=False,
+    ),
+]
 ClockMHz = Annotated[float, typer.Option(min=0.001, help="Clock for frames per second, in MHz.")]
 
 
@@ -124,12 +135,14 @@ def load_images(path: Path, model: "ModelImport") -> "Ints":
         ) from None
 
 
-def compiled(network: "QuantizedNetwork", config: MarsConfig, terminal: Terminal) -> "Image":
+def compiled(
+    network: "QuantizedNetwork", config: MarsConfig, terminal: Terminal, chunk: int | None = None
+) -> "Image":
     """The image of a network; `FitError` if it does not fit."""
     from model.mars.mapper import compile_network
 
     with terminal.busy(f"compiling {network.name}"):
-        return compile_network(network, config)
+        return compile_network(network, config, chunk)
 
 
 def build_rtl(config: MarsConfig, terminal: Terminal) -> None:

@@ -1,6 +1,6 @@
 """The first place in which the reference, the golden machine and the RTL of MARS differ."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from firmware_tools.mars.inference import DONE
 from model.mars import reference
 from model.mars.config import KERNELS
-from model.mars.frame import PassRecord, PassRun, layer_outputs, rows_of, run
+from model.mars.frame import FrameRun, PassRecord, PassRun, layer_outputs, rows_of, run_frame
 from model.mars.image import Image
 from model.mars.layout import Ints
-from model.mars.machine import HALF, Writes
-from model.mars.network import QuantizedNetwork
+from model.mars.machine import HALF, MembraneWrites, Writes
+from model.mars.network import RAW_BITS, QuantizedNetwork
 from tb.mars.cosim import FrameTrace
 from tb.mars.records import PassTrace
 
@@ -88,12 +88,14 @@ def compare_model(
 ) -> Difference | None:
     """Reference = golden machine in one frame; `compared` grows by what is equal."""
     expected = reference.run(network, features)
-    for k, model in enumerate(run(image, features)):
-        difference = _in_results(image, k, expected, model, compared)
-        if difference:
-            return difference
-        compared.passes += 1
-        compared.clocks += model.clocks.clocks
+    for number, runs in enumerate(run_frame(image, features).chunks):
+        right = _of_chunk(network, image, expected, number)
+        for k, model in enumerate(runs):
+            difference = _in_results(image, k, right, model, compared)
+            if difference:
+                return difference
+            compared.passes += 1
+            compared.clocks += model.clocks.clocks
     return None
 
 
@@ -110,21 +112,43 @@ def compare_frame(
     the golden machine and the RTL.
     """
     expected = reference.run(network, features)
-    runs = list(run(image, features))
-    begin = 0
-    for k, (model, rtl) in enumerate(zip(runs, trace.passes, strict=True)):
-        difference = _in_results(image, k, expected, model, compared)
-        if difference is None:
-            difference = _in_pass(image, k, model, rtl, compared)
-        if difference is None and model.clocks.clocks != rtl.end - begin:
-            actual = rtl.end - begin
-            difference = _differs(_place(image, k), "clocks", model.clocks.clocks, actual)
-        if difference:
-            return difference
-        begin = rtl.end
-        compared.passes += 1
-        compared.clocks += model.clocks.clocks
-    return _in_frame(network, expected[network.output][0], runs, trace)
+    golden = run_frame(image, features)
+    all_passes = iter(trace.passes)
+    for number, runs in enumerate(golden.chunks):
+        right = _of_chunk(network, image, expected, number)
+        begin = 0
+        for k, (model, rtl) in enumerate(zip(runs, all_passes, strict=False)):
+            difference = _in_results(image, k, right, model, compared)
+            if difference is None:
+                difference = _in_pass(image, k, model, rtl, compared)
+            if difference is None and model.clocks.clocks != rtl.end - begin:
+                actual = rtl.end - begin
+                difference = _differs(_place(image, k), "clocks", model.clocks.clocks, actual)
+            if difference:
+                return difference
+            begin = rtl.end
+            compared.passes += 1
+            compared.clocks += model.clocks.clocks
+    return _in_frame(network, right[network.output][0], golden, trace)
+
+
+def _of_chunk(
+    network: QuantizedNetwork, image: Image, expected: Mapping[str, Ints], number: int
+) -> dict[str, Ints]:
+    """Results of the time steps of a chunk; logits are counted from its first one on."""
+    if image.n_chunks == 1:
+        return dict(expected)
+    first = number * image.chunk_steps
+    steps = slice(first, first + image.chunk_steps)
+    result = {
+        name: values[:, steps] if network.types[name].time_steps else values
+        for name, values in expected.items()
+    }
+    if first and network.types[network.output].bits == RAW_BITS:
+        result[network.output] = (
+            result[network.output] - expected[network.output][:, first - 1 : first]
+        )
+    return result
 
 
 def _in_results(
@@ -136,6 +160,8 @@ def _in_results(
     right = {
         name: _as_computed(expected[name][0][..., rows[name], :], outputs[name]) for name in outputs
     }
+    # Of a last chunk there may be steps that do not count.
+    outputs = {name: values[: len(right[name])] for name, values in outputs.items()}
     compared.values += sum(values.size for values in outputs.values())
     return _in_layers(right, outputs, "reference", "model")
 
@@ -180,6 +206,8 @@ def _in_pass(
         # One for each group of channels that share it.
         first = slice(0, lanes, model.program.descriptor.groups)
         checks.insert(1, ("membrane", model.membranes[:, first], rtl.membranes[:, first]))
+    if model.stores is not None or rtl.stores is not None:
+        checks += _stores(model.stores, rtl.stores)
     compared.drained += checks[0][1].size
     compared.words += len(model.writes.word)
     for what, expected, actual in checks:
@@ -202,25 +230,44 @@ def _in_pass(
     return None
 
 
+def _stores(
+    model: MembraneWrites | None, rtl: MembraneWrites | None
+) -> list[tuple[str, NDArray[Any], NDArray[Any]]]:
+    """What is compared of membranes that are stored, the macros one behind the other."""
+    nothing = np.zeros(0, np.int64)
+    none = MembraneWrites(nothing, nothing, nothing.astype(np.uint64), nothing)
+    columns = []
+    for stores in (model or none, rtl or none):
+        order = np.argsort(stores.macro, kind="stable")
+        masks = [sum(0xFF << 8 * k for k in range(8) if mask >> k & 1) for mask in stores.mask]
+        written = stores.word & np.array(masks, np.uint64)
+        columns.append([x[order] for x in (stores.macro, stores.address, stores.mask, written)])
+    names = (f"{part} of stored membranes" for part in ("macro", "address", "bytes", "word"))
+    return list(zip(names, *columns, strict=True))
+
+
 def _in_frame(
-    network: QuantizedNetwork, expected: Ints, runs: Sequence[PassRun], trace: FrameTrace
+    network: QuantizedNetwork, expected: Ints, golden: FrameRun, trace: FrameTrace
 ) -> Difference | None:
     """What the host sees: registers, and the result in the feature memory."""
-    result = trace.result
+    result, runs = trace.result, golden.passes
     registers = {
         "STATUS": (DONE, result.status),
-        "FRAME_CLOCKS": (runs[-1].clocks.end, result.frame_clocks),
+        "FRAME_CLOCKS": (golden.clocks, result.frame_clocks),
         **{
             name.upper(): (sum(getattr(one.clocks, name) for one in runs), getattr(result, name))
             for name in STALLS
         },
     }
+    if golden.logits is not None:
+        registers["STEPS_TAKEN"] = golden.steps, result.steps
+        for k, pair in enumerate(zip(golden.logits.tolist(), result.logits, strict=True)):
+            registers[f"logit {k}"] = pair
     for name, (right, actual) in registers.items():
         if right != actual:
             return _differs("frame", name, right, actual)
-    return _in_layers(
-        {network.output: expected}, {network.output: trace.output}, "reference", "rtl"
-    )
+    outputs = {network.output: trace.output[: len(expected)]}
+    return _in_layers({network.output: expected}, outputs, "reference", "rtl")
 
 
 def _place(image: Image, k: int) -> str:

@@ -26,6 +26,8 @@ BATCH = 10
 DEEP_EVERY = 2
 """Every so many networks of a chip with several macros need them all for one block of kernels."""
 DEEP = {"max_channels": 256, "max_size": 8, "max_sets": 512}
+CHUNKS = (0, 1, 0, 2, 0, 4, 0, 1, 0, 3)
+"""Time steps of spiking networks that are taken at once, 0 is all."""
 SMALLER = (12, 8, 6, 4, 2, 1)
 """Rows and columns that a network may have, one after the other until it fits."""
 
@@ -47,6 +49,8 @@ class Network:
     def command(self, folder: Path) -> str:
         """Compares what `save` left."""
         files = [str(folder / "network.npz"), "--input", str(folder / "input.npy")]
+        chunk = self.image.contents.chunk
+        files += ["--chunk", str(chunk)] if chunk else []
         return shlex.join(["kenyon", "compare", *files, "-c", self.image.config.name])
 
 
@@ -67,11 +71,16 @@ def random_case(config: MarsConfig, seed: int) -> Network:
 
 
 def random_spiking_case(config: MarsConfig, seed: int) -> Network:
-    """The spiking network of a seed; one that does not fit is drawn again with smaller maps."""
+    """The spiking network of a seed; one that does not fit is drawn again with smaller maps.
+
+    Half of them take all steps at once, the others in chunks of 1 to 4; in some of those of 1
+    layers share membranes.
+    """
+    chunk = CHUNKS[seed % len(CHUNKS)]
     for size in SMALLER:
-        network = random_spiking_network(seed, max_size=size)
+        network = random_spiking_network(seed, max_size=size, share_layers=chunk == 1)
         try:
-            image = compile_network(network, config)
+            image = compile_network(network, config, chunk)
         except FitError:
             continue
         return Network(network, image, random_input(network, seed)[0])

@@ -1,17 +1,20 @@
 """The accelerator: reads a frame and computes it."""
 
-from amaranth.hdl import Array, Module, ResetInserter, Signal
+from amaranth.hdl import Array, Module, Mux, ResetInserter, Signal
 from amaranth.lib.wiring import Component, In, Out, Signature, connect, flipped
 from amaranth.utils import exact_log2
 
 from hw.bus.axi4 import AXI4ReadSignature
 from hw.bus.host_bus import DATA_WIDTH, HostBusSignature
 from hw.mars.engine import Engine
+from hw.mars.exit_unit import SETTINGS, TIME_WIDTH, ExitUnit
 from hw.mars.lane import SUMS
 from hw.mars.layout import ADDR_WIDTH, ROW_WIDTH
-from hw.mars.lif import MEMBRANES
 from hw.mars.line_reader import LineReader
-from model.mars.config import WORD_BITS, WORDS_PER_WRITE
+from hw.mars.membranes import MEMBRANES
+from model.mars.config import WORD_BITS, WORD_BYTES, WORDS_PER_WRITE
+from model.mars.early_exit import MAX_CLASSES, TABLES
+from model.mars.layout import MAX_STEPS
 
 COUNT_WIDTH = 24
 FEATURE_STRIDE = 0x20000
@@ -21,6 +24,10 @@ FEATURE_STRIDE = 0x20000
 class TraceSignature(Signature):
     """What benches compare with the model.
 
+    Parameters
+    ----------
+    n_macros : int
+
     Members
     -------
     value_valid, values : Out
@@ -29,13 +36,15 @@ class TraceSignature(Signature):
         With neurons: what the steps left.
     write, write_row, write_offset, write_halves, write_data : Out
         A feature word or two, before the banks choose; a bit for each half that is written.
+    store_macros, store_addr, store_mask, store_data : Out
+        Two words of membranes: which macros write them, where, which bytes, and what each.
     pass_done : Out(1)
         The last write of a pass.
     clock : Out(32)
-        Clocks since the frame was started.
+        Clocks since the frame was started, or since its later time steps were.
     """
 
-    def __init__(self):
+    def __init__(self, n_macros):
         super().__init__(
             {
                 "value_valid": Out(1),
@@ -46,6 +55,10 @@ class TraceSignature(Signature):
                 "write_offset": Out(ADDR_WIDTH),
                 "write_halves": Out(2 * WORDS_PER_WRITE),
                 "write_data": Out(WORDS_PER_WRITE * WORD_BITS),
+                "store_macros": Out(n_macros),
+                "store_addr": Out(ADDR_WIDTH),
+                "store_mask": Out(WORDS_PER_WRITE * WORD_BYTES),
+                "store_data": Out(WORDS_PER_WRITE * WORD_BITS * n_macros),
                 "pass_done": Out(1),
                 "clock": Out(32),
             }
@@ -54,6 +67,9 @@ class TraceSignature(Signature):
 
 class Accelerator(Component):
     """Computes one frame after `start`: input packet and program, each read once.
+
+    A spiking network may take its time steps in chunks: the program is read again for each of
+    them, until all steps are taken or the exit unit stops.
 
     **Reset**: not running; contents of memories are not reset.
 
@@ -73,6 +89,16 @@ class Accelerator(Component):
     input_base, program_base : In(32)
         Byte addresses, multiples of 512; latched with `start`, as the numbers of lines are.
     input_lines, program_lines : In(24)
+    first_step, n_steps, chunk : In(7), In(7), In(4)
+        Of a frame that takes its time steps in chunks: those of the frames before, all of them
+        with these, and how many a chunk has; else 0.
+    input_stride : In(32)
+        Bytes from the input packet of a chunk to that of the next one, a multiple of 512; 0 if they
+        all have the same.
+    exits, exit_settings : In(1), In(SETTINGS)
+        The exit unit decides, and by what.
+    steps : Out(7)
+        Time steps that were taken, of the last frame.
     running : Out(1)
     done : Out(1)
         One clock: the frame has ended, whichever way; `running` is reset in the next clock at
@@ -81,6 +107,8 @@ class Accelerator(Component):
         Together with `done`: the memory answered with an error; `abort` ended the frame.
     frame_clocks, weight_stalls, drain_stalls, layer_stalls : Out(32)
         Of the last frame, as the registers of the same names.
+    table_bus : In(HostBusSignature())
+        The exit unit: words of its tables to be written, logits to be read. Not used while running.
     feature_bus : In(HostBusSignature())
         The feature memories, `FEATURE_STRIDE` bytes apart, 32 bit at a time, low half first. Not
         used while running. Answers `error` to writes and behind the end of each memory.
@@ -98,6 +126,13 @@ class Accelerator(Component):
             "program_base": In(32),
             "input_lines": In(COUNT_WIDTH),
             "program_lines": In(COUNT_WIDTH),
+            "first_step": In(TIME_WIDTH),
+            "n_steps": In(TIME_WIDTH),
+            "chunk": In(range(MAX_STEPS + 1)),
+            "input_stride": In(32),
+            "exits": In(1),
+            "exit_settings": In(SETTINGS),
+            "steps": Out(TIME_WIDTH),
             "running": Out(1),
             "done": Out(1),
             "bus_error": Out(1),
@@ -106,10 +141,11 @@ class Accelerator(Component):
             "weight_stalls": Out(32),
             "drain_stalls": Out(32),
             "layer_stalls": Out(32),
+            "table_bus": In(HostBusSignature()),
             "feature_bus": In(HostBusSignature()),
         }
         if trace:
-            members["trace"] = Out(TraceSignature())
+            members["trace"] = Out(TraceSignature(config.n_macros))
         super().__init__(members)
 
     def elaborate(self, platform):
@@ -117,9 +153,12 @@ class Accelerator(Component):
         config = self.config
         m.submodules.reader = reader = LineReader(config)
         connect(m, flipped(self.axi), reader.axi)
+        input_base = Signal(32)
+        first_step = Signal(TIME_WIDTH)
+        again = Signal()
         m.d.comb += [
-            reader.start.eq(self.start),
-            reader.input_base.eq(self.input_base),
+            reader.start.eq(self.start | again),
+            reader.input_base.eq(Mux(self.start, self.input_base, input_base)),
             reader.input_lines.eq(self.input_lines),
             reader.program_base.eq(self.program_base),
             reader.program_lines.eq(self.program_lines),
@@ -130,11 +169,32 @@ class Accelerator(Component):
         computing = Signal()
         m.submodules.engine = engine = ResetInserter(~computing)(Engine(config))
         connect(m, reader.lines, engine.lines)
+        m.d.comb += engine.later.eq(first_step != 0)
+        m.submodules.exit_unit = exit_unit = self._exit_unit(m, engine, first_step)
 
         failed, stopped = Signal(), Signal()
+        # A frame in chunks of time steps: what the end of one is followed by.
+        goes_on, decides, between = Signal(), Signal(), Signal()
+        in_chunks = (self.chunk != 0) & (self.n_steps != 0) & ~failed & ~stopped
+        m.d.comb += [
+            goes_on.eq(in_chunks & (first_step + self.chunk < self.n_steps)),
+            decides.eq(in_chunks & self.exits),
+        ]
+        onward = [
+            first_step.eq(first_step + self.chunk),
+            input_base.eq(input_base + self.input_stride),
+        ]
+        with m.If(between & self.abort):
+            m.d.sync += stopped.eq(1)
         with m.FSM(name="frame") as fsm:
             with m.State("IDLE"), m.If(self.start):
-                m.d.sync += [failed.eq(0), stopped.eq(0)]
+                m.d.sync += [
+                    failed.eq(0),
+                    stopped.eq(0),
+                    first_step.eq(self.first_step),
+                    input_base.eq(self.input_base),
+                    self.steps.eq(self.n_steps),
+                ]
                 m.next = "COMPUTE"
             with m.State("COMPUTE"):
                 m.d.comb += computing.eq(1)
@@ -143,14 +203,36 @@ class Accelerator(Component):
                 with m.If(reader.error):
                     m.d.sync += failed.eq(1)
                     m.next = "END"
-                with m.If(self.abort):
+                with m.If(self.abort | stopped):
                     m.d.sync += stopped.eq(1)
                     m.next = "END"
             with m.State("END"):
                 m.d.comb += reader.stop.eq(1)
                 with m.If(~reader.busy):
-                    m.d.comb += [reader.clear.eq(1), self.done.eq(1)]
-                    m.next = "IDLE"
+                    m.d.comb += reader.clear.eq(1)
+                    with m.If(decides):
+                        m.d.comb += [between.eq(1), exit_unit.go.eq(1)]
+                        m.next = "EXIT"
+                    with m.Elif(goes_on):
+                        m.d.comb += between.eq(1)
+                        m.d.sync += onward
+                        m.next = "AGAIN"
+                    with m.Else():
+                        m.d.comb += self.done.eq(1)
+                        m.next = "IDLE"
+            with m.State("EXIT"):
+                m.d.comb += between.eq(1)
+                with m.If(exit_unit.done):
+                    m.d.sync += [self.steps.eq(exit_unit.taken), *onward]
+                    m.next = "AGAIN"
+                    with m.If(exit_unit.stops | stopped):
+                        m.next = "DONE"
+            with m.State("AGAIN"):
+                m.d.comb += [between.eq(1), again.eq(1)]
+                m.next = "COMPUTE"
+            with m.State("DONE"):
+                m.d.comb += self.done.eq(1)
+                m.next = "IDLE"
         m.d.comb += [
             self.running.eq(~fsm.ongoing("IDLE")),
             self.bus_error.eq(self.done & failed),
@@ -158,25 +240,53 @@ class Accelerator(Component):
         ]
 
         for counter, counts in (
-            (self.frame_clocks, 1),
-            (self.weight_stalls, engine.weight_stall),
-            (self.drain_stalls, engine.drain_stall),
-            (self.layer_stalls, engine.layer_stall),
+            (self.frame_clocks, computing | between),
+            (self.weight_stalls, computing & engine.weight_stall),
+            (self.drain_stalls, computing & engine.drain_stall),
+            (self.layer_stalls, computing & engine.layer_stall),
         ):
             with m.If(self.start):
                 m.d.sync += counter.eq(0)
-            with m.Elif(computing & counts):
+            with m.Elif(counts):
                 m.d.sync += counter.eq(counter + 1)
-        self._host(m, engine)
+        self._host(m, engine, exit_unit)
         if self.trace_enabled:
             names = ("value_valid", "values", "membranes", "write", "write_row", "write_offset")
             names += ("write_halves", "write_data", "pass_done")
+            names += ("store_macros", "store_addr", "store_mask", "store_data")
             m.d.comb += [getattr(self.trace, name).eq(getattr(engine, name)) for name in names]
-            m.d.comb += self.trace.clock.eq(self.frame_clocks + 1)
+            m.d.sync += self.trace.clock.eq(Mux(computing, self.trace.clock + 1, 1))
         return m
 
-    def _host(self, m, engine):
-        """Halves of feature words for the host."""
+    def _exit_unit(self, m, engine, first_step):
+        """The exit unit, for the host one memory: tables are written, logits are read."""
+        unit = ExitUnit()
+        bus = self.table_bus
+        word = bus.addr[2:]
+        writes = bus.valid & bus.write & bus.w_strb.all() & (word < TABLES)
+        reads = bus.valid & ~bus.write & (word < MAX_CLASSES)
+        m.d.comb += [
+            unit.settings.eq(self.exit_settings),
+            unit.first_step.eq(first_step),
+            unit.n_steps.eq(self.chunk),
+            unit.last_step.eq(self.n_steps),
+            unit.read_data.eq(engine.host_data[0]),
+            unit.table_write.eq(writes),
+            unit.table_addr.eq(word),
+            unit.table_data.eq(bus.w_data),
+            unit.sum_read.eq(reads),
+            unit.sum_addr.eq(word),
+        ]
+        asked = Signal()
+        m.d.sync += asked.eq(reads)
+        with m.If(bus.valid):
+            m.d.sync += bus.error.eq(~writes & ~reads)
+        with m.If(asked):
+            m.d.sync += bus.r_data.eq(unit.sum_data)
+        return unit
+
+    def _host(self, m, engine, exit_unit):
+        """Halves of feature words for the host; between chunks the exit unit reads."""
         bus = self.feature_bus
         word_bits = exact_log2(self.config.feature_words)
         macro = bus.addr[exact_log2(FEATURE_STRIDE) :]
@@ -189,6 +299,11 @@ class Accelerator(Component):
         m.d.comb += engine.host_addr.eq(bus.addr[3 : 3 + word_bits])
         for k, read in enumerate(engine.host_read):
             m.d.comb += read.eq(bus.valid & ~bus.write & exists & (macro == k))
+        with m.If(exit_unit.read):
+            m.d.comb += [
+                engine.host_addr.eq(exit_unit.read_addr),
+                engine.host_read[0].eq(1),
+            ]
         m.d.sync += asked.eq(bus.valid)
         with m.If(bus.valid):
             m.d.sync += [

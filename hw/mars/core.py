@@ -4,9 +4,9 @@ from amaranth.hdl import Module
 from amaranth.lib.wiring import Component, In, Out, Signature
 
 from hw.mars.lane import RESIDUAL_WORDS, SUMS, Lane, load_members
-from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR
+from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, MEMBRANE_WORDS
 from hw.mars.walker import STEP
-from model.mars.config import ADDRESSES, WORD_BITS, WORDS_PER_WRITE
+from model.mars.config import ADDRESSES, WORD_BITS, WORD_BYTES, WORDS_PER_WRITE
 
 
 class WalkSignature(Signature):
@@ -23,7 +23,6 @@ class WalkSignature(Signature):
                 "index_read": Out(1),
                 "index_read_addr": Out(range(ADDRESSES)),
                 "step": Out(STEP),
-                "feature_data": Out(WORDS_PER_WRITE * WORD_BITS),
                 "host_addr": Out(ADDR_WIDTH),
             }
         )
@@ -44,8 +43,8 @@ class Core(Component):
     Members
     -------
     walk : In(WalkSignature())
-    row_data, index_write, feature_mask, feature_addr, host_read : In, of every macro
-    sums, highs, residuals, host_data : Out, of every macro
+    row_data, index_write, feature_mask, feature_addr, feature_data, host_read : In, of every macro
+    sums, highs, residuals, membranes, host_data : Out, of every macro
     """
 
     def __init__(self, first, n_macros, feature_words, weight_sram=0):
@@ -58,12 +57,14 @@ class Core(Component):
                 "walk": In(WalkSignature(weight_sram)),
                 "row_data": In(WORD_BITS).array(n_macros),
                 "index_write": In(1).array(n_macros),
-                "feature_mask": In(2 * WORDS_PER_WRITE).array(n_macros),
+                "feature_mask": In(WORDS_PER_WRITE * WORD_BYTES).array(n_macros),
                 "feature_addr": In(ADDR_WIDTH).array(n_macros),
+                "feature_data": In(WORDS_PER_WRITE * WORD_BITS).array(n_macros),
                 "host_read": In(1).array(n_macros),
                 "sums": Out(SUMS).array(n_macros),
                 "highs": Out(SUMS).array(n_macros),
                 "residuals": Out(RESIDUAL_WORDS * WORD_BITS).array(n_macros),
+                "membranes": Out(MEMBRANE_WORDS * WORD_BITS).array(n_macros),
                 "host_data": Out(WORD_BITS).array(n_macros),
             }
         )
@@ -82,10 +83,12 @@ class Core(Component):
                 lane.index_write.eq(self.index_write[k]),
                 lane.feature_mask.eq(self.feature_mask[k]),
                 lane.feature_addr.eq(self.feature_addr[k]),
+                lane.feature_data.eq(self.feature_data[k]),
                 lane.host_read.eq(self.host_read[k]),
                 self.sums[k].eq(lane.sums),
                 self.highs[k].eq(lane.highs),
                 self.residuals[k].eq(lane.residual),
+                self.membranes[k].eq(lane.membranes),
                 self.host_data[k].eq(lane.host_data),
             ]
         return m

@@ -1,6 +1,8 @@
 """Drains a round: one team after the other, its macros' partial sums added."""
 
+import functools
 import itertools
+import operator
 
 from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib.data import StructLayout
@@ -12,11 +14,14 @@ from hw.mars.layout import (
     DESCRIPTOR,
     HEADER_SLOT_WIDTH,
     LOGIT_SLOTS_LOG2,
+    MAX_PARTS,
+    MEMBRANE_WORDS,
     ROW_WIDTH,
     STEP_SUMS,
     drained_teams,
     in_steps,
     slots_log2,
+    store_slots,
 )
 from hw.mars.walker import ROUND
 from model.mars.clocks import AVERAGE_AFTER
@@ -27,7 +32,7 @@ PIXEL = StructLayout(
     {
         "valid": 1,
         "average": 1,
-        "half": 1,
+        "part": range(MAX_PARTS),
         "pool_first": 1,
         "pool_last": 1,
         "first_of_block": 1,
@@ -38,9 +43,23 @@ PIXEL = StructLayout(
         "offset": ADDR_WIDTH,
     }
 )
-"""A pixel in post-processing: where its result goes, or that it is the average of a block.
+"""A pixel in post-processing: where its result goes, or that it is the average of a block, and
+which part of a word its kernel block's results and membranes are.
 
 In time: which four steps it has, of logits which of these it is."""
+
+
+def store_layout(n_macros):
+    """Two words of membranes of a round: which ones, where, and the macros that keep them."""
+    return StructLayout(
+        {
+            "valid": 1,
+            "pair": 1,
+            "part": range(MAX_PARTS),
+            "offset": ADDR_WIDTH,
+            "macros": n_macros,
+        }
+    )
 
 
 STEP_WIDTH = ACC_WIDTH // 2 + 3
@@ -51,7 +70,8 @@ class Drain(Component):
     """Turns a finished round into pixels, golden: the drain of `model.mars.clocks`.
 
     Every team takes a clock per two words of its result, with neurons one per group, also one whose
-    band has no such row. Logits come step by step.
+    band has no such row. Logits come step by step. Behind the teams come the membranes that are
+    stored, those of all of them at once.
     Behind the last round of a kernel block with global average pooling comes one more pixel, the
     average.
 
@@ -66,14 +86,16 @@ class Drain(Component):
     -------
     descriptor : In(DESCRIPTOR)
     round_done, round : In(1), In(ROUND)
-    sums, highs, residuals : In, of every macro
+    sums, highs, residuals, membranes : In, of every macro
         Kept from the clock after `round_done` until the next one.
     pixel : Out(PIXEL)
         The pixel whose sums come 2 clocks later.
     header_slot : Out
         Its header, 1 clock later.
-    acc, residual : Out(STEP_SUMS), Out(128)
-        Its sums and residual, 2 clocks later.
+    acc, residual, stored : Out(STEP_SUMS), Out(128), Out(256)
+        Its sums, residual and stored membranes, 2 clocks later.
+    store : Out(store_layout(n_macros))
+        Membranes to be written.
     header_freed : Out(1)
         The last pixel of a kernel block has been chosen.
     last_word : Out(1)
@@ -90,10 +112,13 @@ class Drain(Component):
                 "sums": In(SUMS).array(n_macros),
                 "highs": In(SUMS).array(n_macros),
                 "residuals": In(RESIDUAL_WORDS * WORD_BITS).array(n_macros),
+                "membranes": In(MEMBRANE_WORDS * WORD_BITS).array(n_macros),
                 "pixel": Out(PIXEL),
                 "header_slot": Out(HEADER_SLOT_WIDTH),
                 "acc": Out(STEP_SUMS),
                 "residual": Out(RESIDUAL_WORDS * WORD_BITS),
+                "stored": Out(MEMBRANE_WORDS * WORD_BITS),
+                "store": Out(store_layout(n_macros)),
                 "header_freed": Out(1),
                 "last_word": Out(1),
             }
@@ -125,7 +150,7 @@ class Drain(Component):
             self.header_slot.eq(now.slot),
         ]
         m.d.comb += [
-            pixel.half.eq(now.half),
+            pixel.part.eq(now.part),
             pixel.pool_first.eq(now.pool_first),
             pixel.pool_last.eq(now.pool_last),
             pixel.first_of_block.eq(now.first_of_block & (team == 0)),
@@ -157,8 +182,19 @@ class Drain(Component):
                             m.d.comb += ended.eq(0)
                             m.d.sync += pause.eq(AVERAGE_AFTER - 1 - slot)
                             m.next = "PAUSE"
+                        with m.If(store_slots(d) != 0):
+                            m.d.comb += ended.eq(0)
+                            m.next = "STORE"
                         with m.If(self.round_done):
                             m.next = "TEAMS"
+            with m.State("STORE"):
+                m.d.comb += [self.store.valid.eq(1), self.store.pair.eq(slot)]
+                m.d.sync += slot.eq(slot + 1)
+                with m.If(slot + 1 == store_slots(d)):
+                    m.d.comb += ended.eq(1)
+                    m.next = "IDLE"
+                    with m.If(self.round_done):
+                        m.next = "TEAMS"
             with m.State("PAUSE"):
                 m.d.sync += pause.eq(pause - 1)
                 with m.If(pause == 1):
@@ -181,19 +217,31 @@ class Drain(Component):
                 out_row.eq(self.round.out_row),
                 offset.eq(self.round.out_offset),
             ]
-        self._select(m, team)
+        self._select(m, team, now)
         return m
 
-    def _select(self, m, team):
-        """Adds the sums of the team's macros, in two clocks."""
+    def _select(self, m, team, now):
+        """Adds the sums of the team's macros, in two clocks; which ones keep membranes."""
         d = self.descriptor
         mine = Signal(self.n_macros)
         first = Signal(self.n_macros)
+        has_membranes = Signal(self.n_macros)
+        keepers = Signal(self.n_macros)
         for macro in range(self.n_macros):
             m.d.comb += [
                 mine[macro].eq((macro >> d.split_log2) == team),
                 first[macro].eq((team << d.split_log2) == macro),
+                has_membranes[macro].eq((team << d.split_log2) + now.u_macro == macro),
             ]
+        with m.If(self.pixel.valid):
+            m.d.sync += keepers.eq(keepers | has_membranes)
+        with m.If(self.round_done):
+            m.d.sync += keepers.eq(0)
+        m.d.comb += [
+            self.store.macros.eq(keepers),
+            self.store.part.eq(now.part),
+            self.store.offset.eq(now.u_offset),
+        ]
         valid_1 = Signal()
         m.d.sync += valid_1.eq(self.pixel.valid)
         half = max(1, self.n_macros // 2)
@@ -212,14 +260,19 @@ class Drain(Component):
                     m.d.sync += register.eq(sum(terms[i::half]))
             with m.If(valid_1 & (d.timed if step else 1)):
                 m.d.sync += total.eq(sum(partial))
-        residual_1 = Signal.like(self.residual, reset_less=True)
-        chosen = 0
-        for macro, residual in enumerate(self.residuals):
-            chosen |= Mux(first[macro], residual, 0)
-        with m.If(self.pixel.valid):
-            m.d.sync += residual_1.eq(chosen)
-        with m.If(valid_1):
-            m.d.sync += self.residual.eq(residual_1)
+        for name, parts, which, result in (
+            ("residual", self.residuals, first, self.residual),
+            ("membranes", self.membranes, has_membranes, self.stored),
+        ):
+            chosen = Signal.like(result, reset_less=True, name=f"{name}_1")
+            with m.If(self.pixel.valid):
+                m.d.sync += chosen.eq(
+                    functools.reduce(
+                        operator.or_, (Mux(which[i], part, 0) for i, part in enumerate(parts))
+                    )
+                )
+            with m.If(valid_1):
+                m.d.sync += result.eq(chosen)
 
     def _of(self, macro, k, step):
         """What a macro has of lane k for a step; for all of them if there are no steps."""

@@ -1,6 +1,6 @@
 """The engine: from lines to features, one frame."""
 
-from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out
 from amaranth.utils import exact_log2
@@ -9,14 +9,14 @@ from hw.mars.core import Core
 from hw.mars.drain import Drain
 from hw.mars.lane import SUMS
 from hw.mars.layout import ADDR_WIDTH, ENTRIES_WIDTH, MAX_GROUPS, ROW_WIDTH, fires, header_bits
-from hw.mars.lif import MEMBRANES
 from hw.mars.loader import Loader
+from hw.mars.membranes import MEMBRANES, MembraneStore
 from hw.mars.post_processing import PostProcessing
 from hw.mars.walker import Walker
 from hw.mars.weight_sram import Copier
 from hw.memory import TwoPortMemory
 from model.mars.clocks import BLOCK_SLOTS, CHAIN_AFTER, WRITTEN_AFTER
-from model.mars.config import LINE_BITS, WORD_BITS, WORDS_PER_WRITE
+from model.mars.config import LINE_BITS, WORD_BITS, WORD_BYTES, WORDS_PER_WRITE
 
 
 class Engine(Component):
@@ -32,6 +32,8 @@ class Engine(Component):
     Members
     -------
     lines : In(stream.Signature(512))
+    later : In(1)
+        The frame goes on where the one before stopped: neurons find their membranes.
     done : Out(1)
         With the last write of a frame.
     weight_stall, drain_stall, layer_stall : Out(1)
@@ -39,7 +41,7 @@ class Engine(Component):
     host_read, host_addr, host_data : In of every macro, In(16), Out of every macro
         Reads a feature word, between frames.
     value_valid, values, membranes, write, write_row, write_offset, write_halves, write_data : Out
-    pass_done : Out
+    store_macros, store_addr, store_mask, store_data, pass_done : Out
         As in `hw.mars.accelerator.TraceSignature`.
     """
 
@@ -48,6 +50,7 @@ class Engine(Component):
         super().__init__(
             {
                 "lines": In(stream.Signature(LINE_BITS)),
+                "later": In(1),
                 "done": Out(1),
                 "weight_stall": Out(1),
                 "drain_stall": Out(1),
@@ -63,6 +66,10 @@ class Engine(Component):
                 "write_offset": Out(ADDR_WIDTH),
                 "write_halves": Out(2 * WORDS_PER_WRITE),
                 "write_data": Out(WORDS_PER_WRITE * WORD_BITS),
+                "store_macros": Out(config.n_macros),
+                "store_addr": Out(ADDR_WIDTH),
+                "store_mask": Out(WORDS_PER_WRITE * WORD_BYTES),
+                "store_data": Out(WORDS_PER_WRITE * WORD_BITS * config.n_macros),
                 "pass_done": Out(1),
             }
         )
@@ -75,7 +82,14 @@ class Engine(Component):
         m.submodules.walker = walker = Walker(ahead.headers)
         m.submodules.drain = drain = Drain(n_macros)
         m.submodules.post_processing = post = PostProcessing(wide_multiplier=wide, n_teams=n_macros)
+        m.submodules.store = store = MembraneStore(n_macros)
         m.d.comb += [
+            walker.later.eq(self.later),
+            post.later.eq(self.later),
+            post.stored.eq(drain.stored),
+            store.descriptor.eq(walker.descriptor),
+            store.store.eq(drain.store),
+            *(own.eq(left) for own, left in zip(store.waiting, post.waiting, strict=True)),
             loader.lines.payload.eq(self.lines.payload),
             loader.lines.valid.eq(self.lines.valid),
             self.lines.ready.eq(loader.lines.ready),
@@ -97,7 +111,7 @@ class Engine(Component):
         ]
         self._headers(m, loader, drain, post)
         copier = self._blocks(m, loader, walker)
-        self._cores(m, loader, copier, walker, drain, post)
+        self._cores(m, loader, copier, walker, drain, post, store)
 
         last_written = Signal()
         features_done = Signal()
@@ -129,6 +143,10 @@ class Engine(Component):
             self.write_offset.eq(post.write_offset),
             self.write_halves.eq(post.write_halves),
             self.write_data.eq(post.write_data),
+            self.store_macros.eq(Mux(store.write, store.macros, 0)),
+            self.store_addr.eq(store.addr),
+            self.store_mask.eq(store.mask),
+            self.store_data.eq(Cat(store.data)),
         ]
         return m
 
@@ -176,10 +194,11 @@ class Engine(Component):
         ]
         return copier
 
-    def _cores(self, m, loader, copier, walker, drain, post):
+    def _cores(self, m, loader, copier, walker, drain, post, store):
         """The cores, and the choice of each bank which features it stores."""
         config, d = self.config, walker.descriptor
         per_core = config.macros_per_core
+        in_bytes = Cat(half.replicate(WORD_BYTES // 2) for half in post.write_halves)
         for c in range(config.n_cores):
             core = Core(c * per_core, per_core, config.feature_words, config.weight_sram)
             m.submodules[f"core_{c}"] = core
@@ -193,7 +212,6 @@ class Engine(Component):
                 core.walk.row_word_line.eq(loader.row_word_line),
                 core.walk.index_write_addr.eq(loader.index_addr),
                 core.walk.index_data.eq(loader.index_data),
-                core.walk.feature_data.eq(post.write_data),
                 core.walk.host_addr.eq(self.host_addr),
             ]
             if copier is not None:
@@ -209,13 +227,22 @@ class Engine(Component):
                         (post.write_row >= d[f"out_first_row_{macro}"])
                         & (post.write_row < d[f"out_end_row_{macro}"])
                     ),
-                    core.feature_mask[k].eq(Mux(post.write & stores, post.write_halves, 0)),
+                    core.feature_mask[k].eq(Mux(post.write & stores, in_bytes, 0)),
                     core.feature_addr[k].eq(d[f"out_base_{macro}"] + post.write_offset),
+                    core.feature_data[k].eq(post.write_data),
                     core.row_data[k].eq(loader.row_data[macro]),
                     core.index_write[k].eq(loader.index_enable[macro]),
                     core.host_read[k].eq(self.host_read[macro]),
                     drain.sums[macro].eq(core.sums[k]),
                     drain.highs[macro].eq(core.highs[k]),
                     drain.residuals[macro].eq(core.residuals[k]),
+                    drain.membranes[macro].eq(core.membranes[k]),
                     self.host_data[macro].eq(core.host_data[k]),
                 ]
+                # A clock writes results or membranes.
+                with m.If(store.write):
+                    m.d.comb += [
+                        core.feature_mask[k].eq(Mux(store.macros[macro], store.mask, 0)),
+                        core.feature_addr[k].eq(store.addr),
+                        core.feature_data[k].eq(store.data[macro]),
+                    ]

@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import Component, In, Out
 
-from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, INDEX, in_steps
+from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, INDEX, MEMBRANE_WORDS, in_steps
 from hw.mars.macro import CIMMacro
 from hw.mars.walker import COORDINATE_WIDTH, STEP
 from hw.mars.weight_sram import WeightSram
@@ -17,6 +17,7 @@ from model.mars.config import (
     NIBBLE,
     ROWS_PER_COPY,
     WORD_BITS,
+    WORD_BYTES,
     WORD_LINES,
     WORDS_PER_WRITE,
 )
@@ -94,8 +95,8 @@ class Lane(Component):
         From the loader, into the weight SRAM if there is one.
     copy, copy_addr, copy_part, macro_addr : In
         From the copier, with a weight SRAM: a quarter of a group-set, and where it goes.
-    feature_mask, feature_addr, feature_data : In(4), In(16), In(128)
-        Writes halves of a feature word, or of one at an even address and of the next.
+    feature_mask, feature_addr, feature_data : In(16), In(16), In(128)
+        Writes bytes of a feature word, or of one at an even address and of the next.
     host_read, host_addr : In
         Reads a feature word, while nothing else does.
     host_data : Out(64)
@@ -103,8 +104,8 @@ class Lane(Component):
     sums, highs : Out(SUMS)
         Partial sums of the last complete round. In time `sums` has steps 0 and 1, `highs` 2 and 3,
         16 bit each; with 8-bit weights lane k < 8 has 0 and 1, lane k + 8 has 2 and 3, 32 bit.
-    residual : Out(128)
-        Its residual's words.
+    residual, membranes : Out(128), Out(256)
+        Its residual's words, and those of membranes.
     """
 
     def __init__(self, number, feature_words, weight_sram=0):
@@ -120,7 +121,7 @@ class Lane(Component):
                 "step": In(STEP),
                 "row_data": In(WORD_BITS),
                 "index_write": In(1),
-                "feature_mask": In(2 * WORDS_PER_WRITE),
+                "feature_mask": In(WORDS_PER_WRITE * WORD_BYTES),
                 "feature_addr": In(ADDR_WIDTH),
                 "feature_data": In(WORDS_PER_WRITE * WORD_BITS),
                 "host_read": In(1),
@@ -129,6 +130,7 @@ class Lane(Component):
                 "sums": Out(SUMS),
                 "highs": Out(SUMS),
                 "residual": Out(RESIDUAL_WORDS * WORD_BITS),
+                "membranes": Out(MEMBRANE_WORDS * WORD_BITS),
             }
         )
 
@@ -171,10 +173,12 @@ class Lane(Component):
         upper_3 = after(2, self.step.upper, "upper")
         high_3 = after(2, self.step.high, "high")
         skip_3 = after(2, self.step.skip, "skip")
+        membranes_3 = after(2, self.step.membranes, "membranes")
+        plane_3 = after(2, self.step.u_plane, "plane")
         padded_3 = after(1, padded_2, "padded")
         around = Mux(upper_3, d.pad_value[NIBBLE:], d.pad_value[:NIBBLE])
         m.d.comb += [
-            macro.enable.eq(read_3 & ~skip_3 | padded_3),
+            macro.enable.eq(read_3 & ~skip_3 & ~membranes_3 | padded_3),
             macro.addr.eq(after(3, self.index_read_addr, "entry")),
             macro.activations.eq(Mux(padded_3, around.replicate(WORD_LINES), feature)),
             macro.signed_activations.eq(d.in_signed & (upper_3 == d.in_two)),
@@ -235,7 +239,9 @@ class Lane(Component):
             with m.If(last_5 & timed):
                 m.d.sync += self.highs[k].eq(added_high)
 
-        self._residual(m, feature, skip_3, upper_3, last_5)
+        residual_3 = Mux(skip_3, 1 << upper_3, 0)
+        self._keep(m, feature, residual_3, last_5, self.residual, "residual")
+        self._keep(m, feature, Mux(membranes_3, 1 << plane_3, 0), last_5, self.membranes, "u")
         return m
 
     def _copy(self, m, indices, macro):
@@ -265,7 +271,7 @@ class Lane(Component):
         m.submodules.features = features = TwoPortMemory(
             depth=self.feature_words // WORDS_PER_WRITE,
             width=WORDS_PER_WRITE * WORD_BITS,
-            granularity=WORD_BITS // 2,
+            granularity=WORD_BITS // WORD_BYTES,
         )
         r_addr = Mux(self.host_read, self.host_addr, addr)
         odd = Signal(reset_less=True)
@@ -274,7 +280,7 @@ class Lane(Component):
         m.d.comb += [
             features.r_enable.eq(read | self.host_read),
             features.r_addr.eq(r_addr[1:]),
-            features.w_mask.eq(Mux(w_odd, self.feature_mask << 2, self.feature_mask)),
+            features.w_mask.eq(Mux(w_odd, self.feature_mask << WORD_BYTES, self.feature_mask)),
             features.w_addr.eq(self.feature_addr[1:]),
             features.w_data.eq(Cat(first, Mux(w_odd, first, second))),
         ]
@@ -306,30 +312,33 @@ class Lane(Component):
                 (in_row >= 0) & (in_row < d.in_height) & (in_col >= 0) & (in_col < d.in_width)
             ),
         ]
+        # The macros of a team have the membranes of its pixels in turn.
+        place = self.number & ((1 << d.split_log2) - 1)
+        has_membranes = Signal()
+        m.d.comb += has_membranes.eq(step.membranes & (step.u_macro == place))
         read, padded = Signal(), Signal()
         addr = Signal(ADDR_WIDTH, reset_less=True)
         in_base, skip_base = d[f"in_base_{self.number}"], d[f"skip_base_{self.number}"]
         m.d.sync += [
-            read.eq(in_use & (step.skip | step.access & inside)),
+            read.eq(in_use & (step.skip | has_membranes | step.access & inside)),
             padded.eq(in_use & step.access & ~inside & (d.pad_value != 0)),
-            addr.eq(
-                Mux(
-                    step.skip,
-                    skip_base + step.skip_offset,
-                    in_base + step.in_offset + index.offset,
-                )
-            ),
+            addr.eq(in_base + step.in_offset + index.offset),
         ]
+        with m.If(step.skip):
+            m.d.sync += addr.eq(skip_base + step.skip_offset)
+        with m.If(step.membranes):
+            m.d.sync += addr.eq(d.u_base + step.u_offset + step.u_plane)
         return read, padded, addr
 
-    def _residual(self, m, word, skip, upper, last):
-        """Keeps the residual's words until the round is complete."""
-        word_4 = Signal(WORD_BITS, reset_less=True)
-        write_4 = Signal(RESIDUAL_WORDS)
-        m.d.sync += [word_4.eq(word), write_4.eq(Mux(skip, 1 << upper, 0))]
-        residual = Signal(RESIDUAL_WORDS * WORD_BITS, reset_less=True)
-        for k in range(RESIDUAL_WORDS):
+    def _keep(self, m, word, which, last, result, name):
+        """Keeps words that a round reads until it is complete."""
+        n_words = len(result) // WORD_BITS
+        word_4 = Signal(WORD_BITS, reset_less=True, name=f"{name}_word")
+        write_4 = Signal(n_words, name=f"{name}_write")
+        kept = Signal.like(result, reset_less=True, name=f"{name}_kept")
+        m.d.sync += [word_4.eq(word), write_4.eq(which)]
+        for k in range(n_words):
             with m.If(write_4[k]):
-                m.d.sync += residual.word_select(k, WORD_BITS).eq(word_4)
+                m.d.sync += kept.word_select(k, WORD_BITS).eq(word_4)
         with m.If(last):
-            m.d.sync += self.residual.eq(residual)
+            m.d.sync += result.eq(kept)

@@ -28,6 +28,10 @@ LOGIT_SLOTS_LOG2 = 4
 """Four steps of eight words."""
 ENTRIES_WIDTH = 7
 """0..64 entries of a kernel block."""
+MAX_PARTS = 8
+"""Kernel blocks whose membranes make a word together."""
+MEMBRANE_WORDS = 4
+"""Of 16 membranes at most."""
 HEADER_SLOT_WIDTH = 9
 """Of the number of a header; few configurations have so many."""
 
@@ -77,6 +81,22 @@ def in_steps(descriptor):
 def fires(descriptor):
     """Neurons follow the sums."""
     return descriptor.timed & ~descriptor.raw
+
+
+def loads_membranes(descriptor, later):
+    """Membranes are read before a pixel's steps: always, or in later chunks of them."""
+    return fires(descriptor) & (descriptor.u_again | descriptor.u_load & later)
+
+
+def parts_log2(descriptor):
+    """Kernel blocks whose membranes make a word together, as a power of two."""
+    return descriptor.groups_log2 + descriptor.wide
+
+
+def store_slots(descriptor):
+    """Clocks in which the membranes of a round are written: two words in each."""
+    stores = fires(descriptor) & descriptor.u_store
+    return Mux(stores, Mux(descriptor.u_planes_log2 == 2, 2, 1), 0)
 
 
 def is_long(descriptor):

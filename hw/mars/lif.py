@@ -7,14 +7,19 @@ from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.mars.drain import PIXEL
-from hw.mars.layout import DESCRIPTOR, STEP_SUMS, TIMED_HEADER_WORD
+from hw.mars.layout import (
+    DESCRIPTOR,
+    MEMBRANE_WORDS,
+    STEP_SUMS,
+    TIMED_HEADER_WORD,
+    loads_membranes,
+)
+from hw.mars.membranes import MEMBRANE_WIDTH, MEMBRANES, first_lanes, from_words
 from model.mars.config import KERNELS, WORD_BITS
 from model.mars.layout import STEPS_PER_WORD
 
 CHARGE_WIDTH = 22
 """Of a charged membrane, whatever the activations, and so of thresholds."""
-MEMBRANE_WIDTH = 16
-MEMBRANES = ArrayLayout(signed(MEMBRANE_WIDTH), KERNELS)
 THRESHOLDS = ArrayLayout(signed(CHARGE_WIDTH), KERNELS)
 CHARGES = ArrayLayout(ArrayLayout(signed(CHARGE_WIDTH), STEPS_PER_WORD), KERNELS)
 SPIKES = ArrayLayout(STEPS_PER_WORD, KERNELS)
@@ -170,8 +175,8 @@ class LifStage(Component):
 class LifChain(Component):
     """Leaky integrate-and-fire neurons; golden: `model.mars.lif.chain`.
 
-    A stage for each of four steps. Channels beside each other may share a membrane (groups). The
-    membranes of a pixel with more than four steps wait in registers of its team.
+    A stage for each of four steps. Channels beside each other may share a membrane (groups). What
+    a pixel leaves is in registers of its team: its next four steps, or later frames, go on there.
 
     **Latency**: with G groups, `fired` comes 4*G + 1 clocks after `pixel`. **Throughput**: a pixel
     in G clocks; the next four steps of a team 4*G clocks behind its last ones. **Reset**: no pixel
@@ -191,10 +196,14 @@ class LifChain(Component):
         Spikes that add `skip_mult`.
     header : In(1024)
         Bias, initial membrane and threshold of each lane.
+    later, stored : In(1), In(256)
+        The frame goes on where the one before stopped; words of membranes, with `pixel`.
     fired : Out(PIXEL)
         The pixel whose `spikes` these are.
     membranes : Out(MEMBRANES)
         What its last step left, at the first lane of each group.
+    waiting : Out(MEMBRANES) for each team
+        The same of its last pixel.
     """
 
     def __init__(self, n_teams):
@@ -206,9 +215,12 @@ class LifChain(Component):
                 "sums": In(STEP_SUMS),
                 "residual": In(SPIKES),
                 "header": In(KERNELS * WORD_BITS),
+                "later": In(1),
+                "stored": In(MEMBRANE_WORDS * WORD_BITS),
                 "fired": Out(PIXEL),
                 "spikes": Out(SPIKES),
                 "membranes": Out(MEMBRANES),
+                "waiting": Out(MEMBRANES).array(n_teams),
             }
         )
 
@@ -258,11 +270,16 @@ class LifChain(Component):
             Signal(MEMBRANES, name=f"waiting_{team}", reset_less=True)
             for team in range(self.n_teams)
         )
+        m.d.comb += [out.eq(kept) for out, kept in zip(self.waiting, waiting, strict=True)]
         initial = Signal(MEMBRANES, reset_less=True)
+        stored = Signal(MEMBRANES)
+        m.d.comb += stored.eq(from_words(d, self.stored, self.pixel.part))
         for k in range(KERNELS):
             word = TIMED_HEADER_WORD(self.header.word_select(k, WORD_BITS))
             with m.If(self.pixel.valid):
                 m.d.sync += initial[k].eq(word.initial << d.initial_shift)
+                with m.If(loads_membranes(d, self.later)):
+                    m.d.sync += initial[k].eq(first_lanes(d, stored, k))
         begin = Signal(MEMBRANES)
         m.d.comb += begin.eq(
             Mux(

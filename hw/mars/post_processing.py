@@ -11,6 +11,7 @@ from hw.mars.layout import (
     ADDR_WIDTH,
     DESCRIPTOR,
     HEADER_WORD,
+    MEMBRANE_WORDS,
     STEP_SUMS,
     WIDE_HEADER_WORD,
     fires,
@@ -19,7 +20,8 @@ from hw.mars.layout import (
     input_words,
     writes_log2,
 )
-from hw.mars.lif import MEMBRANES, LifChain
+from hw.mars.lif import LifChain
+from hw.mars.membranes import MEMBRANES
 from hw.mars.requantiser import SKIP_WIDTH, Requantiser
 from hw.memory import TwoPortMemory
 from model.mars.config import (
@@ -60,8 +62,10 @@ class PostProcessing(Component):
     -------
     descriptor : In(DESCRIPTOR)
     pixel : In(PIXEL)
-    acc, residual, header : In(STEP_SUMS), In(128), In(1024) or In(2048)
-        Its sums, residual and kernel block's header, 2 clocks after it.
+    acc, residual, stored, header : In(STEP_SUMS), In(128), In(256), In(1024) or In(2048)
+        Its sums, residual, stored membranes and kernel block's header, 2 clocks after it.
+    later : In(1)
+        The frame goes on where the one before stopped.
     feature_valid, feature_words : In(1), In(128)
         A word of the input, or two if a row of it has an even number, which are written as they
         are 1 clock later.
@@ -73,8 +77,8 @@ class PostProcessing(Component):
         `write_halves` for each half of them, the second word's 0 if there is none.
     value_valid, values : Out(1), Out(SUMS)
         Requantised pixels, before pools, for benches; with neurons the steps' spikes.
-    membranes : Out(MEMBRANES)
-        With them what the last step left, at the first lane of each group.
+    membranes, waiting : Out(MEMBRANES), Out(MEMBRANES) for each team
+        With them what the last step left, at the first lane of each group, also of each team.
     """
 
     def __init__(self, *, wide_multiplier=False, n_teams=MAX_MACROS):
@@ -86,6 +90,8 @@ class PostProcessing(Component):
                 "pixel": In(PIXEL),
                 "acc": In(STEP_SUMS),
                 "residual": In(RESIDUAL_WORDS * WORD_BITS),
+                "stored": In(MEMBRANE_WORDS * WORD_BITS),
+                "later": In(1),
                 "header": In(header_bits(wide_multiplier)),
                 "feature_valid": In(1),
                 "feature_words": In(WORDS_PER_WRITE * WORD_BITS),
@@ -99,6 +105,7 @@ class PostProcessing(Component):
                 "value_valid": Out(1),
                 "values": Out(SUMS),
                 "membranes": Out(MEMBRANES),
+                "waiting": Out(MEMBRANES).array(n_teams),
             }
         )
 
@@ -162,7 +169,7 @@ class PostProcessing(Component):
                 lane.bias.eq(word.bias),
                 lane.mult.eq(mult),
                 lane.shift.eq(word.shift),
-                lane.skip.eq(self._residual(m, k, pixel.half)),
+                lane.skip.eq(self._residual(m, k, pixel.part[0])),
                 lane.skip_mult.eq(d.skip_mult),
                 lane.raw.eq(raw),
                 lane.low.eq(d.low),
@@ -193,13 +200,16 @@ class PostProcessing(Component):
             chain.pixel.valid.eq(pixel.valid & fires(d)),
             chain.sums.eq(self.acc),
             chain.header.eq(self.header),
+            chain.stored.eq(self.stored),
+            chain.later.eq(self.later),
             self.membranes.eq(chain.membranes),
+            *(out.eq(kept) for out, kept in zip(self.waiting, chain.waiting, strict=True)),
         ]
         for k in range(KERNELS):
             own = self.residual.word_select(k, NIBBLE)
             if k < HALF:
                 other = self.residual.word_select(k + HALF, NIBBLE)
-                own = Mux(d.wide & pixel.half, other, own)
+                own = Mux(d.wide & pixel.part[0], other, own)
             m.d.comb += chain.residual[k].eq(Mux(d.has_skip, own, 0))
         return chain
 
@@ -315,7 +325,7 @@ class PostProcessing(Component):
             m.d.sync += kept.eq(pixel)
         place = Mux(begin, pixel.as_value(), kept.as_value())
         place = PIXEL(place)
-        halves = Mux(d.wide, 1 << place.half, 0b11)
+        halves = Mux(d.wide, 1 << place.part[0], 0b11)
         one_word = fires(d) | (d.out_planes_log2 == 0)
         m.d.comb += [
             self.write.eq(begin | (left != 0)),

@@ -7,6 +7,7 @@ from hw.bus.axi4 import AXI4ReadSignature
 from hw.bus.host_bus import HostBusSignature
 from hw.bus.registers import RegisterBank
 from hw.mars.accelerator import FEATURE_STRIDE, Accelerator, TraceSignature
+from model.mars.early_exit import TABLES
 from model.mars.registers import register_map
 
 
@@ -29,9 +30,9 @@ class MarsProcessor(Component):
     Members
     -------
     targets : Array of In(HostBusSignature())
-        Registers and feature memories (model/mars/registers.rdl).
+        Registers, tables and feature memories (model/mars/registers.rdl).
     hold : Out(1)
-        The request for a feature memory waits for the end of the frame.
+        The request for a table or a feature memory waits for the end of the frame.
     irq : Out(1)
         A frame has ended, if enabled.
     m_axi_weights, trace_mars :
@@ -46,11 +47,12 @@ class MarsProcessor(Component):
         first, last = self.registers[0].address, self.registers[-1].address
         self.regions = [
             (first, last + 4 - first),
+            (names["exit_tables"], 4 * TABLES),
             (names["features[0]"], config.n_macros * FEATURE_STRIDE),
         ]
         self.pins = {"m_axi_weights": Out(AXI4ReadSignature(config.weight_bus))}
         if trace:
-            self.pins["trace_mars"] = Out(TraceSignature())
+            self.pins["trace_mars"] = Out(TraceSignature(config.n_macros))
         super().__init__(
             {
                 "targets": In(HostBusSignature()).array(len(self.regions)),
@@ -64,8 +66,9 @@ class MarsProcessor(Component):
         m = Module()
         m.submodules.accelerator = accelerator = Accelerator(self.config, trace=self.trace)
         m.submodules.registers = bank = RegisterBank(self.registers, self.registers[0].address)
-        registers, features = self.targets
+        registers, tables, features = self.targets
         connect(m, flipped(registers), bank.bus)
+        connect(m, flipped(tables), accelerator.table_bus)
         connect(m, flipped(features), accelerator.feature_bus)
         connect(m, flipped(self.m_axi_weights), accelerator.axi)
         if self.trace:
@@ -74,7 +77,7 @@ class MarsProcessor(Component):
         below = Const(0, 32 - len(bank.mars_INPUT_BASE_value))
         m.d.comb += [
             # A request behind the start finds `running` set: the bridge takes it a clock later.
-            self.hold.eq(features.request & accelerator.running),
+            self.hold.eq((features.request | tables.request) & accelerator.running),
             self.irq.eq(bank.mars_STATUS_done & bank.mars_CONTROL_irq_enable),
             accelerator.start.eq(bank.mars_CONTROL_start & ~accelerator.running),
             accelerator.abort.eq(bank.mars_CONTROL_abort & accelerator.running),
@@ -82,6 +85,17 @@ class MarsProcessor(Component):
             accelerator.input_lines.eq(bank.mars_INPUT_LINES_value),
             accelerator.program_base.eq(Cat(below, bank.mars_PROGRAM_BASE_value)),
             accelerator.program_lines.eq(bank.mars_PROGRAM_LINES_value),
+            accelerator.first_step.eq(bank.mars_TIME_first),
+            accelerator.n_steps.eq(bank.mars_TIME_steps),
+            accelerator.chunk.eq(bank.mars_TIME_chunk),
+            accelerator.input_stride.eq(Cat(below, bank.mars_INPUT_STRIDE_value)),
+            accelerator.exits.eq(bank.mars_EXIT_enable),
+            accelerator.exit_settings.is_entropy.eq(bank.mars_EXIT_entropy),
+            accelerator.exit_settings.block_log2.eq(bank.mars_EXIT_block_log2),
+            accelerator.exit_settings.n_classes.eq(bank.mars_EXIT_classes),
+            accelerator.exit_settings.base.eq(bank.mars_EXIT_LOGITS_value),
+            accelerator.exit_settings.limit.eq(bank.mars_EXIT_LIMIT_value),
+            bank.mars_STEPS_TAKEN_value_now.eq(accelerator.steps),
             bank.mars_STATUS_running_now.eq(accelerator.running),
             bank.mars_STATUS_done_set.eq(accelerator.done),
             bank.mars_STATUS_bus_error_set.eq(accelerator.bus_error),

@@ -12,11 +12,16 @@ from hw.mars.layout import (
     DESCRIPTOR,
     ENTRIES_WIDTH,
     HEADER_SLOT_WIDTH,
+    MAX_PARTS,
+    MEMBRANE_WORDS,
     ROW_WIDTH,
     drained_teams,
     in_steps,
     is_long,
+    loads_membranes,
+    parts_log2,
     slots_log2,
+    store_slots,
 )
 from model.mars.clocks import (
     AVERAGE_AFTER,
@@ -26,6 +31,7 @@ from model.mars.clocks import (
     WITHOUT_SRAM,
 )
 from model.mars.config import ADDRESSES
+from model.mars.layout import MAX_MACROS
 
 COORDINATE_WIDTH = 11
 """Signed: rows and columns of the input map, padding included."""
@@ -34,6 +40,7 @@ STEP = StructLayout(
     {
         "access": 1,
         "skip": 1,
+        "membranes": 1,
         "first": 1,
         "last": 1,
         "upper": 1,
@@ -42,10 +49,14 @@ STEP = StructLayout(
         "in_col": signed(COORDINATE_WIDTH),
         "in_offset": ADDR_WIDTH,
         "skip_offset": ADDR_WIDTH,
+        "u_offset": ADDR_WIDTH,
+        "u_plane": range(MEMBRANE_WORDS),
+        "u_macro": range(MAX_MACROS),
     }
 )
-"""What the lanes do in a step, one clock behind `index_enable`: multiply or read the residual;
-first and last step of a round; the upper nibble; that of weights; the pixel's first tap."""
+"""What the lanes do in a step, one clock behind `index_enable`: multiply, read the residual, or
+membranes; first and last step of a round; the upper nibble; that of weights; the pixel's first tap;
+the word of membranes, and which macro of a team has it."""
 
 ROUND = StructLayout(
     {
@@ -53,7 +64,9 @@ ROUND = StructLayout(
         "out_row": ROW_WIDTH,
         "out_offset": ADDR_WIDTH,
         "slot": HEADER_SLOT_WIDTH,
-        "half": 1,
+        "part": range(MAX_PARTS),
+        "u_offset": ADDR_WIDTH,
+        "u_macro": range(MAX_MACROS),
         "sub": 1,
         "pool_first": 1,
         "pool_last": 1,
@@ -62,7 +75,8 @@ ROUND = StructLayout(
         "last_of_pass": 1,
     }
 )
-"""A finished pixel of every team: its row in the team's band and, after pooling, where it goes."""
+"""A finished pixel of every team: its row in the team's band and, after pooling, where it goes;
+which part of a word its kernel block's results and membranes are, and where these go."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +92,9 @@ class _Place:
 class Walker(Component):
     """Issues one step per clock, golden: `model.mars.clocks` and `model.mars.machine.walk`.
 
-    For every kernel block, for every pixel (a round): read the residual, then access every entry,
-    once per nibble. The last step of a round waits until post-processing can take the round.
+    For every kernel block, for every pixel (a round): read membranes, then the residual, then
+    access every entry, once per nibble. The last step of a round waits until post-processing can
+    take the round.
     In time an access has four steps; a pixel of more takes a second round, right behind the first.
     Of a source that is the same in all steps the sums are there then. A sum over all pixels is one
     round.
@@ -99,6 +114,8 @@ class Walker(Component):
         The loader's descriptor.
     take : Out(1)
         It becomes `descriptor`.
+    later : In(1)
+        The frame goes on where the one before stopped: membranes are there.
     descriptor : Out(DESCRIPTOR)
         Of the pass under way.
     loaded : In(1)
@@ -123,6 +140,7 @@ class Walker(Component):
     loading: In(DESCRIPTOR)
     described: In(1)
     take: Out(1)
+    later: In(1)
     descriptor: Out(DESCRIPTOR)
     loaded: In(1)
     entries: In(ENTRIES_WIDTH).array(BLOCK_SLOTS)
@@ -210,12 +228,12 @@ class Walker(Component):
             done=Signal(name="pixel_done"),
         )
         word = self._steps(m, active, n_entries, head, at, end_of_round, end_of_block)
-        pixel = self._pixels(m, at, block >> d.wide, word)
+        pixel = self._pixels(m, at, block, word)
         m.d.comb += [
             end_of_block.eq(end_of_round & at.done & at.last),
             pixel.slot.eq(slot),
             pixel.sub.eq(at.sub),
-            pixel.half.eq(block[0]),
+            pixel.part.eq(block),
             pixel.last_of_block.eq(end_of_block),
             pixel.last_of_pass.eq(end_of_block & (blocks_left == 0)),
         ]
@@ -239,34 +257,40 @@ class Walker(Component):
         return m
 
     def _steps(self, m, active, n_entries, head, at, end_of_round, end_of_block):
-        """The steps of a round: the residual, then the entries; returns the word of a pixel."""
+        """The steps of a round: membranes, residual, entries; returns the word of a pixel."""
         d, step = self.descriptor, self.step
         # The sums of a source that is the same in all steps are there after the first round.
         repeats = d.timed & d.direct & at.sub
         pixel_sum = d.timed & d.pixel_sum
         nothing = Signal()
         m.d.comb += nothing.eq((n_entries == 0) | repeats)
+        reading = Signal(init=1)
+        plane = Signal(range(MEMBRANE_WORDS))
         skipping = Signal(init=1)
         entry = Signal(ENTRIES_WIDTH)
         upper = Signal()
         first = Signal(init=1)
 
+        membranes, last_plane = Signal(), Signal()
         skip = Signal()
         access = Signal()
         last_nibble = Signal()
         last = Signal()
         m.d.comb += [
-            skip.eq(skipping & d.has_skip),
-            access.eq(~skip & ~nothing),
+            membranes.eq(reading & loads_membranes(d, self.later)),
+            last_plane.eq(plane + 1 == 1 << d.u_planes_log2),
+            skip.eq(~membranes & skipping & d.has_skip),
+            access.eq(~membranes & ~skip & ~nothing),
             last_nibble.eq(upper == Mux(skip, d.skip_two & ~d.timed, d.in_two & ~in_steps(d))),
-            last.eq(
-                Mux(
-                    skip,
-                    last_nibble & nothing,
-                    ~access | last_nibble & (entry + 1 == n_entries),
-                )
-            ),
+            last.eq(last_nibble & (entry + 1 == n_entries)),
         ]
+
+        with m.If(membranes):
+            m.d.comb += last.eq(last_plane & nothing & ~d.has_skip)
+        with m.Elif(skip):
+            m.d.comb += last.eq(last_nibble & nothing)
+        with m.Elif(nothing):
+            m.d.comb += last.eq(1)
 
         drain_left = Signal(8)
         ends = Signal()
@@ -285,16 +309,20 @@ class Walker(Component):
         with m.If(issue & last):
             m.d.sync += at.sub.eq(~last_sub)
         with m.If(end_of_round):
-            slots = drained_teams(d) << slots_log2(d)
+            slots = (drained_teams(d) << slots_log2(d)) + store_slots(d)
             average = Mux(d.gap & end_of_block, AVERAGE_AFTER, 0)
             m.d.sync += drain_left.eq(slots + average - 1)
         with m.Elif(drain_left != 0):
             m.d.sync += drain_left.eq(drain_left - 1)
 
         with m.If(issue):
-            m.d.sync += [first.eq(last), upper.eq(~last_nibble)]
+            m.d.sync += [first.eq(last), upper.eq(~membranes & ~last_nibble)]
+            with m.If(membranes):
+                m.d.sync += [plane.eq(Mux(last_plane, 0, plane + 1)), reading.eq(~last_plane)]
             with m.If(last):
-                m.d.sync += [skipping.eq(1), upper.eq(0), entry.eq(0)]
+                m.d.sync += [reading.eq(1), skipping.eq(1), upper.eq(0), entry.eq(0)]
+            with m.Elif(membranes):
+                pass
             with m.Elif(last_nibble & skip):
                 m.d.sync += skipping.eq(0)
             with m.Elif(last_nibble):
@@ -307,6 +335,8 @@ class Walker(Component):
         m.d.sync += [
             step.access.eq(issue & access),
             step.skip.eq(issue & skip),
+            step.membranes.eq(issue & membranes),
+            step.u_plane.eq(plane),
             step.first.eq(issue & first & ~repeats & (~pixel_sum | at.first)),
             step.last.eq(end_of_round),
             step.upper.eq(upper),
@@ -316,7 +346,7 @@ class Walker(Component):
         m.d.comb += word.eq(Mux(Mux(skip, d.timed, in_steps(d)), at.sub, upper))
         return word
 
-    def _pixels(self, m, at, channel_block, word):
+    def _pixels(self, m, at, block, word):
         """The way through the map: row by row, or quad by quad if 2x2 are pooled.
 
         Returns the pixel as a round.
@@ -363,15 +393,25 @@ class Walker(Component):
         )
         in_offset = offset("in_offset", d.in_row_step, d.in_col_step)
         skip_offset = offset("skip_offset", d.skip_row_pitch, d.skip_col_pitch)
+        channel_block = block >> d.wide
+        u_word = block >> parts_log2(d)
+        is_sum = d.timed & d.pixel_sum
+        u_pixel = Mux(is_sum, 0, offset("u_offset", d.u_row_pitch, d.u_col_pitch))
+        u_offset, u_macro = Signal(ADDR_WIDTH), Signal(range(MAX_MACROS))
+        m.d.comb += [
+            u_offset.eq(u_pixel + (u_word >> d.split_log2 << d.u_planes_log2)),
+            u_macro.eq(u_word & ((1 << d.split_log2) - 1)),
+        ]
         m.d.sync += [
             step.in_row.eq(in_row + Mux(dy, d.row_stride, 0) - d.pad_top),
             step.in_col.eq(in_col + Mux(dx, d.col_stride, 0) - d.pad_left),
             step.in_offset.eq(in_offset + word),
             step.skip_offset.eq(skip_offset + (channel_block << d.skip_two) + word),
+            step.u_offset.eq(u_offset),
+            step.u_macro.eq(u_macro),
         ]
 
         pixel = Signal(ROUND)
-        is_sum = d.timed & d.pixel_sum
         block_log2 = Mux(d.timed, d.out_block_log2, d.out_planes_log2)
         m.d.comb += [
             pixel.row.eq(Mux(is_sum, 0, row + dy)),
@@ -380,5 +420,7 @@ class Walker(Component):
             pixel.pool_first.eq(phase == 0),
             pixel.pool_last.eq(~d.pool | (phase == 3)),
             pixel.first_of_block.eq(at.first),
+            pixel.u_offset.eq(u_offset),
+            pixel.u_macro.eq(u_macro),
         ]
         return pixel

@@ -17,6 +17,7 @@ ACC_WIDTH = 32
 LINE_BITS = 512
 """The weight memory is read in lines, whatever the width of its bus."""
 WORD_BITS = 64
+WORD_BYTES = WORD_BITS // 8
 """A row of a group-set, and a feature word: one nibble of 16 channels."""
 WORDS_PER_LINE = LINE_BITS // WORD_BITS
 ROWS_PER_COPY = 4

@@ -10,6 +10,7 @@ exit unit takes a step's decision with integers alone; tables and constants are 
 
 import math
 from dataclasses import dataclass
+from enum import IntEnum
 from fractions import Fraction
 
 import numpy as np
@@ -30,6 +31,23 @@ LARGEST_SHIFT = 16
 """Above it e is 0."""
 MULT_BITS = 16
 SHIFTS = (1, 47)
+MAX_CLASSES = 256
+"""Of a network that the exit unit takes decisions for."""
+
+
+class Table(IntEnum):
+    """Where the host writes what, in words: powers, logarithms, and each step's factor.
+
+    A factor has `mult` in its lower 16 bits and `shift` above them.
+    """
+
+    POWERS = 0
+    LOGARITHMS = TABLE_SIZE
+    FACTORS = 2 * TABLE_SIZE
+
+
+TABLES = 4 * TABLE_SIZE
+"""Words."""
 
 EXP_TABLE: Ints = np.array(
     [round(ONE * 2.0 ** (-k / TABLE_SIZE)) for k in range(TABLE_SIZE)], np.int64
@@ -83,6 +101,60 @@ def _scaled(factor: float) -> tuple[int, int]:
     exponent = math.frexp(factor)[1]  # factor < 2^exponent
     shift = min(max(MULT_BITS - exponent, SHIFTS[0]), SHIFTS[1])
     return min(round(math.ldexp(factor, shift)), ONE), shift
+
+
+def tables(registers: ExitRegisters) -> dict[int, Ints]:
+    """What the host writes into the tables, by the word that it begins with."""
+    factors = np.array(registers.mults) | np.array(registers.shifts) << MULT_BITS
+    return {Table.POWERS: EXP_TABLE, Table.LOGARITHMS: LOG_TABLE, Table.FACTORS: factors}
+
+
+def exit_clocks(n_classes: int, n_steps: int) -> int:
+    """Clocks in which the exit unit decides so many steps of a chunk."""
+    return n_steps * (9 * n_classes + 15)
+
+
+def never(n_steps: int) -> ExitRegisters:
+    """Registers with which all steps are taken."""
+    return ExitRegisters(False, (0,) * n_steps, (1,) * n_steps, 0)
+
+
+class ExitUnit:
+    """The unit from one chunk of time steps to the next.
+
+    Parameters
+    ----------
+    registers : ExitRegisters
+
+    Attributes
+    ----------
+    taken : int
+        Steps that were decided.
+    logits : (classes,) int64
+        Of the last one, summed over the steps.
+    """
+
+    def __init__(self, registers: ExitRegisters) -> None:
+        self.registers = registers
+        self.taken = 0
+        self.logits: Ints = np.zeros(1, np.int64)
+
+    def stops(self, logits: Ints) -> bool:
+        """Decide a chunk of steps; whether it is the last one.
+
+        Parameters
+        ----------
+        logits : (steps, classes) int
+            Summed over the steps of the chunk.
+        """
+        before = self.logits
+        for so_far in logits:
+            self.taken += 1
+            self.logits = before + so_far
+            is_last = self.taken == len(self.registers.mults)
+            if is_last or is_sure(self.registers, self.logits, self.taken):
+                return True
+        return False
 
 
 def is_sure(registers: ExitRegisters, logits: Ints, step: int) -> bool:

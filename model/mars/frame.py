@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from model.mars.clocks import PassClocks, simulate, work_of
 from model.mars.config import KERNELS, WORD_BITS
+from model.mars.early_exit import ExitUnit, exit_clocks
 from model.mars.image import Features, Image, PassContents, split_steps
 from model.mars.layout import STEPS_PER_WORD, Descriptor, Ints
 from model.mars.machine import (
@@ -25,6 +26,10 @@ from model.mars.program import Pass
 
 LATENCY = 20
 """Clocks from a request to its first beat in an ideal memory."""
+ONWARD_CLOCKS = 2
+"""From the end of a chunk, or from the exit unit's decision, to the start of the next chunk."""
+DECIDES_AFTER = 1
+"""From the end of a chunk until the exit unit begins."""
 
 
 class PassRecord(Protocol):
@@ -82,11 +87,67 @@ def run_chunks(
 ) -> Iterator[tuple[PassRun, ...]]:
     """All time steps on the golden machine, a chunk at a time; parameters as of `run`.
 
-    Every chunk is a frame of its own, which finds the membranes that the one before left.
+    Every chunk finds the membranes that the one before left.
     """
     machine = Machine(image.config)
     for chunk in range(image.n_chunks):
         yield tuple(_chunk(machine, image, features, chunk, latency))
+
+
+@dataclass(frozen=True)
+class FrameRun:
+    """A frame on the golden machine, with all time steps that it takes.
+
+    Parameters
+    ----------
+    chunks : tuple of tuple of PassRun
+        Once per run of the program.
+    clocks : int
+        From the start to the end, those of the exit unit included. Without it each chunk is a
+        frame that the host starts.
+    steps : int
+        Time steps taken; 0 without time.
+    logits : (classes,) int64 or None
+        Of the last step taken, if the exit unit has them.
+    """
+
+    chunks: tuple[tuple[PassRun, ...], ...]
+    clocks: int
+    steps: int
+    logits: Ints | None = None
+
+    @property
+    def passes(self) -> tuple[PassRun, ...]:
+        """Those of all chunks."""
+        return tuple(one for chunk in self.chunks for one in chunk)
+
+
+def run_frame(image: Image, features: Ints, latency: int = LATENCY) -> FrameRun:
+    """A frame on the golden machine, chunk by chunk until the network stops; as `run`."""
+    registers = image.exit_registers
+    unit = ExitUnit(registers) if registers else None
+    chunks: list[tuple[PassRun, ...]] = []
+    clocks = 0
+    for runs in run_chunks(image, features, latency):
+        chunks.append(runs)
+        clocks += runs[-1].clocks.end
+        if unit is None:
+            continue
+        clocks += ONWARD_CLOCKS * (len(chunks) > 1)
+        taken = unit.taken
+        stops = unit.stops(_logits(image, runs[-1]))
+        # The state that the unit begins in also leads to the next chunk.
+        clocks += exit_clocks(image.output.shape[0], unit.taken - taken) + DECIDES_AFTER * stops
+        if stops:
+            return FrameRun(tuple(chunks), clocks, unit.taken, unit.logits)
+    return FrameRun(tuple(chunks), clocks, image.contents.time_steps)
+
+
+def _logits(image: Image, last: PassRun) -> Ints:
+    """Logits (steps, classes) of a chunk, summed over its steps."""
+    outputs = layer_outputs(last.program.descriptor, image.contents.passes[-1], last)
+    logits = outputs[image.contents.passes[-1].layers[-1]]
+    return logits.reshape(len(logits), -1)
 
 
 def _chunk(

@@ -25,6 +25,7 @@ import pydantic
 from numpy.typing import NDArray
 
 from model.mars.config import CONFIGS, KERNELS, LINE_BITS, NIBBLE, MarsConfig
+from model.mars.early_exit import MAX_CLASSES, ExitRegisters, exit_registers, never
 from model.mars.layout import (
     DESCRIPTOR_LINES,
     Descriptor,
@@ -35,11 +36,12 @@ from model.mars.layout import (
 )
 from model.mars.machine import from_planes, nibble_plane
 from model.mars.network import RAW_BITS, FeatureType
+from model.mars.neuron import Exit
 from model.mars.packing import Packing
 from model.mars.program import Pass, ProgramError, decode, encode_input, from_bytes
 
 MAGIC = b"KMRS"
-VERSION = 2
+VERSION = 3
 HEADER = struct.Struct("<4s5I")
 BLANK_CRC = slice(16, 20)
 DESCRIPTOR_BYTES = DESCRIPTOR_LINES * LINE_BITS // 8
@@ -184,7 +186,8 @@ class Contents(_Strict):
 
     `packing` says how the input is stored, if not pixel by pixel. A spiking network has
     `time_steps`; its program is run for `chunk` of them at a time, 0 is all. `membrane_words` are
-    the words of feature memory in which membranes are from one chunk to the next, by name.
+    the words of feature memory in which membranes are from one chunk to the next, by name; `exit`
+    says when it stops taking steps.
     `output_address` is that of the result's first word in the feature memory of macro 0.
     """
 
@@ -196,6 +199,7 @@ class Contents(_Strict):
     time_steps: int = 0
     chunk: int = 0
     membrane_words: dict[str, int] = {}
+    exit: Exit | None = None
 
 
 @dataclass(frozen=True)
@@ -232,9 +236,27 @@ class Image:
         return self.output.shape[1] * self.output.row_pitch
 
     @property
+    def chunk_steps(self) -> int:
+        """Time steps of a run of the program; 0 of a network without time."""
+        return self.contents.chunk or self.contents.time_steps
+
+    @property
     def n_chunks(self) -> int:
         """How often the program is run for all time steps."""
-        return -(-self.contents.time_steps // self.contents.chunk) if self.contents.chunk else 1
+        return -(-self.contents.time_steps // self.chunk_steps) if self.chunk_steps else 1
+
+    @property
+    def exit_registers(self) -> ExitRegisters | None:
+        """What the exit unit decides by; None if it has nothing to do.
+
+        It also adds up the logits of a network that runs in chunks.
+        """
+        c, (n_classes, *size) = self.contents, self.output.shape
+        if c.exit is not None:
+            return exit_registers(c.exit, c.time_steps, n_classes)
+        if self.n_chunks == 1 or not self.passes[-1].descriptor.raw:
+            return None
+        return never(c.time_steps) if size == [1, 1] and n_classes <= MAX_CLASSES else None
 
     def packet(self, features: Ints, chunk: int = 0) -> Lines:
         """The input packet of an input (channels, rows, columns), or of spikes in time.

@@ -145,6 +145,8 @@ WIDE_HEADER_FIELDS = {"mult_high": (0, 15), "post_shift": (16, 5)}
 """Another word per output channel behind those, with wide multipliers."""
 STEPS_PER_WORD = 4
 """Time steps in a nibble."""
+MAX_STEPS = 2 * STEPS_PER_WORD
+"""Of a frame at once: a pixel's spikes have two words at most."""
 
 TABLE_LINES = 4
 """Of a lookup table: 256 results of a byte, that of the value whose low byte is 0 first."""

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.mars.config import KERNELS, NIBBLE, WORD_LINES
+from model.mars.early_exit import MAX_CLASSES
 from model.mars.image import Features
-from model.mars.layout import STEPS_PER_WORD, TABLE_SIZE
+from model.mars.layout import MAX_STEPS, STEPS_PER_WORD, TABLE_SIZE
 from model.mars.network import (
     INPUT,
     RAW_BITS,
@@ -47,8 +48,6 @@ MAX_WINDOW = 16
 """Rows and columns of a window in one pass."""
 INPUT_COPY = "input (copy)"
 Weights = NDArray[np.int8]
-MAX_STEPS = 2 * STEPS_PER_WORD
-"""Time steps of a network: a pixel's spikes have two words at most."""
 MAX_STRIDE = 15
 MAX_PADDING = 15
 
@@ -295,20 +294,45 @@ def check_steps(network: QuantizedNetwork, chunk: int) -> None:
             f"time_steps must be at most {MAX_STEPS} to fit at once, not {network.time_steps}: "
             f"compile chunks of 1..{STEPS_PER_WORD} steps"
         )
-    if chunk == 1:
-        return
+    shared = _shared_membrane(network)
+    if chunk != 1 and shared:
+        layer, membrane, user = shared
+        raise FitError(
+            f"layer {layer} must not use the membrane {membrane!r} of layer {user} unless the "
+            "network is compiled for chunks of 1 step: otherwise layers run one after the other, "
+            "each with several time steps"
+        )
+    n_classes = network.types[network.output].shape[0]
+    if network.exit is not None and n_classes > MAX_CLASSES:
+        raise FitError(
+            f"layer {network.output} must have at most {MAX_CLASSES} classes for an exit, "
+            f"not {n_classes}"
+        )
+
+
+def chunk_of(network: QuantizedNetwork) -> int:
+    """Time steps for which the program of a spiking network is best run at once; 0 is all of them.
+
+    Layers that share membranes need every step by itself. Four steps take the clocks of one, so
+    that an exit pays beyond them only.
+    """
+    if _shared_membrane(network):
+        return 1
+    most = STEPS_PER_WORD if network.exit is not None else MAX_STEPS
+    return STEPS_PER_WORD if network.time_steps > most else 0
+
+
+def _shared_membrane(network: QuantizedNetwork) -> tuple[str, str, str] | None:
+    """The first layer that uses another one's membrane, its name, and that of the other layer."""
     users: dict[str, str] = {}
     for layer in network.layers:
         neuron = neuron_of(layer)
         if neuron is None or neuron.membrane is None:
             continue
         if neuron.membrane in users:
-            raise FitError(
-                f"layer {layer.name} must not use the membrane {neuron.membrane!r} of layer "
-                f"{users[neuron.membrane]} unless the network is compiled for chunks of 1 step: "
-                "otherwise layers run one after the other, each with several time steps"
-            )
+            return layer.name, neuron.membrane, users[neuron.membrane]
         users[neuron.membrane] = layer.name
+    return None
 
 
 @dataclass(frozen=True)

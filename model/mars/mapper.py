@@ -38,6 +38,7 @@ from model.mars.lowering import (
     FitError,
     Lowered,
     Neurons,
+    chunk_of,
     features,
     kernels_per_block,
     lower,
@@ -108,22 +109,25 @@ class CodeFormat:
     dx_width: int
 
 
-def compile_network(network: QuantizedNetwork, config: MarsConfig, chunk: int = 0) -> Image:
+def compile_network(
+    network: QuantizedNetwork, config: MarsConfig, chunk: int | None = None
+) -> Image:
     """The image of a network for a configuration.
 
     Parameters
     ----------
     network : QuantizedNetwork
     config : MarsConfig
-    chunk : int
+    chunk : int or None
         Time steps of a spiking network for which the program is run at once, 1..4; membranes wait
-        in the feature memories for the next ones. 0 is all steps.
+        in the feature memories for the next ones. 0 is all steps, None what `chunk_of` says.
 
     Raises
     ------
     FitError
         Names the layer and what it lacks.
     """
+    chunk = chunk_of(network) if chunk is None else chunk
     try:
         return _compiled(network, lower(network, config.n_macros, chunk), config, chunk)
     except FitError as error:
@@ -210,10 +214,11 @@ def _arranged(
     )
     contents = Contents(
         name=network.name,
-        input=features(network, INPUT),
+        input=features(network, INPUT, chunk),
         time_steps=network.time_steps,
         chunk=min(chunk, network.time_steps),
         membrane_words=_membrane_words(lowered, shapes),
+        exit=network.exit,
         packing=lowered.packing,
         output_address=places.of(convolutions[-1].output).base,
         passes=tuple(

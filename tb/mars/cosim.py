@@ -3,23 +3,25 @@
 import pickle
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.config import ChipConfig
-from model.mars.config import WORDS_PER_LINE, MarsConfig
+from model.mars.config import LINE_BITS, WORDS_PER_LINE, MarsConfig
 from model.mars.image import Image
 from model.mars.layout import Ints
 from model.mars.program import to_bytes
+from model.mars.time_registers import time_registers
 from tb import simulator
 from tb.mars import records
 from tb.mars.records import PassTrace
 from tb.simulator import BenchFailure, Design
 
 FOLDER = Path(__file__).parent
+LINE_BYTES = LINE_BITS // 8
 LATENCY = 20
 """Clocks from a request to its first beat."""
 MARGIN = 20
@@ -36,13 +38,21 @@ class Frame:
 
 @dataclass(frozen=True)
 class Job:
-    """A frame as the simulation needs it, and what of the feature memory to read afterwards."""
+    """A frame as the simulation needs it.
 
-    packet: bytes
+    `registers` and `tables` are what the host writes before, `n_words` what of the feature memory
+    and `n_logits` what of the exit unit it reads afterwards.
+    """
+
+    packets: bytes
+    n_packet_lines: int
     program: bytes
     most_clocks: int
+    registers: dict[str, int]
+    tables: dict[int, list[int]]
     address: int
     n_words: int
+    n_logits: int
 
 
 @dataclass(frozen=True)
@@ -56,11 +66,17 @@ class JobResult:
     layer_stalls: int
     words: tuple[int, ...]
     seconds: float
+    steps: int = 0
+    logits: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class FrameTrace:
-    """A frame on the RTL: its passes, the input first, and its result as the host read it."""
+    """A frame on the RTL: passes, the input first, and what the host read.
+
+    A network that takes its time steps in chunks has the passes of one behind the other; `output`
+    is that of the last one.
+    """
 
     passes: list[PassTrace]
     output: Ints
@@ -75,11 +91,15 @@ def system(config: MarsConfig) -> Design:
 
         bench = FOLDER / "system.sv"
         memory = FOLDER.parent / "axi_memory.sv"
-        width = f"parameter int WEIGHT_BUS = {config.weight_bus}"
+        sizes = {"WEIGHT_BUS = 512": config.weight_bus, "MACROS = 8": config.n_macros}
+        text = bench.read_text()
+        for given, size in sizes.items():
+            name = given.split()[0]
+            text = text.replace(f"parameter int {given}", f"parameter int {name} = {size}")
         return {
             "kenyon.v": verilog(ChipConfig.alone(config), trace=True),
             memory.name: memory.read_text(),
-            bench.name: bench.read_text().replace("parameter int WEIGHT_BUS = 512", width),
+            bench.name: text,
         }
 
     return Design(f"{config.name}-system-{config.fingerprint:08x}", "mars_system", sources)
@@ -111,7 +131,7 @@ def run(
         folder = Path(name)
         (folder / "config").write_bytes(pickle.dumps(config))
         for k, frame in enumerate(frames):
-            (folder / f"job{k}").write_bytes(pickle.dumps(_job(frame)))
+            (folder / f"job{k}").write_bytes(pickle.dumps([_job(frame, n) for n in _firsts(frame)]))
         simulator.run(
             system(config),
             "tb.mars.serve",
@@ -129,29 +149,57 @@ def run(
         trace = np.fromfile(folder / "trace", "<u4").astype(np.uint32)
         passes = records.decode(trace)
         for k, frame in enumerate(frames):
-            result = pickle.loads((folder / f"result{k}").read_bytes())
-            n_passes = 1 + len(frame.image.contents.passes)
+            results = pickle.loads((folder / f"result{k}").read_bytes())
+            result = _joined(results)
+            n_chunks = max(len(results), -(-result.steps // (frame.image.chunk_steps or 1)))
+            n_passes = n_chunks * (1 + len(frame.image.contents.passes))
             if len(passes) < n_passes:
                 raise BenchFailure(f"frame {k} must have {n_passes} passes, not {len(passes)}")
             yield FrameTrace(passes[:n_passes], _output(frame.image, result.words), result)
             passes = passes[n_passes:]
 
 
-def _job(frame: Frame) -> Job:
+def _firsts(frame: Frame) -> range:
+    """The first chunk of every frame that the host starts.
+
+    The exit unit takes all chunks in one frame.
+    """
+    n_chunks = frame.image.n_chunks
+    return range(0, n_chunks, n_chunks if frame.image.exit_registers else 1)
+
+
+def _job(frame: Frame, first: int) -> Job:
     image = frame.image
-    packet = image.packet(frame.features)
+    registers, tables = time_registers(image, first)
+    n_chunks = image.n_chunks if image.exit_registers else 1
+    packets = [to_bytes(image.packet(frame.features, first + k)) for k in range(n_chunks)]
+    stride = registers["INPUT_STRIDE"]
     work = sum(
         one.descriptor.n_rounds * (sum(b.n_entries for b in one.blocks) + 100 * len(one.blocks))
         for one in image.passes
     )
-    n_lines = len(packet) + len(image.lines)
+    n_lines = len(packets[0]) // LINE_BYTES + len(image.lines)
     return Job(
-        to_bytes(packet),
+        b"".join(packet.ljust(stride, b"\0") for packet in packets) if stride else packets[0],
+        len(packets[0]) // LINE_BYTES,
         to_bytes(image.lines),
-        MARGIN * (n_lines * WORDS_PER_LINE + work),
+        MARGIN * n_chunks * (n_lines * WORDS_PER_LINE + work),
+        registers,
+        tables,
         image.contents.output_address,
         image.output_words,
+        image.output.shape[0] if image.exit_registers else 0,
     )
+
+
+def _joined(results: list[JobResult]) -> JobResult:
+    """The results of a host that started a frame for each chunk: counts add up."""
+    counts = {
+        name: sum(getattr(one, name) for one in results)
+        for name in ("frame_clocks", "weight_stalls", "drain_stalls", "layer_stalls", "seconds")
+    }
+    bad = [one.status for one in results if one.status != results[-1].status]
+    return replace(results[-1], status=bad[0] if bad else results[-1].status, **counts)
 
 
 def _output(image: Image, words: tuple[int, ...]) -> Ints:

@@ -44,6 +44,15 @@ class MarsHost(AXILiteHost):
         await self.set("STATUS", ALL_FLAGS)
         return status
 
+    async def set_exit_words(self, first: int, words: list[int]) -> None:
+        """Write words of the exit unit's tables."""
+        await self.write(self.addresses["exit_tables"] + 4 * first, words)
+
+    async def logits(self, n: int) -> list[int]:
+        """Logits of the last step that the exit unit decided, signed."""
+        read = [await self.read(self.addresses["exit_tables"] + 4 * k) for k in range(n)]
+        return [word - (word >> 31 << 32) for word in read]
+
     async def features(self, macro: int, address: int, n_words: int) -> list[int]:
         """Words of 64 bit out of a feature memory."""
         first = self.addresses[f"features[{macro}]"] + 8 * address

@@ -8,7 +8,7 @@ from pathlib import Path
 import cocotb
 
 from model.mars.config import LINE_BITS
-from tb.mars.cosim import JobResult
+from tb.mars.cosim import Job, JobResult
 from tb.mars.host import SystemHost
 
 LINE_BYTES = LINE_BITS // 8
@@ -21,19 +21,29 @@ async def serve(dut) -> None:
     host = SystemHost(dut, pickle.loads((folder / "config").read_bytes()))
     await host.reset()
     for k in range(len(list(folder.glob("job*")))):
-        job = pickle.loads((folder / f"job{k}").read_bytes())
-        (folder / "input").write_bytes(job.packet)
-        (folder / "program").write_bytes(job.program)
-        await host.reload()
-        began = time.perf_counter()
-        status = await host.frame(
-            len(job.packet) // LINE_BYTES, len(job.program) // LINE_BYTES, job.most_clocks
-        )
-        seconds = time.perf_counter() - began
-        counters = [
-            await host.register(name)
-            for name in ("FRAME_CLOCKS", "WEIGHT_STALLS", "DRAIN_STALLS", "LAYER_STALLS")
-        ]
-        words = await host.features(0, job.address, job.n_words)
-        result = JobResult(status, *counters, tuple(words), seconds)
-        (folder / f"result{k}").write_bytes(pickle.dumps(result))
+        jobs = pickle.loads((folder / f"job{k}").read_bytes())
+        results = [await run(host, folder, job) for job in jobs]
+        (folder / f"result{k}").write_bytes(pickle.dumps(results))
+
+
+async def run(host: SystemHost, folder: Path, job: Job) -> JobResult:
+    """A frame."""
+    (folder / "input").write_bytes(job.packets)
+    (folder / "program").write_bytes(job.program)
+    await host.reload()
+    for name, value in job.registers.items():
+        await host.set(name, value)
+    for first, words in job.tables.items():
+        await host.set_exit_words(first, words)
+    began = time.perf_counter()
+    n_program_lines = len(job.program) // LINE_BYTES
+    status = await host.frame(job.n_packet_lines, n_program_lines, job.most_clocks)
+    seconds = time.perf_counter() - began
+    counters = [
+        await host.register(name)
+        for name in ("FRAME_CLOCKS", "WEIGHT_STALLS", "DRAIN_STALLS", "LAYER_STALLS")
+    ]
+    words = await host.features(0, job.address, job.n_words)
+    steps = await host.register("STEPS_TAKEN")
+    logits = await host.logits(job.n_logits)
+    return JobResult(status, *counters, tuple(words), seconds, steps, tuple(logits))

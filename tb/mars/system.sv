@@ -1,7 +1,7 @@
 // The chip with its weight memory, and a file of everything that leaves post-processing.
 // +trace_file=FILE: records of 25 words: kind, then what `tb.mars.records` says.
 
-module mars_system #(parameter int WEIGHT_BUS = 512) (
+module mars_system #(parameter int WEIGHT_BUS = 512, parameter int MACROS = 8) (
     input clk, rst, reload,
     input [31:0] s_axil_awaddr, s_axil_wdata, s_axil_araddr,
     input [2:0] s_axil_awprot, s_axil_arprot,
@@ -28,6 +28,9 @@ module mars_system #(parameter int WEIGHT_BUS = 512) (
     wire [3:0] write_halves;
     wire [127:0] write_data;
     wire [31:0] clock;
+    wire [MACROS-1:0] store_macros;
+    wire [15:0] store_addr, store_mask;
+    wire [128*MACROS-1:0] store_data;
 
     kenyon chip (
         .m_axi_weights_araddr(araddr), .m_axi_weights_arlen(arlen), .m_axi_weights_arsize(arsize),
@@ -41,6 +44,8 @@ module mars_system #(parameter int WEIGHT_BUS = 512) (
         .trace_mars_write(write), .trace_mars_write_row(write_row),
         .trace_mars_write_offset(write_offset), .trace_mars_write_halves(write_halves),
         .trace_mars_write_data(write_data), .trace_mars_pass_done(pass_done),
+        .trace_mars_store_macros(store_macros), .trace_mars_store_addr(store_addr),
+        .trace_mars_store_mask(store_mask), .trace_mars_store_data(store_data),
         .trace_mars_clock(clock), .*
     );
 
@@ -55,6 +60,10 @@ module mars_system #(parameter int WEIGHT_BUS = 512) (
             if (write)
                 $fwrite(file, "%u", {544'd0, write_data, 28'd0, write_halves, 16'd0, write_offset,
                     24'd0, write_row, 32'd1});
+            for (int macro = 0; macro < MACROS; macro++)
+                if (store_macros[macro])
+                    $fwrite(file, "%u", {544'd0, store_data[128*macro +: 128], 16'd0, store_mask,
+                        16'd0, store_addr, macro, 32'd3});
             if (pass_done) begin
                 $fwrite(file, "%u", {736'd0, clock, 32'd2});
                 $fflush(file);

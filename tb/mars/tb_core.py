@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import cocotb
 
-from hw.mars.layout import INDEX
+from hw.mars.layout import INDEX, MEMBRANE_WORDS
 from hw.mars.walker import STEP
 from model.mars.clocks import DRAIN_AFTER, WRITTEN_AFTER
 from model.mars.config import (
@@ -60,7 +60,9 @@ class Step:
     entry: int
     access: bool = False
     skip: bool = False
+    membranes: bool = False
     upper: int = 0
+    plane: int = 0
     high: int = 0
     first: bool = False
     last: bool = False
@@ -75,14 +77,14 @@ class Clock:
     step : Step
     row : (entry, word line, word of each lane)
     index : (entry, index, lanes)
-    feature : (address of each lane, halves of each lane, two words)
+    feature : (address, bytes and two words of each lane)
     host : (address, lanes)
     """
 
     step: Step | None = None
     row: tuple[int, int, list[int]] | None = None
     index: tuple[int, Index, tuple[int, ...]] | None = None
-    feature: tuple[list[int], list[int], int] | None = None
+    feature: tuple[list[int], list[int], list[int]] | None = None
     host: tuple[int, tuple[int, ...]] | None = None
 
 
@@ -95,6 +97,11 @@ class Flight:
     step: Step
     indices: list[Index]
     words: list[int]
+
+
+def u_macro(d: Descriptor, step: Step) -> int:
+    """Which macro of a team has the membranes of a pixel; here anyone may."""
+    return (step.row + step.col) % d.split
 
 
 def nibbles(word: int, *, is_signed: bool) -> list[int]:
@@ -123,6 +130,11 @@ class Lane:
         self.sums = [0] * KERNELS
         self.best: list[int] = []
         self.residual = [0, 0]
+        self.membranes = [0] * MEMBRANE_WORDS
+
+    def has_membranes(self, d: Descriptor, step: Step) -> bool:
+        """Whether it is the lane of its team that has those of a step."""
+        return self.in_use(d) and self.number % d.split == u_macro(d, step)
 
     def in_use(self, d: Descriptor) -> bool:
         """Whether the lane is of a team."""
@@ -131,6 +143,9 @@ class Lane:
     def word(self, flight: Flight) -> int:
         """The features of a step; outside of the map the pad value; 0 in a lane of no team."""
         d, step = flight.map.descriptor, flight.step
+        if step.membranes:
+            offset = step.row * d.u_row_pitch + step.col * d.u_col_pitch + step.plane
+            return self.features[(d.u_base + offset) % CORE_WORDS]
         if step.skip:
             offset = step.row * d.skip_row_pitch + step.col * d.skip_col_pitch + step.upper
             return self.features[(d.skip_base[self.number] + offset) % CORE_WORDS]
@@ -155,20 +170,26 @@ class Lane:
             self.sums = [0] * KERNELS
         if step.skip:
             self.residual[step.upper] = word
+        if step.membranes:
+            self.membranes[step.plane] = word
         if step.access and word:
-            is_signed = bool(d.in_signed) and step.upper == d.in_two
-            factors = nibbles(word, is_signed=is_signed)
-            low = bool(d.stacked and not step.high)
-            for factor, row in zip(factors, self.rows[step.entry], strict=True):
-                if factor:
-                    for k, weight in enumerate(weights(row, wide=bool(d.wide), low=low)):
-                        self.sums[k] += (factor << NIBBLE * (step.upper + step.high)) * weight
+            self.multiply(d, step, word)
         if d.maximum and step.access and step.upper == d.in_two:
             values = [signed(value & 0x1FF, 9) for value in self.sums]
             pairs = zip(self.best or values, values, strict=True)
             self.best = [max(pair) for pair in pairs]
         if d.maximum and step.last:
             self.sums = self.best or self.sums
+
+    def multiply(self, d: Descriptor, step: Step, word: int) -> None:
+        """Adds the products of a word."""
+        is_signed = bool(d.in_signed) and step.upper == d.in_two
+        factors = nibbles(word, is_signed=is_signed)
+        low = bool(d.stacked and not step.high)
+        for factor, row in zip(factors, self.rows[step.entry], strict=True):
+            if factor:
+                for k, weight in enumerate(weights(row, wide=bool(d.wide), low=low)):
+                    self.sums[k] += (factor << NIBBLE * (step.upper + step.high)) * weight
 
     def write(self, now: Clock) -> None:
         """What comes from the loader and from post-processing."""
@@ -180,11 +201,11 @@ class Lane:
             if self.lane in lanes:
                 self.indices[entry] = index
         if now.feature:
-            addresses, masks, word = now.feature
+            address, mask, words = (of_lanes[self.lane] for of_lanes in now.feature)
             for k in range(WORDS_PER_WRITE):
-                bits = (0, 0xFFFFFFFF, 0xFFFFFFFF << 32, WORD_MASK)[masks[self.lane] >> 2 * k & 3]
-                at = (addresses[self.lane] + k) % CORE_WORDS
-                self.features[at] = self.features[at] & ~bits | word >> WORD_BITS * k & bits
+                bits = sum(0xFF << 8 * b for b in range(8) if mask >> 8 * k + b & 1)
+                at = (address + k) % CORE_WORDS
+                self.features[at] = self.features[at] & ~bits | words >> WORD_BITS * k & bits
 
     def packed_sums(self) -> int:
         """As a port has them."""
@@ -196,7 +217,7 @@ class Bench:
     """The core, driven and compared clock by clock."""
 
     def __init__(self, dut, rng: random.Random) -> None:
-        names = itertools.product(("sums", "residuals", "host_data"), LANES)
+        names = itertools.product(("sums", "residuals", "membranes", "host_data"), LANES)
         self.block = Block(dut, "core", tuple(f"{name}_{lane}" for name, lane in names))
         self.rng = rng
         self.lanes = [Lane(lane) for lane in LANES]
@@ -213,7 +234,8 @@ class Bench:
         """Reset; then random words everywhere."""
         await self.block.start(walk_step=0, walk_index_read=0)
         for number in range(ADDRESSES * WORD_LINES):
-            feature = ([number] * CORE_MACROS, [0b11] * CORE_MACROS, self.random_words())
+            words = [self.random_words() for _ in LANES]
+            feature = ([number] * CORE_MACROS, [0xFF] * CORE_MACROS, words)
             await self.tick(Clock(row=self.random_row(number), feature=feature))
 
     def random_word(self) -> int:
@@ -241,9 +263,9 @@ class Bench:
             index = (rng.randrange(ADDRESSES), (*rng.choice(TAPS), rng.randrange(32)), lanes)
         if rng.random() < busy:
             addresses = [rng.randrange(1 << 16) for _ in LANES]
-            # The second word has one half or both only where the first one is at an even address.
-            masks = [rng.randrange(4 if address % 2 else 16) for address in addresses]
-            feature = (addresses, masks, self.random_words())
+            # The second word is written only where the first one is at an even address.
+            masks = [rng.randrange(1 << (8 if address % 2 else 16)) for address in addresses]
+            feature = (addresses, masks, [self.random_words() for _ in LANES])
         return Clock(step, row, index, feature)
 
     def drive(self, now: Clock) -> None:
@@ -267,8 +289,8 @@ class Bench:
         inputs |= {"walk_index_write_addr": entry, "walk_index_data": index.as_value().value}
         inputs |= {f"index_write_{lane}": int(lane in lanes) for lane in LANES}
 
-        addresses, masks, word = now.feature or ([rng.randrange(1 << 16)] * 2, [0] * 2, 0)
-        inputs["walk_feature_data"] = word
+        addresses, masks, words = now.feature or ([rng.randrange(1 << 16)] * 2, [0] * 2, [0] * 2)
+        inputs |= {f"feature_data_{lane}": words[lane] for lane in LANES}
         inputs |= {f"feature_addr_{lane}": addresses[lane] for lane in LANES}
         inputs |= {f"feature_mask_{lane}": masks[lane] for lane in LANES}
 
@@ -287,11 +309,15 @@ class Bench:
             "in_col": rng.randrange(-1, 600),
             "in_offset": rng.randrange(1 << 16),
             "skip_offset": rng.randrange(1 << 16),
+            "u_offset": rng.randrange(1 << 16),
+            "u_plane": rng.randrange(MEMBRANE_WORDS),
+            "u_macro": rng.randrange(MAX_MACROS),
         }
         if step:
             fields |= {
                 "access": step.access,
                 "skip": step.skip,
+                "membranes": step.membranes,
                 "first": step.first,
                 "last": step.last,
                 "upper": step.upper,
@@ -307,6 +333,13 @@ class Bench:
         if step and step.skip:
             offset = step.row * d.skip_row_pitch + step.col * d.skip_col_pitch + step.upper
             fields["skip_offset"] = offset % (1 << 16)
+        if step and step.membranes:
+            offset = step.row * d.u_row_pitch + step.col * d.u_col_pitch
+            fields |= {
+                "u_offset": offset % (1 << 16),
+                "u_plane": step.plane,
+                "u_macro": u_macro(d, step),
+            }
         return STEP.const(fields).as_value().value
 
     def follow(self, now: Clock) -> None:
@@ -337,6 +370,10 @@ class Bench:
                 bits = (0, WORD_MASK, WORD_MASK << WORD_BITS | WORD_MASK)[d.skip_planes]
                 word = lane.residual[1] << WORD_BITS | lane.residual[0]
                 coming[f"residuals_{lane.lane}"] = (word, bits if lane.in_use(d) else 0)
+                word = sum(w << WORD_BITS * k for k, w in enumerate(lane.membranes))
+                read = d.u_load and lane.has_membranes(d, flight.step)
+                bits = (1 << WORD_BITS * d.u_planes) - 1 if read else 0
+                coming[f"membranes_{lane.lane}"] = (word, bits)
 
     async def tick(self, now: Clock) -> None:
         """One clock; everything that was promised must be there."""
@@ -387,6 +424,17 @@ class Bench:
             await self.tick(Clock(host=host))
 
 
+def membranes(rng: random.Random) -> dict[str, int]:
+    """Those of a pass in time, here of a source that is the same in all steps."""
+    return {
+        **dict.fromkeys(("timed", "direct", "u_load"), 1),
+        "u_planes_log2": rng.randrange(3),
+        "u_col_pitch": rng.randrange(1 << 8),
+        "u_row_pitch": rng.randrange(1 << 16),
+        "u_base": rng.randrange(1 << 16),
+    }
+
+
 def random_map(rng: random.Random, **parameters: int) -> Map:
     """Any pass, of a map that is about as large as the teams need, so that its edges are met."""
     split_log2, n_teams = rng.choice(TEAMS)
@@ -404,6 +452,7 @@ def random_map(rng: random.Random, **parameters: int) -> Map:
         "pad_left": rng.choice((0, 0, 1, 15)),
         "pad_value": rng.choice((0, 0, 0x0F, 0x80, rng.randrange(256))),
         **{name: rng.randrange(2) for name in flags},
+        **(membranes(rng) if rng.random() < 0.4 else {}),
         **parameters,
     }
     values["stacked"] = int(not (values["wide"] or values["maximum"]) and rng.random() < 0.5)
@@ -440,7 +489,8 @@ def random_map(rng: random.Random, **parameters: int) -> Map:
 
 def round_of(d: Descriptor, row: int, col: int, head: int, n_entries: int) -> list[Step]:
     """The steps of a pixel as the walker issues them."""
-    steps = [{"skip": True, "upper": plane} for plane in range(d.skip_planes)]
+    steps = [{"membranes": True, "plane": plane} for plane in range(d.u_load * d.u_planes)]
+    steps += [{"skip": True, "upper": plane} for plane in range(d.skip_planes)]
     for entry, plane in itertools.product(range(n_entries), range(d.in_planes)):
         high = d.stacked * (entry % 2)
         at = (head + entry) % ADDRESSES

@@ -8,8 +8,9 @@ import cocotb
 import numpy as np
 
 from hw.mars.drain import PIXEL
+from hw.mars.layout import MAX_PARTS, MEMBRANE_WORDS
 from hw.mars.lif import SPIKES
-from model.mars.config import ACC_WIDTH, KERNELS
+from model.mars.config import ACC_WIDTH, KERNELS, WORD_BITS
 from model.mars.layout import (
     STEPS_PER_WORD,
     Descriptor,
@@ -19,6 +20,7 @@ from model.mars.layout import (
     pack_header,
 )
 from model.mars.lif import chain
+from model.mars.machine import nibble_plane
 from model.mars.neuron import CHARGE_MAX
 from tb.bench import Block, check
 from tb.blocks import LIF_TEAMS
@@ -37,6 +39,8 @@ class Pixel:
     clock: int
     team: int
     sub: int
+    part: int
+    stored: int
     header: Header
     sums: Ints
     residual: Ints
@@ -56,8 +60,15 @@ def descriptor_of(rng: random.Random, **fields: int) -> Descriptor:
         "limit": rng.choice(LIMITS),
         "initial_shift": rng.randrange(8),
         "skip_mult": rng.choice((0, 1, 1000, (1 << 16) - 1)),
+        "wide": rng.randrange(2),
+        "u_planes_log2": rng.randrange(3),
+        "u_load": rng.randrange(2),
+        "u_again": rng.random() < 0.2,
         **fields,
     }
+    if values["u_load"] or values["u_again"]:
+        values["n_steps"] = min(values["n_steps"], STEPS_PER_WORD)
+        values["limit"] = min(values["limit"], (1 << ((4 << values["u_planes_log2"]) - 1)) - 1)
     return Descriptor(**values)
 
 
@@ -88,7 +99,28 @@ def added(rng: random.Random, d: Descriptor, header: Header) -> tuple[Ints, Ints
     return sums, residual
 
 
-def pixels_of(rng: random.Random, d: Descriptor, clock: int, n_rounds: int) -> Iterator[Pixel]:
+def stored_of(rng: random.Random, d: Descriptor, part: int) -> tuple[Ints, int]:
+    """Membranes (1, 16/groups) of a kernel block as they are stored, and the words that have them.
+
+    Those of other kernel blocks are anything.
+    """
+    everything = np.array([rng.choice((-d.limit, 0, d.limit)) for _ in LANES])
+    everything += np.array([rng.randint(-2, 2) for _ in LANES])
+    everything = np.clip(everything, -d.limit, d.limit)
+    words = rng.getrandbits(WORD_BITS * MEMBRANE_WORDS)
+    for plane in range(d.u_planes):
+        word = int(nibble_plane(everything, plane))
+        at = WORD_BITS * plane
+        words = words & ~(((1 << WORD_BITS) - 1) << at) | word << at
+    n = KERNELS >> d.u_parts_log2
+    own = np.zeros((1, KERNELS >> d.groups_log2), np.int64)
+    own[0, :n] = everything[part % (1 << d.u_parts_log2) * n :][:n]
+    return own, words
+
+
+def pixels_of(
+    rng: random.Random, d: Descriptor, clock: int, n_rounds: int, *, later: bool
+) -> Iterator[Pixel]:
     """Rounds of some teams, the header changes now and then; all as early as they may, or later."""
     groups = 1 << d.groups_log2
     n_teams = rng.randint(1, LIF_TEAMS)
@@ -96,17 +128,21 @@ def pixels_of(rng: random.Random, d: Descriptor, clock: int, n_rounds: int) -> I
     for _ in range(n_rounds):
         if rng.random() < 0.3:
             header = header_of(rng, d)
+        part = rng.randrange(MAX_PARTS)
         work = []
         for _ in range(n_teams):
             sums, residual = added(rng, d, header)
             charge = sums + header.bias[:, np.newaxis] + residual * d.skip_mult
-            work.append((sums, residual, chain(d, header, charge[np.newaxis])))
+            stored, words = stored_of(rng, d, part)
+            before = stored if d.loads(first_chunk=not later) else None
+            work.append((sums, residual, words, chain(d, header, charge[np.newaxis], before)))
         for sub in range(-(-d.n_steps // STEPS_PER_WORD)):
             begin = clock
             steps = slice(STEPS_PER_WORD * sub, STEPS_PER_WORD * (sub + 1))
-            for team, (sums, residual, fired) in enumerate(work):
-                parts = (sums, residual, fired.spikes[0], fired.membranes[0])
-                yield Pixel(clock, team, sub, header, *(part[:, steps] for part in parts))
+            for team, (sums, residual, words, fired) in enumerate(work):
+                in_time = (sums, residual, fired.spikes[0], fired.membranes[0])
+                of_steps = (values[:, steps] for values in in_time)
+                yield Pixel(clock, team, sub, part, words, header, *of_steps)
                 clock += groups
             if d.n_steps > STEPS_PER_WORD:
                 clock = max(clock, begin + STEPS_PER_WORD * groups)
@@ -122,6 +158,7 @@ def inputs_of(rng: random.Random, d: Descriptor, one: Pixel | None) -> dict[str,
             "sums": rng.getrandbits(KERNELS * STEPS_PER_WORD * ACC_WIDTH),
             "residual": rng.getrandbits(SPIKES.size),
             "header": rng.getrandbits(1024),
+            "stored": rng.getrandbits(WORD_BITS * MEMBRANE_WORDS),
         }
     n_steps = one.sums.shape[1]
     sums = residual = 0
@@ -135,7 +172,10 @@ def inputs_of(rng: random.Random, d: Descriptor, one: Pixel | None) -> dict[str,
             spike = int(one.residual[k, step]) if step < n_steps else rng.randrange(2)
             residual |= spike << STEPS_PER_WORD * k + step
     return {
-        "pixel": PIXEL.const({"valid": 1, "team": one.team, "sub": one.sub}).as_value().value,
+        "pixel": PIXEL.const({"valid": 1, "team": one.team, "sub": one.sub, "part": one.part})
+        .as_value()
+        .value,
+        "stored": one.stored,
         "sums": sums,
         "residual": residual,
         "header": bits_of(pack_header(one.header, 0, wide_multiplier=False)),
@@ -148,10 +188,11 @@ def expected_of(d: Descriptor, one: Pixel) -> dict[str, tuple[int, int]]:
         int(spike) << STEPS_PER_WORD * k + step for (k, step), spike in np.ndenumerate(one.spikes)
     )
     mask = (1 << MEMBRANE_WIDTH) - 1
-    first = range(0, KERNELS, 1 << d.groups_log2)
+    # Lanes that 8-bit weights do not have begin with anything.
+    first = range(0, KERNELS // 2 if d.wide else KERNELS, 1 << d.groups_log2)
     left = one.membranes[:, -1]
     return {
-        "spikes": (spikes, (1 << SPIKES.size) - 1),
+        "spikes": (spikes, (1 << SPIKES.size // (2 if d.wide else 1)) - 1),
         "membranes": (
             sum((int(left[k]) & mask) << MEMBRANE_WIDTH * k for k in first),
             sum(mask << MEMBRANE_WIDTH * k for k in first),
@@ -161,10 +202,11 @@ def expected_of(d: Descriptor, one: Pixel) -> dict[str, tuple[int, int]]:
 
 async def follow(block: Block, rng: random.Random, d: Descriptor, n_rounds: int) -> None:
     """Pixels of a pass, and every clock of what comes of them."""
-    pixels = {one.clock: one for one in pixels_of(rng, d, 0, n_rounds)}
+    later = rng.random() < 0.7
+    pixels = {one.clock: one for one in pixels_of(rng, d, 0, n_rounds, later=later)}
     after = (STEPS_PER_WORD << d.groups_log2) + 1
     coming = {clock + after: one for clock, one in pixels.items()}
-    block.set(descriptor=bits_of(pack_descriptor(d)))
+    block.set(descriptor=bits_of(pack_descriptor(d)), later=int(later))
     for clock in range(max(coming) + 2):
         block.set(**inputs_of(rng, d, pixels.get(clock)))
         outputs = await block.tick()

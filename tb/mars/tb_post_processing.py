@@ -271,7 +271,7 @@ class Schedule:
             "out_row": row,
             "out_offset": (offset + (number >> d.wide) * d.out_planes) % (1 << 16),
             "slot": self.slot,
-            "half": number & 1,
+            "part": number & 7,
             "pool_first": not d.pool or phase == (0, 0),
             "pool_last": not d.pool or phase == (1, 1),
             "first_of_block": row == 0 and col == 0,

@@ -156,7 +156,7 @@ async def out_of_map(dut) -> None:
     """Reads and writes outside the map answer SLVERR."""
     bus = Bus(dut)
     await bus.start()
-    holes = [0x8034, 0x803C, 0x8040, 0x8FFC, 0x9000, 0x7FFC, 0x7FFF_FFFC, 0xFFFF_FFFC]
+    holes = [0x804C, 0x8050, 0x8FFC, 0xA000, 0x7FFC, 0x7FFF_FFFC, 0xFFFF_FFFC]
     if FEATURE_BYTES < FEATURE_STRIDE:
         for macro in range(CONFIG.n_macros):
             end = bus.map[f"features[{macro}]"] + FEATURE_BYTES

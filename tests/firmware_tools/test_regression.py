@@ -46,8 +46,9 @@ MARS_BENCHES = [name for name in names()[MARS] if name in DIRECTED]
 def right_traces(config: MarsConfig, frames: list[Frame]) -> Iterator[FrameTrace]:
     """What the RTL would do if it is right."""
     for one in frames:
-        runs = list(frame.run(one.image, one.features))
-        passes = [PassTrace(r.values, r.writes, r.clocks.end, r.membranes) for r in runs]
+        done = frame.run_frame(one.image, one.features)
+        runs = done.passes
+        passes = [PassTrace(r.values, r.writes, r.clocks.end, r.membranes, r.stores) for r in runs]
         stalls = (
             sum(getattr(r.clocks, name) for r in runs)
             for name in ("weight_stalls", "drain_stalls", "layer_stalls")
@@ -56,7 +57,8 @@ def right_traces(config: MarsConfig, frames: list[Frame]) -> Iterator[FrameTrace
             runs[-1].program.descriptor, one.image.contents.passes[-1], runs[-1]
         )
         assert one.image.config is config
-        result = JobResult(2, passes[-1].end, *stalls, (), 0.0)
+        logits = () if done.logits is None else tuple(done.logits.tolist())
+        result = JobResult(2, done.clocks, *stalls, (), 0.0, done.steps, logits)
         yield FrameTrace(passes, outputs[one.image.contents.passes[-1].layers[-1]], result)
 
 
