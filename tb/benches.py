@@ -88,6 +88,7 @@ MARS_BENCHES = {
     for bench in (
         Bench("mars_registers", "tb.mars.tb_registers", True),
         Bench("mars_accelerator", "tb.mars.tb_accelerator", True),
+        Bench("mars_time", "tb.mars.tb_time", True),
     )
 }
 """Those of chips with MARS."""

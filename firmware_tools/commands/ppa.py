@@ -13,7 +13,7 @@ from firmware_tools.console import CHIP_NAMES, Json, Terminal, examples
 from firmware_tools.inputs import named_chip
 
 if TYPE_CHECKING:
-    from firmware_tools.silicon.report import Area, Frame, Spiking
+    from firmware_tools.silicon.report import Area, Frame, Spiking, SpikingFrame
 
 EXAMPLES = examples("kenyon ppa -c tiny", "kenyon ppa -c poppins --json > poppins.json")
 NUMBER = re.compile(r"_\d+$")
@@ -93,7 +93,7 @@ def _label(module: str, shown: list[str]) -> str:
     return "  " * len(parents) + module.removeprefix(f"{max(parents, key=len, default='')}.")
 
 
-def _energies(measurement: "Spiking | Frame") -> Table:
+def _energies(measurement: "Spiking | Frame | SpikingFrame") -> Table:
     table = Table(title=_title(measurement), caption=_caption(measurement))
     table.add_column("energy of")
     for title in ("logic, pJ", "memory, pJ", "of each, pJ"):
@@ -105,27 +105,35 @@ def _energies(measurement: "Spiking | Frame") -> Table:
     return table
 
 
-def _title(measurement: "Spiking | Frame") -> str:
-    from firmware_tools.silicon.report import Frame
+def _title(measurement: "Spiking | Frame | SpikingFrame") -> str:
+    from firmware_tools.silicon.report import Frame, SpikingFrame
 
     if isinstance(measurement, Frame):
         done = f"{measurement.work.macs:,} multiply-accumulates of 4 x 4 bit"
-    else:
+    elif isinstance(measurement, SpikingFrame):
         work = measurement.work
+        done = f"{work.effective:,} synaptic operations, {work.dense:,} with zeros"
+    else:
+        steps = measurement.work
         done = (
-            f"{work.steps} time steps, {work.synaptic_operations:,} synaptic operations, "
-            f"{work.firing:.1%} firing"
+            f"{steps.steps} time steps, {steps.synaptic_operations:,} synaptic operations, "
+            f"{steps.firing:.1%} firing"
         )
     return f"{measurement.name}: {measurement.clocks:,} clocks, {done}"
 
 
-def _caption(measurement: "Spiking | Frame") -> str:
-    from firmware_tools.silicon.report import Frame
+def _caption(measurement: "Spiking | Frame | SpikingFrame") -> str:
+    from firmware_tools.silicon.report import Frame, SpikingFrame
 
     if isinstance(measurement, Frame):
         return (
             f"{measurement.pj_per_mac:.2f} pJ per multiply-accumulate, everything included: "
             f"{measurement.tops_per_watt:.2f} TOPS/W, or {measurement.layer_tops_per_watt:.2f} "
             "with the layer's zeros (2 operations each)"
+        )
+    if isinstance(measurement, SpikingFrame):
+        return (
+            f"{measurement.pj_per_sop:.1f} pJ per synaptic operation, everything included; "
+            f"{measurement.pj_per_dense_sop:.2f} with zeros counted"
         )
     return f"{measurement.pj_per_sop:.1f} pJ per synaptic operation, everything included"

@@ -156,6 +156,37 @@ class Frame(Measurement):
 
 
 @dataclass(frozen=True)
+class SpikingFrame(Measurement):
+    """A frame of a convolution with neurons."""
+
+    work: workload.SpikingWork
+
+    @property
+    def pj_per_sop(self) -> float:
+        """Everything that the chip took, over the synaptic operations that change a membrane."""
+        return self.total / self.work.effective
+
+    @property
+    def pj_per_dense_sop(self) -> float:
+        """The same with silent inputs and zero weights counted."""
+        return self.total / self.work.dense
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How often each part did what it is for."""
+        return {MULTIPLY: self.work.dense, POST: 0, REST: 0}
+
+    def as_json(self) -> dict[str, object]:
+        """Everything, ready for JSON."""
+        return {
+            **super().as_json(),
+            **asdict(self.work),
+            "pj_per_sop": self.pj_per_sop,
+            "pj_per_dense_sop": self.pj_per_dense_sop,
+        }
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything that `kenyon ppa` shows."""
 
@@ -163,7 +194,7 @@ class Report:
     timing: Timing
     areas: list[Area]
     leakage: float
-    measurements: Sequence[Spiking | Frame]
+    measurements: Sequence[Spiking | Frame | SpikingFrame]
 
     @property
     def area(self) -> float:
@@ -192,6 +223,11 @@ class Report:
         for one in self.measurements:
             if isinstance(one, Frame):
                 energies |= {"pj_per_mac": one.pj_per_mac, "tops_per_watt": one.tops_per_watt}
+            elif isinstance(one, SpikingFrame):
+                energies |= {
+                    "pj_per_sop": one.pj_per_sop,
+                    "pj_per_dense_sop": one.pj_per_dense_sop,
+                }
             elif one.name == workload.DENSE:
                 energies["pj_per_sop"] = one.pj_per_sop
                 energies["pj_per_update"] = sum(one.parts(UPDATE)) / one.work.updates
@@ -222,7 +258,7 @@ def measure(chip: ChipConfig, busy: Callable[[str], None]) -> Report:
     busy("timing")
     path = timing.fastest(netlist)
     found = macros(netlist)
-    measurements: list[Spiking | Frame] = []
+    measurements: list[Spiking | Frame | SpikingFrame] = []
     if chip.mars is None and chip.npu is not None:
         for network in networks(chip.npu):
             busy(f"simulation in gates, {network.name}")
@@ -233,6 +269,11 @@ def measure(chip: ChipConfig, busy: Callable[[str], None]) -> Report:
         busy("simulation in gates, a convolution")
         clocks, shares = _run(netlist, found, chip, mars_activity, layer.job)
         measurements.append(Frame(layer.image.contents.name, clocks, shares, layer.work))
+        with_neurons = workload.spiking_convolution(chip.mars)
+        busy("simulation in gates, a convolution with neurons")
+        clocks, shares = _run(netlist, found, chip, mars_activity, with_neurons.job)
+        name = with_neurons.image.contents.name
+        measurements.append(SpikingFrame(name, clocks, shares, with_neurons.work))
     leakage = power.leakage(netlist) + sum(macro.sram.leakage for macro in found)
     return Report(chip.name, path, _areas(netlist, found), leakage, measurements)
 

@@ -9,9 +9,12 @@ from firmware_tools.npu.examples import LEFT_LOOMS, decision_network
 from model.mars import frame
 from model.mars.config import KERNELS, WORD_LINES, MarsConfig
 from model.mars.group_sets import choose_sets, clear_sets
-from model.mars.image import Image
+from model.mars.image import Image, join_steps
+from model.mars.layout import STEPS_PER_WORD
 from model.mars.mapper import compile_network
 from model.mars.network import INPUT, Conv, FeatureType, QuantizedNetwork
+from model.mars.neuron import Neuron
+from model.mars.reference import convolve
 from model.npu.config import NPUConfig
 from model.npu.network import Connections, Ints, Network, Neurons, Segment
 from tb.mars.tb_activity import LATENCY, FrameJob
@@ -27,6 +30,11 @@ BIAS = (10, 36)
 """Range of the dense network's biases: about one neuron in ten fires in a time step."""
 CHANNELS, SIDE, TAPS = 32, 8, 3
 """Channels, rows and columns, and size of the kernels of the convolution."""
+SHAPE = (CHANNELS, SIDE, SIDE)
+INSIDE = (TAPS * SIDE - 2) ** 2
+"""Taps of a channel that are not padding."""
+SPIKE_RATE = 1 / 8
+"""Of the inputs of the spiking convolution, in a time step."""
 SPARSITY = 0.5
 """Share of the convolution's group-sets that are all zero."""
 
@@ -138,17 +146,38 @@ class Convolution:
     work: ConvolutionWork
 
 
+@dataclass(frozen=True)
+class SpikingWork:
+    """Counts of a frame with neurons.
+
+    Attributes
+    ----------
+    effective : int
+        Synaptic operations: a spike meets a weight that is not 0.
+    dense : int
+        Weights of the layer in all time steps, zeros and silent inputs counted, without padding.
+    """
+
+    effective: int
+    dense: int
+
+
+@dataclass(frozen=True)
+class SpikingConvolution:
+    """A convolution with neurons; as `Convolution`."""
+
+    image: Image
+    job: FrameJob
+    work: SpikingWork
+
+
 def convolution(config: MarsConfig) -> Convolution:
     """3 x 3 kernels of 4 bit over 32 channels of 4 bit, half of its group-sets zero."""
     rng = np.random.default_rng(SEED)
-    shape = (CHANNELS, SIDE, SIDE)
-    weight = np.rint(rng.normal(0, 8 / 3, (CHANNELS, CHANNELS, TAPS**2))).astype(np.int64)
-    weight = weight.clip(-8, 7)
-    weight = clear_sets(weight, 4, choose_sets(rng, weight, 4, SPARSITY))
     layer = Conv(
         name="convolution",
         input=INPUT,
-        weight=weight.reshape(CHANNELS, CHANNELS, TAPS, TAPS),
+        weight=_weight(rng),
         bias=np.zeros(CHANNELS, np.int64),
         mult=np.full(CHANNELS, 1 << 10),
         shift=np.full(CHANNELS, 15),
@@ -157,22 +186,64 @@ def convolution(config: MarsConfig) -> Convolution:
         out_bits=4,
         out_signed=False,
     )
-    network = QuantizedNetwork(FeatureType(shape, 4, signed=False), (layer,), "convolution")
+    network = QuantizedNetwork(FeatureType(SHAPE, 4, signed=False), (layer,), "convolution")
     image = compile_network(network, config)
     # Rectified: half of the activations are 0.
-    features = np.rint(rng.normal(0, 5, shape)).astype(np.int64).clip(0, 15)
+    features = np.rint(rng.normal(0, 5, SHAPE)).astype(np.int64).clip(0, 15)
+    job, macs = _job(image, features)
+    return Convolution(image, job, ConvolutionWork(macs, CHANNELS**2 * INSIDE))
+
+
+def spiking_convolution(config: MarsConfig) -> SpikingConvolution:
+    """The same shape and zeros with neurons, four time steps, one spike in eight."""
+    rng = np.random.default_rng(SEED)
+    weight = _weight(rng)
+    layer = Conv(
+        name="spiking convolution",
+        input=INPUT,
+        weight=weight,
+        bias=np.zeros(CHANNELS, np.int64),
+        padding=(1, 1, 1, 1),
+        weight_bits=4,
+        out_bits=1,
+        out_signed=False,
+        neuron=Neuron(bits=8, threshold=np.full(CHANNELS, 12), reset="soft", leak=1),
+    )
+    network = QuantizedNetwork(
+        FeatureType(SHAPE, 1, signed=False),
+        (layer,),
+        "spiking convolution",
+        time_steps=STEPS_PER_WORD,
+        coding="spikes",
+    )
+    image = compile_network(network, config)
+    features = (rng.random((STEPS_PER_WORD, *SHAPE)) < SPIKE_RATE).astype(np.int64)
+    job, _ = _job(image, features)
+    connected = (weight != 0).astype(np.int64)
+    effective = int(convolve(features, connected, padding=layer.padding).sum())
+    dense = STEPS_PER_WORD * CHANNELS**2 * INSIDE
+    return SpikingConvolution(image, job, SpikingWork(effective, dense))
+
+
+def _weight(rng: np.random.Generator) -> Ints:
+    weight = np.rint(rng.normal(0, 8 / 3, (CHANNELS, CHANNELS, TAPS**2))).astype(np.int64)
+    weight = weight.clip(-8, 7)
+    weight = clear_sets(weight, 4, choose_sets(rng, weight, 4, SPARSITY))
+    return weight.reshape(CHANNELS, CHANNELS, TAPS, TAPS)
+
+
+def _job(image: Image, features: Ints) -> tuple[FrameJob, int]:
+    """A frame of one layer, and the multiply-accumulates of the macros in it."""
     runs = list(frame.run(image, features, LATENCY))
     (outputs,) = (
         frame.layer_outputs(one.descriptor, contents, run)
         for one, contents, run in zip(image.passes, image.contents.passes, runs[1:], strict=True)
     )
-    inside = (TAPS * SIDE - 2) ** 2
-    work = ConvolutionWork(
-        macs=sum(run.counters.accesses for run in runs) * WORD_LINES * KERNELS,
-        layer_macs=CHANNELS**2 * inside,
-    )
-    job = FrameJob(image, features, outputs[layer.name], runs[-1].clocks.end)
-    return Convolution(image, job, work)
+    (result,) = outputs.values()
+    if result.ndim > len(SHAPE):
+        result = join_steps(result)
+    job = FrameJob(image, features, result, runs[-1].clocks.end)
+    return job, sum(run.counters.accesses for run in runs) * WORD_LINES * KERNELS
 
 
 def _all(rng: np.random.Generator, pre: Ints, post: Ints) -> Connections:

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from firmware_tools.silicon import workload
 from model.mars.config import CONFIGS as MARS_CONFIGS
@@ -32,3 +33,26 @@ def test_convolution_skips_half_of_its_group_sets() -> None:
     assert layer.work.layer_macs == 32 * 32 * (8 + 7 + 7) ** 2
     share_of_zeros = np.mean(layer.job.result == 0)
     assert 0.2 < share_of_zeros < 0.8
+
+
+def test_spiking_convolution_counts_by_hand() -> None:
+    layer = workload.spiking_convolution(MARS_CONFIGS["mars-tiny"])
+    spikes = layer.job.features
+    assert spikes.shape == (4, 32, 8, 8)
+    assert spikes.mean() == pytest.approx(1 / 8, abs=0.01)
+    (one,) = layer.image.passes
+    weight = workload._weight(np.random.default_rng(workload.SEED))  # noqa: SLF001
+    padded = np.pad(spikes, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    effective = sum(
+        int((padded[step, :, row + y, col + x] * (weight[k, :, y, x] != 0)).sum())
+        for step in range(4)
+        for k in range(32)
+        for row in range(8)
+        for col in range(8)
+        for y in range(3)
+        for x in range(3)
+    )
+    assert layer.work.effective == effective
+    assert layer.work.dense == 4 * 32 * 32 * 22 * 22
+    assert one.descriptor.fires
+    assert 0.05 < np.mean([layer.job.result >> t & 1 for t in range(4)]) < 0.5

@@ -117,9 +117,7 @@ def test_a_frame_stops_behind_the_step_of_the_reference(chunk: int) -> None:
         right = reference.run_steps(net, features)
         (steps,) = right.steps
         assert done.steps == steps
-        np.testing.assert_array_equal(
-            done.logits, right.values["logits"][0, steps - 1].reshape(-1)
-        )
+        np.testing.assert_array_equal(done.logits, right.values["logits"][0, steps - 1].reshape(-1))
         assert len(done.chunks) == -(-steps // chunk)
         ends = sum(runs[-1].clocks.end for runs in done.chunks)
         between = 2 * (len(done.chunks) - 1) + exit_clocks(10, int(steps)) + 1
