@@ -72,6 +72,12 @@ def command(
     steps: Annotated[
         int | None, _mars_option("time steps of --spiking. Default: 4.", min=1, max=8)
     ] = None,
+    exit_mean: Annotated[
+        float | None,
+        _mars_option(
+            "also orders with an exit, for so many steps of --steps in the mean.", min=1, max=8
+        ),
+    ] = None,
     weight_bus: Annotated[
         int | None, _mars_option("bits of the weight bus, 64 to 512. Default: as configured.")
     ] = None,
@@ -138,6 +144,7 @@ def command(
         "--act-bits": act_bits,
         "--spiking": spiking or None,
         "--steps": steps,
+        "--exit-mean": exit_mean,
         "--weight-bus": weight_bus,
         "--config": config,
         "--backend": backend,
@@ -160,10 +167,12 @@ def command(
     refuse_others("bench mars", {"--quick": quick or None})
     if table:
         refuse_others(
-            "--table", {name: given[name] for name in ("--network", "--sparsity", "--backend")}
+            "--table",
+            {name: given[name] for name in ("--network", "--sparsity", "--backend", "--exit-mean")},
         )
     if not spiking:
-        refuse_others("bench mars without --spiking", {"--steps": steps})
+        only = {"--steps": steps, "--exit-mean": exit_mean}
+        refuse_others("bench mars without --spiking", only)
     chip = mars_config(config, weight_bus)
     from firmware_tools.mars.bench_report import DEFAULT_STEPS, Choice, bench, bench_table
 
@@ -180,7 +189,7 @@ def command(
     if table:
         bench_table(choice, terminal)
     else:
-        bench(choice, on_rtl=backend == "rtl", terminal=terminal)
+        bench(choice, on_rtl=backend == "rtl", exit_mean=exit_mean, terminal=terminal)
 
 
 def _bench_npu(quick: bool, terminal: Terminal) -> None:

@@ -5,7 +5,8 @@ from typing import Any
 
 from firmware_tools.mars.inspect import share, stored_bits
 from model.mars.config import WORD_BITS, WORD_LINES, MarsConfig
-from model.mars.frame import PassRun, run
+from model.mars.early_exit import exit_clocks
+from model.mars.frame import DECIDES_AFTER, ONWARD_CLOCKS, PassRun, run, run_chunks
 from model.mars.image import Image, PassContents
 from model.mars.layout import Ints, header_lines
 
@@ -160,6 +161,45 @@ def measure(image: Image, features: Ints) -> FrameFigures:
         _pass_figures(one, what, image.config) for one, what in zip(runs, contents, strict=True)
     )
     return FrameFigures(image.contents.name, image.config, passes)
+
+
+@dataclass(frozen=True)
+class Order:
+    """A spiking network that takes its time steps in chunks, and stops early.
+
+    Parameters
+    ----------
+    chunk : int
+        Time steps of a chunk.
+    first, later : int
+        Clocks of the first chunk, and of each later one, decisions of the exit unit included.
+    mean : float
+        Clocks of a frame of the mean number of steps, at least one chunk.
+    """
+
+    chunk: int
+    first: int
+    later: int
+    mean: float
+
+
+def measure_order(image: Image, features: Ints, exit_mean: float) -> Order:
+    """The clocks of chunks, on the golden machine.
+
+    Parameters
+    ----------
+    image : Image
+        For chunks, of at least two.
+    features : as `model.mars.frame.run_chunks`
+    exit_mean : float
+        Time steps that are taken in the mean.
+    """
+    chunks = run_chunks(image, features)
+    n = image.contents.chunk
+    decisions = exit_clocks(image.output.shape[0], n)
+    first = next(chunks)[-1].clocks.end + decisions + DECIDES_AFTER
+    later = next(chunks)[-1].clocks.end + decisions + ONWARD_CLOCKS
+    return Order(n, first, later, first + max(0.0, exit_mean / n - 1) * later)
 
 
 def bounds_of(one: PassRun, contents: PassContents | None, config: MarsConfig) -> dict[str, float]:

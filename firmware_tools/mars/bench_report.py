@@ -13,14 +13,14 @@ from rich.table import Table
 
 from firmware_tools.console import DIFFERENCE, Terminal
 from firmware_tools.errors import UserError
-from firmware_tools.mars.bench import NOTE, FrameFigures, measure
+from firmware_tools.mars.bench import NOTE, FrameFigures, Order, measure, measure_order
 from firmware_tools.mars.inference import frames_on_rtl
 from firmware_tools.mars.inputs import build_rtl, compiled, is_quantised, load_network
 from firmware_tools.mars.inspect import share
 from firmware_tools.mars.pass_difference import Compared, compare_frame
 from model.mars.config import WORD_BITS, MarsConfig
 from model.mars.image import Image
-from model.mars.layout import Ints
+from model.mars.layout import STEPS_PER_WORD, Ints
 from model.mars.mapper import compile_network
 from model.mars.network import QuantizedNetwork
 from model.mars.random_network import random_input
@@ -90,8 +90,17 @@ class Choice:
         return as_spiking(network, self.time_steps) if self.time_steps else network
 
 
-def bench(choice: Choice, *, on_rtl: bool, terminal: Terminal) -> None:
-    """Measure a frame of one network; on the RTL, too, it must be equal, or the exit code is 1."""
+def bench(
+    choice: Choice, *, on_rtl: bool, exit_mean: float | None = None, terminal: Terminal
+) -> None:
+    """Measure a frame of one network; on the RTL, too, it must be equal, or the exit code is 1.
+
+    With `exit_mean` steps in the mean also what orders with an exit take.
+    """
+    if exit_mean is not None and exit_mean > choice.time_steps:
+        raise UserError(
+            f"--exit-mean must be at most --steps {choice.time_steps}, not {exit_mean:g}"
+        )
     with terminal.busy("preparing the network"):
         network = choice.load()
     image = compiled(network, choice.config, terminal)
@@ -99,6 +108,9 @@ def bench(choice: Choice, *, on_rtl: bool, terminal: Terminal) -> None:
     with terminal.busy("a frame on the golden machine"):
         figures = measure(image, features)
     result = {"backend": "rtl" if on_rtl else "model", **figures.as_json(choice.clock_mhz)}
+    orders = [] if exit_mean is None else _orders(network, choice, features, exit_mean, terminal)
+    if orders:
+        result |= {"exit_mean": exit_mean, "orders": [asdict(one) for one in orders]}
     text = ""
     if on_rtl:
         seconds = _check_on_rtl(network, image, features, terminal)
@@ -114,6 +126,36 @@ def bench(choice: Choice, *, on_rtl: bool, terminal: Terminal) -> None:
     )
     terminal.print(_layers(figures))
     _print_totals(figures, choice.clock_mhz, terminal)
+    if exit_mean is not None:
+        terminal.print(_order_table(figures, orders, exit_mean))
+
+
+def _orders(
+    network: QuantizedNetwork,
+    choice: Choice,
+    features: Ints,
+    exit_mean: float,
+    terminal: Terminal,
+) -> list[Order]:
+    """Step by step, and four steps at a time if there are more."""
+    chunks = [chunk for chunk in (1, STEPS_PER_WORD) if chunk < network.time_steps]
+    with terminal.busy("chunks of time steps on the golden machine"):
+        return [
+            measure_order(compile_network(network, choice.config, chunk), features, exit_mean)
+            for chunk in chunks
+        ]
+
+
+def _order_table(figures: FrameFigures, orders: list[Order], exit_mean: float) -> Table:
+    table = Table(caption=f"{exit_mean:g} time steps in the mean, at least one chunk")
+    table.add_column("order")
+    for title in ("first chunk", "each later one", "clocks in the mean"):
+        table.add_column(title, justify="right")
+    table.add_row("all steps, no exit", "", "", f"{figures.total('clocks'):,}")
+    for one in orders:
+        label = "step by step" if one.chunk == 1 else f"{one.chunk} steps at a time"
+        table.add_row(label, f"{one.first:,}", f"{one.later:,}", f"{one.mean:,.0f}")
+    return table
 
 
 def bench_table(choice: Choice, terminal: Terminal) -> None:
