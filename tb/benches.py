@@ -20,14 +20,20 @@ BENCH_CHIPS = CHIPS | {
 
 @dataclass(frozen=True)
 class Bench:
-    """Modules of cocotb benches, joined by commas; they run on the blocks, or on a chip."""
+    """Modules of cocotb benches, joined by commas; they run on a chip if nothing else is said."""
 
     name: str
     modules: str
-    on_chip: bool
+    blocks: str = ""
+    """Instead on this group of `tb.blocks.GROUPS`."""
     line_reader: str = ""
     """Instead on the line reader of this configuration with the memory for whole frames."""
     plusargs: tuple[str, ...] = ()
+
+    @property
+    def on_chip(self) -> bool:
+        """Whether it runs on chips."""
+        return not self.blocks and not self.line_reader
 
 
 MEMORY_FILES = (
@@ -50,59 +56,57 @@ NPU_MODULES = (
 BENCHES = {
     bench.name: bench
     for bench in (
-        Bench("soma", "tb.npu.tb_soma", False),
-        Bench("post_synaptic", "tb.npu.tb_post_synaptic", False),
-        Bench("noise", "tb.npu.tb_noise", False),
-        Bench("row_walker", "tb.npu.tb_row_walker", False),
-        Bench("population", "tb.npu.tb_population", False),
-        Bench("macro", "tb.mars.tb_macro", False),
-        Bench("requantiser", "tb.mars.tb_requantiser", False),
-        Bench("index_decoder", "tb.mars.tb_index_decoder", False),
-        Bench("core", "tb.mars.tb_core", False),
-        Bench("post_processing", "tb.mars.tb_post_processing", False),
-        Bench("lif", "tb.mars.tb_lif", False),
-        Bench("membrane_store", "tb.mars.tb_membrane_store", False),
-        Bench("exit_unit", "tb.mars.tb_exit_unit", False),
-        Bench("weight_sram", "tb.mars.tb_weight_sram", False),
-        Bench("line_reader", "tb.mars.tb_line_reader", False),
+        Bench("soma", "tb.npu.tb_soma", blocks="npu"),
+        Bench("post_synaptic", "tb.npu.tb_post_synaptic", blocks="npu"),
+        Bench("noise", "tb.npu.tb_noise", blocks="npu"),
+        Bench("row_walker", "tb.npu.tb_row_walker", blocks="npu"),
+        Bench("population", "tb.npu.tb_population", blocks="npu"),
+        Bench("macro", "tb.mars.tb_macro", blocks="mars"),
+        Bench("requantiser", "tb.mars.tb_requantiser", blocks="mars"),
+        Bench("index_decoder", "tb.mars.tb_index_decoder", blocks="mars"),
+        Bench("core", "tb.mars.tb_core", blocks="core"),
+        Bench("post_processing", "tb.mars.tb_post_processing", blocks="processing"),
+        Bench("lif", "tb.mars.tb_lif", blocks="lif"),
+        Bench("membrane_store", "tb.mars.tb_membrane_store", blocks="mars"),
+        Bench("exit_unit", "tb.mars.tb_exit_unit", blocks="mars"),
+        Bench("weight_sram", "tb.mars.tb_weight_sram", blocks="mars"),
+        Bench("line_reader", "tb.mars.tb_line_reader", blocks="mars"),
         Bench(
             "axi_memory",
             "tb.mars.tb_axi_memory",
-            False,
             line_reader="mars",
             plusargs=(*MEMORY_FILES, "+latency=20"),
         ),
         Bench(
             "axi_memory_slow",
             "tb.mars.tb_axi_memory",
-            False,
             line_reader="mars-tiny",
             plusargs=(*MEMORY_FILES, "+latency=3", "+pause=40", "+error_addr=80007d1b"),
         ),
-        Bench("chip", ",".join(NPU_MODULES), True),
+        Bench("chip", ",".join(NPU_MODULES)),
     )
 }
 """Those of the blocks, and of chips with NPU."""
 MARS_BENCHES = {
     bench.name: bench
     for bench in (
-        Bench("mars_registers", "tb.mars.tb_registers", True),
-        Bench("mars_accelerator", "tb.mars.tb_accelerator", True),
-        Bench("mars_time", "tb.mars.tb_time", True),
+        Bench("mars_registers", "tb.mars.tb_registers"),
+        Bench("mars_accelerator", "tb.mars.tb_accelerator"),
+        Bench("mars_time", "tb.mars.tb_time"),
     )
 }
 """Those of chips with MARS."""
 
 
-def blocks() -> Design:
-    """All blocks that have a bench of their own."""
+def blocks(group: str = "") -> Design:
+    """The blocks of a group, or all that have a bench of their own."""
 
     def sources() -> dict[str, str]:
         from tb.blocks import verilog
 
-        return {"blocks.v": verilog()}
+        return {"blocks.v": verilog(group)}
 
-    return Design("blocks", "blocks", sources)
+    return Design(f"blocks-{group}" if group else "blocks", "blocks", sources)
 
 
 def line_system(config: MarsConfig) -> Design:
@@ -127,7 +131,7 @@ def design(bench: Bench, config: ChipConfig) -> Design:
     """The RTL of a bench."""
     if bench.line_reader:
         return line_system(CONFIGS[bench.line_reader])
-    return chip(config) if bench.on_chip else blocks()
+    return blocks(bench.blocks) if bench.blocks else chip(config)
 
 
 def run(name: str, config: ChipConfig, results: Path, *, seed: int = 0, waves: bool = False) -> int:

@@ -1,4 +1,7 @@
-"""All blocks that have a bench of their own side by side, so that one build serves."""
+"""Blocks that have a bench of their own side by side, so that few builds serve."""
+
+from collections.abc import Callable
+from functools import partial
 
 from amaranth.hdl import Elaboratable, Module, Value
 from amaranth.lib.wiring import Component, In, Out
@@ -147,31 +150,48 @@ class Processing(Component):
         return m
 
 
-class Blocks(Elaboratable):
-    """Ports are those of the blocks behind the name of the block."""
+GROUPS: dict[str, dict[str, Callable[[], Component]]] = {
+    "npu": {
+        "soma": Soma,
+        "post_synaptic": lambda: PostSynapticUnit(N_SUM_ROWS),
+        "noise": lambda: NoiseGenerator(CONFIG.n_lanes),
+        "row_walker": lambda: RowWalker(N_WALKER_ROWS, N_WALKER_PASSES),
+        "population": lambda: Population(CONFIG, POPULATION, trace=True),
+    },
+    "mars": {
+        "macro": CIMMacro,
+        "macro_of_sram": lambda: CIMMacro(ROWS_PER_COPY),
+        "requantiser": Requantiser,
+        "requantiser_wide": lambda: Requantiser(wide=True),
+        **{name: partial(LineReader, config) for name, config in LINE_READERS.items()},
+        "index_decoder": IndexDecoder,
+        "weight_sram": lambda: WeightSram(SRAM_SETS),
+        "copier": lambda: Copier(SRAM_SETS, SRAM_HEADERS),
+        "membrane_store": lambda: MembraneStore(STORE_MACROS),
+        "exit_unit": ExitUnit,
+    },
+    "lif": {"lif": lambda: LifChain(LIF_TEAMS)},
+    "core": {"core": lambda: Core(CORE_FIRST, CORE_MACROS, CORE_WORDS)},
+    "processing": {
+        **{f"processing_{n}": partial(Processing, n) for n in PROCESSING},
+        "processing_wide": lambda: Processing(1, wide_multiplier=True),
+    },
+}
+"""Blocks by the simulator that they share: small ones together, so that all are built soon."""
 
-    def __init__(self) -> None:
-        self.blocks: dict[str, Component] = {
-            "soma": Soma(),
-            "post_synaptic": PostSynapticUnit(N_SUM_ROWS),
-            "noise": NoiseGenerator(CONFIG.n_lanes),
-            "row_walker": RowWalker(N_WALKER_ROWS, N_WALKER_PASSES),
-            "population": Population(CONFIG, POPULATION, trace=True),
-            "macro": CIMMacro(),
-            "requantiser": Requantiser(),
-            "requantiser_wide": Requantiser(wide=True),
-            **{name: LineReader(config) for name, config in LINE_READERS.items()},
-            "index_decoder": IndexDecoder(),
-            "weight_sram": WeightSram(SRAM_SETS),
-            "copier": Copier(SRAM_SETS, SRAM_HEADERS),
-            "macro_of_sram": CIMMacro(ROWS_PER_COPY),
-            "lif": LifChain(LIF_TEAMS),
-            "membrane_store": MembraneStore(STORE_MACROS),
-            "exit_unit": ExitUnit(),
-            "core": Core(CORE_FIRST, CORE_MACROS, CORE_WORDS),
-            **{f"processing_{n}": Processing(n) for n in PROCESSING},
-            "processing_wide": Processing(1, wide_multiplier=True),
-        }
+
+class Blocks(Elaboratable):
+    """Ports are those of the blocks behind the name of the block.
+
+    Parameters
+    ----------
+    group : str
+        Of `GROUPS`; all of them if it is empty.
+    """
+
+    def __init__(self, group: str = "") -> None:
+        groups = [GROUPS[group]] if group else GROUPS.values()
+        self.blocks = {name: make() for of_group in groups for name, make in of_group.items()}
 
     def ports(self) -> dict[str, tuple[Value, None]]:
         """Ports of all blocks."""
@@ -188,9 +208,9 @@ class Blocks(Elaboratable):
         return m
 
 
-def verilog() -> str:
+def verilog(group: str = "") -> str:
     """Verilog of the module `blocks`."""
     from amaranth.back import verilog as backend
 
-    blocks = Blocks()
+    blocks = Blocks(group)
     return backend.convert(blocks, name=TOP, ports=blocks.ports(), emit_src=False)

@@ -153,7 +153,7 @@ class Campaign:
 
     def simulator(self, target: Target, bench: str) -> Path:
         """Build the simulator that holds all mutants of a design, unless it is there."""
-        key = target.name, Bench(bench).design.name
+        key = target.name, target.design_of(Bench(bench)).name
         if key not in self._simulators:
             own = [mutant for mutant in self._mutants if mutant.design == target.name]
             mutated = verilog(target, own, self._designs / target.name)

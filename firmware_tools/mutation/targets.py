@@ -10,6 +10,7 @@ from firmware_tools.regression import MARS, QUANTISED_RTL, RANDOM
 from hw import yosys
 from model.mars.config import CONFIGS as MARS_CONFIGS
 from model.npu.config import CONFIGS as NPU_CONFIGS
+from tb.benches import blocks
 from tb.simulator import ROOT, Design
 
 BLOCKS = "blocks"
@@ -108,8 +109,9 @@ class Target:
         from tb.blocks import Blocks
 
         if self.name == BLOCKS:
-            blocks = Blocks()
-            return str(rtlil.convert(blocks, name=self.top, ports=blocks.ports(), emit_src=True))
+            everything = Blocks()
+            ports = everything.ports()
+            return str(rtlil.convert(everything, name=self.top, ports=ports, emit_src=True))
         chip = Kenyon(CHIPS[self.name], trace=True)
         return str(rtlil.convert(chip, name=self.top, ports=generate.ports(chip), emit_src=True))
 
@@ -140,9 +142,13 @@ class Target:
         block = re.sub(r"[_$]\d+$", "", module.split(".")[1])
         return (BENCH_OF_BLOCK.get(block, block),)
 
+    def design_of(self, bench: Bench) -> Design:
+        """What a bench runs on if nothing is mutated: all blocks at once, or as ever."""
+        return blocks() if self.name == BLOCKS else bench.design
+
     def simulator(self, bench: Bench, mutated: str, name: str) -> Design:
         """What a bench runs on, with mutated Verilog in place of the RTL's."""
-        design = bench.design
+        design = self.design_of(bench)
         control = (Path(__file__).parent / "mutants.sv").read_text()
         bind = f"bind {self.top} mutant_control mutant_control (.clk(clk), .number({CONTROL}));\n"
 
