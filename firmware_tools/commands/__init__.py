@@ -13,6 +13,7 @@ NAMES = (
     "train",
     "diff",
     "bench",
+    "benchmark",
     "zoo",
     "ppa",
     "fpga",
