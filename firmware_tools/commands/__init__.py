@@ -14,6 +14,7 @@ NAMES = (
     "diff",
     "bench",
     "benchmark",
+    "similarity",
     "zoo",
     "ppa",
     "fpga",

@@ -1,5 +1,6 @@
 """`kenyon benchmark`."""
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,9 +22,10 @@ from firmware_tools.mars.inputs import (
     mars_config,
     refuse_others,
 )
-from firmware_tools.neurobench import energy
 
 if TYPE_CHECKING:
+    from firmware_tools.neurobench.counts import Counts
+    from firmware_tools.neurobench.energy import Energy
     from firmware_tools.neurobench.figures import Chip, Figures
     from model.mars.layout import Ints
     from model.mars.network import QuantizedNetwork
@@ -89,7 +91,7 @@ def command(
     else:
         refuse_others("NPU networks", {"--input": images, "--labels": labels})
         figures = _populations(network_file, config, terminal)
-    used = None if ppa is None else energy.of(ppa, figures.chip)
+    used = None if ppa is None else _energy(ppa, figures)
     terminal.result(
         {**figures.as_json(clock_mhz), "energy": None if used is None else asdict(used)}
     )
@@ -98,6 +100,12 @@ def command(
     terminal.print(_layers(figures))
     for note in figures.notes:
         terminal.print(f"note: {escape(note)}")
+
+
+def _energy(path: Path, figures: "Figures") -> "Energy":
+    from firmware_tools.neurobench import energy
+
+    return energy.of(path, figures.chip)
 
 
 def _quantised(
@@ -176,7 +184,7 @@ def _samples(figures: "Figures") -> str:
     return f"means of {figures.samples:,} samples"
 
 
-def _totals(figures: "Figures", clock_mhz: float, used: energy.Energy | None) -> Table:
+def _totals(figures: "Figures", clock_mhz: float, used: "Energy | None") -> Table:
     total, mean = figures.total, figures.per_sample
     rows = {
         "footprint, bytes": f"{figures.footprint.total:,}",
@@ -215,14 +223,22 @@ def _share(value: float | None) -> str:
 
 
 def _layers(figures: "Figures") -> Table:
-    table = Table()
-    table.add_column("layer", overflow="fold")
-    titles = ("connection sparsity", "activation sparsity", "MACs", "ACs", "dense", "updates")
-    for title in titles:
-        table.add_column(title, justify="right")
+    """Layers that count anything, with the columns that any of them counts."""
     mean = figures.per_sample
+    columns: dict[str, Callable[[Counts], str]] = {
+        "connection sparsity": lambda one: _share(one.connection_sparsity),
+        "activation sparsity": lambda one: _share(one.activation_sparsity),
+        "MACs": lambda one: f"{mean(one.macs):,.0f}",
+        "ACs": lambda one: f"{mean(one.acs):,.0f}",
+        "dense": lambda one: f"{mean(one.dense):,.0f}",
+    }
+    if figures.total.neuron_steps:
+        columns["membrane updates"] = lambda one: f"{mean(one.membrane_updates):,.0f}"
+    table = Table()
+    table.add_column("layer", no_wrap=True)
+    for title in columns:
+        table.add_column(title, justify="right")
     for name, one in figures.layers.items():
-        shares = (_share(one.connection_sparsity), _share(one.activation_sparsity))
-        counts = (one.macs, one.acs, one.dense, one.membrane_updates)
-        table.add_row(escape(name), *shares, *(f"{mean(count):,.1f}" for count in counts))
+        if any(asdict(one).values()):
+            table.add_row(escape(name), *(text(one) for text in columns.values()))
     return table
