@@ -155,20 +155,21 @@ def _table(found: "Similarity") -> Table:
         for pair in pairs:
             table.add_row(escape(str(pair.first)), escape(str(pair.second)), _value(pair))
         return table
+    table.title = "by time step"
     table.add_column("layer", no_wrap=True)
     for step in steps:
-        table.add_column(f"step {step}" if step else "no steps", justify="right")
+        table.add_column(f"{step}" if step else "no steps", justify="right")
     rows: dict[str, dict[int, str]] = {}
     for pair in pairs:
         step = max(pair.first.step, pair.second.step)
-        rows.setdefault(pair.first.layer, {})[step] = _value(pair)
+        rows.setdefault(pair.first.layer, {})[step] = _value(pair, 3)
     for layer, values in rows.items():
         table.add_row(escape(layer), *(values.get(step, "") for step in steps))
     return table
 
 
-def _value(pair: "Pair") -> str:
-    return "const" if pair.cka is None else f"{pair.cka:.4f}"
+def _value(pair: "Pair", digits: int = 4) -> str:
+    return "const" if pair.cka is None else f"{pair.cka:.{digits}f}"
 
 
 def _parting(pair: "Pair | None", below: float) -> str:
