@@ -69,6 +69,13 @@ def measure(network: QuantizedNetwork, inputs: Ints, labels: Ints | None = None)
     )
 
 
+def count(network: QuantizedNetwork, inputs: Ints, run: SpikingRun) -> dict[str, Counts]:
+    """Counts by layer of what a machine did with some images."""
+    counter = _Counter(network)
+    counter.add(inputs, run)
+    return counter.counts()
+
+
 def run_layers(network: QuantizedNetwork, inputs: Ints) -> SpikingRun:
     """What the reference computes; a network without time takes 0 steps."""
     if network.time_steps:
