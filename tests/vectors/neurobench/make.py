@@ -510,6 +510,12 @@ def cases() -> dict[str, tuple[QuantizedNetwork, np.ndarray]]:
     for seed in (0, 2, 3, 4, 5, 6):
         network = random_network(seed, **small)
         result[f"cnn_{seed}"] = network, random_input(network, seed, N_IMAGES)
+    # Some images alone would be calls without multiplications.
+    network, inputs = result["cnn_6"]
+    result["cnn_mixed"] = (
+        network,
+        np.where(np.arange(N_IMAGES) < 3, inputs.T.clip(0, 1), inputs.T).T,
+    )
     return result
 
 
