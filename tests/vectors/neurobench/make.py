@@ -512,11 +512,9 @@ def cases() -> dict[str, tuple[QuantizedNetwork, np.ndarray]]:
         network = random_network(seed, **small)
         result[f"cnn_{seed}"] = network, random_input(network, seed, N_IMAGES)
     # Some images alone would be calls without multiplications.
-    network, inputs = result["cnn_6"]
-    result["cnn_mixed"] = (
-        network,
-        np.where(np.arange(N_IMAGES) < 3, inputs.T.clip(0, 1), inputs.T).T,
-    )
+    network, inputs = result["dense_spiking"]
+    network = replace(network, exit=None, name="mixed")
+    result["mixed"] = network, np.concatenate((inputs[:3].clip(0, 1), inputs[3:]))
     return result
 
 
