@@ -84,10 +84,10 @@ def command(
         from firmware_tools.similarity.plot import draw
 
         with terminal.busy("drawing"):
-            draw(found, (one.name, other.name), plot)
+            draw(found, (first.name, second.name), plot)
     terminal.result(
         {
-            "networks": [one.name, other.name],
+            "networks": [str(first), str(second)],
             "by": by,
             "images": found.images,
             "batch": batch,
@@ -104,7 +104,7 @@ def command(
             "picture": None if plot is None else str(plot),
         }
     )
-    _print(terminal, one.name, other.name, found, len(one.inputs))
+    _print(terminal, first.name, second.name, found, len(one.inputs))
     terminal.print(_parting(parts, below))
     if plot is not None:
         terminal.print(f"wrote {escape(str(plot))}")

@@ -38,7 +38,6 @@ class Subject:
 
     Parameters
     ----------
-    name : str
     inputs : (N, ...)
         What it is given.
     run : callable
@@ -47,7 +46,6 @@ class Subject:
         Time steps of the layers that change in time; their results are (n, time_steps, ...).
     """
 
-    name: str
     inputs: Array
     run: Callable[[Array], Mapping[str, Array]]
     timed: Mapping[str, int]
@@ -72,7 +70,6 @@ class Subject:
 def quantised(network: QuantizedNetwork, inputs: Ints) -> Subject:
     """A quantised or spiking network on the reference; logits are those of the steps so far."""
     return Subject(
-        network.name,
         inputs,
         lambda some: reference.run(network, np.asarray(some, np.int64)),
         {

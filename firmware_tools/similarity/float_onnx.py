@@ -117,7 +117,7 @@ def load(path: Path, images: Path) -> Subject:
             if value.ndim > 1 and len(value) == len(some) and value.dtype.kind == "f"
         }
 
-    return Subject(path.stem, inputs.astype(np.float32), run, {})
+    return Subject(inputs.astype(np.float32), run, {})
 
 
 def _line(error: Exception) -> str:

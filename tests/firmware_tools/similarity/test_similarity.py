@@ -1,6 +1,8 @@
 """`kenyon similarity`."""
 
 import json
+import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from model.mars import network_file, reference
 from model.mars.network import INPUT, Conv, Dense, FeatureType, QuantizedNetwork
 from model.mars.neuron import Neuron
 
+DOCS = Path(__file__).parents[3] / "docs"
 STEPS = 3
 N_IMAGES = 20
 
@@ -82,7 +85,7 @@ def test_by_layer(kenyon, twins, pictures) -> None:
     assert [pair["cka"] for pair in values["pairs"]] == np.diag(wanted).tolist()
     assert all(pair["first"] == pair["second"] for pair in values["pairs"])
     text = kenyon(*arguments).stdout
-    assert "CKA of cnn and spiking: 20 images in 2 minibatches" in text
+    assert "CKA of cnn.npz and spiking.npz: 20 images in 2 minibatches" in text
     assert f"{wanted[1, 1]:.4f}" in text
 
 
@@ -220,7 +223,7 @@ def test_bad_float_onnx(kenyon, twins, monkeypatch: pytest.MonkeyPatch) -> None:
     np.save("flat.npy", np.zeros((8, 72)))
     result = kenyon("similarity", "float.onnx", twins[0], "--input", "flat.npy")
     assert result.stderr == "error: flat.npy: shape must be (N, 2, 6, 6), not (8, 72)\n"
-    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
     result = kenyon("similarity", "float.onnx", twins[0], "--input", "x.npy")
     assert result.exit_code == 2
     assert "the package onnxruntime must be installed" in result.stderr
@@ -255,3 +258,15 @@ def test_steps_that_neither_has(kenyon, twins) -> None:
     result = kenyon("similarity", twins[0], twins[0], "--input", "x.npy", "--by", "step")
     assert result.exit_code == 2
     assert result.stderr == "error: --by must be layer: neither network has time steps\n"
+
+
+def test_documentation(kenyon, twins, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its example in Python, and its conversion, here of another network."""
+    programs = re.findall(r"```python\n(.*?)```", (DOCS / "similarity.md").read_text(), re.DOTALL)
+    example, conversion = programs
+    exec(example, {})
+    assert capsys.readouterr().out.startswith("[[1.")
+    Path(twins[0]).rename("d4.npz")
+    exec(conversion, {})
+    values = values_of(kenyon("similarity", "d4.npz", "spiking.npz", "--input", "x.npy", "--json"))
+    assert min(pair["cka"] for pair in values["pairs"]) > 0.8
