@@ -105,16 +105,19 @@ def load(path: Path, images: Path) -> Subject:
         raise UserError(f"{images}: shape must be (N, {text}), not {inputs.shape}")
 
     def run(some: Array) -> dict[str, Array]:
-        size = batch if isinstance(batch, int) else len(some)
+        n = len(some)
+        size = batch if isinstance(batch, int) else n
+        # The model's batch may not divide ours: the last image fills it up.
+        filled = some[np.arange(-(-n // size) * size).clip(max=n - 1)]
         parts = [
-            session.run(list(tensors.values()), {entry.name: some[k : k + size]})
-            for k in range(0, len(some), size)
+            session.run(list(tensors.values()), {entry.name: filled[k : k + size]})
+            for k in range(0, len(filled), size)
         ]
         values = [np.concatenate(found) for found in zip(*parts, strict=True)]
         return {
-            name: value
+            name: value[:n]
             for name, value in zip(tensors, values, strict=True)
-            if value.ndim > 1 and len(value) == len(some) and value.dtype.kind == "f"
+            if value.ndim > 1 and len(value) == len(filled) and value.dtype.kind == "f"
         }
 
     return Subject(inputs.astype(np.float32), run, {})

@@ -172,7 +172,9 @@ def test_images_that_are_too_few_for_a_minibatch_are_left_out(kenyon, twins) -> 
     assert "18 images in 3 minibatches, 2 left out" in kenyon(*arguments).stdout
 
 
-def save_float(path: str, weights: QuantizedNetwork) -> None:
+def save_float(
+    path: str, weights: QuantizedNetwork, batch: int | str = "n", rows: int | str = 6
+) -> None:
     """The same network in real numbers."""
     one, two, out = (layer.weight.astype(np.float32) for layer in weights.layers)
     arrays = {"w1": one, "w2": two, "w3": out.T.copy()}
@@ -187,16 +189,17 @@ def save_float(path: str, weights: QuantizedNetwork) -> None:
     graph = helper.make_graph(
         nodes,
         "net",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2, 6, 6])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 2, rows, 6])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, 4])],
         [numpy_helper.from_array(array, name) for name, array in arrays.items()],
     )
     opset = [helper.make_opsetid("", 13)]
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
 
 
-def test_float_onnx(kenyon, twins, pictures) -> None:
-    save_float("float.onnx", network(spiking=False))
+@pytest.mark.parametrize("batch", ["n", 1, 5, 7])
+def test_float_onnx(kenyon, twins, pictures, batch: int | str) -> None:
+    save_float("float.onnx", network(spiking=False), batch)
     arguments = ("similarity", "float.onnx", twins[0], "--input", "x.npy")
     values = values_of(kenyon(*arguments, "--json"))
     assert [place["layer"] for place in values["rows"]] == ["one", "two", "out"]
@@ -223,6 +226,12 @@ def test_bad_float_onnx(kenyon, twins, monkeypatch: pytest.MonkeyPatch) -> None:
     np.save("flat.npy", np.zeros((8, 72)))
     result = kenyon("similarity", "float.onnx", twins[0], "--input", "flat.npy")
     assert result.stderr == "error: flat.npy: shape must be (N, 2, 6, 6), not (8, 72)\n"
+    save_float("free.onnx", network(spiking=False), rows="h")
+    result = kenyon("similarity", "free.onnx", twins[0], "--input", "x.npy")
+    assert result.stderr == "error: free.onnx: model must have one input of a fixed shape\n"
+    Path("cut.onnx").write_bytes(Path("float.onnx").read_bytes()[:300])
+    result = kenyon("similarity", "cut.onnx", twins[0], "--input", "x.npy")
+    assert result.stderr.startswith("error: cut.onnx: must be an ONNX model, cut or damaged?")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     result = kenyon("similarity", "float.onnx", twins[0], "--input", "x.npy")
     assert result.exit_code == 2
