@@ -13,6 +13,8 @@ NAMES = (
     "train",
     "diff",
     "bench",
+    "benchmark",
+    "similarity",
     "zoo",
     "ppa",
     "fpga",

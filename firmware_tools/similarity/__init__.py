@@ -1,0 +1,1 @@
+"""How alike two networks are inside: CKA, as docs/similarity.md defines it."""
