@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from firmware_tools.imported import Array, ModelImport
-from firmware_tools.nir_import.graph import Graph, NirError, is_nir
+from firmware_tools.nir_import.graph import Graph, NirError
 from firmware_tools.nir_import.graph import load as load_graph
 from firmware_tools.nir_import.lowering import Lowering
 from firmware_tools.nir_import.quantizing import LIMIT_MAX, Settings, quantized
@@ -16,18 +16,19 @@ from model.mars import reference
 from model.mars.network import (
     INPUT,
     RAW_BITS,
+    Conv,
+    Dense,
     FeatureType,
     Ints,
     Layer,
     NetworkError,
     QuantizedNetwork,
-    SumPool,
     neuron_of,
     output_type,
 )
 from model.mars.neuron import MEMBRANE_BITS, TIME_STEPS_MAX, Reset
 
-__all__ = ["Choices", "NirError", "NirImport", "is_nir", "load"]
+__all__ = ["Choices", "NirError", "NirImport", "load"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +90,7 @@ def load(path: Path | str, choices: Choices | None = None) -> NirImport:
 
 
 def _imported(graph: Graph, choices: Choices) -> NirImport:
-    dt = choices.dt if choices.dt is not None else _number(graph, "dt", float)
+    dt = choices.dt if choices.dt is not None else _number(graph, "dt")
     if dt is not None and not 0 < dt < float("inf"):
         raise NirError(f"dt must be a positive number of seconds, not {dt:g}")
     lowering = Lowering(graph, dt, choices.reset)
@@ -112,14 +113,14 @@ def _said(lowering: Lowering) -> tuple[str, ...]:
     return ()
 
 
-def _number(graph: Graph, name: str, kind: type) -> "float | None":
+def _number(graph: Graph, name: str) -> float | None:
+    """A number in the file's metadata."""
     value = graph.metadata.get(name)
     if value is None:
         return None
-    if not isinstance(value, int | float | np.integer | np.floating):
+    if not isinstance(value, int | float | np.integer | np.floating) or not np.isfinite(value):
         raise NirError(f"metadata: {name} must be a number, not {value!r}")
-    result: float = kind(value)
-    return result
+    return float(value)
 
 
 class _Builder:
@@ -145,8 +146,8 @@ class _Builder:
         steps = choices.time_steps
         if steps is None and choices.events is not None and choices.events.ndim > 1:
             steps = choices.events.shape[1]
-        if steps is None:
-            steps = _number(graph, "time_steps", int)
+        if steps is None and (said := _number(graph, "time_steps")) is not None:
+            steps = int(said)
         if steps is None:
             raise NirError("time steps must be given (--time-steps): a NIR graph does not say them")
         if not 1 <= steps <= TIME_STEPS_MAX:
@@ -157,7 +158,8 @@ class _Builder:
         """The network, and what is to be said of it."""
         types = {INPUT: self._input}
         layers: list[Layer] = []
-        scales, notes = {INPUT: 1.0}, []
+        scales = {INPUT: 1.0}
+        notes: list[str] = []
         for name, stage in self._lowering.stages.items():
             one = quantized(name, stage, types, self._settings, (coarser or {}).get(name, 0))
             layers.append(one.layer)
@@ -201,7 +203,7 @@ class _Builder:
         n_clipped = int((clipped != inputs).sum())
         coarser: dict[str, int] = defaultdict(int)
         while True:
-            network, notes = self.build(coarser)
+            network, others = self.build(coarser)
             found = {
                 name: int(np.abs(membranes).max())
                 for name, membranes in reference.run_steps(network, clipped).membranes.items()
@@ -212,21 +214,26 @@ class _Builder:
             for name in full:
                 coarser[name] += 1
         layers = tuple(_narrower(layer, found.get(layer.name, 0)) for layer in network.layers)
-        notes = [f"{layer.name}: membranes of {neuron.bits} bits, of which the events need "
-                 f"{found[layer.name].bit_length() + 1}" for layer in layers
-                 if (neuron := neuron_of(layer)) is not None]  # fmt: skip
-        notes += [f"{name}: scale {2**n} times as large, for membranes to fit in 16 bits"
-                  for name, n in coarser.items()]  # fmt: skip
+        said = [
+            f"{layer.name}: membranes of {neuron.bits} bits, of which the events need "
+            f"{found[layer.name].bit_length() + 1}"
+            for layer in layers
+            if (neuron := neuron_of(layer)) is not None
+        ]
+        said += [
+            f"{name}: scale {2**n} times as large, so that membranes fit in 16 bits"
+            for name, n in coarser.items()
+        ]
         if n_clipped:
-            notes.append(f"events: {n_clipped:,} of {inputs.size:,} counts were clipped to 1")
-        return replace(network, layers=layers), notes
+            said.append(f"events: {n_clipped:,} of {inputs.size:,} counts were clipped to 1")
+        return replace(network, layers=layers), [*others, *said]
 
 
 def _narrower(layer: Layer, largest: int) -> Layer:
     """With membranes that hold twice the largest one that was seen, if they held more."""
     neuron = neuron_of(layer)
-    if neuron is None or isinstance(layer, SumPool):
+    if neuron is None or not isinstance(layer, Conv | Dense):
         return layer
     start = 0 if neuron.initial is None else int(np.abs(neuron.initial).max())
     bits = max(MEMBRANE_BITS[0], max(largest, start).bit_length() + 2)
-    return replace(layer, neuron=replace(neuron, bits=min(neuron.bits, bits)))  # type: ignore[call-arg]
+    return replace(layer, neuron=replace(neuron, bits=min(neuron.bits, bits)))

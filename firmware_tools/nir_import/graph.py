@@ -137,14 +137,6 @@ class Graph:
     metadata: Mapping[str, Any]
 
 
-def is_nir(path: Path) -> bool:
-    """Whether a file is HDF5, by its content; one that is not there, by its name."""
-    if not path.is_file():
-        return path.suffix == ".nir"
-    with path.open("rb") as file:
-        return file.read(len(MAGIC)) == MAGIC or path.suffix == ".nir"
-
-
 def load(path: Path) -> Graph:
     """Read a file.
 

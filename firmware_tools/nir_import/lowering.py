@@ -300,8 +300,10 @@ def _pool(lowering: Lowering, node: Node, value: Value) -> Value:
     kernel, stride, padding = (
         _pair(node.numbers(name, 2)) for name in ("kernel_size", "stride", "padding")
     )
-    if not isinstance(value, Spikes) or value.is_count:
-        raise NirError(f"{node}: must read spikes, not {'counts' if value else 'products'}")
+    if isinstance(value, Charge):
+        raise NirError(f"{node}: neurons must stand between {value.node} and it")
+    if value.is_count:
+        raise NirError(f"{node}: must read spikes, not the counts of {value.layer!r}")
     if len(value.shape) != 3:
         raise NirError(f"{node}: must read a map (C, H, W), not {value.shape}")
     if any(padding):
@@ -318,7 +320,9 @@ def _pool(lowering: Lowering, node: Node, value: Value) -> Value:
     by_pixel = np.broadcast_to(gain[:, np.newaxis, np.newaxis], shape)
     if kernel == stride == (1, 1):
         return replace(value, gain=by_pixel)
-    lowering.add(node.name, SumPool(name=node.name, input=value.layer, kernel=kernel, stride=stride))
+    lowering.add(
+        node.name, SumPool(name=node.name, input=value.layer, kernel=kernel, stride=stride)
+    )
     return Spikes(node.name, shape, shape, by_pixel, is_count=True)
 
 

@@ -97,8 +97,8 @@ def quantized(
     bits = _bits(stage.node, settings)
     if isinstance(stage, Charge):
         given = _given_scales(stage.node, 1)
-        scale = _largest(charge) / _most(bits) if given is None else float(given[0])
-        scales = np.full(len(charge.bias), scale)
+        one = _largest(charge) / _most(bits) if given is None else given[0]
+        scales = np.full(len(charge.bias), one)
         return Quantized(_layer(name, charge, *_rounded(charge, scales), bits, None), scales)
     leak, notes = _leak(stage, nearest=settings.nearest_leak)
     if leak is not None:
@@ -107,7 +107,7 @@ def quantized(
         assert made.neuron is not None
         found = reach(made.neuron, *charge_ends(made, source), settings.time_steps)
         left = found.rest >> leak
-        if left or not leak:
+        if left or not leak or not found.rest:
             layer, more = _fitting(made, left, stage.node)
             return Quantized(layer, scale, (*notes, *more))
     scale = np.full(len(charge.bias), _largest(charge) / _most(bits - 1))
@@ -240,8 +240,23 @@ def _rounded(charge: Charge, scale: Reals) -> tuple[Ints, Ints, int]:
             f"{charge.node}: bias of channel {k} must be at most {CHARGE_MAX} steps of the scale, "
             f"{CHARGE_MAX * scale[k]:g}, not {charge.bias[k]:g}"
         )
-    weight = charge.weight / scale.reshape(-1, *(1,) * (charge.weight.ndim - 1))
-    return np.rint(weight).astype(np.int64), np.rint(bias).astype(np.int64), _skip(charge, scale)
+    weight = charge.weight.reshape(len(scale), -1) / scale[:, np.newaxis]
+    steps = np.array([_sum_kept(row) for row in weight]).reshape(charge.weight.shape)
+    return steps.astype(np.int64), np.rint(bias).astype(np.int64), _skip(charge, scale)
+
+
+def _sum_kept(weight: Reals) -> Reals:
+    """Rounded numbers with the sum that the numbers have, or nearly so.
+
+    Errors of a kernel's weights that add up would drive its membrane in one direction.
+    """
+    steps = np.rint(weight)
+    errors = weight - steps
+    n = round(float(errors.sum()))
+    if n:
+        nearest = np.argsort(-errors * np.sign(n), kind="stable")[: abs(n)]
+        steps[nearest] += np.sign(n)
+    return np.asarray(steps)
 
 
 def _skip(charge: Charge, scale: Reals) -> int:
@@ -291,9 +306,9 @@ def _without_membrane(name: str, stage: Neurons, scale: Reals, bits: int) -> Con
     """
     threshold = _above(stage.threshold, scale)
     below = 2 * np.maximum(threshold, 0)
-    weight, bias, skip = (2 * part for part in _rounded(stage.charge, scale))
+    weight, bias, skip = _rounded(stage.charge, scale)
     neuron = Neuron(bits=MEMBRANE_BITS[0], threshold=2 * threshold - 1 - below, reset="hard")
-    return _layer(name, stage.charge, weight, bias - below, skip, bits, neuron)
+    return _layer(name, stage.charge, 2 * weight, 2 * bias - below, 2 * skip, bits, neuron)
 
 
 def _initial(membranes: Reals, scale: Reals) -> Ints:
