@@ -1,6 +1,7 @@
 """Writes spiking networks as NIR graphs, whose numbers are real.
 
-The unit of a layer's membranes is the threshold of their channel, which is 1 in the file. A step
+The unit of membranes is the threshold of their channel, which is 1 in the file; with a soft reset a
+power of two, so that thresholds are above 1/2 and at most 1. A step
 leaves 2^-leak of a membrane, so tau is dt / (1 - 2^-leak), and r = tau / dt leaves weights as they
 are. What NIR has no field for (scale, bits, kind of reset, steps) is in metadata, which an import
 reads.
@@ -194,12 +195,14 @@ class _Writer:
         self._ends[layer.name], self._shapes[layer.name] = end, shape
 
     def _scale(self, layer: Conv | Dense) -> Reals:
-        """Real value of one step of each channel: thresholds are 1 where they are positive."""
+        """Real value of one step of each channel: thresholds are 1, or above 1/2."""
         if layer.neuron is None:
             return np.full(len(layer.bias), self._network.scales.get(layer.name, 1.0))
-        threshold = layer.neuron.threshold.astype(np.float64)
-        steps = threshold - 0.5 if layer.neuron.reset == "hard" else threshold
-        return np.where(steps > 0, 1 / np.where(steps > 0, steps, 1), 1.0)
+        threshold = np.maximum(layer.neuron.threshold, 1)
+        if layer.neuron.reset == "hard":
+            return np.asarray(1 / (threshold - 0.5))
+        # In powers of two sums are exact in float32, and so is what is left above a threshold.
+        return np.asarray(2.0 ** -np.ceil(np.log2(threshold)))
 
     def _products(self, layer: Conv | Dense, scale: Reals) -> tuple[str, tuple[int, ...]]:
         """The node with a layer's weights, behind a Flatten if need be; its name and shape."""

@@ -110,7 +110,7 @@ def quantized(
         if left or not leak or not found.rest:
             layer, more = _fitting(made, left, stage.node)
             return Quantized(layer, scale, (*notes, *more))
-    scale = np.full(len(charge.bias), _largest(charge) / _most(bits - 1))
+    scale = _scales(stage, bits - 1)
     return Quantized(_without_membrane(name, stage, scale, bits), scale, notes)
 
 
