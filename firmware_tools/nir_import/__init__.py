@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from firmware_tools.imported import Array, ModelImport
-from firmware_tools.nir_import.graph import Graph, NirError
+from firmware_tools.nir_import.graph import DAMAGED, Graph, NirError
 from firmware_tools.nir_import.graph import load as load_graph
 from firmware_tools.nir_import.lowering import Lowering
 from firmware_tools.nir_import.quantizing import LIMIT_MAX, Settings, quantized
@@ -28,6 +28,8 @@ from model.mars.network import (
 )
 from model.mars.neuron import MEMBRANE_BITS, TIME_STEPS_MAX, Reset
 
+LONGEST = 1000
+"""Characters of an error."""
 __all__ = ["Choices", "NirError", "NirImport", "load"]
 
 
@@ -84,9 +86,22 @@ def load(path: Path | str, choices: Choices | None = None) -> NirImport:
     """
     try:
         with np.errstate(all="ignore"):  # numbers in a damaged file may be any
-            return _imported(load_graph(Path(path)), choices or Choices())
+            graph = load_graph(Path(path))
+            return _whole(graph, choices or Choices())
     except (NirError, NetworkError) as error:
-        raise NirError(f"{path}: {' '.join(str(error).split())}") from None
+        line = " ".join(str(error).split())  # names in a damaged file may hold anything
+        shown = line if len(line) <= LONGEST else f"{line[:LONGEST]} ..."
+        raise NirError(f"{path}: {shown}") from None
+
+
+def _whole(graph: Graph, choices: Choices) -> NirImport:
+    try:
+        return _imported(graph, choices)
+    except NetworkError:
+        raise
+    except DAMAGED as error:
+        detail = (str(error) or type(error).__name__).splitlines()[0]
+        raise NirError(f"must be a whole NIR file: cut or damaged? ({detail})") from None
 
 
 def _imported(graph: Graph, choices: Choices) -> NirImport:

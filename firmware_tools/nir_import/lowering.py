@@ -300,10 +300,6 @@ def _pool(lowering: Lowering, node: Node, value: Value) -> Value:
     kernel, stride, padding = (
         _pair(node.numbers(name, 2)) for name in ("kernel_size", "stride", "padding")
     )
-    if isinstance(value, Charge):
-        raise NirError(f"{node}: neurons must stand between {value.node} and it")
-    if value.is_count:
-        raise NirError(f"{node}: must read spikes, not the counts of {value.layer!r}")
     if len(value.shape) != 3:
         raise NirError(f"{node}: must read a map (C, H, W), not {value.shape}")
     if any(padding):
@@ -314,16 +310,41 @@ def _pool(lowering: Lowering, node: Node, value: Value) -> Value:
             f"{node}: kernel and stride must be at least 1 and fit in {rows}x{columns}, "
             f"not {kernel} and {stride}"
         )
-    gain = value.channel_gain(node) / (math.prod(kernel) if node.kind == "AvgPool2d" else 1)
     sizes = [(value.kind[1 + k] - kernel[k]) // stride[k] + 1 for k in range(2)]
     shape = (channels, sizes[0], sizes[1])
-    by_pixel = np.broadcast_to(gain[:, np.newaxis, np.newaxis], shape)
+    share = 1 / math.prod(kernel) if node.kind == "AvgPool2d" else 1.0
+    if isinstance(value, Charge):
+        pooled = _pooled_conv(value, kernel, stride)
+        return replace(pooled.scaled(np.full(channels, share)), kind=shape, shape=shape)
+    if value.is_count:
+        raise NirError(f"{node}: must read spikes, not the counts of {value.layer!r}")
+    gain = np.broadcast_to((value.channel_gain(node) * share)[:, np.newaxis, np.newaxis], shape)
     if kernel == stride == (1, 1):
-        return replace(value, gain=by_pixel)
-    lowering.add(
-        node.name, SumPool(name=node.name, input=value.layer, kernel=kernel, stride=stride)
+        return replace(value, gain=gain)
+    pool = SumPool(name=node.name, input=value.layer, kernel=kernel, stride=stride)
+    lowering.add(node.name, pool)
+    return Spikes(node.name, shape, shape, gain, is_count=True)
+
+
+def _pooled_conv(charge: Charge, kernel: Pair, stride: Pair) -> Charge:
+    """A convolution whose results are summed up in windows: one with a larger kernel."""
+    size = [
+        (charge.weight.shape[2 + k] - 1) * charge.dilation[k] + 1 for k in range(2)
+    ]  # of a kernel, with what dilation leaves out
+    steps = charge.stride
+    whole = [size[k] + (kernel[k] - 1) * steps[k] for k in range(2)]
+    weight = np.zeros((*charge.weight.shape[:2], *whole))
+    for row, column in np.ndindex(*kernel):
+        top, left = row * steps[0], column * steps[1]
+        taps = weight[:, :, top : top + size[0], left : left + size[1]]
+        taps[:, :, :: charge.dilation[0], :: charge.dilation[1]] += charge.weight
+    return replace(
+        charge,
+        weight=weight,
+        bias=charge.bias * math.prod(kernel),
+        stride=(steps[0] * stride[0], steps[1] * stride[1]),
+        dilation=(1, 1),
     )
-    return Spikes(node.name, shape, shape, by_pixel, is_count=True)
 
 
 def _neurons(lowering: Lowering, node: Node, value: Value) -> Value:

@@ -263,5 +263,5 @@ def test_damaged_files_never_surprise(norse, tmp_path) -> None:
         except NirError as error:
             n_refused += 1
             assert "\n" not in str(error)  # noqa: PT017
-            assert len(str(error)) < 2000  # noqa: PT017
+            assert len(str(error)) < 1200  # noqa: PT017
     assert 20 < n_refused < 120
