@@ -1,6 +1,7 @@
 """Imports spiking networks in the exchange format NIR, whose numbers are real."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from model.mars.network import (
 )
 from model.mars.neuron import MEMBRANE_BITS, TIME_STEPS_MAX, Reset
 
+NO_LAYERS: Mapping[str, int] = {}
 LONGEST = 1000
 """Characters of an error."""
 __all__ = ["Choices", "NirError", "NirImport", "load"]
@@ -169,14 +171,14 @@ class _Builder:
             raise NirError(f"time steps must be 1..{TIME_STEPS_MAX}, not {steps}")
         return int(steps)
 
-    def build(self, coarser: "dict[str, int] | None" = None) -> tuple[QuantizedNetwork, list[str]]:
+    def build(self, coarser: Mapping[str, int] = NO_LAYERS) -> tuple[QuantizedNetwork, list[str]]:
         """The network, and what is to be said of it."""
         types = {INPUT: self._input}
         layers: list[Layer] = []
         scales = {INPUT: 1.0}
         notes: list[str] = []
         for name, stage in self._lowering.stages.items():
-            one = quantized(name, stage, types, self._settings, (coarser or {}).get(name, 0))
+            one = quantized(name, stage, types, self._settings, coarser.get(name, 0))
             layers.append(one.layer)
             types[name] = output_type(one.layer, types, self._settings.time_steps)
             is_raw = types[name].bits == RAW_BITS

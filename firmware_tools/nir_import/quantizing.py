@@ -1,6 +1,5 @@
-"""Spiking layers in real units as layers in integers: one scale for weights and membranes."""
+"""Spiking layers in real units as layers in integers: weights and membranes of one scale by channel."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -96,7 +95,7 @@ def quantized(
     source = types[charge.source.layer]
     bits = _bits(stage.node, settings)
     if isinstance(stage, Charge):
-        given = _given_scales(stage.node, 1)
+        given = _given_scales(stage.node, 1, bits)
         one = _largest(charge) / _most(bits) if given is None else given[0]
         scales = np.full(len(charge.bias), one)
         return Quantized(_layer(name, charge, *_rounded(charge, scales), bits, None), scales)
@@ -133,9 +132,9 @@ def _largest(charge: Charge) -> float:
     return float(np.abs(charge.weight).max()) or 1.0
 
 
-def _given_scales(node: Node, n: int) -> Reals | None:
-    """The scales that the file's metadata has, which an export writes."""
-    if "scale" not in node.metadata:
+def _given_scales(node: Node, n: int, bits: int) -> Reals | None:
+    """The scales that the file's metadata has, which an export writes, for weights of its bits."""
+    if "scale" not in node.metadata or node.metadata.get("weight_bits", bits) != bits:
         return None
     scale = np.asarray(node.metadata["scale"])
     if scale.dtype.kind != "f" or scale.shape not in {(), (n,)}:
@@ -153,7 +152,7 @@ def _scales(stage: Neurons, bits: int) -> Reals:
     rounded sums are right in the mean. Among such scales that with the least error of weights.
     """
     charge = stage.charge
-    given = _given_scales(stage.node, len(charge.bias))
+    given = _given_scales(stage.node, len(charge.bias), bits)
     if given is not None:
         return given
     n_rows = len(charge.bias) if charge.skip is None else 1
@@ -208,7 +207,7 @@ def _leak(stage: Neurons, *, nearest: bool) -> tuple[int | None, tuple[str, ...]
     """The shift of the leak, None for neurons without memory; what is not exact."""
     if stage.decay <= SAME:
         return None, ()
-    leak = min(round(-math.log2(stage.decay)), LEAK_MAX)
+    leak = min(range(LEAK_MAX + 1), key=lambda k: abs(stage.decay - 2.0**-k))
     if abs(stage.decay - 2.0**-leak) <= SAME:
         return leak, ()
     tau = float(stage.node.array("tau").flat[0])
@@ -368,7 +367,8 @@ def _fitting(layer: Conv | Dense, left: int, node: Node) -> tuple[Conv | Dense, 
     start = 0 if neuron.initial is None else int(np.abs(neuron.initial).max())
     low, high = MEMBRANE_BITS
     given = node.metadata.get("membrane_bits")
-    if given is not None:
+    is_rescaled = node.metadata.get("weight_bits") != layer.weight_bits
+    if given is not None and not is_rescaled:
         if not isinstance(given, int | np.integer) or not low <= given <= high:
             raise NirError(f"{node}: membrane_bits of its metadata must be {low}..{high}")
         return replace(layer, neuron=replace(neuron, bits=int(given))), ()

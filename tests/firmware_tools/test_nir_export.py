@@ -130,6 +130,21 @@ def test_real_numbers(tmp_path, reset) -> None:
     assert np.array_equal(np.stack(found, axis=1), wanted)
 
 
+def test_other_bits_make_other_scales(tmp_path) -> None:
+    """Scales of the metadata are for weights of its bits."""
+    net = network(dense())
+    path = tmp_path / "net.nir"
+    nir_export.dump(net, path, dt=0.001)
+    layer = nir_import.load(path, nir_import.Choices(bits=4)).network.layers[0]
+    assert isinstance(layer, Dense)
+    assert layer.weight_bits == 4
+    assert np.abs(layer.weight).max(axis=1).min() > 4
+    x = random_input(net, 1, 50)
+    wanted = reference.run(net, x)["fc"].sum()
+    found = reference.run(nir_import.load(path, nir_import.Choices(bits=4)).network, x)["fc"].sum()
+    assert abs(found / wanted - 1) < 0.1
+
+
 def test_leak(tmp_path) -> None:
     path = tmp_path / "net.nir"
     notes = nir_export.dump(network(dense(leak=2)), path, dt=0.003)

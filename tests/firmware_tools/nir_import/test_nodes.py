@@ -280,6 +280,17 @@ def test_bits(write) -> None:
         assert (1 << bits) // 4 < np.abs(layer.weight).max() <= 1 << (bits - 1)
 
 
+def test_nearest_leak(write) -> None:
+    """0.72 is nearer to a half than to 1."""
+    lif = nir.LIF(*(np.full(6, value) for value in (1.0, 1.0, 0.0, 0.5)))
+    path = write((9,), nir.Linear(np.eye(6, 9)), lif)
+    imported = load(path, Choices(time_steps=4, dt=0.28, nearest_leak=True))
+    assert imported.network.layers[0].neuron.leak == 1
+    assert imported.report[0].startswith(
+        "node 'LIF_1' (LIF): a step leaves 0.5 of a membrane instead of 0.72, -0.22"
+    )
+
+
 def test_calibration(write) -> None:
     """Membranes of as many bits as events need, and one more; counts are clipped."""
     rng = np.random.default_rng(2)

@@ -196,7 +196,7 @@ def test_metadata(write) -> None:
     for metadata, text in (
         ({"reset": "weak"}, "reset of its metadata must be 'hard' or 'soft', not 'weak'"),
         ({"weight_bits": 9}, "weight_bits of its metadata must be 2..8, not"),
-        ({"membrane_bits": 1}, "membrane_bits of its metadata must be 2..16"),
+        ({"membrane_bits": 1, "weight_bits": 8}, "membrane_bits of its metadata must be 2..16"),
         ({"scale": -1.0}, "scale of its metadata must be positive"),
         ({"scale": np.ones(5)}, "scale of its metadata must be 2 real numbers, or one"),
     ):
