@@ -1,4 +1,4 @@
-"""Spiking layers in real units as layers in integers: weights and membranes of one scale by channel."""
+"""Spiking layers in real units as layers in integers, with a scale for each output channel."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

@@ -6,8 +6,11 @@ import nir
 import numpy as np
 import pytest
 
+from firmware_tools.mars.inference import on_model
 from firmware_tools.nir_import import Choices, NirError, load
 from model.mars import reference
+from model.mars.config import CONFIGS
+from model.mars.mapper import compile_network
 from model.mars.network import Conv, Dense, Ints, SumPool
 from model.mars.network_file import load as load_network
 
@@ -57,6 +60,18 @@ def test_sinabs_layers(sinabs) -> None:
             assert layer.weight_bits == 8
             assert 64 < np.abs(layer.weight).max() <= 128
             assert (layer.neuron.leak, layer.neuron.reset) == (0, "hard")
+
+
+def test_sinabs_on_the_golden_machine(sinabs) -> None:
+    imported = load(sinabs, Choices(time_steps=8, reset="soft"))
+    events = random_events(8)[:3]
+    image = compile_network(imported.network, CONFIGS["mars"])
+    wanted = reference.run(imported.network, events)
+    assert wanted["11"].sum() > 5
+    for k, found in enumerate(on_model(image, events)):
+        assert list(found.outputs) == ["0", "2", "5", "9", "11"]
+        for name, maps in found.outputs.items():
+            assert np.array_equal(maps, wanted[name][k])
 
 
 @pytest.mark.full
