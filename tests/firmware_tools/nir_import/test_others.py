@@ -25,7 +25,7 @@ def random_events(steps: int) -> Ints:
 @pytest.mark.parametrize("steps", [16, pytest.param(32, marks=pytest.mark.full)])
 @pytest.mark.parametrize("reset", ["hard", "soft"])
 def test_sinabs_counts(sinabs, simulate, reset, steps) -> None:
-    """Within 2 % on these frames; docs/nir.md says what other seeds give, where a hard one is not."""
+    """Within 2 % on these frames; of other seeds, in docs/nir.md, hard resets are not always."""
     events = random_events(steps)
     imported = load(sinabs, Choices(time_steps=steps, reset=reset))
     wanted = simulate(nir.read(sinabs), events, reset=reset)
