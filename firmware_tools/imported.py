@@ -1,14 +1,19 @@
 """What importers return: a network, and how its input and output look in the user's model."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.mars.network import Ints, QuantizedNetwork
+
+if TYPE_CHECKING:
+    from firmware_tools.nir_import import Choices
 
 Array = NDArray[Any]
 
@@ -53,8 +58,26 @@ def is_tflite(path: Path) -> bool:
         return file.read(8)[4:] == IDENTIFIER or path.suffix == ".tflite"
 
 
-def load(path: Path, *, wide: bool) -> ModelImport:
-    """Import a model, TensorFlow Lite's or an ONNX one.
+def is_nir(path: Path) -> bool:
+    """Whether a file is a NIR graph, which is HDF5, by its content."""
+    from firmware_tools.nir_import.graph import MAGIC
+
+    if not path.is_file():
+        return path.suffix == ".nir"
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC or path.suffix == ".nir"
+
+
+def load(path: Path, *, wide: bool, choices: Choices | None = None) -> ModelImport:
+    """Import a model: a NIR graph, TensorFlow Lite's or an ONNX one.
+
+    Parameters
+    ----------
+    path : Path
+    wide : bool
+        31-bit multipliers, for models of numbers.
+    choices : Choices, optional
+        For NIR, what the file leaves open.
 
     Raises
     ------
@@ -63,6 +86,10 @@ def load(path: Path, *, wide: bool) -> ModelImport:
     OSError
         The file cannot be read.
     """
+    if is_nir(path):
+        from firmware_tools import nir_import
+
+        return nir_import.load(path, choices)
     if is_tflite(path):
         from firmware_tools import tflite_import
 

@@ -21,6 +21,7 @@ NAMES = (
     "plot",
     "schema",
     "import",
+    "export",
     "demo",
 )
 """In the order in which `kenyon --help` shows them."""

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
@@ -11,6 +11,7 @@ from rich.table import Table
 from firmware_tools.console import DIFFERENCE, Json, Terminal, examples
 from firmware_tools.errors import UserError
 from firmware_tools.inputs import check_folder
+from firmware_tools.mars.inputs import refuse_others
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,6 +25,8 @@ EXAMPLES = examples(
     "kenyon import model.tflite --wide -o network.npz",
     "kenyon import model.onnx -o network.npz",
     "kenyon import model.onnx -o network.npz --check images.npy",
+    "kenyon import network.nir --time-steps 16",
+    "kenyon import network.nir --dt 0.001 --calibrate events.npy --bits 4 --reset soft",
 )
 
 SUFFIX = ".npz"
@@ -32,7 +35,7 @@ SUFFIX = ".npz"
 def command(
     model: Annotated[
         Path,
-        typer.Argument(metavar="MODEL", help="Quantised model, TensorFlow Lite or ONNX."),
+        typer.Argument(metavar="MODEL", help="Model: TensorFlow Lite or ONNX, quantised, or NIR."),
     ],
     output: Annotated[
         Path | None,
@@ -58,12 +61,50 @@ def command(
             show_default=False,
         ),
     ] = None,
+    time_steps: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=64,
+            help="NIR: time steps of an input. Default: those of EVENTS.npy or of the file.",
+            show_default=False,
+        ),
+    ] = None,
+    dt: Annotated[
+        float | None,
+        typer.Option(help="NIR: seconds of a step, which LIF needs.", show_default=False),
+    ] = None,
+    bits: Annotated[
+        Literal["4", "8"] | None,
+        typer.Option(help="NIR: bits of weights. Default: 8.", show_default=False),
+    ] = None,
+    reset: Annotated[
+        Literal["hard", "soft"] | None,
+        typer.Option(
+            help="NIR: to v_reset, or by subtracting the threshold, which the format cannot say. "
+            "Default: hard.",
+            show_default=False,
+        ),
+    ] = None,
+    nearest_leak: Annotated[
+        bool,
+        typer.Option("--nearest-leak", help="NIR: take the nearest leak that the hardware has."),
+    ] = False,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="EVENTS.npy",
+            help="NIR: inputs, (N, steps, ...) integers, that show how large membranes get.",
+            show_default=False,
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Import a full-integer TensorFlow Lite model, or an ONNX one that onnxruntime quantised.
+    """Import a TensorFlow Lite or ONNX model in integers, or a spiking network in NIR.
 
     Which it is its content tells. What the accelerator cannot do is refused. docs/import.md says
-    what is accepted and how exact the result is.
+    what is accepted and how exact the result is; of NIR graphs, whose real numbers are quantised
+    here, docs/nir.md does.
 
     --check also writes the images as the network takes them (NET-images.npy). Exit code 1 if a
     largest output is another one than that of the model, or more than one in 1000 outputs differ by
@@ -77,7 +118,30 @@ def command(
     from firmware_tools import imported as models
     from model.mars import network_file
 
-    imported = models.load(model, wide=wide)
+    choices = None
+    options: dict[str, Any] = {
+        "--time-steps": time_steps,
+        "--dt": dt,
+        "--bits": bits,
+        "--reset": reset,
+        "--nearest-leak": nearest_leak or None,
+        "--calibrate": calibrate,
+    }
+    if models.is_nir(model):
+        refuse_others("NIR graphs", {"--wide": wide or None, "--check": check})
+        from firmware_tools.nir_import import Choices
+
+        choices = Choices(
+            time_steps=time_steps,
+            dt=dt,
+            bits=None if bits is None else int(bits),
+            reset=reset or "hard",
+            nearest_leak=nearest_leak,
+            events=None if calibrate is None else network_file.load_array(calibrate),
+        )
+    else:
+        refuse_others("models other than NIR graphs", options)
+    imported = models.load(model, wide=wide, choices=choices)
     agreement = None
     if check is not None:
         with terminal.busy(f"{_kernels(imported)} and the network"):
