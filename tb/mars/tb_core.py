@@ -709,8 +709,9 @@ async def place_of_the_largest(dut) -> None:
                     + plane
                     for lane in LANES
                 ]
-                masks = [0b11] * CORE_MACROS
-                await bench.tick(Clock(feature=([a % (1 << 16) for a in addresses], masks, word)))
+                places = [address % (1 << 16) for address in addresses]
+                feature = (places, [0xFF] * CORE_MACROS, [word] * CORE_MACROS)
+                await bench.tick(Clock(feature=feature))
             taps = [(0, col) for col in range(n_taps - 1)]
             taps.insert(outside_at, (15, 15))
             rounds = [round_of(one.descriptor, 0, 0, 0, n_taps)] * 2
@@ -749,7 +750,11 @@ async def largest_sums(dut) -> None:
     """Accumulators at both ends of 32 bit, which no layer reaches."""
     bench = await begin(dut, 5)
     for address in range(CORE_WORDS):
-        await bench.tick(Clock(feature=([address] * CORE_MACROS, [3] * CORE_MACROS, WORD_MASK)))
+        await bench.tick(
+            Clock(
+                feature=([address] * CORE_MACROS, [0xFF] * CORE_MACROS, [WORD_MASK] * CORE_MACROS)
+            )
+        )
     for weight in (0x80, 0x7F):
         row = sum(weight << 8 * k for k in range(KERNELS // 2))
         for word_line in range(WORD_LINES):
