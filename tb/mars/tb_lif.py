@@ -187,12 +187,13 @@ def expected_of(d: Descriptor, one: Pixel) -> dict[str, tuple[int, int]]:
     spikes = sum(
         int(spike) << STEPS_PER_WORD * k + step for (k, step), spike in np.ndenumerate(one.spikes)
     )
+    used = (1 << SPIKES.size // (2 if d.wide else 1)) - 1
     mask = (1 << MEMBRANE_WIDTH) - 1
     # Lanes that 8-bit weights do not have begin with anything.
     first = range(0, KERNELS // 2 if d.wide else KERNELS, 1 << d.groups_log2)
     left = one.membranes[:, -1]
     return {
-        "spikes": (spikes, (1 << SPIKES.size // (2 if d.wide else 1)) - 1),
+        "spikes": (spikes & used, used),
         "membranes": (
             sum((int(left[k]) & mask) << MEMBRANE_WIDTH * k for k in first),
             sum(mask << MEMBRANE_WIDTH * k for k in first),

@@ -60,14 +60,14 @@ def network(threshold: float | None) -> QuantizedNetwork:
             neuron=neuron,
         )
 
-    soft = Neuron(bits=8, threshold=np.full(24, 20), reset="soft", leak=1)
-    hard = Neuron(bits=12, threshold=np.full(20, 15), reset="hard", groups=2)
+    soft = Neuron(bits=8, threshold=np.full(24, 6), reset="soft", leak=1)
+    hard = Neuron(bits=12, threshold=np.full(20, 4), reset="hard", groups=2)
     layers = (
         dense("soft", "input", 32, 24, soft),
         dense("hard", "soft", 24, 20, hard),
         dense("logits", "hard", 20, N_CLASSES, None),
     )
-    stop = threshold and Exit(metric="entropy", mode="mean", threshold=threshold, scale=0.05)
+    stop = threshold and Exit(metric="entropy", mode="sum", threshold=threshold, scale=0.05)
     kind = FeatureType((2, 4, 4), 1, signed=False)
     return QuantizedNetwork(
         kind, layers, "chunks", time_steps=N_STEPS, coding="spikes", exit=stop or None
@@ -95,6 +95,7 @@ def frame_of(threshold: float | None, chunk: int, seed: int) -> Frame:
 
 async def prepare(chip: Chip, frame: Frame) -> None:
     """Packets and program into memory, registers and tables into the chip."""
+    chip.in_chunks = True
     image = frame.image
     registers, tables = time_registers(image)
     stride = registers["INPUT_STRIDE"]
@@ -134,6 +135,12 @@ async def begun(dut) -> Chip:
     return chip
 
 
+async def begin(chip: Chip, frame: Frame) -> None:
+    """Put a frame into the chip and start it."""
+    await prepare(chip, frame)
+    await chip.begin()
+
+
 @bench
 async def exits(dut) -> None:
     """Chunks of every size and several thresholds, whatever the memory does."""
@@ -142,10 +149,9 @@ async def exits(dut) -> None:
     for chunk in range(1, 5):
         for pause in (0.0, 0.4):
             chip.pause(pause, late=pause / 10)
-            for seed, threshold in enumerate((None, 0.05, 0.2, 0.6)):
+            for seed, threshold in enumerate((None, 0.02, 0.05, 0.1, 0.05, 0.02)):
                 frame = frame_of(threshold, chunk, seed)
-                await prepare(chip, frame)
-                await chip.begin()
+                await begin(chip, frame)
                 await check_end(chip, frame, f"chunks of {chunk}, above {threshold}, pause {pause}")
                 steps.add(frame.golden.steps)
     assert len(steps) > 3, steps
@@ -159,14 +165,12 @@ async def aborts(dut) -> None:
     clocks = frame.golden.clocks
     flags = []
     for clock in (*range(clocks - 12, clocks + 6), *chip.rng.sample(range(20, clocks), 30)):
-        await prepare(chip, frame)
-        await chip.begin()
+        await begin(chip, frame)
         await chip.at(clock)
         await chip.set("CONTROL", ABORT | IRQ_ENABLE)
         flags.append(await chip.end())
         check(f"abort in clock {clock}: DONE", DONE, flags[-1] & ~ABORTED)
-        await prepare(chip, frame)
-        await chip.begin()
+        await begin(chip, frame)
         await check_end(chip, frame, f"after an abort in clock {clock}")
     assert {DONE, DONE | ABORTED} == set(flags)
 
@@ -183,8 +187,7 @@ async def errors(dut) -> None:
         await chip.begin()
         check(f"chunk {chunk}: STATUS", DONE | BUS_ERROR, await chip.end())
         chip.memory.bad = None
-        await prepare(chip, frame)
-        await chip.begin()
+        await begin(chip, frame)
         await check_end(chip, frame, f"after an error in chunk {chunk}")
 
 
@@ -206,8 +209,8 @@ async def registers_of_other_frames(dut) -> None:
     plain = PlainFrame(net, compile_network(net, CONFIG), random_input(net, 1)[0])
     frame = frame_of(0.2, 2, 1)
     for steps, chunk in ((0, 2), (4, 0), (0, 0)):
-        await prepare(chip, frame)
-        await chip.begin()
+        await begin(chip, frame)
         await check_end(chip, frame, "before")
         await chip.set("TIME", steps | chunk << 8)
+        chip.in_chunks = False
         await chip.check_frame(plain, f"plain frame, {steps} steps, chunk {chunk}")
