@@ -13,7 +13,7 @@ from firmware_tools.quantize import quantizers
 from firmware_tools.quantize.errors import QuantizationError
 from firmware_tools.quantize.layers import Feature, Layer, MaxPool, Product
 from firmware_tools.quantize.quantizers import LSQ, StraightThrough
-from firmware_tools.quantize.spiking_layers import Charge, Firing, NeuronKind, SumPool
+from firmware_tools.quantize.spiking_layers import Firing, NeuronKind, SumPool
 from firmware_tools.quantize.tracing import Step, trace
 from firmware_tools.quantize.twin import Twin
 from model.mars import network as mars
@@ -35,14 +35,14 @@ class _Moment:
     ----------
     weights : {str: Tensor}
         Discrete ones, by layer.
-    charges : {str: Charge}
+    charges : {str: Tensor}
         Of the layers whose source does not change in time.
     membranes : {str: Tensor}
         By the name of the memory.
     """
 
-    weights: dict[str, Tensor]
-    charges: dict[str, Charge] = field(default_factory=dict)
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    charges: dict[str, Tensor] = field(default_factory=dict)
     membranes: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -74,7 +74,7 @@ class SpikingTwin(Twin):
         """As of `Twin`; (N, time_steps, C, H, W) after the input, and logits summed so far."""
         self._take(images)
         constant = self._input(images)
-        moment = _Moment({layer.name: layer.discrete() for layer in self.firing()})
+        moment = _Moment()
         by_step = [self._step({INPUT: constant}, moment) for _ in range(self.time_steps)]
         features = {INPUT: constant}
         for layer in self.steps():
@@ -83,6 +83,14 @@ class SpikingTwin(Twin):
                 maps = maps.cumsum(1)
             features[layer.name] = Feature(maps, by_step[0][layer.name].scale)
         return features
+
+    def likeness(self, name: str, feature: Feature) -> Tensor:
+        """The mean of the time steps."""
+        if name == INPUT:
+            return feature.real
+        if name == self.steps()[-1].name:
+            return feature.real[:, -1] / self.time_steps
+        return feature.real.mean(1)
 
     def firing(self) -> list[Firing]:
         """The layers with neurons."""
@@ -102,19 +110,19 @@ class SpikingTwin(Twin):
             scale = features[layer.source].scale
             charge = moment.charges.get(layer.name)
             if charge is None:
+                if layer.name not in moment.weights:
+                    moment.weights[layer.name] = layer.discrete(features)
                 charge = layer.charge(features, moment.weights[layer.name])
                 if layer.source == INPUT:
                     moment.charges[layer.name] = charge
-            memory = layer.memory(charge.real.shape[1:])
+            memory = layer.memory(charge.shape[1:])
             spikes, left = layer.fire(charge, moment.membranes.get(memory), scale)
             features[layer.name] = spikes
             moment.membranes[memory] = left
         return features
 
 
-def step_loss(
-    logits: Tensor, labels: Tensor, *, label_smoothing: float = 0.0
-) -> Tensor:
+def step_loss(logits: Tensor, labels: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
     """Cross entropy of the mean logits after every step, so that early ones are good.
 
     Parameters
@@ -203,7 +211,7 @@ def _layer(
         largest[step.name] = source
         return MaxPool(step)
     if step.op == "sumpool":
-        largest[step.name] = source * (step.kernel**2 or LARGEST_COUNT)
+        largest[step.name] = source * (step.kernel**2 if step.kernel else LARGEST_COUNT)
         return SumPool(step)
     largest[step.name] = 1
     weights = LSQ(weight_bits, signed=True, is_weight=True)
@@ -236,6 +244,17 @@ def _check_step(step: Step, *, is_last: bool) -> None:
     if not is_last and not is_pool and not step.relu:
         raise QuantizationError(
             f"layer {step.name!r}: must have a ReLU, in whose place neurons fire"
+        )
+
+
+def check_stop(stop: tuple[Metric, float]) -> None:
+    """Refuse a threshold of an exit that is not between 0 and 1."""
+    metric, threshold = stop
+    if metric not in get_args(Metric):
+        raise QuantizationError(f"exit must be one of {get_args(Metric)}, not {metric!r}")
+    if not 0 < threshold < 1:
+        raise QuantizationError(
+            f"exit: threshold must be between 0 and 1, both excluded, not {threshold!r}"
         )
 
 

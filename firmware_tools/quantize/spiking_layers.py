@@ -20,8 +20,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from firmware_tools.quantize.errors import CalibrationError
@@ -31,6 +30,7 @@ from firmware_tools.quantize.tracing import Step
 from model.mars.network import SPIKE_SKIP_MULT_MAX
 from model.mars.neuron import CHARGE_MAX, Reset
 
+WIDTH = 1.0
 LLOYD_ROUNDS = 20
 
 
@@ -50,35 +50,46 @@ class NeuronKind:
         """The largest membrane."""
         return (1 << (self.bits - 1)) - 1
 
+    @property
+    def share(self) -> float:
+        """What the leak leaves."""
+        return 0.5**self.leak
 
-@dataclass(frozen=True)
-class Charge:
-    """What a step adds to membranes, (N, C, H, W).
-
-    Parameters
-    ----------
-    real : float
-        With a gradient.
-    ints : float
-        Integers, without.
-    """
-
-    real: Tensor
-    ints: Tensor
+    @property
+    def is_hard(self) -> bool:
+        """Whether a reset leaves nothing."""
+        return self.reset == "hard"
 
 
 class _Fire(torch.autograd.Function):
-    """Spikes forward, the slope of an arc tangent backward."""
+    """A step of neurons: spikes and membranes forward, the surrogate's gradients backward."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, fires: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return fires.to(x.dtype)
+    def forward(
+        ctx: Any, charged: Tensor, threshold: Tensor, width: float, kind: NeuronKind
+    ) -> tuple[Tensor, Tensor]:
+        fires = charged >= threshold
+        spikes = fires.to(charged.dtype)
+        rest = charged.masked_fill(fires, 0) if kind.is_hard else charged - spikes * threshold
+        if kind.leak:
+            rest = torch.trunc(rest * kind.share)
+        ctx.save_for_backward(charged, threshold, fires, rest.abs() <= kind.limit)
+        ctx.width, ctx.kind = width, kind
+        return spikes, rest.clamp(-kind.limit, kind.limit)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (x,) = ctx.saved_tensors
-        return gradient / (1 + (math.pi * x) ** 2), None
+    def backward(ctx: Any, g_spikes: Tensor, g_left: Tensor) -> tuple[Tensor | None, ...]:
+        charged, threshold, fires, inside = ctx.saved_tensors
+        kind = ctx.kind
+        slope = (charged - threshold).mul_(math.pi / ctx.width).square_().add_(1).reciprocal_()
+        g_rest = g_left * inside * kind.share
+        lost = charged if kind.is_hard else threshold
+        g_edge = (g_spikes - g_rest * lost).mul_(slope).div_(ctx.width)
+        if kind.is_hard:
+            g_charged, g_threshold = g_edge + g_rest.masked_fill(fires, 0), -g_edge
+        else:
+            g_charged, g_threshold = g_edge + g_rest, -g_edge - g_rest * fires
+        return g_charged, g_threshold.sum((0, 2, 3), keepdim=True)[0], None, None
 
 
 class SumPool(Layer):
@@ -129,6 +140,21 @@ class Firing(Product):
         self.kind = kind
         self.threshold = nn.Parameter(torch.zeros(len(self.weight)))
         self.register_buffer("size", torch.zeros(()))
+        n = len(self.weight)
+        self._target = (torch.zeros(n), torch.ones(n))
+        if step.norm is not None and step.norm.affine:
+            self._target = step.norm.bias.detach().clone(), step.norm.weight.detach().clone()
+        self._normalised = step.norm is not None
+
+    def normalise(self, features: Mapping[str, Feature]) -> None:
+        """Fold the normalisation once more, with the statistics of spikes as source."""
+        with torch.no_grad():
+            z = self._linear(features[self.source].real.to(self.weight.dtype), self.kept)
+            deviation, mean = torch.std_mean(z, dim=(0, 2, 3))
+            beta, gamma = self._target
+            factor = gamma.abs() / deviation.clamp_min(1e-6)
+            self.weight.mul_(factor.reshape(-1, *(1,) * (self.weight.dim() - 1)))
+            self.bias.copy_(beta - mean * factor)
 
     def check_calibrated(self) -> None:
         super().check_calibrated()
@@ -167,79 +193,54 @@ class Firing(Product):
             ).shape[1:]
         return channels, rows, columns
 
-    def discrete(self) -> Tensor:
+    def discrete(self, features: Mapping[str, Feature]) -> Tensor:
         """The weights as integers with a gradient."""
+        if not self.size and self.training and self._normalised:
+            self.normalise(features)
         self._meet_weights(self.kept)
         return cast("Tensor", self.weights(self.kept))
 
-    def charge(self, features: Mapping[str, Feature], weight: Tensor) -> Charge:
-        """What a step adds, from its features and `discrete` weights."""
+    def charge(self, features: Mapping[str, Feature], weight: Tensor) -> Tensor:
+        """What a step adds to the membranes, (N, C, H, W) integers, from `discrete` weights."""
         source = features[self.source]
         self._note_shape(source)
-        acc = self._products(source.ints, weight)
         unit = self.unit(source.scale)
-        bias = torch.from_numpy(self.bias_ints(source.scale)).to(acc.dtype)
-        real = acc.to(weight.dtype) * unit + self.bias[:, None, None]
-        ints = acc.detach() + bias[:, None, None]
+        charge = self._products(source.ints, weight)
+        bias = torch.from_numpy(self.bias_ints(source.scale)).to(charge.dtype)
+        charge = charge + replaced(self.bias.to(charge.dtype) / unit, bias)[:, None, None]
         if self.skip is not None:
             skip = features[self.skip]
-            real = real + skip.real.to(real.dtype)
-            ints = ints + skip.ints.detach() * self.skip_int(source.scale, skip.scale)
-        return Charge(real, ints)
+            charge = charge + skip.ints * self.skip_int(source.scale, skip.scale)
+        self._meet_charge(charge.detach() * unit)
+        return charge
 
     def fire(
-        self, charge: Charge, membrane: Tensor | None, source_scale: float
+        self, charge: Tensor, membrane: Tensor | None, source_scale: float
     ) -> tuple[Feature, Tensor]:
         """Spikes, and the membranes that are left, (N, C/groups, H, W) integers; None is 0."""
-        self._meet_charge(charge)
-        n_own = charge.real.shape[1] // self.kind.groups
-        thresholds = torch.from_numpy(self.threshold_ints(source_scale)).to(charge.ints.dtype)
+        unit = self.unit(source_scale)
+        exact = torch.from_numpy(self.threshold_ints(source_scale)).to(charge.dtype)
+        thresholds = replaced(self.threshold.to(charge.dtype) / unit, exact)[:, None, None]
+        apply: Any = _Fire.apply
         spikes = []
-        for k in range(self.kind.groups):
-            own = slice(k * n_own, (k + 1) * n_own)
-            fired, membrane = self._fire(
-                Charge(charge.real[:, own], charge.ints[:, own]),
-                membrane,
-                (self.threshold[own, None, None], thresholds[own, None, None]),
-                self.unit(source_scale),
-            )
+        for added, threshold in zip(
+            charge.chunk(self.kind.groups, dim=1), thresholds.chunk(self.kind.groups), strict=True
+        ):
+            charged = added if membrane is None else added + membrane
+            fired, membrane = apply(charged, threshold, WIDTH * float(self.size) / unit, self.kind)
             spikes.append(fired)
         assert membrane is not None
-        return Feature(torch.cat(spikes, dim=1), float(self.size)), membrane
+        together = spikes[0] if len(spikes) == 1 else torch.cat(spikes, dim=1)
+        return Feature(together, float(self.size)), membrane
 
-    def _fire(
-        self,
-        charge: Charge,
-        membrane: Tensor | None,
-        thresholds: tuple[Tensor, Tensor],
-        unit: float,
-    ) -> tuple[Tensor, Tensor]:
-        real, ints = charge.real, charge.ints
-        if membrane is not None:
-            real = real + membrane * unit
-            ints = ints + membrane.detach()
-        theta, threshold = thresholds
-        fires = ints >= threshold
-        apply: Any = _Fire.apply
-        spikes = apply((real - theta) / self.size, fires)
-        if self.kind.reset == "hard":
-            real = real * (1 - spikes)
-            ints = ints * ~fires
-        else:
-            real = real - spikes * theta
-            ints = ints - fires * threshold
-        share, limit = 0.5**self.kind.leak, self.kind.limit
-        exact = torch.trunc(ints * share).clamp(-limit, limit)
-        return spikes, replaced((real * (share / unit)).clamp(-limit, limit), exact)
-
-    def _meet_charge(self, charge: Charge) -> None:
+    def _meet_charge(self, real: Tensor) -> None:
         """The first charges that are met say where spikes of one size are the best likeness."""
         if self.size:
             return
         if not self.training:
             self.check_calibrated()
         with torch.no_grad():
-            size = one_bit_size(charge.real)
+            size = one_bit_size(real)
             self.size.copy_(size)
             self.threshold.fill_(float(size) / 2)
 

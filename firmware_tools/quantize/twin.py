@@ -86,6 +86,10 @@ class Twin(nn.Module):
             features = self.features(images)
         return {name: feature.ints.numpy().astype(np.int64) for name, feature in features.items()}
 
+    def likeness(self, _name: str, feature: Feature) -> Tensor:
+        """What is to resemble the float network's result of a layer, (N, C, H, W)."""
+        return feature.real
+
     def image_ints(self, images: Tensor) -> Ints:
         """Images as the accelerator takes them."""
         _check_images(images)
