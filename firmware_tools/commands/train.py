@@ -144,7 +144,7 @@ def command(
                 membrane_bits=membrane_bits,
                 share=share,
                 stop=None if stop is None else stop_of(stop),
-                all_steps_epochs=epochs,
+                epochs=epochs,
             ),
         )
         _train_spiking(data, chosen, output, terminal)

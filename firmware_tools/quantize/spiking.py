@@ -6,15 +6,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from firmware_tools.quantize import quantizers
 from firmware_tools.quantize.errors import QuantizationError
 from firmware_tools.quantize.layers import Feature, Layer, MaxPool, Product
 from firmware_tools.quantize.quantizers import LSQ, StraightThrough
-from firmware_tools.quantize.spiking_layers import Firing, NeuronKind, SumPool
-from firmware_tools.quantize.tracing import Step, trace
+from firmware_tools.quantize.spiking_layers import Firing, NeuronKind, OneSpike, SumPool
+from firmware_tools.quantize.tracing import Step, graph_of, rectifiers, trace
 from firmware_tools.quantize.twin import Twin
 from model.mars import network as mars
 from model.mars.network import INPUT, FeatureType, QuantizedNetwork
@@ -122,6 +122,29 @@ class SpikingTwin(Twin):
         return features
 
 
+def one_step(model: nn.Module) -> fx.GraphModule:
+    """A copy of a network in which each ReLU is a neuron without a past: a spike, or none.
+
+    It is trained like the float network, normalisation included, and costs hardly more; what
+    `spike` makes of it is a spiking network from the start. Parameters keep their names.
+
+    Raises
+    ------
+    UnsupportedError
+        The module cannot be traced.
+    """
+    graph = graph_of(copy.deepcopy(model))
+    for node in rectifiers(graph):
+        name = f"{node.name}_spikes"
+        graph.add_submodule(name, OneSpike())
+        with graph.graph.inserting_after(node):
+            source = node.args[0] if node.args else node.kwargs["input"]
+            node.replace_all_uses_with(graph.graph.call_module(name, (source,)))
+        graph.graph.erase_node(node)
+    graph.recompile()
+    return graph
+
+
 def step_loss(logits: Tensor, labels: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
     """Cross entropy of the mean logits after every step, so that early ones are good.
 
@@ -154,9 +177,9 @@ def spike(
     Parameters
     ----------
     model : nn.Module
-        As of `quantize`, and AvgPool2d; each convolution or Linear but the last has a ReLU, in
-        whose place neurons are; the last one is a Linear. Of two maps that are added, the other
-        one is behind a ReLU, too.
+        As of `quantize`, or what `one_step` made of it and training of that; AvgPool2d, too. Each
+        convolution or Linear but the last has a ReLU, in whose place neurons are; the last one is
+        a Linear. Of two maps that are added, the other one is behind a ReLU, too.
     time_steps : int
         1..64.
     weight_bits, membrane_bits, input_bits : int
@@ -179,8 +202,7 @@ def spike(
         ("membrane_bits", membrane_bits, MEMBRANE_BITS),
         ("leak", leak, (0, LEAK_MAX)),
     ):
-        if not isinstance(number, int) or isinstance(number, bool) or not low <= number <= high:
-            raise QuantizationError(f"{what} must be {low}..{high}, not {number!r}")
+        _check_integer(what, number, low, high)
     for what, choice, choices in (
         ("share", share, (*get_args(Share), None)),
         ("reset", reset, get_args(Reset)),
@@ -199,6 +221,11 @@ def spike(
     largest = {INPUT: inputs.q_max}
     layers = [_layer(step, steps, weight_bits, kind, largest) for step in steps]
     return SpikingTwin(inputs, layers, time_steps)
+
+
+def _check_integer(what: str, number: object, low: int, high: int) -> None:
+    if not isinstance(number, int) or isinstance(number, bool) or not low <= number <= high:
+        raise QuantizationError(f"{what} must be {low}..{high}, not {number!r}")
 
 
 def _layer(

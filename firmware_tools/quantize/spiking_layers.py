@@ -26,11 +26,15 @@ from torch.nn import functional
 from firmware_tools.quantize.errors import CalibrationError
 from firmware_tools.quantize.layers import Feature, Ints, Layer, Product, replaced
 from firmware_tools.quantize.quantizers import Quantizer
-from firmware_tools.quantize.tracing import Step
+from firmware_tools.quantize.tracing import SpikeModule, Step
 from model.mars.network import SPIKE_SKIP_MULT_MAX
 from model.mars.neuron import CHARGE_MAX, Reset
 
 WIDTH = 1.0
+"""Of the surrogate, in spikes of a layer."""
+FIRST_THRESHOLD = 0.5
+"""In spikes of the layer."""
+LEAST_DEVIATION = 1e-6
 LLOYD_ROUNDS = 20
 
 
@@ -92,6 +96,42 @@ class _Fire(torch.autograd.Function):
         return g_charged, g_threshold.sum((0, 2, 3), keepdim=True)[0], None, None
 
 
+class _Slope(torch.autograd.Function):
+    """A spike where x is 1/2 or more, with the surrogate's gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return (x >= FIRST_THRESHOLD).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        slope = ((x - FIRST_THRESHOLD) * math.pi / WIDTH).square_().add_(1)
+        return cast("Tensor", gradient / slope.mul_(WIDTH))
+
+
+class OneSpike(SpikeModule):
+    """A neuron without a past: 1 where its input is 1/2 or more, else 0.
+
+    Members
+    -------
+    spikes : bool
+        Otherwise it is ReLU still.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spikes = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Spikes."""
+        if not self.spikes:
+            return functional.relu(x)
+        apply: Any = _Slope.apply
+        return cast("Tensor", apply(x))
+
+
 class SumPool(Layer):
     """The spikes of every window, or of the whole map; their size is so that they are averages."""
 
@@ -140,20 +180,19 @@ class Firing(Product):
         self.kind = kind
         self.threshold = nn.Parameter(torch.zeros(len(self.weight)))
         self.register_buffer("size", torch.zeros(()))
-        n = len(self.weight)
-        self._target = (torch.zeros(n), torch.ones(n))
-        if step.norm is not None and step.norm.affine:
-            self._target = step.norm.bias.detach().clone(), step.norm.weight.detach().clone()
-        self._normalised = step.norm is not None
+        self.spikes = step.spikes
+        """Whether its weights are for spikes of size 1 already."""
+        self._norm = None if step.spikes else step.norm
 
-    def normalise(self, features: Mapping[str, Feature]) -> None:
+    def _normalise(self, norm: nn.BatchNorm2d, features: Mapping[str, Feature]) -> None:
         """Fold the normalisation once more, with the statistics of spikes as source."""
         with torch.no_grad():
             z = self._linear(features[self.source].real.to(self.weight.dtype), self.kept)
             deviation, mean = torch.std_mean(z, dim=(0, 2, 3))
-            beta, gamma = self._target
-            factor = gamma.abs() / deviation.clamp_min(1e-6)
-            self.weight.mul_(factor.reshape(-1, *(1,) * (self.weight.dim() - 1)))
+            gamma = norm.weight if norm.affine else torch.ones_like(mean)
+            beta = norm.bias if norm.affine else torch.zeros_like(mean)
+            factor = gamma.abs() / deviation.clamp_min(LEAST_DEVIATION)
+            self.weight.mul_(factor[:, None, None, None])
             self.bias.copy_(beta - mean * factor)
 
     def check_calibrated(self) -> None:
@@ -195,8 +234,8 @@ class Firing(Product):
 
     def discrete(self, features: Mapping[str, Feature]) -> Tensor:
         """The weights as integers with a gradient."""
-        if not self.size and self.training and self._normalised:
-            self.normalise(features)
+        if not self.size and self.training and self._norm is not None:
+            self._normalise(self._norm, features)
         self._meet_weights(self.kept)
         return cast("Tensor", self.weights(self.kept))
 
@@ -240,9 +279,9 @@ class Firing(Product):
         if not self.training:
             self.check_calibrated()
         with torch.no_grad():
-            size = one_bit_size(real)
+            size = torch.ones(()) if self.spikes else one_bit_size(real)
             self.size.copy_(size)
-            self.threshold.fill_(float(size) / 2)
+            self.threshold.fill_(FIRST_THRESHOLD * float(size))
 
 
 def one_bit_size(values: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ def report(
     """Say what came out."""
     for warning in result.network.warnings:
         terminal.warn(warning)
-    terminal.print(f"float accuracy      {result.float_accuracy:8.2%}")
+    terminal.print(f"real weights, 1 step{result.one_step_accuracy:8.2%}")
     for step, accuracy in enumerate(result.by_step, 1):
         terminal.print(f"after time step {step:<4}{accuracy:8.2%}")
     if result.exit_accuracy is not None:

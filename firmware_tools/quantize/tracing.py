@@ -49,6 +49,8 @@ class Step:
         The fx node whose value is the step's result.
     kernel : int
         Rows and columns of a sumpool's windows; 0 is the whole map.
+    spikes : bool
+        Whether spikes stand in place of its ReLU already.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Step:
     skip: str | None = None
     relu: bool = False
     kernel: int = 0
+    spikes: bool = False
 
 
 def trace(model: nn.Module, *, spiking: bool = False) -> tuple[list[Step], bool]:
@@ -79,16 +82,37 @@ def trace(model: nn.Module, *, spiking: bool = False) -> tuple[list[Step], bool]
     return _Tracer(model, spiking=spiking).run()
 
 
+class SpikeModule(nn.Module):
+    """What stands in place of ReLU in a network that is to spike."""
+
+
+class _LeafTracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, SpikeModule) or super().is_leaf_module(m, module_qualified_name)
+
+
 def graph_of(model: nn.Module) -> fx.GraphModule:
     """The module as a graph; `Step.node` names its nodes."""
     try:
-        traced = fx.symbolic_trace(model)
+        tracer = _LeafTracer()
+        traced = fx.GraphModule(model, tracer.trace(model), type(model).__name__)
     except Exception as error:
         raise UnsupportedError(
             f"{type(model).__name__}: must be traceable by torch.fx, but {error}"
         ) from error
     traced.graph.eliminate_dead_code()
     return traced
+
+
+def rectifiers(graph: fx.GraphModule) -> list[fx.Node]:
+    """The nodes that are a ReLU."""
+    modules = dict(graph.named_modules())
+    return [
+        node
+        for node in graph.graph.nodes
+        if (node.op == "call_module" and type(modules[str(node.target)]) is nn.ReLU)
+        or (node.op in {"call_function", "call_method"} and node.target in _RECTIFIERS)
+    ]
 
 
 class _Tracer:
@@ -130,7 +154,10 @@ class _Tracer:
         raise _refusal(node, _describe(what), SPIKING_SUPPORTED if self._spiking else SUPPORTED)
 
     def _handlers(self) -> "dict[Callable[[_Tracer, fx.Node], bool], Callable[[fx.Node], None]]":
-        spiking = {_is_module(nn.AvgPool2d, calls=_MEAN_POOLS): self._sum_pool}
+        spiking = {
+            _is_module(nn.AvgPool2d, calls=_MEAN_POOLS): self._sum_pool,
+            self._is_spike: self._spike,
+        }
         return {
             **(spiking if self._spiking else {}),
             _is_module(nn.Conv2d): self._conv,
@@ -209,6 +236,16 @@ class _Tracer:
         step = self._fused(node, "ReLU")
         step.relu = True
         self._take_in(node, step)
+
+    @staticmethod
+    def _is_spike(tracer: "_Tracer", node: fx.Node) -> bool:
+        return isinstance(tracer._module(node), SpikeModule)  # noqa: SLF001  (its own)
+
+    def _spike(self, node: fx.Node) -> None:
+        self._relu(node)
+        step = self._of[node]
+        assert step is not None
+        step.spikes = True
 
     def _take_in(self, node: fx.Node, step: Step) -> None:
         if self._source(node) in self._flat:

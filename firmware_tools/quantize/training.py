@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +52,7 @@ class Plan:
     ----------
     seed : int
     float_epochs : int
-        Of the float network, the first stage.
+        Of the network with real weights, the first stage.
     """
 
     seed: int = 0
@@ -78,6 +78,10 @@ class Plan:
     def of_fingerprint(text: str) -> "Plan":
         """The settings that have this fingerprint; ValueError if it is of another version."""
         raise NotImplementedError
+
+    def new_model(self) -> nn.Module:
+        """The network with real weights that the first stage trains."""
+        return DigitsNet()
 
     def twin(self, model: nn.Module) -> Twin:
         """The twin of a float network."""
@@ -227,6 +231,9 @@ class StagedTraining:
         The checkpoint is another training's, or damaged.
     """
 
+    real_stages: ClassVar[frozenset[str]] = frozenset({"float"})
+    """Those that train the network with real weights."""
+
     def __init__(
         self,
         settings: Plan,
@@ -239,7 +246,7 @@ class StagedTraining:
         self._checkpoint = checkpoint
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            self.model: nn.Module = DigitsNet() if model is None else model
+            self.model = settings.new_model() if model is None else model
         # A torch module's stubs do not know the faster order of a map's values.
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._schedule = [
@@ -303,14 +310,14 @@ class StagedTraining:
         raise NotImplementedError
 
     def _module(self, stage: str) -> nn.Module:
-        if stage == "float":
+        if stage in self.real_stages:
             return self.model
         assert self.twin is not None
         return self.twin
 
     def _begin(self, stage: str) -> None:
         """A stage has its own optimiser; the first quantised one makes the twin."""
-        if stage != "float" and self.twin is None:
+        if stage not in self.real_stages and self.twin is None:
             self.model.eval()
             self.twin = self.settings.twin(self.model)
             calibrate(self.twin, self._data.training.images[:CALIBRATION_IMAGES])
@@ -321,12 +328,13 @@ class StagedTraining:
         """What a stage changes before it begins, or goes on."""
 
     def _new_optimizer(self, stage: str) -> torch.optim.Optimizer:
-        optimizer = self._float_optimizer() if stage == "float" else self._twin_optimizer(stage)
+        is_real = stage in self.real_stages
+        optimizer = self._real_optimizer(stage) if is_real else self._twin_optimizer(stage)
         for group in optimizer.param_groups:
             group["first_lr"] = group["lr"]
         return optimizer
 
-    def _float_optimizer(self) -> torch.optim.Optimizer:
+    def _real_optimizer(self, _stage: str) -> torch.optim.Optimizer:
         return descent([{"params": list(self.model.parameters())}], FLOAT_RATE, FLOAT_DECAY)
 
     def _twin_optimizer(self, stage: str) -> torch.optim.Optimizer:
@@ -495,7 +503,7 @@ def load_result(path: Path, plans: tuple[type[Plan], ...] = (Settings,)) -> tupl
     state = load(path)
     try:
         settings = _plan(state["settings"], plans)
-        model = DigitsNet()
+        model = settings.new_model()
         model.load_state_dict(state["model"])
         model.eval()
         twin = settings.twin(model)
