@@ -96,6 +96,10 @@ def command(
     float_epochs: Annotated[
         int | None, typer.Option(min=1, help="Float epochs before.", show_default=False)
     ] = None,
+    one_step_epochs: Annotated[
+        int | None,
+        _spiking_option("epochs of one time step with real weights, after the float ones.", min=1),
+    ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="NET.npz", help="The quantised network.")
     ] = Path("digits.npz"),
@@ -122,6 +126,7 @@ def command(
         "--membrane-bits": membrane_bits,
         "--share": share,
         "--exit": stop,
+        "--one-step-epochs": one_step_epochs,
     }
     if not spiking:
         refuse_others("training without --spiking", for_spiking)
@@ -144,6 +149,7 @@ def command(
                 membrane_bits=membrane_bits,
                 share=share,
                 stop=None if stop is None else stop_of(stop),
+                one_step_epochs=one_step_epochs,
                 epochs=epochs,
             ),
         )

@@ -169,8 +169,8 @@ def spike(
     *,
     input_bits: int = 4,
     share: Share | None = None,
-    reset: Reset = "hard",
-    leak: int = 1,
+    reset: Reset = "soft",
+    leak: int = 0,
 ) -> SpikingTwin:
     """The spiking twin of a trained float network, which is left as it is.
 

@@ -12,14 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from torch import nn
 
 from firmware_tools.console import Terminal
 from firmware_tools.interrupts import uninterrupted
 from firmware_tools.quantize import digits
-from firmware_tools.quantize.spiking import one_step
-from firmware_tools.quantize.spiking_training import SpikingSettings, SpikingTraining, train
+from firmware_tools.quantize.spiking_training import (
+    SpikingSettings,
+    SpikingTraining,
+    one_step_network,
+    train,
+)
 from firmware_tools.quantize.study import QUICK_EPOCHS, float_network, read_figures
-from firmware_tools.quantize.training import Settings, accuracy
+from firmware_tools.quantize.training import Settings, accuracy, load, save
 
 FOLDER = Path("build") / "quantizers"
 DEFAULT = SpikingSettings(stop=("confidence", 0.8))
@@ -100,18 +105,26 @@ class SpikingStudy:
     def run(self) -> Iterator[SpikingRun]:
         """All runs, variant by variant, those that have been measured at once."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        file = self._folder / "spiking.json"
-        done = read_figures(file)
+        done = read_figures(self._file)
         for name, variant in VARIANTS.items():
             for seed in range(self._n_seeds):
                 settings = self._settings(variant, seed)
                 key = f"{settings.stop} {settings.fingerprint()}"
-                if key not in done:
-                    measured = self._measure(settings)
-                    with uninterrupted():
-                        done[key] = measured
-                        file.write_text(json.dumps(done, indent=1))
-                yield SpikingRun(name, seed, **done[key])
+                for what, measure in (
+                    (f"float {settings.float_epochs} {seed}", self._float_accuracy),
+                    (key, self._measure),
+                ):
+                    if what not in done:
+                        measured = measure(settings)
+                        with uninterrupted():
+                            done[what] = measured
+                            self._file.write_text(json.dumps(done, indent=1))
+                exact = done[f"float {settings.float_epochs} {seed}"]
+                yield SpikingRun(name, seed, exact, **done[key])
+
+    @property
+    def _file(self) -> Path:
+        return self._folder / "spiking.json"
 
     def _settings(self, variant: SpikingSettings, seed: int) -> SpikingSettings:
         own = replace(variant, seed=seed)
@@ -121,17 +134,31 @@ class SpikingStudy:
             own, float_epochs=QUICK_EPOCHS, one_step_epochs=QUICK_EPOCHS, epochs=QUICK_EPOCHS
         )
 
+    def _float_accuracy(self, settings: SpikingSettings) -> float:
+        own = Settings(seed=settings.seed)
+        if self._quick:
+            own = replace(own, float_epochs=QUICK_EPOCHS)
+        return accuracy(float_network(self._folder, own, self._data), self._data.test)
+
     def _measure(self, settings: SpikingSettings) -> dict[str, Any]:
-        of_float = Settings(seed=settings.seed, float_epochs=settings.float_epochs)
-        model = float_network(self._folder, of_float, self._data)
-        exact = accuracy(model, self._data.test)
-        result = train(SpikingTraining(settings, self._data, model=one_step(model)))
+        model = self._one_step(settings)
+        result = train(SpikingTraining(settings, self._data, model=model))
         return {
-            "float_accuracy": exact,
             "by_step": list(result.by_step),
             "exit_accuracy": result.exit_accuracy,
             "mean_steps": result.mean_steps,
         }
+
+    def _one_step(self, settings: SpikingSettings) -> nn.Module:
+        """The network of one step of a seed, the same for all variants, trained once."""
+        epochs = f"{settings.float_epochs}-{settings.one_step_epochs}"
+        path = self._folder / f"one-step-{epochs}-{settings.seed}.pt"
+        if not path.exists():
+            model = one_step_network(settings, self._data)
+            save({"settings": settings.fingerprint(), "model": model.state_dict()}, path)
+        model = settings.new_model()
+        model.load_state_dict(load(path)["model"])
+        return model
 
 
 def rows(runs: list[SpikingRun]) -> list[SpikingRow]:

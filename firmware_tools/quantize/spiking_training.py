@@ -44,6 +44,8 @@ from model.mars.early_exit import steps_taken
 from model.mars.network import QuantizedNetwork
 from model.mars.neuron import Metric
 
+FIRST_CHANNELS = 64
+"""More than the 16 of the quantised network: each of them says one bit of an image."""
 ONE_STEP_RATE = 0.1
 RATE = 0.002
 """Of Adam."""
@@ -94,7 +96,8 @@ class SpikingSettings(Plan):
     membrane_bits: int = 4
     input_bits: int = 4
     share: Share | None = None
-    one_step_epochs: int = 30
+    float_epochs: int = 15
+    one_step_epochs: int = 45
     epochs: int = 8
     stop: Stop | None = None
 
@@ -102,7 +105,9 @@ class SpikingSettings(Plan):
         super().__post_init__()
         if self.stop is not None:
             check_stop(self.stop)
-        self.twin(DigitsNet())  # refuses what is out of range, before anything is trained
+        self.twin(
+            DigitsNet(FIRST_CHANNELS)
+        )  # refuses what is out of range, before anything is trained
 
     @property
     def stages(self) -> dict[str, int]:
@@ -115,7 +120,7 @@ class SpikingSettings(Plan):
 
     def new_model(self) -> nn.Module:
         """The network of one time step with real weights."""
-        return one_step(DigitsNet())
+        return one_step(DigitsNet(FIRST_CHANNELS))
 
     def fingerprint(self) -> str:
         """JSON text that tells trainings apart."""
@@ -186,7 +191,10 @@ class SpikingResult:
 
 
 class SpikingTraining(StagedTraining):
-    """The training of a spiking network; parameters as of `StagedTraining`."""
+    """The training of a spiking network; parameters as of `StagedTraining`.
+
+    A model that is given is one of `one_step` and has been trained: only the last stage is left.
+    """
 
     real_stages = frozenset({"float", "one_step"})
     settings: SpikingSettings
@@ -200,6 +208,8 @@ class SpikingTraining(StagedTraining):
         model: nn.Module | None = None,
     ) -> None:
         super().__init__(settings, data, checkpoint, model)
+        if model is not None:
+            self._schedule = [each for each in self._schedule if each[0] == "quantised"]
 
     def finish(self) -> SpikingResult:
         """What came out, measured on the test set."""
@@ -243,6 +253,16 @@ class SpikingTraining(StagedTraining):
         del stage
         assert self.twin is not None
         return torch.optim.Adam(parameter_groups(self.twin, RATE))
+
+
+def one_step_network(settings: SpikingSettings, data: Data) -> nn.Module:
+    """What a training has before anything is quantised; a training can begin with it."""
+    training = SpikingTraining(settings, data)
+    n_epochs = settings.float_epochs + settings.one_step_epochs
+    for _stage, done in training.run():
+        if done == n_epochs:
+            break
+    return training.model
 
 
 def summed_logits(twin: SpikingTwin, images: Tensor) -> np.ndarray:
