@@ -29,13 +29,13 @@ from firmware_tools.quantize.training import Settings, accuracy, load, save
 FOLDER = Path("build") / "quantizers"
 DEFAULT = SpikingSettings(stop=("confidence", 0.8))
 VARIANTS = {
-    "4-bit membranes": DEFAULT,
-    "2-bit membranes": replace(DEFAULT, membrane_bits=2),
-    "4-bit membranes shared by channel": replace(DEFAULT, share="channel"),
-    "4-bit membranes shared by layer": replace(DEFAULT, share="layer"),
-    "4-bit membranes shared by both": replace(DEFAULT, share="both"),
+    "4 bits": DEFAULT,
+    "2 bits": replace(DEFAULT, membrane_bits=2),
+    "4 bits, by channel": replace(DEFAULT, share="channel"),
+    "4 bits, by layer": replace(DEFAULT, share="layer"),
+    "4 bits, by both": replace(DEFAULT, share="both"),
 }
-"""Four time steps, weights and images of 4 bits."""
+"""Membranes, and who shares them; four time steps, weights and images of 4 bits."""
 
 
 @dataclass(frozen=True)
@@ -217,8 +217,8 @@ def _table(runs: list[SpikingRun]) -> Table:
     exact = 100 * statistics.mean({run.seed: run.float_accuracy for run in runs}.values())
     metric, threshold = DEFAULT.stop or ("", 0)
     table = Table(title=f"digits, {DEFAULT.time_steps} time steps; float {exact:.2f} %")
-    table.add_column("weights and images of 4 bits")
-    titles = ("accuracy, %", "points lost", f"exit at {metric} {threshold:g}", "mean steps")
+    table.add_column("membranes")
+    titles = ("accuracy, %", "points lost", f"{metric} {threshold:g}", "mean steps")
     for title in (*titles, "after each step, %"):
         table.add_column(title, justify="right")
     for row in rows(runs):

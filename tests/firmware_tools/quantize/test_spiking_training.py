@@ -14,6 +14,7 @@ from firmware_tools.quantize.spiking_training import (
     SpikingSettings,
     SpikingTraining,
     load_result,
+    one_step_network,
     stop_of,
     train,
 )
@@ -63,6 +64,14 @@ def test_resumed_training_ends_with_the_same_weights(data, uninterrupted, tmp_pa
     assert_same(result.twin, uninterrupted.twin)
     assert_same(result.model, uninterrupted.model)
     assert result.as_json() == uninterrupted.as_json()
+
+
+def test_training_from_a_network_of_one_step(data, uninterrupted):
+    """As the study does: the stages before are the same for all its variants."""
+    model = one_step_network(replace(SETTINGS, membrane_bits=2), data)
+    training = SpikingTraining(SETTINGS, data, model=model)
+    assert len(training) == SETTINGS.epochs
+    assert_same(train(training).twin, uninterrupted.twin)
 
 
 def test_checkpoints_of_something_else(data, tmp_path):
