@@ -13,7 +13,7 @@ from model.mars.zoo import ZOO
 if TYPE_CHECKING:
     from firmware_tools.npu.figures import Figure
 
-Subject = Literal["npu", "mars", "quantizers"]
+Subject = Literal["npu", "mars", "quantizers", "spiking-training"]
 Backend = Literal["model", "rtl"]
 EXAMPLES = examples(
     "kenyon bench",
@@ -24,6 +24,7 @@ EXAMPLES = examples(
     "kenyon bench mars --table --clock-mhz 200",
     "kenyon bench mars --json > vgg16.json && kenyon plot vgg16.json",
     "kenyon bench quantizers --seeds 5 -o docs/quantizers.png",
+    "kenyon bench spiking-training --seeds 5",
 )
 
 
@@ -44,7 +45,8 @@ def command(
         bool,
         typer.Option(
             "--quick",
-            help="npu: fewer and shorter runs, vectors not on the RTL. quantizers: one epoch each.",
+            help="npu: fewer and shorter runs, vectors not on the RTL. quantizers, "
+            "spiking-training: one epoch each.",
         ),
     ] = False,
     network: Annotated[
@@ -107,7 +109,9 @@ def command(
     ] = None,
     seeds: Annotated[
         int | None,
-        typer.Option(min=1, help="quantizers: seeds of each. Default: 5.", show_default=False),
+        typer.Option(
+            min=1, help="quantizers, spiking-training: seeds. Default: 5.", show_default=False
+        ),
     ] = None,
     output: Annotated[
         Path | None,
@@ -135,6 +139,9 @@ def command(
     quantizers: trains every quantiser at 2, 3 and 4 bits, and LG-LSQ without each of its parts, on
     scikit-learn's digits, not on ImageNet. What has been measured is kept in build/quantizers, so
     after Ctrl-C the same command goes on.
+
+    spiking-training: trains networks of four time steps with membranes of 4 and 2 bits, and shared
+    ones, on the digits: accuracy, and where an exit stops. Kept in build/quantizers, too.
     """
     terminal = Terminal(json=json)
     given = {
@@ -158,6 +165,12 @@ def command(
         from firmware_tools.quantize import study_report
 
         study_report.bench(terminal, n_seeds=seeds or 5, quick=quick, output=output)
+        return
+    if subject == "spiking-training":
+        refuse_others("bench spiking-training", {**given, "--output": output})
+        from firmware_tools.quantize import spiking_study
+
+        spiking_study.bench(terminal, n_seeds=seeds or 5, quick=quick)
         return
     refuse_others(f"bench {subject}", study)
     if subject == "npu":

@@ -16,6 +16,9 @@ EXAMPLES = examples(
     "kenyon diff digits.npz", "kenyon diff digits.npz --training other.pt --count 10 --json"
 )
 
+IN_TIME = 5
+"""Axes of what changes in time."""
+
 
 def command(
     network_file: Annotated[
@@ -34,14 +37,15 @@ def command(
 ) -> None:
     """Compare float network, quantised twin and exported integers, layer by layer.
 
-    Difference and cosine are those of twin and float network, in real numbers. Unequal counts the
+    Difference and cosine are those of twin and float network, in real numbers; of a spiking twin
+    the mean of the time steps. Unequal counts the
     integers that differ between twin and exported network; exit code 1 if there is one.
     """
     terminal = Terminal(json=json)
     from firmware_tools.quantize import digits
     from firmware_tools.quantize.difference import differences, first_difference
     from firmware_tools.quantize.errors import QuantizationError
-    from firmware_tools.quantize.training import load_result
+    from firmware_tools.quantize.spiking_training import load_result
     from model.mars import network_file as files
     from model.mars.network import NetworkError
 
@@ -69,10 +73,12 @@ def command(
     if first is None:
         terminal.print("twin and exported integers are equal in every layer")
         return
-    where = ", ".join(map(str, first.first or ()))
+    place = first.first or ()
+    where = ", ".join(map(str, place))
+    in_time = "step, " if len(place) == IN_TIME else ""
     terminal.print(
         f"[red]twin and exported integers part[/red] in layer {escape(first.name)} at "
-        f"{escape(f'[{where}]')} (image, channel, row, column)"
+        f"{escape(f'[{where}]')} (image, {in_time}channel, row, column)"
     )
     raise typer.Exit(DIFFERENCE)
 

@@ -9,43 +9,96 @@ from rich.markup import escape
 from firmware_tools.console import DIFFERENCE, Json, Seed, Terminal, examples
 from firmware_tools.errors import UserError
 from firmware_tools.inputs import check_folder
+from firmware_tools.mars.inputs import refuse_others
 
 if TYPE_CHECKING:
-    from firmware_tools.quantize.training import Result, Training
+    from firmware_tools.quantize.spiking_training import SpikingSettings
+    from firmware_tools.quantize.training import Result, Settings, StagedTraining, Training
 
 Data = Literal["digits"]
 QuantizerName = Literal["lg-lsq", "lsq", "ste", "pact", "ewgs"]
+ShareName = Literal["layer", "channel", "both"]
 EXAMPLES = examples(
     "kenyon train digits --bits 3",
     "kenyon train digits --bits 4 --sparsity 0.75 -o sparse.npz",
     "kenyon train digits --weight-bits 2 --act-bits 4 --quantizer lsq --seed 1 --json",
+    "kenyon train digits --spiking --exit confidence:0.8 -o spiking.npz",
+    "kenyon train digits --spiking --steps 2 --membrane-bits 2 --share channel",
 )
 SUFFIX = ".npz"
+BITS, SPIKING_BITS = 3, 4
 
 
 def _bits(what: str) -> Any:
     return typer.Option(min=2, max=8, help=f"Bits of {what}. Default: --bits.", show_default=False)
 
 
+def _spiking_option(help_text: str, *names: str, **limits: Any) -> Any:
+    """An option for --spiking only; its default is in its help text."""
+    return typer.Option(*names, help=f"--spiking: {help_text}", show_default=False, **limits)
+
+
 def command(
     data: Annotated[Data, typer.Argument(help="What is learned: scikit-learn's digits.")],
     bits: Annotated[
-        int, typer.Option(min=2, max=8, help="Bits of weights, activations and images.")
-    ] = 3,
+        int | None,
+        typer.Option(
+            min=2,
+            max=8,
+            help="Bits of weights, activations and images. Default: 3; --spiking: 4.",
+            show_default=False,
+        ),
+    ] = None,
     weight_bits: Annotated[int | None, _bits("weights")] = None,
     act_bits: Annotated[int | None, _bits("activations and images")] = None,
     quantizer: Annotated[
-        QuantizerName, typer.Option(help="LG-LSQ (reconstructed), or one of the baselines.")
-    ] = "lg-lsq",
+        QuantizerName | None,
+        typer.Option(
+            help="LG-LSQ (reconstructed), or one of the baselines. Default: lg-lsq.",
+            show_default=False,
+        ),
+    ] = None,
     sparsity: Annotated[
-        float, typer.Option(min=0, max=0.99, help="Share of the group-sets that shall be zero.")
-    ] = 0.0,
+        float | None,
+        typer.Option(
+            min=0,
+            max=0.99,
+            help="Share of the group-sets that shall be zero. Default: 0.",
+            show_default=False,
+        ),
+    ] = None,
+    spiking: Annotated[
+        bool, typer.Option("--spiking", help="Neurons that spike in place of activations.")
+    ] = False,
+    steps: Annotated[int | None, _spiking_option("time steps. Default: 4.", min=1, max=64)] = None,
+    membrane_bits: Annotated[
+        int | None, _spiking_option("bits of membranes. Default: 4.", min=2, max=16)
+    ] = None,
+    share: Annotated[
+        ShareName | None,
+        _spiking_option(
+            "who uses one membrane memory: layers with membranes of one shape, two groups of "
+            "channels, or both."
+        ),
+    ] = None,
+    stop: Annotated[
+        str | None,
+        _spiking_option(
+            "when no more steps are taken: confidence:THRESHOLD or entropy:THRESHOLD, 0 to 1.",
+            "--exit",
+            metavar="METRIC:X",
+        ),
+    ] = None,
     seed: Seed = 0,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Quantised epochs.", show_default=False)
     ] = None,
     float_epochs: Annotated[
         int | None, typer.Option(min=1, help="Float epochs before.", show_default=False)
+    ] = None,
+    one_step_epochs: Annotated[
+        int | None,
+        _spiking_option("epochs of one time step with real weights, after the float ones.", min=1),
     ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="NET.npz", help="The quantised network.")
@@ -57,6 +110,10 @@ def command(
     Beside NET.npz it writes the test images as the network takes them (NET-images.npy), their
     classes (NET-labels.npy), and float network and quantised twin (NET.pt, for kenyon diff).
 
+    With --spiking weights and membranes of a layer share one scale, the image counts in every time
+    step, and the accuracy is that after each step; with an exit also that where it stops, and the
+    mean of the steps taken. Bits of activations are those of the images only.
+
     After Ctrl-C the same command goes on from the last epoch and ends with the same weights. Exit
     code 1 if a layer's integers are not those of the training on all test images.
     """
@@ -64,24 +121,62 @@ def command(
     if output.suffix != SUFFIX:
         raise UserError(f"{output}: network file must end in {SUFFIX}")
     check_folder(output)
-    from firmware_tools.quantize import digits
-    from firmware_tools.quantize.training import Settings, Training
-
-    default = Settings()
-    settings = Settings(
+    for_spiking = {
+        "--steps": steps,
+        "--membrane-bits": membrane_bits,
+        "--share": share,
+        "--exit": stop,
+        "--one-step-epochs": one_step_epochs,
+    }
+    if not spiking:
+        refuse_others("training without --spiking", for_spiking)
+    else:
+        refuse_others("--spiking", {"--quantizer": quantizer, "--sparsity": sparsity})
+    common = _given(
         weight_bits=bits if weight_bits is None else weight_bits,
-        act_bits=bits if act_bits is None else act_bits,
-        quantizer=quantizer,
-        sparsity=sparsity,
         seed=seed,
-        epochs=default.epochs if epochs is None else epochs,
-        float_epochs=default.float_epochs if float_epochs is None else float_epochs,
+        float_epochs=float_epochs,
     )
+    images = bits if act_bits is None else act_bits
+    if spiking:
+        from firmware_tools.quantize.spiking_training import SpikingSettings, stop_of
+
+        chosen = SpikingSettings(
+            **common,
+            **_given(
+                input_bits=images,
+                time_steps=steps,
+                membrane_bits=membrane_bits,
+                share=share,
+                stop=None if stop is None else stop_of(stop),
+                one_step_epochs=one_step_epochs,
+                epochs=epochs,
+            ),
+        )
+        _train_spiking(data, chosen, output, terminal)
+        return
+    from firmware_tools.quantize.training import Settings
+
+    settings = Settings(
+        **common,
+        **_given(act_bits=images, quantizer=quantizer, sparsity=sparsity, epochs=epochs),
+    )
+    _train_quantised(data, settings, output, terminal)
+
+
+def _given(**fields: Any) -> dict[str, Any]:
+    """The fields that are not None."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _train_quantised(data: str, settings: "Settings", output: Path, terminal: Terminal) -> None:
+    from firmware_tools.quantize import digits
+    from firmware_tools.quantize.training import Training
+
     loaded = digits.load()
-    training = Training(settings, loaded, output.with_name(f"{output.name}.checkpoint"))
-    if training.done:
-        terminal.err.print(f"going on after epoch {training.done} of {len(training)}")
-    result = _run(training, terminal)
+    training = Training(settings, loaded, _checkpoint(output))
+    _run(training, terminal)
+    result = training.finish()
     n_unequal = _write(training, result, loaded.test, output)
     training.discard_checkpoint()
     terminal.result(
@@ -90,8 +185,8 @@ def command(
             **result.as_json(),
             "weight_bits": settings.weight_bits,
             "act_bits": settings.act_bits,
-            "quantizer": quantizer,
-            "seed": seed,
+            "quantizer": settings.quantizer,
+            "seed": settings.seed,
             "n_test": len(loaded.test),
             "equal": not n_unequal,
             "output": str(output),
@@ -102,7 +197,46 @@ def command(
         raise typer.Exit(DIFFERENCE)
 
 
-def _run(training: "Training", terminal: Terminal) -> "Result":
+def _train_spiking(
+    data: str, settings: "SpikingSettings", output: Path, terminal: Terminal
+) -> None:
+    from firmware_tools.quantize import digits, spiking_report
+    from firmware_tools.quantize.spiking_training import SpikingTraining
+
+    loaded = digits.load()
+    training = SpikingTraining(settings, loaded, _checkpoint(output))
+    _run(training, terminal)
+    result = training.finish()
+    n_unequal = spiking_report.write(settings, result, loaded.test, output)
+    training.discard_checkpoint()
+    terminal.result(
+        {
+            "data": data,
+            **result.as_json(),
+            "time_steps": settings.time_steps,
+            "weight_bits": settings.weight_bits,
+            "membrane_bits": settings.membrane_bits,
+            "input_bits": settings.input_bits,
+            "share": settings.share,
+            "exit": None if settings.stop is None else ":".join(map(str, settings.stop)),
+            "seed": settings.seed,
+            "n_test": len(loaded.test),
+            "equal": not n_unequal,
+            "output": str(output),
+        }
+    )
+    spiking_report.report(terminal, result, output, n_unequal, len(loaded.test))
+    if n_unequal:
+        raise typer.Exit(DIFFERENCE)
+
+
+def _checkpoint(output: Path) -> Path:
+    return output.with_name(f"{output.name}.checkpoint")
+
+
+def _run(training: "StagedTraining", terminal: Terminal) -> None:
+    if training.done:
+        terminal.err.print(f"going on after epoch {training.done} of {len(training)}")
     try:
         with terminal.progress("epochs", len(training)) as advance:
             advance(training.done)
@@ -113,7 +247,6 @@ def _run(training: "Training", terminal: Terminal) -> "Result":
             f"interrupted after epoch {training.done} of {len(training)}; "
             "the same command goes on from there"
         ) from None
-    return training.finish()
 
 
 def _write(training: "Training", result: "Result", test: Any, output: Path) -> int:
@@ -125,7 +258,7 @@ def _write(training: "Training", result: "Result", test: Any, output: Path) -> i
     from model.mars import network_file
 
     network_file.dump(result.network, output)
-    save_result(training.settings, result, output.with_suffix(".pt"))
+    save_result(training.settings, result.model, result.twin, output.with_suffix(".pt"))
     images = result.twin.image_ints(test.images).astype(np.int16)
     np.save(output.with_name(f"{output.stem}-images.npy"), images)
     np.save(output.with_name(f"{output.stem}-labels.npy"), test.labels.numpy())

@@ -29,7 +29,7 @@ class LayerDifference:
         Values in which the exported network, run by the reference, differs from the twin; of
         `values`.
     first : tuple of int or None
-        Image, channel, row and column of the first of them.
+        Image, channel, row and column of the first of them; behind the image the step, if any.
     """
 
     name: str
@@ -69,7 +69,7 @@ def differences(
         _difference(
             name,
             floats[name],
-            features[name].real.double().numpy(),
+            twin.likeness(name, features[name]).double().numpy(),
             features[name].ints.numpy().astype(np.int64),
             integers[name],
         )

@@ -96,13 +96,18 @@ class DigitsNet(nn.Module):
     """Convolutions of 16, 32 and 64 channels, two residuals, two pools, a dense layer.
 
     It has 331 group-sets, 160 of them where the maps are 2x2.
+
+    Parameters
+    ----------
+    first : int
+        Channels of the first convolution.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, first: int = 16) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(1, 16, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
-        self.conv2 = nn.Conv2d(16, 32, 3, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(1, first, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(first)
+        self.conv2 = nn.Conv2d(first, 32, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(32)
         self.pool1 = nn.MaxPool2d(2)
         self.block = Block(32)

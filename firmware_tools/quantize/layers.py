@@ -66,6 +66,12 @@ class _Replace(torch.autograd.Function):
         return gradient, None
 
 
+def replaced(smooth: Tensor, exact: Tensor) -> Tensor:
+    """The exact values, with the gradient of the smooth ones."""
+    apply: Any = _Replace.apply
+    return cast("Tensor", apply(smooth, exact))
+
+
 class Layer(nn.Module):
     """A layer of the twin.
 
@@ -258,8 +264,7 @@ class Product(Layer):
         z = acc.to(weight.dtype) * unit[:, None, None] + self.bias[:, None, None]
         if self.is_raw:
             scale = float(units[0])
-            replace: Any = _Replace.apply
-            return Feature(replace(z.to(total.dtype) / scale, total), scale)
+            return Feature(replaced(z.to(total.dtype) / scale, total), scale)
         skip = features[self.skip] if self.skip is not None else None
         if skip is not None:
             z = z + skip.real.to(z.dtype)

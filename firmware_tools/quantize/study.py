@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -114,7 +115,7 @@ class Study:
     def run(self) -> Iterator[Run]:
         """All runs, seed by seed, those that have been measured at once."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._done = self._read()
+        self._done = read_figures(self._file)
         for seed in range(self._n_seeds):
             own = replace(self._settings, seed=seed)
             yield self._run("float", 0, own, partial(self._float_accuracy, own))
@@ -142,34 +143,39 @@ class Study:
     def _file(self) -> Path:
         return self._folder / "accuracies.json"
 
-    def _read(self) -> dict[str, float]:
-        if not self._file.exists():
-            return {}
-        try:
-            return dict(json.loads(self._file.read_text()))
-        except ValueError as error:
-            raise QuantizationError(
-                f"{self._file}: must be what an earlier study wrote; remove it ({error})"
-            ) from None
-
-    def _float(self, settings: Settings) -> torch.nn.Module:
-        path = self._folder / f"float-{settings.float_epochs}-{settings.seed}.pt"
-        if not path.exists():
-            only = replace(settings, options=(), sparsity=0.0)
-            training = Training(only, self._data)
-            for _stage, done in training.run():
-                if done == only.float_epochs:
-                    break
-            save({"settings": only.fingerprint(), "model": training.model.state_dict()}, path)
-        model = Training(settings, self._data).model
-        model.load_state_dict(load(path)["model"])
-        return model
-
     def _float_accuracy(self, settings: Settings) -> float:
-        return accuracy(self._float(settings), self._data.test)
+        return accuracy(float_network(self._folder, settings, self._data), self._data.test)
 
     def _accuracy(self, settings: Settings) -> float:
-        return train(Training(settings, self._data, model=self._float(settings))).accuracy
+        model = float_network(self._folder, settings, self._data)
+        return train(Training(settings, self._data, model=model)).accuracy
+
+
+def float_network(folder: Path, settings: Settings, data: digits.Data) -> torch.nn.Module:
+    """The float network of a seed, out of a folder where it is kept once it has been trained."""
+    path = folder / f"float-{settings.float_epochs}-{settings.seed}.pt"
+    if not path.exists():
+        only = replace(settings, options=(), sparsity=0.0)
+        training = Training(only, data)
+        for _stage, done in training.run():
+            if done == only.float_epochs:
+                break
+        save({"settings": only.fingerprint(), "model": training.model.state_dict()}, path)
+    model = Training(settings, data).model
+    model.load_state_dict(load(path)["model"])
+    return model
+
+
+def read_figures(file: Path) -> dict[str, Any]:
+    """What an earlier study has measured, by fingerprint."""
+    if not file.exists():
+        return {}
+    try:
+        return dict(json.loads(file.read_text()))
+    except ValueError as error:
+        raise QuantizationError(
+            f"{file}: must be what an earlier study wrote; remove it ({error})"
+        ) from None
 
 
 def rows(runs: list[Run]) -> list[Row]:

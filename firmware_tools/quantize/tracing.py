@@ -18,8 +18,12 @@ SUPPORTED = (
 )
 _ADDITIONS = {operator.add, operator.iadd, torch.add, "add", "add_"}
 _RECTIFIERS = {functional.relu, torch.relu, "relu", "relu_"}
+SPIKING_SUPPORTED = SUPPORTED.replace("MaxPool2d(2),", "MaxPool2d(2), AvgPool2d,")
 _MAX_POOLS = {functional.max_pool2d, torch.max_pool2d}
+_MEAN_POOLS = {functional.avg_pool2d}
 _AVERAGES = {functional.adaptive_avg_pool2d}
+SUM_POOL_MAX = 15
+"""Rows and columns of a window whose spikes 8 bits count."""
 _FLATTENERS = {torch.flatten, "flatten"}
 Product = nn.Conv2d | nn.Linear
 
@@ -35,7 +39,7 @@ class Step:
     source : str
         The step, or "input", that it reads.
     op : str
-        conv, dense, maxpool2 or avgpool.
+        conv, dense, maxpool2, avgpool or, of a spiking network, sumpool.
     module : Conv2d, Linear or None
     norm : BatchNorm2d or None
     skip : str or None
@@ -43,6 +47,10 @@ class Step:
     relu : bool
     node : str
         The fx node whose value is the step's result.
+    kernel : int
+        Rows and columns of a sumpool's windows; 0 is the whole map.
+    spikes : bool
+        Whether spikes stand in place of its ReLU already.
     """
 
     name: str
@@ -53,23 +61,41 @@ class Step:
     norm: nn.BatchNorm2d | None = None
     skip: str | None = None
     relu: bool = False
+    kernel: int = 0
+    spikes: bool = False
 
 
-def trace(model: nn.Module) -> tuple[list[Step], bool]:
+def trace(model: nn.Module, *, spiking: bool = False) -> tuple[list[Step], bool]:
     """The steps in an order in which each follows those that it reads; whether the end is flat.
+
+    Parameters
+    ----------
+    model : nn.Module
+    spiking : bool
+        Whether neurons will take the place of ReLU: averages are sums of spikes then.
 
     Raises
     ------
     UnsupportedError
         The module cannot be traced, or has a part that the accelerator does not have.
     """
-    return _Tracer(model).run()
+    return _Tracer(model, spiking=spiking).run()
+
+
+class SpikeModule(nn.Module):
+    """What stands in place of ReLU in a network that is to spike."""
+
+
+class _LeafTracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, SpikeModule) or super().is_leaf_module(m, module_qualified_name)
 
 
 def graph_of(model: nn.Module) -> fx.GraphModule:
     """The module as a graph; `Step.node` names its nodes."""
     try:
-        traced = fx.symbolic_trace(model)
+        tracer = _LeafTracer()
+        traced = fx.GraphModule(model, tracer.trace(model), type(model).__name__)
     except Exception as error:
         raise UnsupportedError(
             f"{type(model).__name__}: must be traceable by torch.fx, but {error}"
@@ -78,8 +104,20 @@ def graph_of(model: nn.Module) -> fx.GraphModule:
     return traced
 
 
+def rectifiers(graph: fx.GraphModule) -> list[fx.Node]:
+    """The nodes that are a ReLU."""
+    modules = dict(graph.named_modules())
+    return [
+        node
+        for node in graph.graph.nodes
+        if (node.op == "call_module" and type(modules[str(node.target)]) is nn.ReLU)
+        or (node.op in {"call_function", "call_method"} and node.target in _RECTIFIERS)
+    ]
+
+
 class _Tracer:
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, spiking: bool) -> None:
+        self._spiking = spiking
         self._graph = graph_of(model)
         self._modules = dict(self._graph.named_modules())
         self._steps: list[Step] = []
@@ -113,10 +151,15 @@ class _Tracer:
                 visit(node)
                 return
         what = self._module(node) if node.op == "call_module" else node.target
-        raise _refusal(node, _describe(what), SUPPORTED)
+        raise _refusal(node, _describe(what), SPIKING_SUPPORTED if self._spiking else SUPPORTED)
 
     def _handlers(self) -> "dict[Callable[[_Tracer, fx.Node], bool], Callable[[fx.Node], None]]":
+        spiking = {
+            _is_module(nn.AvgPool2d, calls=_MEAN_POOLS): self._sum_pool,
+            self._is_spike: self._spike,
+        }
         return {
+            **(spiking if self._spiking else {}),
             _is_module(nn.Conv2d): self._conv,
             _is_module(nn.Linear): self._linear,
             _is_module(nn.BatchNorm2d): self._norm,
@@ -194,6 +237,16 @@ class _Tracer:
         step.relu = True
         self._take_in(node, step)
 
+    @staticmethod
+    def _is_spike(tracer: "_Tracer", node: fx.Node) -> bool:
+        return isinstance(tracer._module(node), SpikeModule)  # noqa: SLF001  (its own)
+
+    def _spike(self, node: fx.Node) -> None:
+        self._relu(node)
+        step = self._of[node]
+        assert step is not None
+        step.spikes = True
+
     def _take_in(self, node: fx.Node, step: Step) -> None:
         if self._source(node) in self._flat:
             self._flat.add(node)
@@ -236,7 +289,18 @@ class _Tracer:
         size = node.args[1] if module is None else module.output_size
         if _pair(size) != (1, 1):
             raise _refusal(node, f"averages of size {size}", "AdaptiveAvgPool2d(1)")
-        self._new(node, "avgpool")
+        self._new(node, "sumpool" if self._spiking else "avgpool")
+
+    def _sum_pool(self, node: fx.Node) -> None:
+        kernel, stride, rest = _pool_arguments(node, self._module(node))
+        rows, columns = kernel
+        if rows != columns or not 1 < rows <= SUM_POOL_MAX or stride != kernel or rest:
+            raise _refusal(
+                node,
+                f"a pool of {kernel}, stride {stride}{rest}",
+                f"AvgPool2d(2) to AvgPool2d({SUM_POOL_MAX})",
+            )
+        self._new(node, "sumpool").kernel = rows
 
     def _flatten(self, node: fx.Node) -> None:
         module = self._module(node)
@@ -311,7 +375,7 @@ def _pool_arguments(node: fx.Node, pool: Any) -> tuple[Any, Any, str]:
         given = {**dict(zip(names, node.args[1:], strict=False)), **node.kwargs}
     else:
         given = {name: getattr(pool, name) for name in ("kernel_size", "stride", "padding")}
-        given |= {"dilation": pool.dilation, "ceil_mode": pool.ceil_mode}
+        given |= {"ceil_mode": pool.ceil_mode, "dilation": getattr(pool, "dilation", 1)}
     kernel = _pair(given["kernel_size"])
     stride = given.get("stride")
     usual = {"padding": (0, 0), "dilation": (1, 1)}

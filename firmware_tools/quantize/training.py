@@ -5,6 +5,7 @@ from the number of the step, so a checkpoint after an epoch is all that has to b
 resumed ends with the same weights.
 """
 
+import contextlib
 import hashlib
 import json
 import math
@@ -12,7 +13,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -44,8 +45,52 @@ VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What a training is.
+class Plan:
+    """What all trainings have in common.
+
+    Parameters
+    ----------
+    seed : int
+    float_epochs : int
+        Of the network with real weights, the first stage.
+    """
+
+    seed: int = 0
+    float_epochs: int = 30
+
+    def __post_init__(self) -> None:
+        for name, epochs in self.stages.items():
+            if epochs < 1:
+                # Stages have the names of their fields, but for "quantised".
+                what = "epochs" if name == "quantised" else f"{name}_epochs"
+                raise QuantizationError(f"{what} must be at least 1, not {epochs}")
+
+    @property
+    def stages(self) -> dict[str, int]:
+        """Epochs of each stage, in order; the first one is "float"."""
+        raise NotImplementedError
+
+    def fingerprint(self) -> str:
+        """JSON text that tells trainings apart."""
+        raise NotImplementedError
+
+    @staticmethod
+    def of_fingerprint(text: str) -> "Plan":
+        """The settings that have this fingerprint; ValueError if it is of another version."""
+        raise NotImplementedError
+
+    def new_model(self) -> nn.Module:
+        """The network with real weights that the first stage trains."""
+        return DigitsNet()
+
+    def twin(self, model: nn.Module) -> Twin:
+        """The twin of a float network."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(Plan):
+    """What a training of a quantised network is.
 
     Parameters
     ----------
@@ -69,8 +114,6 @@ class Settings:
     act_bits: int = 3
     quantizer: str = "lg-lsq"
     sparsity: float = 0.0
-    seed: int = 0
-    float_epochs: int = 30
     sparse_epochs: int = 20
     epochs: int = 15
     lasso: float = 1e-4
@@ -79,9 +122,7 @@ class Settings:
     def __post_init__(self) -> None:
         if not 0 <= self.sparsity < 1:
             raise QuantizationError(f"sparsity must be 0..1, below 1, not {self.sparsity:g}")
-        for name in ("float_epochs", "sparse_epochs", "epochs"):
-            if getattr(self, name) < 1:
-                raise QuantizationError(f"{name} must be at least 1, not {getattr(self, name)}")
+        super().__post_init__()
 
     @property
     def stages(self) -> dict[str, int]:
@@ -102,7 +143,8 @@ class Settings:
         fields = json.loads(text)
         if fields.pop("version") != VERSION:
             raise ValueError("another version's")
-        options = tuple((str(name), bool(value)) for name, value in fields.pop("options"))
+        named = fields.pop("options", ())
+        options = tuple((str(name), bool(value)) for name, value in named)
         return Settings(**fields, options=options)
 
     def twin(self, model: nn.Module) -> Twin:
@@ -171,12 +213,12 @@ def accuracy(model: nn.Module, part: Part) -> float:
     return float(hits.double().mean())
 
 
-class Training:
+class StagedTraining:
     """A training, epoch by epoch.
 
     Parameters
     ----------
-    settings : Settings
+    settings : Plan
     data : Data
     checkpoint : Path or None
         Written after every epoch, read if it is there, removed by `finish`.
@@ -189,9 +231,12 @@ class Training:
         The checkpoint is another training's, or damaged.
     """
 
+    real_stages: ClassVar[frozenset[str]] = frozenset({"float"})
+    """Those that train the network with real weights."""
+
     def __init__(
         self,
-        settings: Settings,
+        settings: Plan,
         data: Data,
         checkpoint: Path | None = None,
         model: nn.Module | None = None,
@@ -201,7 +246,7 @@ class Training:
         self._checkpoint = checkpoint
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            self.model: nn.Module = DigitsNet() if model is None else model
+            self.model = settings.new_model() if model is None else model
         # A torch module's stubs do not know the faster order of a map's values.
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._schedule = [
@@ -235,21 +280,6 @@ class Training:
         finally:
             torch.set_num_threads(threads)
 
-    def finish(self) -> Result:
-        """What came out, measured on the test set."""
-        assert self.twin is not None
-        self.twin.eval()
-        network = export(self.twin, "digits")
-        test = self._data.test
-        return Result(
-            self.model,
-            self.twin,
-            network,
-            accuracy(self.model, test),
-            accuracy(self.twin, test),
-            group_sparsity(network),
-        )
-
     def discard_checkpoint(self) -> None:
         """Remove the checkpoint, once the result is safe."""
         if self._checkpoint is not None:
@@ -271,61 +301,44 @@ class Training:
             self._optimizer.zero_grad()
             loss.backward()
             self._optimizer.step()
-        if stage == "sparse":
-            self._prune(epoch)
+        self._after(stage, epoch)
 
-    def _prune(self, epoch: int) -> None:
-        """More and more, first much, then little, and nothing at the end: the rest recovers."""
-        assert self.twin is not None
-        progress = (epoch + 1) / (PRUNING_SHARE * self.settings.sparse_epochs)
-        rest = max(1 - progress, 0.0)
-        prune(self.twin, self.settings.sparsity * (1 - rest**3))
+    def _after(self, stage: str, epoch: int) -> None:
+        """What follows an epoch."""
 
-    def _loss(self, stage: str, logits: Tensor, labels: Tensor) -> Tensor:
-        loss = functional.cross_entropy(logits, labels, label_smoothing=SMOOTHING)
-        if stage != "sparse":
-            return loss
-        assert self.twin is not None
-        return loss + self.settings.lasso * group_lasso(self.twin)
+    def _loss(self, stage: str, outputs: Tensor, labels: Tensor) -> Tensor:
+        raise NotImplementedError
 
     def _module(self, stage: str) -> nn.Module:
-        if stage == "float":
+        if stage in self.real_stages:
             return self.model
         assert self.twin is not None
         return self.twin
 
     def _begin(self, stage: str) -> None:
         """A stage has its own optimiser; the first quantised one makes the twin."""
-        if stage != "float" and self.twin is None:
+        if stage not in self.real_stages and self.twin is None:
             self.model.eval()
             self.twin = self.settings.twin(self.model)
             calibrate(self.twin, self._data.training.images[:CALIBRATION_IMAGES])
         self._enter(stage)
-        if stage == "quantised" and self.settings.sparsity:
-            assert self.twin is not None
-            images = self._data.training.images[:CALIBRATION_IMAGES]
-            calibrate(self.twin, images, again=True)
         self._optimizer = self._new_optimizer(stage)
 
     def _enter(self, stage: str) -> None:
-        """Pruning works on real numbers; only what is left is rounded."""
-        if self.twin is not None:
-            self.twin.smooth(stage == "sparse")
+        """What a stage changes before it begins, or goes on."""
 
     def _new_optimizer(self, stage: str) -> torch.optim.Optimizer:
-        if stage == "float":
-            groups: list[dict[str, Any]] = [{"params": list(self.model.parameters())}]
-            rate, decay = FLOAT_RATE, FLOAT_DECAY
-        else:
-            assert self.twin is not None
-            rate, decay = SPARSE_RATE if stage == "sparse" else RATE, DECAY
-            groups = parameter_groups(self.twin, rate)
-        optimizer = torch.optim.SGD(
-            groups, lr=rate, momentum=MOMENTUM, weight_decay=decay, nesterov=True
-        )
+        is_real = stage in self.real_stages
+        optimizer = self._real_optimizer(stage) if is_real else self._twin_optimizer(stage)
         for group in optimizer.param_groups:
             group["first_lr"] = group["lr"]
         return optimizer
+
+    def _real_optimizer(self, _stage: str) -> torch.optim.Optimizer:
+        return descent([{"params": list(self.model.parameters())}], FLOAT_RATE, FLOAT_DECAY)
+
+    def _twin_optimizer(self, stage: str) -> torch.optim.Optimizer:
+        raise NotImplementedError
 
     def _set_rate(self, progress: float) -> None:
         """Half a cosine, from the first rate down to 0."""
@@ -367,6 +380,74 @@ class Training:
         self._optimizer.load_state_dict(state["optimizer"])
 
 
+def descent(groups: list[dict[str, Any]], rate: float, decay: float) -> torch.optim.Optimizer:
+    """Stochastic gradient descent with Nesterov's momentum."""
+    return torch.optim.SGD(groups, lr=rate, momentum=MOMENTUM, weight_decay=decay, nesterov=True)
+
+
+class Training(StagedTraining):
+    """The training of a quantised network; parameters as of `StagedTraining`."""
+
+    settings: Settings
+
+    def __init__(
+        self,
+        settings: Settings,
+        data: Data,
+        checkpoint: Path | None = None,
+        model: nn.Module | None = None,
+    ) -> None:
+        super().__init__(settings, data, checkpoint, model)
+
+    def finish(self) -> Result:
+        """What came out, measured on the test set."""
+        assert self.twin is not None
+        self.twin.eval()
+        network = export(self.twin, "digits")
+        test = self._data.test
+        return Result(
+            self.model,
+            self.twin,
+            network,
+            accuracy(self.model, test),
+            accuracy(self.twin, test),
+            group_sparsity(network),
+        )
+
+    def _after(self, stage: str, epoch: int) -> None:
+        """More and more is pruned, first much, then little, nothing at the end: it recovers."""
+        if stage != "sparse":
+            return
+        assert self.twin is not None
+        progress = (epoch + 1) / (PRUNING_SHARE * self.settings.sparse_epochs)
+        rest = max(1 - progress, 0.0)
+        prune(self.twin, self.settings.sparsity * (1 - rest**3))
+
+    def _loss(self, stage: str, outputs: Tensor, labels: Tensor) -> Tensor:
+        loss = functional.cross_entropy(outputs, labels, label_smoothing=SMOOTHING)
+        if stage != "sparse":
+            return loss
+        assert self.twin is not None
+        return loss + self.settings.lasso * group_lasso(self.twin)
+
+    def _begin(self, stage: str) -> None:
+        super()._begin(stage)
+        if stage == "quantised" and self.settings.sparsity:
+            assert self.twin is not None
+            images = self._data.training.images[:CALIBRATION_IMAGES]
+            calibrate(self.twin, images, again=True)
+
+    def _enter(self, stage: str) -> None:
+        """Pruning works on real numbers; only what is left is rounded."""
+        if self.twin is not None:
+            self.twin.smooth(stage == "sparse")
+
+    def _twin_optimizer(self, stage: str) -> torch.optim.Optimizer:
+        assert self.twin is not None
+        rate = SPARSE_RATE if stage == "sparse" else RATE
+        return descent(parameter_groups(self.twin, rate), rate, DECAY)
+
+
 def save(state: dict[str, Any], path: Path) -> None:
     """Write a file of tensors at once: what was there stays until the new one is complete."""
     part = path.with_name(f"{path.name}.part")
@@ -399,22 +480,30 @@ def train(
     return training.finish()
 
 
-def save_result(settings: Settings, result: Result, path: Path) -> None:
+def save_result(settings: Plan, model: nn.Module, twin: Twin, path: Path) -> None:
     """Write the float network and its twin."""
     state = {
         "settings": settings.fingerprint(),
-        "model": result.model.state_dict(),
-        "twin": result.twin.state_dict(),
+        "model": model.state_dict(),
+        "twin": twin.state_dict(),
     }
     save(state, path)
 
 
-def load_result(path: Path) -> tuple[nn.Module, Twin]:
-    """The float network and its twin out of a file."""
+def _plan(text: str, plans: tuple[type[Plan], ...]) -> Plan:
+    """The settings of a fingerprint; ValueError or TypeError if no kind of them has it."""
+    for kind in plans[:-1]:
+        with contextlib.suppress(TypeError):
+            return kind.of_fingerprint(text)
+    return plans[-1].of_fingerprint(text)
+
+
+def load_result(path: Path, plans: tuple[type[Plan], ...] = (Settings,)) -> tuple[nn.Module, Twin]:
+    """The float network and its twin out of a file, whose settings are of one of some kinds."""
     state = load(path)
     try:
-        settings = Settings.of_fingerprint(state["settings"])
-        model = DigitsNet()
+        settings = _plan(state["settings"], plans)
+        model = settings.new_model()
         model.load_state_dict(state["model"])
         model.eval()
         twin = settings.twin(model)

@@ -54,12 +54,16 @@ class Twin(nn.Module):
 
     def features(self, images: Tensor) -> dict[str, Feature]:
         """What every layer computes, by name, in order, after "input"."""
-        _check_images(images)
-        self._meet(images)
+        self._take(images)
         features = {INPUT: self._input(images)}
         for layer in self.steps():
             features[layer.name] = layer(features)
         return features
+
+    def _take(self, images: Tensor) -> None:
+        """Refuse what are no images; in training, start from the first ones."""
+        _check_images(images)
+        self._meet(images)
 
     def _input(self, images: Tensor) -> Feature:
         if self._smooth:
@@ -81,6 +85,10 @@ class Twin(nn.Module):
         with torch.no_grad():
             features = self.features(images)
         return {name: feature.ints.numpy().astype(np.int64) for name, feature in features.items()}
+
+    def likeness(self, _name: str, feature: Feature) -> Tensor:
+        """What is to resemble the float network's result of a layer, (N, C, H, W)."""
+        return feature.real
 
     def image_ints(self, images: Tensor) -> Ints:
         """Images as the accelerator takes them."""

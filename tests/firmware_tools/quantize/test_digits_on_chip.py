@@ -41,3 +41,23 @@ def test_trained_network(kenyon) -> None:
     assert result.exit_code == 0, result.output
     figures = json.loads(result.stdout)
     assert (figures["equal"], figures["images"], figures["configuration"]) == (True, 100, "mars")
+
+
+@pytest.mark.full
+def test_trained_spiking_network(kenyon) -> None:
+    """Four steps, 4 bits, an exit: twin = reference = golden machine on all test images."""
+    options = ("--spiking", "--exit", "confidence:0.8", "--json")
+    result = kenyon("train", "digits", *options)
+    assert result.exit_code == 0, result.output
+    figures = json.loads(result.stdout)
+    assert figures["equal"]
+    assert figures["accuracy"] > 0.98
+    assert abs(figures["exit_accuracy"] - figures["accuracy"]) <= 0.004
+    assert figures["mean_steps"] <= 1.5
+
+    network = network_file.load("digits.npz")
+    inputs = network_file.load_input("digits-images.npy", network)
+    wanted = reference.run(network, inputs)[network.output]
+    on_machine = on_model(compile_network(network, CONFIGS["mars"]), inputs)
+    for one, logits in zip(on_machine, wanted, strict=True):
+        assert np.array_equal(one.output, logits)  # of every step
