@@ -8,6 +8,7 @@ from model.config import CHIPS, ChipConfig
 from model.mars import registers as mars_registers
 from model.mars.config import CONFIGS as MARS_CONFIGS
 from model.mars.config import MarsConfig
+from model.mars.early_exit import TABLES
 from model.npu import registers as npu_registers
 from model.npu.config import CONFIGS as NPU_CONFIGS
 from model.npu.config import NPUConfig
@@ -41,6 +42,12 @@ MARS = {
     "mars.WEIGHT_STALLS": 0x8028,
     "mars.DRAIN_STALLS": 0x802C,
     "mars.LAYER_STALLS": 0x8030,
+    "mars.TIME": 0x8034,
+    "mars.INPUT_STRIDE": 0x8038,
+    "mars.EXIT": 0x803C,
+    "mars.EXIT_LOGITS": 0x8040,
+    "mars.EXIT_LIMIT": 0x8044,
+    "mars.STEPS_TAKEN": 0x8048,
 }
 chips = pytest.mark.parametrize("chip", CHIPS.values(), ids=list(CHIPS))
 npus = pytest.mark.parametrize("npu", NPU_CONFIGS.values(), ids=list(NPU_CONFIGS))
@@ -73,6 +80,7 @@ def test_addresses(chip: ChipConfig) -> None:
             memories[f"weights[{p}]"] = 0x1000000 * (1 + p)
     if chip.mars is not None:
         words |= MARS
+        memories["exit_tables"] = 0x9000
         for macro in range(chip.mars.n_macros):
             memories[f"features[{macro}]"] = 0x8000_0000 + 0x20000 * macro
     assert {name: r.address for name, r in registers.registers.items()} == words
@@ -135,7 +143,10 @@ def test_npu_constants(npu: NPUConfig) -> None:
 
 @marses
 def test_mars_memories_hold_the_configuration(mars: MarsConfig) -> None:
-    memories = mars_registers.register_map(mars).memories
+    memories = dict(mars_registers.register_map(mars).memories)
+    tables = memories.pop("exit_tables")
+    assert tables.n_words == TABLES
+    assert tables.writable
     assert {memory.n_words for memory in memories.values()} == {2 * mars.feature_words}
     assert not any(memory.writable for memory in memories.values())
 
@@ -185,6 +196,9 @@ def test_largest_mars(n_cores: int, macros_per_core: int) -> None:
         ("mars.INPUT_BASE", "value", {"low": 9, "width": 23, "from_hardware": False}),
         ("mars.PROGRAM_LINES", "value", {"low": 0, "width": 24, "writable": True}),
         ("mars.FRAME_CLOCKS", "value", {"writable": False, "from_hardware": True}),
+        ("mars.TIME", "chunk", {"low": 8, "width": 4, "writable": True}),
+        ("mars.EXIT", "classes", {"low": 8, "width": 9, "writable": True}),
+        ("mars.STEPS_TAKEN", "value", {"writable": False, "width": 7}),
     ],
 )
 def test_what_the_host_can_do(register: str, name: str, expected: dict[str, int]) -> None:
