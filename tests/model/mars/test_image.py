@@ -68,7 +68,7 @@ def test_header_by_hand() -> None:
     text = read_image(data).contents.model_dump_json().encode()
     fingerprint = CONFIGS["mars-tiny"].fingerprint
     crc = zlib.crc32(data[:16] + bytes(4) + data[20:])
-    assert data[:24] == struct.pack("<4s5I", b"KMRS", 2, fingerprint, len(data), crc, len(text))
+    assert data[:24] == struct.pack("<4s5I", b"KMRS", 3, fingerprint, len(data), crc, len(text))
     assert data[24 : 24 + len(text)] == text
     # Descriptor of the input; descriptor, header, codes and one group-set of the convolution.
     assert len(data) == 24 + len(text) + 64 * (2 + 2 + 2 + 1 + 2)
@@ -141,7 +141,7 @@ def test_texts() -> None:
         data[:-1] + b"x": (
             "image must match its CRC-32: it was damaged; compile the network again"
         ),
-        header_with(4, 9): "image version must be 2, not 9; compile it again",
+        header_with(4, 9): "image version must be 3, not 9; compile it again",
         header_with(8, 0xABC): f"image configuration must be one of {known}, not 00000abc",
         with_crc(data[:-64]): "image must hold a program: program must go on for 2 lines, not 1",
         with_crc(data + bytes(64)): (

@@ -21,7 +21,7 @@ TINY, MARS = CONFIGS["mars-tiny"], CONFIGS["mars"]
 
 def assert_same(network: QuantizedNetwork, config: MarsConfig, seed: int = 0) -> None:
     """Everything that is seen is the reference's, of several images."""
-    image = compile_network(network, config)
+    image = compile_network(network, config, 0)
     inputs = random_input(network, seed, 2)
     right = reference.run_steps(network, inputs)
     for k, features in enumerate(inputs):
@@ -52,7 +52,7 @@ def n_same(config: MarsConfig, seeds: range, max_size: int) -> int:
     for seed in seeds:
         net = random_spiking_network(seed, max_size=max_size)
         try:
-            compile_network(net, config)
+            compile_network(net, config, 0)
         except FitError:
             continue
         assert_same(net, config, seed)
@@ -225,7 +225,7 @@ def test_a_result_in_groups_is_the_output() -> None:
 )
 def test_refusals(layers: tuple[Any, ...], changes: dict[str, Any], text: str) -> None:
     with pytest.raises(FitError) as error:
-        compile_network(network(*layers, **changes), MARS)
+        compile_network(network(*layers, **changes), MARS, 0)
     assert str(error.value) == text
 
 
