@@ -15,6 +15,7 @@ from model.mars.image import BLANK_CRC, HEADER, Image, ImageError, n_planes, rea
 from model.mars.mapper import compile_network
 from model.mars.network import Conv, FeatureType, QuantizedNetwork
 from model.mars.random_network import random_input, random_network
+from model.mars.random_spiking import random_spiking_network
 
 
 @cache
@@ -181,3 +182,14 @@ def test_configuration_without_a_name() -> None:
 
 def test_planes() -> None:
     assert [n_planes(bits) for bits in (1, 4, 5, 8, 32)] == [1, 1, 2, 2, 8]
+
+
+@pytest.mark.parametrize("seed", [1, 8, 9])
+def test_spiking_networks_with_their_exit(seed: int) -> None:
+    network = random_spiking_network(seed, max_size=6)
+    assert network.exit is not None
+    image = compile_network(network, CONFIGS["mars"])
+    again = read_image(write_image(image))
+    assert_equal(image, again)
+    assert again.contents.exit == network.exit
+    assert again.exit_registers == image.exit_registers
