@@ -54,9 +54,9 @@ async def out_of_map(dut) -> None:
     network = some_network(np.random.default_rng(cocotb.RANDOM_SEED), with_events=False)
     await bus.load(network)
     holes = [0x28, 0xFC, 0x100, 0xFFC, 0x1000 + 0x10 * CONFIG.n_populations, 0xF_FFFC]
-    holes += [0x7FFC, 0x9000, 0x7FFF_FFFC, 0xFFFF_FFFC]
+    holes += [0x7FFC, 0xA000, 0x7FFF_FFFC, 0xFFFF_FFFC]
     if CHIP.mars is None:
-        holes += [0x8000, 0x8000_0000]
+        holes += [0x8000, 0x9000, 0x8000_0000]
     for p in range(CONFIG.n_populations):
         holes.append(bus.map[f"neurons[{p}]"] + 16 * CONFIG.n_neurons)
         holes.append(bus.map[f"weights[{p}]"] + CONFIG.weight_words(p) * CONFIG.n_lanes)
