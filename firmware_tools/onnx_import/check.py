@@ -11,6 +11,7 @@ from model.mars import reference
 from model.mars.network import RAW_BITS
 
 _TYPES = {"tensor(int8)": np.int8, "tensor(uint8)": np.uint8}
+CPU_INFO = Path("/proc/cpuinfo")
 ENOUGH = 0.999
 """Share of the outputs that must be within one step."""
 
@@ -62,7 +63,22 @@ def load_inputs(path: Path, imported: Imported) -> Array:
     return inputs.astype(np.float32)
 
 
-def compare(path: Path, imported: Imported, inputs: Array, *, optimize: bool = True) -> Agreement:
+def has_exact_kernels() -> bool:
+    """Whether onnxruntime's integer kernels are exact on this processor.
+
+    Those for x86 without VNNI saturate sums of two products at 16 bit.
+    """
+    try:
+        lines = CPU_INFO.read_text().splitlines()
+    except OSError:
+        return True
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    return not flags or "vnni" in flags
+
+
+def compare(
+    path: Path, imported: Imported, inputs: Array, *, optimize: bool | None = None
+) -> Agreement:
     """Run both.
 
     Parameters
@@ -72,10 +88,12 @@ def compare(path: Path, imported: Imported, inputs: Array, *, optimize: bool = T
     imported : Imported
         What was made of it.
     inputs : (N, ...) float
-    optimize : bool
+    optimize : bool or None
         Let onnxruntime fuse quantised operators into integer kernels; otherwise it computes each
-        in float32.
+        in float32. None does so where the kernels are exact.
     """
+    if optimize is None:
+        optimize = has_exact_kernels()
     expected = run_onnxruntime(path, inputs, optimize=optimize, tensor=imported.tensor)
     network = imported.network
     results = reference.run(network, imported.quantize(inputs))[network.output]

@@ -8,6 +8,7 @@ import pytest
 from onnxruntime.quantization import QuantType
 
 from firmware_tools import onnx_import
+from firmware_tools.onnx_import import check
 from firmware_tools.onnx_import.check import compare, run_onnxruntime
 from model.mars import network_file, reference
 from model.mars.network import AvgPool, Conv, Dense, MaxPool, QuantizedNetwork
@@ -144,3 +145,21 @@ def test_command_refuses(kenyon, model) -> None:
         assert result.stderr.startswith(f"error: {text}")
         assert result.stderr.count("\n") == 1
     assert not Path("net.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "exact"),
+    [
+        ("flags\t\t: fpu avx2 avx512_vnni\n", True),
+        ("flags\t\t: fpu avx2 avx_vnni\n", True),
+        ("flags\t\t: fpu avx2\n", False),
+        ("Features\t: fp asimd\n", True),
+    ],
+)
+def test_processors_with_exact_kernels(monkeypatch, tmp_path, text: str, exact: bool) -> None:
+    info = tmp_path / "cpuinfo"
+    info.write_text(text)
+    monkeypatch.setattr(check, "CPU_INFO", info)
+    assert check.has_exact_kernels() is exact
+    monkeypatch.setattr(check, "CPU_INFO", tmp_path / "none")
+    assert check.has_exact_kernels()
