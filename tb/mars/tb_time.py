@@ -190,7 +190,7 @@ async def errors(dut) -> None:
         await check_end(chip, frame, f"after an error in chunk {chunk}")
 
 
-@bench
+@cocotb.test(timeout_time=TIMEOUT_US, timeout_unit="us")
 async def registers_of_other_frames(dut) -> None:
     """Without steps, or without a chunk, a frame is one; a plain frame follows as ever."""
     chip = await begun(dut)
