@@ -6,7 +6,7 @@ from typing import Any
 from firmware_tools.mars.inspect import share, stored_bits
 from model.mars.config import WORD_BITS, WORD_LINES, MarsConfig
 from model.mars.early_exit import exit_clocks
-from model.mars.frame import DECIDES_AFTER, ONWARD_CLOCKS, PassRun, run, run_chunks
+from model.mars.frame import DECIDES_AFTER, ONWARD_CLOCKS, PassRun, run_chunks, run_frame
 from model.mars.image import Image, PassContents
 from model.mars.layout import Ints, header_lines
 
@@ -102,12 +102,18 @@ class FrameFigures:
     network : str
     config : MarsConfig
     passes : tuple of PassFigures
-        The input first.
+        The input first; of a network that takes its time steps in chunks those of the first one.
+    chunks : int
+        Times that the program was run.
+    clocks : int
+        Of the whole frame, the exit unit's included.
     """
 
     network: str
     config: MarsConfig
     passes: tuple[PassFigures, ...]
+    chunks: int
+    clocks: int
 
     def total(self, name: str) -> Any:
         """Sum of a figure over the passes."""
@@ -120,7 +126,7 @@ class FrameFigures:
 
     def frames_per_s(self, clock_mhz: float) -> float:
         """Frames per second at a clock, one after the other."""
-        return clock_mhz * 1e6 / float(self.total("clocks"))
+        return clock_mhz * 1e6 / self.clocks
 
     def as_json(self, clock_mhz: float) -> dict[str, object]:
         """Everything, ready for JSON."""
@@ -138,6 +144,8 @@ class FrameFigures:
             "weight_bus": self.config.weight_bus,
             "clock_mhz": clock_mhz,
             "frames_per_second": self.frames_per_s(clock_mhz),
+            "chunks": self.chunks,
+            "frame_clocks": self.clocks,
             "total": {**totals, **frame, **_derived(totals, n_macros)},
             "passes": [{**asdict(one), **_derived(asdict(one), n_macros)} for one in self.passes],
         }
@@ -155,12 +163,14 @@ def _derived(figures: dict[str, Any], n_macros: int) -> dict[str, object]:
 
 def measure(image: Image, features: Ints) -> FrameFigures:
     """The figures of a frame on the golden machine."""
-    runs = list(run(image, features))
+    done = run_frame(image, features)
     contents = [None, *image.contents.passes]
     passes = tuple(
-        _pass_figures(one, what, image.config) for one, what in zip(runs, contents, strict=True)
+        _pass_figures(one, what, image.config)
+        for one, what in zip(done.chunks[0], contents, strict=True)
     )
-    return FrameFigures(image.contents.name, image.config, passes)
+    name = image.contents.name
+    return FrameFigures(name, image.config, passes, len(done.chunks), done.clocks)
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ def bench(
     text = ""
     if on_rtl:
         seconds = _check_on_rtl(network, image, features, terminal)
-        speed = figures.total("clocks") / seconds
+        speed = figures.clocks / seconds
         result |= {"rtl_seconds": seconds, "rtl_clocks_per_second": speed}
         text = (
             f"; RTL equal in every value and clock, {seconds:.1f} s, {speed / 1000:,.1f} k clocks/s"
@@ -151,7 +151,7 @@ def _order_table(figures: FrameFigures, orders: list[Order], exit_mean: float) -
     table.add_column("order")
     for title in ("first chunk", "each later one", "clocks in the mean"):
         table.add_column(title, justify="right")
-    table.add_row("all steps, no exit", "", "", f"{figures.total('clocks'):,}")
+    table.add_row("all steps, no exit", "", "", f"{figures.clocks:,}")
     for one in orders:
         label = "step by step" if one.chunk == 1 else f"{one.chunk} steps at a time"
         table.add_row(label, f"{one.first:,}", f"{one.later:,}", f"{one.mean:,.0f}")
@@ -294,6 +294,11 @@ def _print_totals(figures: FrameFigures, clock_mhz: float, terminal: Terminal) -
         f"{clocks:,} clocks{ratio}: {figures.frames_per_s(clock_mhz):,.1f} frames/s at "
         f"{clock_mhz:g} MHz; macros busy {100 * busy:.1f} %"
     )
+    if figures.chunks > 1:
+        terminal.print(
+            f"that is the first of {figures.chunks} runs of the program; the frame takes "
+            f"{figures.clocks:,} clocks"
+        )
     terminal.print(
         f"stalls: weights {total('weight_stalls'):,}, drain {total('drain_stalls'):,}, "
         f"layers {total('layer_stalls'):,}"

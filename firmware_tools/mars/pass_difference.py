@@ -253,6 +253,7 @@ def _in_frame(
     result, runs = trace.result, golden.passes
     registers = {
         "STATUS": (DONE, result.status),
+        "number of passes": (len(runs), len(trace.passes)),
         "FRAME_CLOCKS": (golden.clocks, result.frame_clocks),
         **{
             name.upper(): (sum(getattr(one.clocks, name) for one in runs), getattr(result, name))

@@ -11,7 +11,7 @@ from tb import benches
 from tb.simulator import BenchFailure
 
 SEED = 1
-N_RANDOM = {"random": 5, "quantised-rtl": 10}
+N_RANDOM = {"random": 5, "quantised-rtl": 10, "spiking-rtl": 10}
 """Networks of those benches of `kenyon regress` that draw them."""
 
 

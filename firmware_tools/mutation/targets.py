@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from firmware_tools import regression
-from firmware_tools.regression import MARS, QUANTISED_RTL, RANDOM
+from firmware_tools.regression import MARS, QUANTISED_RTL, RANDOM, SPIKING_RTL
 from hw import yosys
 from model.mars.config import CONFIGS as MARS_CONFIGS
 from model.npu.config import CONFIGS as NPU_CONFIGS
@@ -21,7 +21,13 @@ PREPARE = ("proc", "opt_expr", "opt_clean", "wreduce", "opt_expr", "opt_clean")
 """Logic that nothing reads, and bits that nothing uses, are not worth breaking."""
 SEEN_ON_CHIP = ("hw/memory.py", "hw/npu/neuron_memory.py", "hw/npu/weight_memory.py")
 """Parts of blocks whose host accesses only the chip's bench makes."""
-BENCH_OF_BLOCK = {"processing": "post_processing"}
+BENCH_OF_BLOCK = {
+    "processing": "post_processing",
+    "processing_wide": "post_processing",
+    "requantiser_wide": "requantiser",
+    "copier": "weight_sram",
+    "macro_of_sram": "macro",
+}
 """Blocks whose bench is not called like them."""
 MODULE = re.compile(r"^((?:attribute [^\n]*\n)+)module \\(\S+)\n(.*?)^end$", re.M | re.S)
 SOURCE = re.compile(r'attribute \\src "([^"]+)"')
@@ -164,7 +170,11 @@ TARGETS = {
     for target in (
         Target(BLOCKS, BLOCKS),
         Target("tiny", "kenyon", ("chip", RANDOM)),
-        Target("mars-tiny", "kenyon", ("mars_registers", "mars_accelerator", QUANTISED_RTL)),
+        Target(
+            "mars-tiny",
+            "kenyon",
+            ("mars_registers", "mars_time", "mars_accelerator", QUANTISED_RTL, SPIKING_RTL),
+        ),
     )
 }
 

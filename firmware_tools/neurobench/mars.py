@@ -29,6 +29,7 @@ from model.mars.network import (
     Lookup,
     QuantizedNetwork,
     clamp_of,
+    memory_of,
     neuron_of,
 )
 from model.mars.reference import SpikingRun
@@ -193,11 +194,7 @@ def membranes_before(network: QuantizedNetwork, run: SpikingRun) -> dict[str, In
     for layer in network.layers:
         neuron = neuron_of(layer)
         if neuron is not None:
-            # The names of layers and of membranes do not mix.
-            memory = f"layer {layer.name}"
-            if neuron.membrane is not None:
-                memory = f"membrane {neuron.membrane}"
-            sharing.setdefault(memory, []).append(layer.name)
+            sharing.setdefault(memory_of(layer.name, neuron), []).append(layer.name)
     result = {}
     for names in sharing.values():
         first = network.layer(names[0])
@@ -237,8 +234,10 @@ def footprint(network: QuantizedNetwork) -> Footprint:
             packed_bits -= (8 - layer.weight_bits) * layer.weight.size
         neuron = neuron_of(layer)
         if neuron is not None:
-            key = (neuron.membrane is not None, neuron.membrane or layer.name)
-            membranes[key] = network.types[layer.name].size // neuron.groups, neuron.bits
+            membranes[memory_of(layer.name, neuron)] = (
+                network.types[layer.name].size // neuron.groups,
+                neuron.bits,
+            )
     buffers = sum(n * _bytes_of(bits) for n, bits in membranes.values())
     packed_bits += sum(n * bits for n, bits in membranes.values())
     return Footprint(parameters=parameters, buffers=buffers, packed=-(-packed_bits // 8))

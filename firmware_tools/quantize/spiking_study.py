@@ -24,9 +24,9 @@ from firmware_tools.quantize.spiking_training import (
     train,
 )
 from firmware_tools.quantize.study import QUICK_EPOCHS, float_network, read_figures
+from firmware_tools.quantize.study_report import FOLDER, collect
 from firmware_tools.quantize.training import Settings, accuracy, load, save
 
-FOLDER = Path("build") / "quantizers"
 DEFAULT = SpikingSettings(stop=("confidence", 0.8))
 VARIANTS = {
     "4 bits": DEFAULT,
@@ -198,17 +198,7 @@ def as_json(runs: list[SpikingRun]) -> dict[str, object]:
 
 def bench(terminal: Terminal, *, n_seeds: int, quick: bool) -> None:
     """`kenyon bench spiking-training`: run the study and say what came out."""
-    study = SpikingStudy(FOLDER, n_seeds, quick=quick)
-    runs: list[SpikingRun] = []
-    try:
-        with terminal.progress("networks", len(study)) as advance:
-            for run in study.run():
-                runs.append(run)
-                advance(len(runs))
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"interrupted after {len(runs)} of {len(study)} networks; the same command goes on"
-        ) from None
+    runs = collect(SpikingStudy(FOLDER, n_seeds, quick=quick), terminal)
     terminal.result(as_json(runs))
     terminal.print(_table(runs))
 

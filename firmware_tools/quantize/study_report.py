@@ -1,7 +1,9 @@
 """`kenyon bench quantizers`: runs the study and says what came out."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from rich.table import Table
 
@@ -12,12 +14,20 @@ from firmware_tools.quantize.study import BITS, METHODS, Run, Study, as_json, dr
 FOLDER = Path("build") / "quantizers"
 
 
-def bench(terminal: Terminal, *, n_seeds: int, quick: bool, output: Path | None) -> None:
-    """Run the study; write figure, table and JSON beside `output` (.png), if there is one."""
-    if output is not None:
-        check_folder(output)
-    study = Study(FOLDER, n_seeds, quick=quick)
-    runs: list[Run] = []
+R_co = TypeVar("R_co", covariant=True)
+
+
+class AnyStudy(Protocol[R_co]):
+    """Networks that are trained one after the other, and what was measured of each."""
+
+    def __len__(self) -> int: ...
+
+    def run(self) -> Iterator[R_co]: ...
+
+
+def collect(study: AnyStudy[R_co], terminal: Terminal) -> list[R_co]:
+    """All runs of a study; after Ctrl-C the same command goes on."""
+    runs: list[R_co] = []
     try:
         with terminal.progress("networks", len(study)) as advance:
             for run in study.run():
@@ -27,6 +37,14 @@ def bench(terminal: Terminal, *, n_seeds: int, quick: bool, output: Path | None)
         raise KeyboardInterrupt(
             f"interrupted after {len(runs)} of {len(study)} networks; the same command goes on"
         ) from None
+    return runs
+
+
+def bench(terminal: Terminal, *, n_seeds: int, quick: bool, output: Path | None) -> None:
+    """Run the study; write figure, table and JSON beside `output` (.png), if there is one."""
+    if output is not None:
+        check_folder(output)
+    runs = collect(Study(FOLDER, n_seeds, quick=quick), terminal)
     if output is not None:
         draw(runs, output)
         output.with_suffix(".md").write_text(markdown(runs))

@@ -33,6 +33,7 @@ from model.mars.network import (
     Sides,
     SumPool,
     clamp_of,
+    memory_of,
     neuron_of,
 )
 from model.mars.neuron import Neuron
@@ -285,10 +286,10 @@ def lower(network: QuantizedNetwork, n_macros: int | None = None, chunk: int = 0
 
 def check_steps(network: QuantizedNetwork, chunk: int) -> None:
     """Refuse what no order of passes computes: too many steps, membranes of several layers."""
-    if not 0 <= chunk <= STEPS_PER_WORD or (chunk and not network.time_steps):
-        raise FitError(
-            f"chunk must be 1..{STEPS_PER_WORD} time steps of a spiking network, not {chunk}"
-        )
+    if chunk and not network.time_steps:
+        raise FitError(f"chunk must be left out, not {chunk}: no layer has neurons")
+    if not 0 <= chunk <= STEPS_PER_WORD:
+        raise FitError(f"chunk must be 1..{STEPS_PER_WORD} time steps, not {chunk}")
     if chunk == 0 and network.time_steps > MAX_STEPS:
         raise FitError(
             f"time_steps must be at most {MAX_STEPS} to fit at once, not {network.time_steps}: "
@@ -581,7 +582,7 @@ class _Lowering:
             shared = neuron.membrane is not None and self._n_users(neuron.membrane) > 1
             if not shared:
                 return None
-        name = f"layer {layer.name}" if neuron.membrane is None else f"membrane {neuron.membrane}"
+        name = memory_of(layer.name, neuron)
         channels, rows, cols = self.kinds[layer.name].shape
         again = name in self.membranes
         self.membranes.add(name)

@@ -709,6 +709,14 @@ def neuron_of(layer: Layer) -> Neuron | None:
     return layer.neuron if isinstance(layer, Conv | Dense) else None
 
 
+def memory_of(layer: str, neuron: Neuron) -> str:
+    """The memory of a layer's membranes: layers of which it is the same share it.
+
+    The names of layers and of membranes do not mix.
+    """
+    return f"layer {layer}" if neuron.membrane is None else f"membrane {neuron.membrane}"
+
+
 def output_type(layer: Layer, types: Mapping[str, FeatureType], time_steps: int = 0) -> FeatureType:
     """Type of a layer's result, from those of what it reads, in a network of so many steps.
 

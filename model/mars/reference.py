@@ -27,6 +27,7 @@ from model.mars.network import (
     SumPool,
     check_features,
     clamp_of,
+    memory_of,
     neuron_of,
 )
 
@@ -115,11 +116,7 @@ class _State:
         for layer in network.layers:
             neuron = neuron_of(layer)
             if neuron is not None:
-                # The names of layers and of membranes do not mix.
-                memory = f"layer {layer.name}"
-                if neuron.membrane is not None:
-                    memory = f"membrane {neuron.membrane}"
-                self.memory_of[layer.name] = memory
+                memory = self.memory_of[layer.name] = memory_of(layer.name, neuron)
                 start = spiking.initial_membranes(neuron, n_images, self.types[layer.name].shape)
                 self.memories.setdefault(memory, start)
 

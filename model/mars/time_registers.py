@@ -1,14 +1,15 @@
 """What a host writes so that the accelerator takes the time steps of a spiking network."""
 
+from model.mars.config import LINE_BITS, WORD_BYTES
 from model.mars.early_exit import tables
 from model.mars.image import Image
+from model.mars.layout import DESCRIPTOR_LINES
+from model.mars.registers import register_map
 
 PACKET_UNIT = 512
 """Input packets begin at multiples of so many bytes."""
-CHUNK, FIRST = 8, 16
-"""Where in TIME the steps of a chunk and those before the frame are."""
-ENABLE, ENTROPY, BLOCK_LOG2, CLASSES = 0, 1, 4, 8
-"""Where in EXIT."""
+LIMIT_MAX = (1 << 32) - 1
+"""No sum of 256 classes comes near it."""
 
 
 def time_registers(
@@ -35,25 +36,35 @@ def time_registers(
     n = image.chunk_steps
     first = first_chunk * n
     last = image.contents.time_steps if exits else first + n
-    registers["TIME"] = last | n << CHUNK | first << FIRST
+    registers["TIME"] = _value(image, "TIME", steps=last, chunk=n, first=first)
     if image.contents.input.time_steps:
         registers["INPUT_STRIDE"] = packet_stride(image)
     if exits is None:
         return registers, {}
-    descriptor = image.passes[-1].descriptor
-    registers |= {
-        "EXIT": 1 << ENABLE
-        | exits.is_entropy << ENTROPY
-        | descriptor.out_block_log2 << BLOCK_LOG2
-        | image.output.shape[0] << CLASSES,
-        "EXIT_LOGITS": image.contents.output_address,
-        "EXIT_LIMIT": min(exits.limit, (1 << 32) - 1),
+    registers["EXIT"] = _value(
+        image,
+        "EXIT",
+        enable=1,
+        entropy=int(exits.is_entropy),
+        block_log2=image.passes[-1].descriptor.out_block_log2,
+        classes=image.output.shape[0],
+    )
+    registers["EXIT_LOGITS"] = image.contents.output_address
+    registers["EXIT_LIMIT"] = min(exits.limit, LIMIT_MAX)
+    return registers, {word: words.tolist() for word, words in tables(exits).items()}
+
+
+def _value(image: Image, register: str, **fields: int) -> int:
+    """What a register holds if its fields hold these."""
+    places = {
+        field.name: field.low
+        for field in register_map(image.config).registers[f"mars.{register}"].fields
     }
-    return registers, {first: words.tolist() for first, words in tables(exits).items()}
+    return sum(value << places[name] for name, value in fields.items())
 
 
 def packet_stride(image: Image) -> int:
     """Bytes from the input packet of a chunk to that of the next one."""
     d = image.input_descriptor
-    n_bytes = 2 * 64 + d.n_rows * d.out_row_pitch * 8
+    n_bytes = DESCRIPTOR_LINES * LINE_BITS // 8 + d.n_rows * d.out_row_pitch * WORD_BYTES
     return -(-n_bytes // PACKET_UNIT) * PACKET_UNIT

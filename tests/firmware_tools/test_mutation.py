@@ -10,6 +10,7 @@ import pytest
 from amaranth.back import rtlil
 from amaranth.hdl import Elaboratable, Module, Signal
 
+from firmware_tools import regression
 from firmware_tools.errors import UserError
 from firmware_tools.mutation import score
 from firmware_tools.mutation.equivalence import is_equivalent
@@ -139,6 +140,7 @@ def test_every_file_is_mutated() -> None:
     for (design, _), own in modules.items():
         for module in own:
             for bench in TARGETS[design].bench_names(module.name):
+                assert any(bench in names for names in regression.names().values()), module.name
                 assert score.Bench(bench).config in {"tiny", "mars-tiny"}
 
 

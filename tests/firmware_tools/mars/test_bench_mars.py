@@ -7,8 +7,12 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from model.mars import network_file
+from model.mars import frame, network_file
+from model.mars.config import CONFIGS
+from model.mars.mapper import compile_network
 from model.mars.network import QuantizedNetwork
+from model.mars.random_network import random_input
+from model.mars.random_spiking import random_spiking_network
 from model.mars.zoo import ZOO, Entry
 
 NOTE = "measured on our reconstruction; not the paper's clock or sparsity"
@@ -55,6 +59,20 @@ def test_json(kenyon, quantised) -> None:
     assert total["loaded_bits"] == total["weight_bits"] == 53 * 1024
     assert passes[-1]["end"] == total["clocks"]
     assert len(passes[1]["blocks"]) == 2
+
+
+def test_a_network_in_chunks(kenyon) -> None:
+    """Layers are those of the first chunk; the frame is all of them."""
+    network = replace(random_spiking_network(3, max_size=5), time_steps=9, exit=None)
+    network_file.dump(network, Path("net.npz"))
+    values = json.loads(kenyon("bench", "mars", "--network", "net.npz", "--json").stdout)
+    image = compile_network(network, CONFIGS["mars"])
+    done = frame.run_frame(image, random_input(network, 0)[0])
+    assert (values["chunks"], values["frame_clocks"]) == (3, done.clocks)
+    assert values["total"]["clocks"] == done.chunks[0][-1].clocks.end < done.clocks
+    assert values["frames_per_second"] == pytest.approx(100e6 / done.clocks)
+    text = kenyon("bench", "mars", "--network", "net.npz").stdout
+    assert f"first of 3 runs of the program; the frame takes {done.clocks:,} clocks" in text
 
 
 def test_people_read_tables(kenyon, quantised) -> None:
