@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Of the environment around nothing may shine in.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: help setup demo test test-full test-silicon formal mutation ppa lint clean
+.PHONY: help setup demo test test-full test-silicon formal mutation ppa docs lint clean
 
 help:
 	@echo "make demo    generate a chip, run a network on model and RTL in lockstep, draw what happened"
@@ -17,6 +17,7 @@ help:
 	@echo "             qflow-tech-osu018, as does the next)"
 	@echo "make test-silicon  tiny in 180 nm: its netlist under the benches, timing, energy"
 	@echo "make mutation  break the RTL in 300 ways, count what the benches notice (an hour)"
+	@echo "make docs    the documentation as a site, build/site/index.html"
 	@echo "make lint    check style and types"
 	@echo "make setup   only set up .venv; afterwards .venv/bin/kenyon --help"
 	@echo "make clean   remove everything that was made"
@@ -44,6 +45,10 @@ ppa: setup
 
 mutation: setup
 	@$(BIN)/kenyon mutate
+
+docs: setup
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs --quiet build
+	@echo "wrote build/site/index.html"
 
 lint: setup
 	@$(BIN)/ruff check

@@ -32,7 +32,7 @@ def generate(chip: ChipConfig, path: Path) -> list[Path]:
     description, header, page = (path.with_suffix(end) for end in (".json", ".h", ".md"))
     description.write_text(json.dumps(describe(chip, text), indent=2) + "\n")
     _write_header(chip, header)
-    _write_page(chip, page)
+    write_page(chip, page)
     return [path, description, header, page]
 
 
@@ -90,7 +90,7 @@ def _padded(match: re.Match[str]) -> str:
     return f"    uint32_t mem[{words}];\n{padding}}} {name};"
 
 
-def _write_page(chip: ChipConfig, path: Path) -> None:
+def write_page(chip: ChipConfig, path: Path) -> None:
     from peakrdl_markdown import MarkdownExporter
 
     MarkdownExporter().export(elaborate(chip), str(path))

@@ -1,13 +1,78 @@
-"""The documentation's example of a quantised network is one."""
+"""What the documentation shows is so: its examples run, and its commands exist."""
 
+import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
+import typer
+from typer.exceptions import Exit, TyperException
 
-DOCS = Path(__file__).parents[2] / "docs"
+from firmware_tools.cli import app
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md")))
+EXECUTED = ("index.md", *(f"tutorials/{path.name}" for path in (DOCS / "tutorials").glob("*.md")))
+BLOCK = re.compile(r'^```(\w*)(?: title="(.+?)")?\n(.*?)^```$', re.DOTALL | re.MULTILINE)
+COMMAND = re.compile(r"^(?:\$ )?(?:\w+=\S+ )*kenyon ([^|>\n&;]*(?:\\\n[^|>\n&;]*)*)", re.MULTILINE)
+"""A command of ours at the beginning of a line, without redirections and what follows it."""
+
+
+@pytest.mark.parametrize("page", EXECUTED)
+def test_everything_on_a_page_runs(page: str, in_empty_folder: Path) -> None:
+    """Blocks in order: files by their title, then shell and Python, each of which must end well."""
+    for shared in ("examples", "tests"):
+        (in_empty_folder / shared).symlink_to(ROOT / shared)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    ran = 0
+    for language, title, text in BLOCK.findall((DOCS / page).read_text()):
+        if title:
+            Path(title).write_text(text)
+            continue
+        if language not in {"sh", "python"}:
+            continue
+        program = ["bash", "-e", "-c"] if language == "sh" else [sys.executable, "-c"]
+        result = subprocess.run([*program, text], env=environment, capture_output=True, text=True)
+        assert result.returncode == 0, f"{text}\n{result.stdout}\n{result.stderr}"
+        ran += 1
+    assert ran
+
+
+def commands() -> list[tuple[str, str]]:
+    """Page and command, of all fenced blocks."""
+    found = []
+    for page in PAGES:
+        for _, _, text in BLOCK.findall(page.read_text()):
+            for command in COMMAND.findall(text.replace(".venv/bin/kenyon", "kenyon")):
+                found.append((page.relative_to(ROOT).as_posix(), command.replace("\\\n", " ")))
+    return found
+
+
+def test_commands_of_all_pages_exist() -> None:
+    group = typer.main.get_command(app)
+    wrong, seen = [], set()
+    for page, command in commands():
+        verb, *arguments = shlex.split(command, comments=True) or [""]
+        if verb.startswith("-") or not verb:
+            continue
+        seen.add(verb)
+        if verb not in group.commands:
+            wrong.append(f"{page}: kenyon {command}: no such verb")
+            continue
+        try:
+            group.commands[verb].make_context(verb, arguments)
+        except Exit:
+            pass  # --help
+        except TyperException as error:
+            wrong.append(f"{page}: kenyon {command}: {error}")
+    assert not wrong, "\n".join(wrong)
+    assert seen == set(group.commands)
 
 
 def test_quantised_network(kenyon) -> None:
