@@ -6,7 +6,7 @@ from typing import Any
 from firmware_tools.mars.inspect import share, stored_bits
 from model.mars.config import WORD_BITS, WORD_LINES, MarsConfig
 from model.mars.early_exit import exit_clocks
-from model.mars.frame import DECIDES_AFTER, ONWARD_CLOCKS, PassRun, run_chunks, run_frame
+from model.mars.frame import DECIDES_AFTER, ONWARD_CLOCKS, PassRun, run_chunks, run_frame, starts
 from model.mars.image import Image, PassContents
 from model.mars.layout import Ints, header_lines
 
@@ -165,9 +165,10 @@ def measure(image: Image, features: Ints) -> FrameFigures:
     """The figures of a frame on the golden machine."""
     done = run_frame(image, features)
     contents = [None, *image.contents.passes]
+    runs = done.chunks[0]
     passes = tuple(
-        _pass_figures(one, what, image.config)
-        for one, what in zip(done.chunks[0], contents, strict=True)
+        _pass_figures(one, start, what, image.config)
+        for one, start, what in zip(runs, starts(runs), contents, strict=True)
     )
     name = image.contents.name
     return FrameFigures(name, image.config, passes, len(done.chunks), done.clocks)
@@ -228,7 +229,9 @@ def bounds_of(one: PassRun, contents: PassContents | None, config: MarsConfig) -
     }
 
 
-def _pass_figures(one: PassRun, contents: PassContents | None, config: MarsConfig) -> PassFigures:
+def _pass_figures(
+    one: PassRun, start: int, contents: PassContents | None, config: MarsConfig
+) -> PassFigures:
     d, clocks, events = one.program.descriptor, one.clocks, one.counters
     bits = stored_bits(one.program, header_lines(config.wide_multiplier))
     return PassFigures(
@@ -236,7 +239,7 @@ def _pass_figures(one: PassRun, contents: PassContents | None, config: MarsConfi
         split=d.split,
         teams=d.n_teams,
         clocks=clocks.clocks,
-        end=clocks.end,
+        end=start + clocks.end,
         **bounds_of(one, contents, config),
         steps=clocks.steps,
         weight_stalls=clocks.weight_stalls,
@@ -252,5 +255,7 @@ def _pass_figures(one: PassRun, contents: PassContents | None, config: MarsConfi
         feature_reads=events.feature_reads,
         feature_writes=events.feature_writes,
         requantisations=events.requantisations,
-        blocks=tuple((b.loaded, b.first_step, b.last_step) for b in clocks.blocks),
+        blocks=tuple(
+            (start + b.loaded, start + b.first_step, start + b.last_step) for b in clocks.blocks
+        ),
     )

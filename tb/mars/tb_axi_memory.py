@@ -11,7 +11,7 @@ from cocotb.triggers import ClockCycles, RisingEdge
 from cocotb.utils import get_sim_time
 
 from model.mars.config import CONFIGS, LINE_BITS
-from model.mars.memory import BURST_LINES, LineSource, RecordedLines
+from model.mars.memory import BURST_LINES, LineSource, RecordedLines, frame_regions
 from tb.bench import CLOCK_NS, check
 
 CONFIG = CONFIGS[os.environ["KENYON_MARS_CONFIG"]]
@@ -99,7 +99,7 @@ class System:
         self.n_beats = len(beats)
         sources = [RecordedLines(arrivals[:: CONFIG.beats_per_line])]
         if not PAUSES:
-            sources.append(LineSource(CONFIG, n_input, n_program, LATENCY))
+            sources.append(LineSource(CONFIG, frame_regions(n_input, n_program), LATENCY))
         for source in sources:
             last = 0
             for k, clock in enumerate(taken):
