@@ -94,6 +94,7 @@ MARS_BENCHES = {
         Bench("mars_registers", "tb.mars.tb_registers"),
         Bench("mars_accelerator", "tb.mars.tb_accelerator"),
         Bench("mars_time", "tb.mars.tb_time"),
+        Bench("mars_segments", "tb.mars.tb_segments"),
     )
 }
 """Those of chips with MARS."""

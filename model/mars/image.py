@@ -299,6 +299,17 @@ class Image:
         return maps_words(self.passes) * WORD_BYTES
 
     @property
+    def bytes_written(self) -> int:
+        """Bytes of maps that a frame writes to memory."""
+        return sum(one.n_kept_words for one in self.passes) * WORD_BYTES
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of maps that later segments read from memory, the input included."""
+        loads = (one.descriptor for one in self.passes if one.descriptor.is_input)
+        return sum(d.n_rows * d.out_row_pitch for d in loads) * WORD_BYTES
+
+    @property
     def output(self) -> Features:
         """Type of the network's result."""
         return self.contents.passes[-1].outputs[-1]
