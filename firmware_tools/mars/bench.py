@@ -20,6 +20,8 @@ class PassFigures:
     Parameters
     ----------
     layers : tuple of str
+    move : str
+        "load" or "store" if it brings rows of a map from memory or to it.
     split, teams : int
         Macros that share a kernel block, and how often there are so many.
     clocks, end : int
@@ -44,6 +46,7 @@ class PassFigures:
     """
 
     layers: tuple[str, ...]
+    move: str
     split: int
     teams: int
     clocks: int
@@ -124,6 +127,11 @@ class FrameFigures:
         """Clocks if loading ran ahead without end: the larger of all computing and all loading."""
         return float(max(self.total("computing"), self.total("loading")))
 
+    @property
+    def program_clocks(self) -> int:
+        """Clocks of one run of the program, between its segments included."""
+        return self.passes[-1].end
+
     def frames_per_s(self, clock_mhz: float) -> float:
         """Frames per second at a clock, one after the other."""
         return clock_mhz * 1e6 / self.clocks
@@ -131,7 +139,7 @@ class FrameFigures:
     def as_json(self, clock_mhz: float) -> dict[str, object]:
         """Everything, ready for JSON."""
         n_macros = self.config.n_macros
-        totals = {name: self.total(name) for name in ADDED}
+        totals = {name: self.total(name) for name in ADDED} | {"clocks": self.program_clocks}
         frame = {
             "frame_bound": self.frame_bound,
             "frame_ratio": totals["clocks"] / self.frame_bound if self.frame_bound else None,
@@ -236,6 +244,7 @@ def _pass_figures(
     bits = stored_bits(one.program, header_lines(config.wide_multiplier))
     return PassFigures(
         layers=contents.layers if contents else (),
+        move=contents.move if contents else "",
         split=d.split,
         teams=d.n_teams,
         clocks=clocks.clocks,

@@ -109,10 +109,10 @@ def _pass(one: Pass, contents: PassContents, n_header_lines: int) -> dict[str, A
 
 
 def _source_address(d: Descriptor) -> int:
-    """Of the source's first word in macro 0: the first tap lies above and left of it."""
+    """Of the first word that is read in macro 0: the first tap may lie above and left of it."""
     if d.is_store:
         return d.in_base[0]
-    rows = d.pad_top * (d.tap_row_pitch // d.row_dilation)
+    rows = max(d.pad_top, 0) * (d.tap_row_pitch // d.row_dilation)
     cols = d.pad_left * (d.tap_col_pitch // d.col_dilation)
     return (d.in_base[0] + rows + cols) & ADDRESS_MASK
 
