@@ -28,8 +28,8 @@ class Kenyon(Component):
         Timed external events (model/npu/events.py). With NPU.
     m_axis_spikes : Out(AXI4StreamSignature())
         Spikes as address events. With NPU.
-    m_axi_weights : Out(AXI4ReadSignature(...))
-        Input packets and programs. With MARS.
+    m_axi_weights : Out(AXI4Signature(...))
+        Input packets and programs, and maps that do not fit. With MARS.
     trace_POPULATION : Out(RetirementSignature(...))
     trace_commit, trace_step_clocks, trace_stall_clocks : Out
         One clock after the end of a step, and its clocks.

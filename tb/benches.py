@@ -71,6 +71,7 @@ BENCHES = {
         Bench("exit_unit", "tb.mars.tb_exit_unit", blocks="mars"),
         Bench("weight_sram", "tb.mars.tb_weight_sram", blocks="mars"),
         Bench("line_reader", "tb.mars.tb_line_reader", blocks="mars"),
+        Bench("map_writer", "tb.mars.tb_map_writer", blocks="mars"),
         Bench(
             "axi_memory",
             "tb.mars.tb_axi_memory",
@@ -93,6 +94,7 @@ MARS_BENCHES = {
         Bench("mars_registers", "tb.mars.tb_registers"),
         Bench("mars_accelerator", "tb.mars.tb_accelerator"),
         Bench("mars_time", "tb.mars.tb_time"),
+        Bench("mars_segments", "tb.mars.tb_segments"),
     )
 }
 """Those of chips with MARS."""

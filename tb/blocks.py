@@ -16,6 +16,7 @@ from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, ROW_WIDTH, header_bits
 from hw.mars.lif import LifChain
 from hw.mars.line_reader import LineReader
 from hw.mars.macro import CIMMacro
+from hw.mars.map_writer import MapWriter
 from hw.mars.membranes import MEMBRANES, MembraneStore
 from hw.mars.post_processing import TABLE_WORDS, PostProcessing
 from hw.mars.requantiser import Requantiser
@@ -49,6 +50,8 @@ LINE_READERS = {
     )
 }
 """One for every width of the bus."""
+MAP_WRITERS = (64, 128, 512)
+"""Widths of the bus."""
 PROCESSING = (1, 8)
 N_HEADERS = WITHOUT_SRAM.headers
 SRAM_SETS, SRAM_HEADERS = 128, 8
@@ -88,6 +91,7 @@ class Processing(Component):
                 "header_write": In(1),
                 "header_slot": In(range(N_HEADERS)),
                 "header_data": In(header_bits(wide_multiplier)),
+                "pass_begins": In(1),
                 "feature_valid": In(1),
                 "feature_words": In(WORDS_PER_WRITE * WORD_BITS),
                 "table_enable": In(1),
@@ -132,6 +136,7 @@ class Processing(Component):
             post.pixel.eq(drain.pixel),
             post.acc.eq(drain.acc),
             post.residual.eq(drain.residual),
+            post.pass_begins.eq(self.pass_begins),
             post.feature_valid.eq(self.feature_valid),
             post.feature_words.eq(self.feature_words),
             post.table_enable.eq(self.table_enable),
@@ -164,6 +169,7 @@ GROUPS: dict[str, dict[str, Callable[[], Component]]] = {
         "requantiser": Requantiser,
         "requantiser_wide": lambda: Requantiser(wide=True),
         **{name: partial(LineReader, config) for name, config in LINE_READERS.items()},
+        **{f"map_writer_{bus}": partial(MapWriter, bus) for bus in MAP_WRITERS},
         "index_decoder": IndexDecoder,
         "weight_sram": lambda: WeightSram(SRAM_SETS),
         "copier": lambda: Copier(SRAM_SETS, SRAM_HEADERS),

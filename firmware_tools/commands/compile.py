@@ -37,18 +37,20 @@ def command(
 
     NETWORK.json is for the loader of the NPU: without -c for the smallest configuration that fits;
     the stimulus (session and events) is not part of an image. NET.npz is for MARS: without -c for
-    mars.
+    mars. Maps that do not fit its feature memories are written to memory and read again; what that
+    takes is shown.
     """
     terminal = Terminal(json=json)
     check_folder(output)
     if is_quantised(network_file) and iqif is None:
         assert network_file is not None
         refuse_others("NET.npz", {"--iqif-columns": iqif_columns})
-        image, chip = _for_mars(network_file, config, chunk, terminal)
+        image, chip, memory = _for_mars(network_file, config, chunk, terminal)
     else:
         refuse_others("NPU networks", {"--chunk": chunk})
         network = load_network(network_file, iqif, iqif_columns, terminal)
         image, chip = _for_npu(network, config)
+        memory = {}
     output.write_bytes(image)
     terminal.result(
         {
@@ -56,22 +58,30 @@ def command(
             "bytes": len(image),
             "configuration": chip.name,
             "fingerprint": f"{chip.fingerprint:08x}",
+            **memory,
         }
     )
     terminal.print(
         f"wrote {escape(str(output))}: {len(image):,} bytes for configuration {chip.name} "
         f"({chip.fingerprint:08x})"
     )
+    if memory:
+        from firmware_tools.mars.inspect import memory_text
+
+        if text := memory_text(memory):
+            terminal.print(text)
 
 
 def _for_mars(
     path: Path, config: str | None, chunk: int | None, terminal: Terminal
-) -> tuple[bytes, NPUConfig | MarsConfig]:
+) -> tuple[bytes, NPUConfig | MarsConfig, dict[str, int]]:
     from firmware_tools.mars.inputs import compiled, load_network, mars_config
+    from firmware_tools.mars.inspect import memory_use
     from model.mars.image import write_image
 
     chip = mars_config(config)
-    return write_image(compiled(load_network(path, chip), chip, terminal, chunk)), chip
+    image = compiled(load_network(path, chip), chip, terminal, chunk)
+    return write_image(image), chip, memory_use(image)
 
 
 def _for_npu(network: "Network", config: str | None) -> tuple[bytes, NPUConfig | MarsConfig]:

@@ -42,8 +42,9 @@ def command(
     and connections of weight 0 are gone: that is all the chip knows. Of an image of MARS: its
     passes with stride behind the kernel's size, spread (macros that share a kernel block x teams x
     rows of each), stored weights in kbit, and where macro 0 has the maps that are read (a residual
-    below) and written in its feature memory. A packed input has several pixels in a word; the
-    kernel that reads it is that of such words.
+    below) and written in its feature memory. If maps do not fit, the network is a chain of
+    segments, whose rows of maps are loaded from memory and stored there. A packed input has several
+    pixels in a word; the kernel that reads it is that of such words.
     """
     from model.mars.image import MAGIC as MARS_MAGIC
     from model.npu.image import MAGIC as NPU_MAGIC
@@ -78,8 +79,10 @@ def _inspect_mars(path: Path, data: bytes, terminal: Terminal) -> None:
     _print_about(terminal, about)
     terminal.print(
         f"network {escape(values['network'])}: {values['input']} to {values['output']}, "
-        f"result at {values['output_address']}"
+        f"result at {values['output_address']}{' in memory' * values['output_stored']}"
     )
+    if memory := mars_inspect.memory_text(values):
+        terminal.print(memory)
     terminal.print(mars_inspect.table(values))
     terminal.print(mars_inspect.totals(values))
 

@@ -6,7 +6,7 @@ from typing import Any
 from firmware_tools.mars.inspect import share, stored_bits
 from model.mars.config import WORD_BITS, WORD_LINES, MarsConfig
 from model.mars.early_exit import exit_clocks
-from model.mars.frame import DECIDES_AFTER, ONWARD_CLOCKS, PassRun, run_chunks, run_frame
+from model.mars.frame import DECIDES_AFTER, ONWARD_CLOCKS, PassRun, run_chunks, run_frame, starts
 from model.mars.image import Image, PassContents
 from model.mars.layout import Ints, header_lines
 
@@ -20,6 +20,8 @@ class PassFigures:
     Parameters
     ----------
     layers : tuple of str
+    move : str
+        "load" or "store" if it brings rows of a map from memory or to it.
     split, teams : int
         Macros that share a kernel block, and how often there are so many.
     clocks, end : int
@@ -44,6 +46,7 @@ class PassFigures:
     """
 
     layers: tuple[str, ...]
+    move: str
     split: int
     teams: int
     clocks: int
@@ -124,6 +127,11 @@ class FrameFigures:
         """Clocks if loading ran ahead without end: the larger of all computing and all loading."""
         return float(max(self.total("computing"), self.total("loading")))
 
+    @property
+    def program_clocks(self) -> int:
+        """Clocks of one run of the program, between its segments included."""
+        return self.passes[-1].end
+
     def frames_per_s(self, clock_mhz: float) -> float:
         """Frames per second at a clock, one after the other."""
         return clock_mhz * 1e6 / self.clocks
@@ -131,7 +139,7 @@ class FrameFigures:
     def as_json(self, clock_mhz: float) -> dict[str, object]:
         """Everything, ready for JSON."""
         n_macros = self.config.n_macros
-        totals = {name: self.total(name) for name in ADDED}
+        totals = {name: self.total(name) for name in ADDED} | {"clocks": self.program_clocks}
         frame = {
             "frame_bound": self.frame_bound,
             "frame_ratio": totals["clocks"] / self.frame_bound if self.frame_bound else None,
@@ -165,9 +173,10 @@ def measure(image: Image, features: Ints) -> FrameFigures:
     """The figures of a frame on the golden machine."""
     done = run_frame(image, features)
     contents = [None, *image.contents.passes]
+    runs = done.chunks[0]
     passes = tuple(
-        _pass_figures(one, what, image.config)
-        for one, what in zip(done.chunks[0], contents, strict=True)
+        _pass_figures(one, start, what, image.config)
+        for one, start, what in zip(runs, starts(runs), contents, strict=True)
     )
     name = image.contents.name
     return FrameFigures(name, image.config, passes, len(done.chunks), done.clocks)
@@ -228,15 +237,18 @@ def bounds_of(one: PassRun, contents: PassContents | None, config: MarsConfig) -
     }
 
 
-def _pass_figures(one: PassRun, contents: PassContents | None, config: MarsConfig) -> PassFigures:
+def _pass_figures(
+    one: PassRun, start: int, contents: PassContents | None, config: MarsConfig
+) -> PassFigures:
     d, clocks, events = one.program.descriptor, one.clocks, one.counters
     bits = stored_bits(one.program, header_lines(config.wide_multiplier))
     return PassFigures(
         layers=contents.layers if contents else (),
+        move=contents.move if contents else "",
         split=d.split,
         teams=d.n_teams,
         clocks=clocks.clocks,
-        end=clocks.end,
+        end=start + clocks.end,
         **bounds_of(one, contents, config),
         steps=clocks.steps,
         weight_stalls=clocks.weight_stalls,
@@ -252,5 +264,7 @@ def _pass_figures(one: PassRun, contents: PassContents | None, config: MarsConfi
         feature_reads=events.feature_reads,
         feature_writes=events.feature_writes,
         requantisations=events.requantisations,
-        blocks=tuple((b.loaded, b.first_step, b.last_step) for b in clocks.blocks),
+        blocks=tuple(
+            (start + b.loaded, start + b.first_step, start + b.last_step) for b in clocks.blocks
+        ),
     )

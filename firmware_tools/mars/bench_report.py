@@ -172,12 +172,12 @@ def bench_table(choice: Choice, terminal: Terminal) -> None:
                     "network": name,
                     "sparsity": sparsity,
                     "bound": figures.total("bound"),
-                    "clocks": figures.total("clocks"),
-                    "ratio": figures.total("clocks") / figures.total("bound"),
+                    "clocks": figures.program_clocks,
+                    "ratio": figures.program_clocks / figures.total("bound"),
                     "frame_bound": figures.frame_bound,
-                    "frame_ratio": figures.total("clocks") / figures.frame_bound,
+                    "frame_ratio": figures.program_clocks / figures.frame_bound,
                     "bus_bound": figures.total("bus_bound"),
-                    "bus_ratio": figures.total("clocks") / figures.total("bus_bound"),
+                    "bus_ratio": figures.program_clocks / figures.total("bus_bound"),
                     "frames_per_second": figures.frames_per_s(choice.clock_mhz),
                 }
             )
@@ -265,7 +265,7 @@ def _layers(figures: FrameFigures) -> Table:
     n_macros = figures.config.n_macros
     for one in figures.passes:
         table.add_row(
-            escape("\n".join(one.layers)) or "(input)",
+            escape("\n".join([*bool(one.move) * [f"({one.move})"], *one.layers])) or "(input)",
             f"{one.clocks:,}",
             f"{one.bound:,.0f}",
             f"{one.clocks / one.bound:.2f}" if one.bound else "",
@@ -280,7 +280,7 @@ def _layers(figures: FrameFigures) -> Table:
 
 def _print_totals(figures: FrameFigures, clock_mhz: float, terminal: Terminal) -> None:
     total = figures.total
-    clocks, bound = total("clocks"), total("bound")
+    clocks, bound = figures.program_clocks, total("bound")
     frame = figures.frame_bound
     ratio = (
         f", {clocks / bound:.3f} x bound of the layers ({bound:,.0f}), "

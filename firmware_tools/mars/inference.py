@@ -179,7 +179,8 @@ def _whole(bands: list[tuple[Ints, Ints]]) -> Ints:
 def _times(image: Image, ends: list[int]) -> tuple[PassTime, ...]:
     """Clocks of the passes, those of chunks one behind the other."""
     names = [(), *(one.layers for one in image.contents.passes)]
-    begins = [0 if k % len(names) == 0 else ends[k - 1] for k in range(len(ends))]
+    starts = image.starts_segment
+    begins = [0 if starts[k % len(names)] else ends[k - 1] for k in range(len(ends))]
     return tuple(
         PassTime(names[k % len(names)], end - begin)
         for k, (begin, end) in enumerate(zip(begins, ends, strict=True))

@@ -39,11 +39,34 @@ def describe(image: Image) -> dict[str, Any]:
         "input_address": image.input_descriptor.out_base[0],
         "output": type_name(image.output),
         "output_address": image.contents.output_address,
+        "output_stored": image.contents.stored,
+        **memory_use(image),
         "passes": passes,
         "lines": len(image.lines),
         **bits,
         "index_overhead": share(bits["index_bits"], bits["weight_bits"]),
     }
+
+
+def memory_use(image: Image) -> dict[str, int]:
+    """What a network does whose maps do not fit: segments, and bytes of maps in memory."""
+    return {
+        "segments": len(image.segments),
+        "bytes_written": image.bytes_written,
+        "bytes_read": image.bytes_read,
+        "scratch_bytes": image.scratch_bytes,
+    }
+
+
+def memory_text(values: Mapping[str, Any]) -> str:
+    """The same for people, nothing if all maps fit."""
+    if values["segments"] == 1:
+        return ""
+    return (
+        f"maps that do not fit lie in memory: {values['segments']} segments, "
+        f"{values['bytes_written']:,} bytes written and {values['bytes_read']:,} read per frame, "
+        f"{values['scratch_bytes']:,} bytes behind SCRATCH_BASE"
+    )
 
 
 def _packing(image: Image) -> dict[str, int] | None:
@@ -56,6 +79,7 @@ def _pass(one: Pass, contents: PassContents, n_header_lines: int) -> dict[str, A
     d = one.descriptor
     return {
         "layers": list(contents.layers),
+        "move": contents.move,
         "source": contents.source,
         "copies": contents.copies,
         "partial": contents.partial,
@@ -79,13 +103,16 @@ def _pass(one: Pass, contents: PassContents, n_header_lines: int) -> dict[str, A
         "output": type_name(contents.outputs[-1]),
         "source_address": _source_address(d),
         "skip_address": d.skip_base[0] if d.has_skip else None,
-        "output_address": d.out_base[0],
+        "output_address": None if contents.move == "store" else d.out_base[0],
+        "memory_word": d.map_word if contents.move == "store" else None,
     }
 
 
 def _source_address(d: Descriptor) -> int:
-    """Of the source's first word in macro 0: the first tap lies above and left of it."""
-    rows = d.pad_top * (d.tap_row_pitch // d.row_dilation)
+    """Of the first word that is read in macro 0: the first tap may lie above and left of it."""
+    if d.is_store:
+        return d.in_base[0]
+    rows = max(d.pad_top, 0) * (d.tap_row_pitch // d.row_dilation)
     cols = d.pad_left * (d.tap_col_pitch // d.col_dilation)
     return (d.in_base[0] + rows + cols) & ADDRESS_MASK
 
@@ -125,6 +152,15 @@ def table(values: dict[str, Any]) -> Table:
     for one in values["passes"]:
         addresses = [one["source_address"], one["skip_address"]]
         is_packed = values["packing"] is not None and one["source"] == INPUT
+        if one["move"]:
+            result.add_row(
+                escape(f"({one['move']}) {one['layers'][0]}"),
+                *[""] * 5,
+                one["output"],
+                str(one["source_address"]) if one["move"] == "store" else "memory",
+                "memory" if one["move"] == "store" else str(one["output_address"]),
+            )
+            continue
         result.add_row(
             escape("\n".join([*_kinds(one), *is_packed * ["(packed)"], *one["layers"]])),
             kernel_name(one["kernel"], one["stride"]),

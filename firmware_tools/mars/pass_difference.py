@@ -118,6 +118,8 @@ def compare_frame(
         right = _of_chunk(network, image, expected, number)
         begin = 0
         for k, (model, rtl) in enumerate(zip(runs, all_passes, strict=False)):
+            if image.starts_segment[k]:
+                begin = 0
             difference = _in_results(image, k, right, model, compared)
             if difference is None:
                 difference = _in_pass(image, k, model, rtl, compared)

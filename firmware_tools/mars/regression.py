@@ -28,7 +28,11 @@ DEEP_EVERY = 2
 DEEP = {"max_channels": 256, "max_size": 8, "max_sets": 512}
 CHUNKS = (0, 1, 0, 2, 0, 4, 0, 1, 0, 3)
 """Time steps of spiking networks that are taken at once, 0 is all."""
-SMALLER = (12, 8, 6, 4, 2, 1)
+SPILLED_EVERY = 3
+"""Every so many networks of a chip with small memories have maps that do not fit."""
+SPILLED = {"max_channels": 32, "max_size": 24, "max_layers": 6}
+SMALL_WORDS = 1024
+SMALLER = (24, 12, 8, 6, 4, 2, 1)
 """Rows and columns that a network may have, one after the other until it fits."""
 
 
@@ -56,18 +60,25 @@ class Network:
 
 def random_case(config: MarsConfig, seed: int) -> Network:
     """The network of a seed; one that does not fit is drawn again with smaller maps."""
-    is_deep = config.n_macros > 1 and seed % DEEP_EVERY == 0
+    limits = _limits(config, seed)
     for size in SMALLER:
-        limits = (
-            {**DEEP, "max_size": min(size, DEEP["max_size"])} if is_deep else {"max_size": size}
-        )
-        network = random_network(seed, wide=config.wide_multiplier, **limits)
+        smaller = limits | {"max_size": min(size, limits["max_size"])}
+        network = random_network(seed, wide=config.wide_multiplier, **smaller)
         try:
             image = compile_network(network, config)
         except FitError:
             continue
         return Network(network, image, random_input(network, seed)[0])
     raise BenchFailure(f"a random network must fit {config.name}, but that of seed {seed} does not")
+
+
+def _limits(config: MarsConfig, seed: int) -> dict[str, int]:
+    """What a random network may have."""
+    if config.n_macros > 1 and seed % DEEP_EVERY == 0:
+        return DEEP
+    if config.feature_words <= SMALL_WORDS and seed % SPILLED_EVERY == 0:
+        return SPILLED
+    return {"max_size": 12}
 
 
 def random_spiking_case(config: MarsConfig, seed: int) -> Network:

@@ -173,7 +173,14 @@ TARGETS = {
         Target(
             "mars-tiny",
             "kenyon",
-            ("mars_registers", "mars_time", "mars_accelerator", QUANTISED_RTL, SPIKING_RTL),
+            (
+                "mars_registers",
+                "mars_time",
+                "mars_segments",
+                "mars_accelerator",
+                QUANTISED_RTL,
+                SPIKING_RTL,
+            ),
         ),
     )
 }

@@ -1,22 +1,23 @@
 """The accelerator: reads a frame and computes it."""
 
 from amaranth.hdl import Array, Module, Mux, ResetInserter, Signal
-from amaranth.lib.wiring import Component, In, Out, Signature, connect, flipped
+from amaranth.lib.wiring import Component, In, Out, Signature, connect
 from amaranth.utils import exact_log2
 
-from hw.bus.axi4 import AXI4ReadSignature
+from hw.bus.axi4 import AXI4Signature
 from hw.bus.host_bus import DATA_WIDTH, HostBusSignature
 from hw.mars.engine import Engine
 from hw.mars.exit_unit import SETTINGS, TIME_WIDTH, ExitUnit
 from hw.mars.lane import SUMS
 from hw.mars.layout import ADDR_WIDTH, ROW_WIDTH
 from hw.mars.line_reader import LineReader
+from hw.mars.map_writer import MapWriter
 from hw.mars.membranes import MEMBRANES
+from hw.mars.regions import COUNT_WIDTH, LINE_ADDR_WIDTH, Regions
 from model.mars.config import WORD_BITS, WORD_BYTES, WORDS_PER_WRITE
 from model.mars.early_exit import MAX_CLASSES, TABLES
 from model.mars.layout import MAX_STEPS
 
-COUNT_WIDTH = 24
 FEATURE_STRIDE = 0x20000
 """Bytes from one feature memory to the next, room for the largest (model/mars/registers.rdl)."""
 
@@ -69,7 +70,8 @@ class Accelerator(Component):
     """Computes one frame after `start`: input packet and program, each read once.
 
     A spiking network may take its time steps in chunks: the program is read again for each of
-    them, until all steps are taken or the exit unit stops.
+    them, until all steps are taken or the exit unit stops. A network whose maps do not fit is a
+    chain of segments: a pass that stores a result tells what the next one reads.
 
     **Reset**: not running; contents of memories are not reset.
 
@@ -81,14 +83,16 @@ class Accelerator(Component):
 
     Members
     -------
-    axi : Out(AXI4ReadSignature(config.weight_bus))
+    axi : Out(AXI4Signature(config.weight_bus))
     start : In(1)
         Given only while not running; `running` is set in the next clock.
     abort : In(1)
-        Given only while running: ends the frame when all that was requested has arrived.
-    input_base, program_base : In(32)
+        Given only while running: ends the frame when all that was requested has arrived or is
+        written.
+    input_base, program_base, scratch_base : In(32)
         Byte addresses, multiples of 512; latched with `start`, as the numbers of lines are.
     input_lines, program_lines : In(24)
+        Of the first segment.
     first_step, n_steps, chunk : In(7), In(7), In(4)
         Of a frame that takes its time steps in chunks: those of the frames before, all of them
         with these, and how many a chunk has; else 0.
@@ -119,11 +123,12 @@ class Accelerator(Component):
         self.config = config
         self.trace_enabled = trace
         members = {
-            "axi": Out(AXI4ReadSignature(config.weight_bus)),
+            "axi": Out(AXI4Signature(config.weight_bus)),
             "start": In(1),
             "abort": In(1),
             "input_base": In(32),
             "program_base": In(32),
+            "scratch_base": In(32),
             "input_lines": In(COUNT_WIDTH),
             "program_lines": In(COUNT_WIDTH),
             "first_step": In(TIME_WIDTH),
@@ -152,16 +157,24 @@ class Accelerator(Component):
         m = Module()
         config = self.config
         m.submodules.reader = reader = LineReader(config)
-        connect(m, flipped(self.axi), reader.axi)
-        input_base = Signal(32)
+        m.submodules.writer = writer = MapWriter(config.weight_bus)
+        m.submodules.regions = regions = Regions()
+        self._bus(m, reader, writer)
+        connect(m, regions.regions, reader.regions)
+        input_base, scratch_base = Signal(32), Signal(32)
         first_step = Signal(TIME_WIDTH)
         again = Signal()
+        below = 32 - LINE_ADDR_WIDTH
         m.d.comb += [
             reader.start.eq(self.start | again),
-            reader.input_base.eq(Mux(self.start, self.input_base, input_base)),
-            reader.input_lines.eq(self.input_lines),
-            reader.program_base.eq(self.program_base),
-            reader.program_lines.eq(self.program_lines),
+            regions.start.eq(self.start),
+            regions.input.eq(
+                Mux(self.start, self.input_base, input_base + self.input_stride) >> below
+            ),
+            regions.input_lines.eq(self.input_lines),
+            regions.program.eq(self.program_base >> below),
+            regions.program_lines.eq(self.program_lines),
+            regions.scratch.eq(self.scratch_base >> below),
         ]
 
         # Between frames everything that a frame moves is held in reset: each begins alike,
@@ -169,16 +182,27 @@ class Accelerator(Component):
         computing = Signal()
         m.submodules.engine = engine = ResetInserter(~computing)(Engine(config))
         connect(m, reader.lines, engine.lines)
+        connect(m, engine.words, writer.words)
+        m.d.comb += [
+            writer.start.eq(engine.store),
+            writer.addr.eq(scratch_base + (engine.descriptor.map_word << exact_log2(WORD_BYTES))),
+            writer.n_words.eq(engine.descriptor.n_words),
+            engine.stored.eq(writer.done),
+            regions.descriptor.eq(engine.descriptor),
+        ]
         m.d.comb += engine.later.eq(first_step != 0)
         m.submodules.exit_unit = exit_unit = self._exit_unit(m, engine, first_step)
 
         failed, stopped = Signal(), Signal()
         # A frame in chunks of time steps: what the end of one is followed by.
         goes_on, decides, between = Signal(), Signal(), Signal()
+        # It ended with a store behind which another segment comes.
+        has_next, next_segment = Signal(), Signal()
         in_chunks = (self.chunk != 0) & (self.n_steps != 0) & ~failed & ~stopped
         m.d.comb += [
             goes_on.eq(in_chunks & (first_step + self.chunk < self.n_steps)),
             decides.eq(in_chunks & self.exits),
+            next_segment.eq(has_next & ~failed & ~stopped),
         ]
         onward = [
             first_step.eq(first_step + self.chunk),
@@ -193,28 +217,41 @@ class Accelerator(Component):
                     stopped.eq(0),
                     first_step.eq(self.first_step),
                     input_base.eq(self.input_base),
+                    scratch_base.eq(self.scratch_base),
+                    has_next.eq(0),
                     self.steps.eq(self.n_steps),
                 ]
                 m.next = "COMPUTE"
             with m.State("COMPUTE"):
                 m.d.comb += computing.eq(1)
                 with m.If(engine.done):
+                    last = engine.descriptor
+                    m.d.sync += has_next.eq(last.is_store & (last.next_lines != 0))
+                    m.d.comb += regions.onward.eq(last.is_store)
                     m.next = "END"
-                with m.If(reader.error):
+                with m.If(reader.error | writer.error):
                     m.d.sync += failed.eq(1)
                     m.next = "END"
                 with m.If(self.abort | stopped):
                     m.d.sync += stopped.eq(1)
                     m.next = "END"
             with m.State("END"):
-                m.d.comb += reader.stop.eq(1)
-                with m.If(~reader.busy):
+                m.d.comb += [
+                    reader.stop.eq(1),
+                    writer.stop.eq(1),
+                    regions.stop.eq(~next_segment),
+                ]
+                with m.If(~reader.busy & ~writer.busy):
                     m.d.comb += reader.clear.eq(1)
-                    with m.If(decides):
+                    with m.If(next_segment):
+                        m.d.comb += between.eq(1)
+                        m.d.sync += has_next.eq(0)
+                        m.next = "AGAIN"
+                    with m.Elif(decides):
                         m.d.comb += [between.eq(1), exit_unit.go.eq(1)]
                         m.next = "EXIT"
                     with m.Elif(goes_on):
-                        m.d.comb += between.eq(1)
+                        m.d.comb += [between.eq(1), regions.again.eq(1)]
                         m.d.sync += onward
                         m.next = "AGAIN"
                     with m.Else():
@@ -227,6 +264,8 @@ class Accelerator(Component):
                     m.next = "AGAIN"
                     with m.If(exit_unit.stops | stopped):
                         m.next = "DONE"
+                    with m.Else():
+                        m.d.comb += regions.again.eq(1)
             with m.State("AGAIN"):
                 m.d.comb += [between.eq(1), again.eq(1)]
                 m.next = "COMPUTE"
@@ -257,6 +296,13 @@ class Accelerator(Component):
             m.d.comb += [getattr(self.trace, name).eq(getattr(engine, name)) for name in names]
             m.d.sync += self.trace.clock.eq(Mux(computing, self.trace.clock + 1, 1))
         return m
+
+    def _bus(self, m, reader, writer):
+        """Channels for reading and for writing."""
+        for part in (reader.axi, writer.axi):
+            for name, member in part.signature.members.items():
+                ours, its = getattr(self.axi, name), getattr(part, name)
+                m.d.comb += ours.eq(its) if member.flow == Out else its.eq(ours)
 
     def _exit_unit(self, m, engine, first_step):
         """The exit unit, for the host one memory: tables are written, logits are read."""

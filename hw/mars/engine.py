@@ -5,11 +5,21 @@ from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out
 from amaranth.utils import exact_log2
 
+from hw.mars.collector import Collector
 from hw.mars.core import Core
 from hw.mars.drain import Drain
 from hw.mars.lane import SUMS
-from hw.mars.layout import ADDR_WIDTH, ENTRIES_WIDTH, MAX_GROUPS, ROW_WIDTH, fires, header_bits
+from hw.mars.layout import (
+    ADDR_WIDTH,
+    DESCRIPTOR,
+    ENTRIES_WIDTH,
+    MAX_GROUPS,
+    ROW_WIDTH,
+    fires,
+    header_bits,
+)
 from hw.mars.loader import Loader
+from hw.mars.map_writer import STORED_WORD
 from hw.mars.membranes import MEMBRANES, MembraneStore
 from hw.mars.post_processing import PostProcessing
 from hw.mars.walker import Walker
@@ -35,7 +45,13 @@ class Engine(Component):
     later : In(1)
         The frame goes on where the one before stopped: neurons find their membranes.
     done : Out(1)
-        With the last write of a frame.
+        With the last write of a segment.
+    descriptor : Out(DESCRIPTOR)
+        Of the pass under way.
+    store, stored : Out(1), In(1)
+        It is one that stores a result, and begins; everything is written.
+    words : Out(stream.Signature(STORED_WORD))
+        What is written.
     weight_stall, drain_stall, layer_stall : Out(1)
         Why the macros do not work in this clock.
     host_read, host_addr, host_data : In of every macro, In(16), Out of every macro
@@ -52,6 +68,10 @@ class Engine(Component):
                 "lines": In(stream.Signature(LINE_BITS)),
                 "later": In(1),
                 "done": Out(1),
+                "descriptor": Out(DESCRIPTOR),
+                "store": Out(1),
+                "stored": In(1),
+                "words": Out(stream.Signature(STORED_WORD)),
                 "weight_stall": Out(1),
                 "drain_stall": Out(1),
                 "layer_stall": Out(1),
@@ -101,6 +121,7 @@ class Engine(Component):
             drain.round_done.eq(walker.round_done),
             drain.round.eq(walker.round),
             post.descriptor.eq(walker.descriptor),
+            post.pass_begins.eq(walker.take),
             post.pixel.eq(drain.pixel),
             post.acc.eq(drain.acc),
             post.residual.eq(drain.residual),
@@ -111,7 +132,8 @@ class Engine(Component):
         ]
         self._headers(m, loader, drain, post)
         copier = self._blocks(m, loader, walker)
-        self._cores(m, loader, copier, walker, drain, post, store)
+        collector = self._collector(m, walker)
+        self._cores(m, loader, copier, walker, drain, post, store, collector)
 
         last_written = Signal()
         features_done = Signal()
@@ -129,7 +151,7 @@ class Engine(Component):
         with m.If(self.pass_done):
             m.d.sync += written.eq(0)
         m.d.comb += [
-            self.pass_done.eq(last_written | features_done),
+            self.pass_done.eq(last_written | features_done | self.stored),
             walker.pass_done.eq(self.pass_done),
             self.done.eq(walker.frame_done),
             self.weight_stall.eq(walker.weight_stall),
@@ -149,6 +171,20 @@ class Engine(Component):
             self.store_data.eq(Cat(store.data)),
         ]
         return m
+
+    def _collector(self, m, walker):
+        """Reads what is stored."""
+        m.submodules.collector = collector = Collector(self.config.n_macros)
+        m.d.sync += self.store.eq(walker.take & walker.loading.is_store)
+        m.d.comb += [
+            self.descriptor.eq(walker.descriptor),
+            collector.descriptor.eq(walker.descriptor),
+            collector.start.eq(self.store),
+            self.words.valid.eq(collector.words.valid),
+            self.words.payload.eq(collector.words.payload),
+            collector.words.ready.eq(self.words.ready),
+        ]
+        return collector
 
     def _headers(self, m, loader, drain, post):
         """Bias, multipliers and shifts of the kernel blocks that are loaded or under way."""
@@ -194,10 +230,12 @@ class Engine(Component):
         ]
         return copier
 
-    def _cores(self, m, loader, copier, walker, drain, post, store):
+    def _cores(self, m, loader, copier, walker, drain, post, store, collector):
         """The cores, and the choice of each bank which features it stores."""
         config, d = self.config, walker.descriptor
         per_core = config.macros_per_core
+        collects = Signal()
+        m.d.comb += collects.eq(Cat(collector.read).any())
         in_bytes = Cat(half.replicate(WORD_BYTES // 2) for half in post.write_halves)
         for c in range(config.n_cores):
             core = Core(c * per_core, per_core, config.feature_words, config.weight_sram)
@@ -212,7 +250,7 @@ class Engine(Component):
                 core.walk.row_word_line.eq(loader.row_word_line),
                 core.walk.index_write_addr.eq(loader.index_addr),
                 core.walk.index_data.eq(loader.index_data),
-                core.walk.host_addr.eq(self.host_addr),
+                core.walk.host_addr.eq(Mux(collects, collector.addr, self.host_addr)),
             ]
             if copier is not None:
                 m.d.comb += [
@@ -232,7 +270,8 @@ class Engine(Component):
                     core.feature_data[k].eq(post.write_data),
                     core.row_data[k].eq(loader.row_data[macro]),
                     core.index_write[k].eq(loader.index_enable[macro]),
-                    core.host_read[k].eq(self.host_read[macro]),
+                    core.host_read[k].eq(self.host_read[macro] | collector.read[macro]),
+                    collector.data[macro].eq(core.host_data[k]),
                     drain.sums[macro].eq(core.sums[k]),
                     drain.highs[macro].eq(core.highs[k]),
                     drain.residuals[macro].eq(core.residuals[k]),

@@ -8,10 +8,13 @@ from model.mars.layout import (
     DESCRIPTOR_FIELDS,
     DESCRIPTOR_LINES,
     HEADER_FIELDS,
+    LOAD_FIELDS,
     MACRO_FIELDS,
+    MAX_LOADS,
     MAX_MACROS,
     SIGNED_FIELDS,
     STEPS_PER_WORD,
+    STORE_FIELDS,
     TAP_WIDTH,
     TIMED_FIELDS,
     TIMED_HEADER_FIELDS,
@@ -37,16 +40,17 @@ HEADER_SLOT_WIDTH = 9
 
 
 def _descriptor_fields():
-    for name, (low, width) in (DESCRIPTOR_FIELDS | TIMED_FIELDS).items():
+    for name, (low, width) in (DESCRIPTOR_FIELDS | TIMED_FIELDS | STORE_FIELDS).items():
         yield name, Field(signed(width) if name in SIGNED_FIELDS else unsigned(width), low)
-    for name, (low, width, distance) in MACRO_FIELDS.items():
-        for macro in range(MAX_MACROS):
-            yield f"{name}_{macro}", Field(unsigned(width), low + macro * distance)
+    for several, n in ((MACRO_FIELDS, MAX_MACROS), (LOAD_FIELDS, MAX_LOADS)):
+        for name, (low, width, distance) in several.items():
+            for k in range(n):
+                yield f"{name}_{k}", Field(unsigned(width), low + k * distance)
 
 
 DESCRIPTOR = FlexibleLayout(DESCRIPTOR_LINES * LINE_BITS, dict(_descriptor_fields()))
-"""A field that each macro has is called `in_base_0` and so on; those of passes in time overlap
-those of others."""
+"""A field that each macro has is called `in_base_0` and so on; those of passes in time, and of
+passes that store, overlap those of others."""
 HEADER_WORD = FlexibleLayout(
     WORD_BITS, {name: Field(unsigned(width), low) for name, (low, width) in HEADER_FIELDS.items()}
 )

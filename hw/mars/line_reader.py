@@ -1,4 +1,4 @@
-"""Fetches the lines of a frame: input packet, then program."""
+"""Fetches the lines of a segment, region by region."""
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream
@@ -6,11 +6,11 @@ from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
 from hw.bus.axi4 import ADDR_WIDTH, INCR, NORMAL_MEMORY, OKAY, AXI4ReadSignature
+from hw.mars.regions import COUNT_WIDTH, LINE_ADDR_WIDTH, REGION
 from hw.memory import TwoPortMemory
 from model.mars.config import LINE_BITS
 from model.mars.memory import BURST_LINES
 
-COUNT_WIDTH = 24
 BURST_BYTES = BURST_LINES * LINE_BITS // 8
 
 
@@ -83,14 +83,15 @@ class LineBuffer(Component):
 
 
 class LineReader(Component):
-    """Reads two regions of memory, one after the other, golden function `model.mars.memory`.
+    """Reads regions of memory, one after the other, golden function `model.mars.memory`.
 
-    Bursts are 8 lines, the last one of a region what is left; one is asked for when the buffer has
+    Bursts are 8 lines and begin at multiples of 512 bytes, so that none ever crosses 4 KB; those at
+    the ends of a region are shorter. One is asked for when the buffer has
     room for all of it, so that a beat never waits. `rid` and `rlast` are ignored: everything comes
     in order and in whole lines.
 
-    **Latency**, with `start` in clock 0 and N beats per line: burst b is decided in clock
-    ``d[b] = max(d[b-1] + 1, f + 1)``, one later if it is the first of the second region; d[-1] is
+    **Latency**, with the first region in clock 0 and N beats per line: burst b is decided in clock
+    ``d[b] = max(d[b-1] + 1, f + 1)``, one later for every region that ended before; d[-1] is
     0, and f is the clock in which the line ``line_buffer`` before its last one was fetched out of
     the buffer. `arvalid` rises in ``d + 1``; until it is taken the next one is not decided. A line
     whose last beat comes in clock r is fetched in ``f = max(r + 1, clock in which the line before
@@ -106,12 +107,9 @@ class LineReader(Component):
     -------
     axi : Out(AXI4ReadSignature(config.weight_bus))
     start : In(1)
-        Read the regions; given only when not `busy` and all lines are taken or cleared.
-    input_base, program_base : In(32)
-        Byte addresses, with `start`. They are multiples of 512: the bits below are ignored, so
-        that no burst ever crosses 4 KB.
-    input_lines, program_lines : In(24)
-        Lengths, with `start`.
+        Regions may follow; given only when not `busy` and all lines are taken or cleared.
+    regions : In(stream.Signature(REGION))
+        What is read, from the clock of `start` on.
     stop : In(1)
         Ask for no more lines, and drop those that were not complete before; until the next `start`.
     clear : In(1)
@@ -122,7 +120,7 @@ class LineReader(Component):
         A beat came with an error. As after `stop`, its line and later ones are dropped; one clock
         per `start` at most, and not later than `busy` falls.
     busy : Out(1)
-        From the clock after `start` until every line was asked for, or given up, and every beat
+        From the clock after a region's until every line was asked for, or given up, and every beat
         that was asked for has come.
     """
 
@@ -132,10 +130,7 @@ class LineReader(Component):
             {
                 "axi": Out(AXI4ReadSignature(config.weight_bus)),
                 "start": In(1),
-                "input_base": In(ADDR_WIDTH),
-                "program_base": In(ADDR_WIDTH),
-                "input_lines": In(COUNT_WIDTH),
-                "program_lines": In(COUNT_WIDTH),
+                "regions": In(stream.Signature(REGION)),
                 "stop": In(1),
                 "clear": In(1),
                 "lines": Out(stream.Signature(LINE_BITS)),
@@ -151,19 +146,17 @@ class LineReader(Component):
         m.submodules.buffer = buffer = LineBuffer(config.line_buffer, config.weight_bus)
         connect(m, buffer.lines, flipped(self.lines))
 
-        offset_width = exact_log2(BURST_BYTES)
-        burst_addr = Signal(ADDR_WIDTH - offset_width)
+        line = Signal(LINE_ADDR_WIDTH)
         n_left = Signal(COUNT_WIDTH)
-        next_addr = Signal.like(burst_addr)
-        n_next = Signal.like(n_left)
         n_outstanding = Signal(range(config.line_buffer + 1))
         halted = Signal()
 
-        n_burst = Signal(range(BURST_LINES + 1))
+        n_whole, n_burst = Signal(range(BURST_LINES + 1)), Signal(range(BURST_LINES + 1))
         n_used = Signal(range(config.line_buffer + BURST_LINES + 1))
         request = Signal()
         m.d.comb += [
-            n_burst.eq(Mux(n_left < BURST_LINES, n_left, BURST_LINES)),
+            n_whole.eq(BURST_LINES - line[: exact_log2(BURST_LINES)]),
+            n_burst.eq(Mux(n_left < n_whole, n_left, n_whole)),
             n_used.eq(buffer.level + n_outstanding + n_burst),
             request.eq(
                 (n_left != 0)
@@ -178,15 +171,17 @@ class LineReader(Component):
         with m.If(request):
             m.d.sync += [
                 axi.arvalid.eq(1),
-                axi.araddr.eq(burst_addr << offset_width),
+                axi.araddr.eq(line << (ADDR_WIDTH - LINE_ADDR_WIDTH)),
                 axi.arlen.eq(n_burst * n_beats - 1),
-                burst_addr.eq(burst_addr + 1),
+                line.eq(line + n_burst),
                 n_left.eq(n_left - n_burst),
             ]
         with m.Elif(axi.arready):
             m.d.sync += axi.arvalid.eq(0)
-        with m.If(n_left == 0):
-            m.d.sync += [burst_addr.eq(next_addr), n_left.eq(n_next), n_next.eq(0)]
+        regions = self.regions
+        m.d.comb += regions.ready.eq((n_left == 0) & (self.start | ~halted & ~self.stop))
+        with m.If(regions.valid & regions.ready):
+            m.d.sync += [line.eq(regions.payload.line), n_left.eq(regions.payload.n_lines)]
 
         # One hot: which beat of a line comes next.
         beat = Signal(n_beats, init=1)
@@ -202,7 +197,7 @@ class LineReader(Component):
             buffer.w_data.eq(axi.rdata),
             buffer.complete.eq(keep & beat[-1]),
             buffer.clear.eq(self.clear),
-            self.busy.eq((n_outstanding != 0) | (n_left != 0) | (n_next != 0)),
+            self.busy.eq((n_outstanding != 0) | (n_left != 0)),
         ]
         with m.If(axi.rvalid):
             m.d.sync += beat.eq(beat.rotate_left(1))
@@ -212,13 +207,7 @@ class LineReader(Component):
         ]
 
         with m.If(self.start):
-            m.d.sync += [
-                burst_addr.eq(self.input_base >> offset_width),
-                n_left.eq(self.input_lines),
-                next_addr.eq(self.program_base >> offset_width),
-                n_next.eq(self.program_lines),
-                halted.eq(0),
-            ]
+            m.d.sync += halted.eq(0)
         with m.If(self.stop | bad):
-            m.d.sync += [n_left.eq(0), n_next.eq(0), halted.eq(1)]
+            m.d.sync += [n_left.eq(0), halted.eq(1)]
         return m

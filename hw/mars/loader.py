@@ -26,6 +26,8 @@ from model.mars.layout import (
 class Loader(Component):
     """Runs ahead of the walker as far as there is room, golden: `model.mars.clocks`.
 
+    A pass that stores a result has a descriptor alone. An input may begin in the middle of a line.
+
     A line with rows or features is kept and handed on word by word, one row of the S macros that
     share a kernel block per clock; the next line is taken in the last of these clocks. Every other
     line is used in the clock in which it is taken.
@@ -156,6 +158,7 @@ class Loader(Component):
         empty_block = Signal()
         more_parts = Signal(range(self.n_header_lines - 1))
         first_line = Signal(init=1)
+        first_word = Signal(range(WORDS_PER_LINE))
         transfer = Signal()
         m.d.comb += [
             transfer.eq(lines.valid & lines.ready),
@@ -177,7 +180,8 @@ class Loader(Component):
                     m.d.sync += [
                         d.as_value()[LINE_BITS:].eq(lines.payload),
                         blocks_left.eq(d.n_kernel_blocks),
-                        words_left.eq(d.n_rows * d.out_row_pitch),
+                        words_left.eq(d.n_rows * d.out_row_pitch + d.first_word),
+                        first_word.eq(d.first_word),
                         codes_left.eq(0),
                     ]
                     m.next = "HEADER_0"
@@ -185,6 +189,8 @@ class Loader(Component):
                         m.next = "TABLE"
                     with m.If(d.is_input):
                         m.next = "FEATURES"
+                    with m.If(d.is_store):
+                        m.next = "DESCRIPTOR_0"
             with m.State("TABLE"):
                 # The table of the pass before is in use until this pass is taken.
                 m.d.comb += lines.ready.eq(can_take & (not_taken == 0))
@@ -196,7 +202,7 @@ class Loader(Component):
             with m.State("FEATURES"):
                 m.d.comb += lines.ready.eq(can_take & (not_taken == 0))
                 with m.If(transfer):
-                    m.d.sync += words_left.eq(words_left - WORDS_PER_LINE)
+                    m.d.sync += [words_left.eq(words_left - WORDS_PER_LINE), first_word.eq(0)]
                     with m.If(words_left <= WORDS_PER_LINE):
                         m.next = "DESCRIPTOR_0"
             with m.State("HEADER_0"):
@@ -268,7 +274,7 @@ class Loader(Component):
             m.d.sync += [
                 kept.eq(lines.payload),
                 keeping.eq(1),
-                word.eq(0),
+                word.eq(Mux(in_features, first_word, 0)),
                 is_row.eq(in_rows),
                 is_table.eq(in_table),
                 last_of_entry.eq(in_rows & last_line),

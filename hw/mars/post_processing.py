@@ -66,6 +66,8 @@ class PostProcessing(Component):
         Its sums, residual, stored membranes and kernel block's header, 2 clocks after it.
     later : In(1)
         The frame goes on where the one before stopped.
+    pass_begins : In(1)
+        The next pass is taken: words of an input are those of its first row.
     feature_valid, feature_words : In(1), In(128)
         A word of the input, or two if a row of it has an even number, which are written as they
         are 1 clock later.
@@ -93,6 +95,7 @@ class PostProcessing(Component):
                 "stored": In(MEMBRANE_WORDS * WORD_BITS),
                 "later": In(1),
                 "header": In(header_bits(wide_multiplier)),
+                "pass_begins": In(1),
                 "feature_valid": In(1),
                 "feature_words": In(WORDS_PER_WRITE * WORD_BITS),
                 "table_enable": In(1),
@@ -354,6 +357,8 @@ class PostProcessing(Component):
             m.d.sync += [offset.eq(offset + step), col.eq(col + step)]
             with m.If(col + step == d.out_row_pitch):
                 m.d.sync += [col.eq(0), row.eq(row + 1)]
+        with m.If(self.pass_begins):
+            m.d.sync += [row.eq(0), col.eq(0), offset.eq(0)]
 
     def _plane(self, result, pair, which):
         """A word with a nibble of each lane; 8-bit weights have theirs in both halves of it."""

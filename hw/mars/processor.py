@@ -3,7 +3,7 @@
 from amaranth.hdl import Cat, Const, Module
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 
-from hw.bus.axi4 import AXI4ReadSignature
+from hw.bus.axi4 import AXI4Signature
 from hw.bus.host_bus import HostBusSignature
 from hw.bus.registers import RegisterBank
 from hw.mars.accelerator import FEATURE_STRIDE, Accelerator, TraceSignature
@@ -50,7 +50,7 @@ class MarsProcessor(Component):
             (names["exit_tables"], 4 * TABLES),
             (names["features[0]"], config.n_macros * FEATURE_STRIDE),
         ]
-        self.pins = {"m_axi_weights": Out(AXI4ReadSignature(config.weight_bus))}
+        self.pins = {"m_axi_weights": Out(AXI4Signature(config.weight_bus))}
         if trace:
             self.pins["trace_mars"] = Out(TraceSignature(config.n_macros))
         super().__init__(
@@ -84,6 +84,7 @@ class MarsProcessor(Component):
             accelerator.input_base.eq(Cat(below, bank.mars_INPUT_BASE_value)),
             accelerator.input_lines.eq(bank.mars_INPUT_LINES_value),
             accelerator.program_base.eq(Cat(below, bank.mars_PROGRAM_BASE_value)),
+            accelerator.scratch_base.eq(Cat(below, bank.mars_SCRATCH_BASE_value)),
             accelerator.program_lines.eq(bank.mars_PROGRAM_LINES_value),
             accelerator.first_step.eq(bank.mars_TIME_first),
             accelerator.n_steps.eq(bank.mars_TIME_steps),

@@ -195,7 +195,7 @@ class Walker(Component):
                     block.eq(0),
                 ]
                 m.next = "BEGIN"
-                with m.If(self.loading.is_input):
+                with m.If(self.loading.is_input | self.loading.is_store):
                     m.next = "FINISH"
             with m.State("BEGIN"):
                 m.d.comb += begin.eq(waiting != 0)

@@ -82,13 +82,13 @@ def _read(lowered: Lowered, one: Convolution) -> set[str]:
 def _counted_bands(chain: Sequence[Convolution], n_bands: int, most_teams: int) -> list[Band]:
     """The bands of the last result, with so few teams that a descriptor can count all rows."""
     bands = _bands(chain[-1], n_bands, most_teams)
-    n_rows = max(one.n_teams * one.rows for band in bands for one in _bands_of_chain(chain, band))
+    n_rows = max(one.n_teams * one.rows for band in bands for one in bands_of_chain(chain, band))
     if n_rows <= MAX_SIDE or most_teams == 1:
         return bands
     return _counted_bands(chain, n_bands, most_teams // 2)
 
 
-def _bands_of_chain(chain: Sequence[Convolution], band: Band) -> list[Band]:
+def bands_of_chain(chain: Sequence[Convolution], band: Band) -> list[Band]:
     """The bands of a chain's passes that lead to one of the last result, the last one first."""
     result = [band]
     for one, before in zip(chain[:0:-1], chain[-2::-1], strict=True):
@@ -117,7 +117,7 @@ def _in_band(
     chain: list[Convolution], band: Band, suffix: str, homes: Mapping[str, Home]
 ) -> list[Convolution]:
     """The passes of a chain that lead to some rows of its last result."""
-    bands = _bands_of_chain(chain, band)
+    bands = bands_of_chain(chain, band)
     result = [replace(chain[-1], band=band)]
     for one, rows in zip(reversed(chain[:-1]), bands[1:], strict=True):
         result[0] = replace(result[0], source=homes[one.output].map + suffix)

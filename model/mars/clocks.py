@@ -65,6 +65,9 @@ class Source(Protocol):
     def take(self, clock_ready: int) -> int:
         """The clock in which the next line is taken by who is ready from `clock_ready` on."""
 
+    def store(self, clock_taken: int, n_words: int) -> int:
+        """The last clock of a store that is taken in a clock."""
+
 
 @dataclass(frozen=True)
 class Work:
@@ -74,6 +77,10 @@ class Work:
     ----------
     n_input_lines : int
         Lines of feature words; 0 for a pass with kernel blocks.
+    first_word : int
+        Where in the first one they begin.
+    n_stored : int
+        Words that are stored in memory; 0 for other passes.
     split : int
         Macros that share a kernel block.
     entries : tuple of int
@@ -105,6 +112,8 @@ class Work:
     split: int
     entries: tuple[int, ...]
     input_words: int = 1
+    first_word: int = 0
+    n_stored: int = 0
     n_rounds: int = 1
     in_planes: int = 1
     skip_planes: int = 0
@@ -156,7 +165,9 @@ def work_of(one: Pass, *, wide_multiplier: bool, first_chunk: bool = True) -> Wo
     d = one.descriptor
     n_words = d.n_rows * d.out_row_pitch if d.is_input else 0
     return Work(
-        n_input_lines=-(-n_words // WORDS_PER_LINE),
+        n_input_lines=-(-(d.first_word + n_words) // WORDS_PER_LINE),
+        first_word=d.first_word,
+        n_stored=d.n_words,
         split=d.split,
         entries=tuple(block.n_entries for block in one.blocks),
         input_words=d.input_words,
@@ -261,11 +272,20 @@ class _Loader:
         self.free = clock + hold
         return clock
 
-    def take_words(self, n_lines: int, after: int, hold: int = WORDS_PER_LINE) -> int:
-        """Lines that are handed on in so many clocks each; returns the clock of the last one."""
-        for _ in range(n_lines):
+    def take_words(self, n_lines: int, after: int, per_clock: int = 1, first: int = 0) -> int:
+        """Lines that are handed on so many words per clock, from a word of the first one on.
+
+        Returns the clock behind which the last one is written.
+        """
+        for number in range(n_lines):
+            hold = (WORDS_PER_LINE - (0 if number else first)) // per_clock
             line = self.take(after, hold)
-        return line
+        return line + hold
+
+    def input(self, work: Work, taken: int) -> int:
+        """An input, taken by the walker in a clock; returns the last clock of the pass."""
+        n_lines = work.n_input_lines
+        return self.take_words(n_lines, taken + 1, work.input_words, work.first_word) + 1
 
     def block(self, work: Work, n_entries: int) -> int:
         """A kernel block; returns the clock in which it is complete."""
@@ -313,10 +333,12 @@ def simulate(
             described = loader.take(all_taken[-ahead.descriptors] + 1)
         taken = max(end + 1, described + described_after)
         all_taken.append(taken)
-        if work.n_input_lines:
-            hold = WORDS_PER_LINE // work.input_words
-            line = loader.take_words(work.n_input_lines, taken + 1, hold)
-            end = line + hold + 1
+        if not work.entries:
+            end = (
+                loader.input(work, taken)
+                if work.n_input_lines
+                else source.store(taken, work.n_stored)
+            )
             result.append(PassClocks(end, end - start, 0, 0, 0, end - start, ()))
             continue
         last = taken + 1

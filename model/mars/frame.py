@@ -1,6 +1,6 @@
 """A frame on the golden machine, and from what a machine did back to the network's layers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -27,7 +27,7 @@ from model.mars.program import Pass
 LATENCY = 20
 """Clocks from a request to its first beat in an ideal memory."""
 ONWARD_CLOCKS = 2
-"""From the end of a chunk, or from the exit unit's decision, to the start of the next chunk."""
+"""From the end of a segment or chunk, or from the exit unit's decision, to the next one's start."""
 DECIDES_AFTER = 1
 """From the end of a chunk until the exit unit begins."""
 
@@ -71,6 +71,8 @@ class PassRun:
 def run(image: Image, features: Ints, latency: int = LATENCY) -> Iterator[PassRun]:
     """A frame on the golden machine, pass by pass, the input first; of chunks the first one.
 
+    Clocks are counted from the start of each segment.
+
     Parameters
     ----------
     image : Image
@@ -101,7 +103,7 @@ class FrameRun:
     Parameters
     ----------
     chunks : tuple of tuple of PassRun
-        Once per run of the program.
+        Once per run of the program. Clocks are counted from the start of each segment.
     clocks : int
         From the start to the end, those of the exit unit included. Without it each chunk is a
         frame that the host starts.
@@ -130,7 +132,7 @@ def run_frame(image: Image, features: Ints, latency: int = LATENCY) -> FrameRun:
     clocks = 0
     for runs in run_chunks(image, features, latency):
         chunks.append(runs)
-        clocks += runs[-1].clocks.end
+        clocks += starts(runs)[-1] + runs[-1].clocks.end
         if unit is None:
             continue
         clocks += ONWARD_CLOCKS * (len(chunks) > 1)
@@ -143,6 +145,16 @@ def run_frame(image: Image, features: Ints, latency: int = LATENCY) -> FrameRun:
     return FrameRun(tuple(chunks), clocks, image.contents.time_steps)
 
 
+def starts(runs: Sequence[PassRun]) -> list[int]:
+    """The clock of a run of the program in which each pass's segment starts."""
+    result, start = [], 0
+    for one in runs:
+        result.append(start)
+        if one.program.descriptor.is_last:
+            start += one.clocks.end + ONWARD_CLOCKS
+    return result
+
+
 def _logits(image: Image, last: PassRun) -> Ints:
     """Logits (steps, classes) of a chunk, summed over its steps."""
     outputs = layer_outputs(last.program.descriptor, image.contents.passes[-1], last)
@@ -153,14 +165,18 @@ def _logits(image: Image, last: PassRun) -> Ints:
 def _chunk(
     machine: Machine, image: Image, features: Ints, chunk: int, latency: int
 ) -> Iterator[PassRun]:
-    packet = image.packet(features, chunk)
-    passes = image.passes
-    source = LineSource(image.config, len(packet), len(image.lines), latency)
     wide = image.config.wide_multiplier
-    everything = (Pass(image.input_descriptor, ()), *passes)
-    works = [work_of(one, wide_multiplier=wide, first_chunk=chunk == 0) for one in everything]
-    clocks = simulate(works, source, image.config.ahead)
-    results = machine.frame(packet, passes, first_chunk=chunk == 0)
+    clocks = [
+        when
+        for segment in image.segments
+        for when in simulate(
+            [work_of(one, wide_multiplier=wide, first_chunk=chunk == 0) for one in segment.passes],
+            LineSource(image.config, segment.regions, latency),
+            image.config.ahead,
+        )
+    ]
+    packet = image.packet(features, chunk)
+    results = machine.frame(packet, image.passes, first_chunk=chunk == 0)
     for (one, result), when in zip(results, clocks, strict=True):
         yield PassRun(
             one,
@@ -199,6 +215,8 @@ def layer_outputs(
 
 def rows_of(descriptor: Descriptor, contents: PassContents) -> dict[str, Ints]:
     """By layer: which rows of its result `layer_outputs` has, in order."""
+    if contents.move:
+        return {}
     rows = _all_rows(descriptor, contents)
     return {name: rows[name][_inside(contents, name, rows[name])] for name in rows}
 

@@ -15,16 +15,27 @@ All numbers are little-endian. The program is copied to memory as it is; an inpu
 descriptor of the input followed by the input's feature words.
 """
 
+import itertools
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import pydantic
 from numpy.typing import NDArray
 
-from model.mars.config import CONFIGS, KERNELS, LINE_BITS, NIBBLE, MarsConfig
+from model.mars.config import (
+    CONFIGS,
+    KERNELS,
+    LINE_BITS,
+    NIBBLE,
+    WORD_BYTES,
+    WORDS_PER_LINE,
+    MarsConfig,
+)
 from model.mars.early_exit import MAX_CLASSES, ExitRegisters, exit_registers, never
 from model.mars.layout import (
     DESCRIPTOR_LINES,
@@ -34,14 +45,22 @@ from model.mars.layout import (
     pack_descriptor,
     unpack_descriptor,
 )
-from model.mars.machine import from_planes, nibble_plane
+from model.mars.machine import from_planes, maps_words, nibble_plane
+from model.mars.memory import Region, frame_regions
 from model.mars.network import RAW_BITS, FeatureType
 from model.mars.neuron import Exit
 from model.mars.packing import Packing
-from model.mars.program import Pass, ProgramError, decode, encode_input, from_bytes
+from model.mars.program import (
+    Pass,
+    ProgramError,
+    decode,
+    encode_input,
+    from_bytes,
+    segments_of,
+)
 
 MAGIC = b"KMRS"
-VERSION = 3
+VERSION = 4
 HEADER = struct.Struct("<4s5I")
 BLANK_CRC = slice(16, 20)
 DESCRIPTOR_BYTES = DESCRIPTOR_LINES * LINE_BITS // 8
@@ -167,6 +186,8 @@ class PassContents(_Strict):
         Group-sets of the convolution, and those that have a weight other than 0.
     pixels : int
         Pixels of the convolution.
+    move : "load", "store" or ""
+        The pass computes nothing but brings rows of a map from memory or to it.
     """
 
     layers: tuple[str, ...]
@@ -179,6 +200,7 @@ class PassContents(_Strict):
     total_sets: int
     kept_sets: int
     pixels: int
+    move: Literal["", "load", "store"] = ""
 
 
 class Contents(_Strict):
@@ -188,7 +210,8 @@ class Contents(_Strict):
     `time_steps`; its program is run for `chunk` of them at a time, 0 is all. `membrane_words` are
     the words of feature memory in which membranes are from one chunk to the next, by name; `exit`
     says when it stops taking steps.
-    `output_address` is that of the result's first word in the feature memory of macro 0.
+    `output_address` is that of the result's first word in the feature memory of macro 0, or, if it
+    is `stored`, in memory behind `SCRATCH_BASE`.
     """
 
     name: str
@@ -200,6 +223,15 @@ class Contents(_Strict):
     chunk: int = 0
     membrane_words: dict[str, int] = {}
     exit: Exit | None = None
+    stored: bool = False
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Passes that follow each other without waiting for memory, and what is read for them."""
+
+    passes: tuple[Pass, ...]
+    regions: tuple[Region, ...]
 
 
 @dataclass(frozen=True)
@@ -224,6 +256,58 @@ class Image:
     def passes(self) -> tuple[Pass, ...]:
         """The program, decoded."""
         return decode(self.lines, wide_multiplier=self.config.wide_multiplier)
+
+    @cached_property
+    def segments(self) -> tuple[Segment, ...]:
+        """The program, segment by segment, the input first."""
+        parts = segments_of((Pass(self.input_descriptor, ()), *self.passes))
+        at = self._n_lines(parts[0][1:])
+        result = [Segment(parts[0], frame_regions(self.n_input_lines, at))]
+        for before, passes in itertools.pairwise(parts):
+            d, regions = before[-1].descriptor, []
+            for line, n_lines in zip(d.load_line, d.load_lines, strict=True):
+                if n_lines:
+                    regions += [Region(at, DESCRIPTOR_LINES), Region(line, n_lines)]
+                    at += DESCRIPTOR_LINES
+            result.append(Segment(passes, (*regions, Region(at, d.next_lines))))
+            at += d.next_lines
+        return tuple(result)
+
+    @cached_property
+    def starts_segment(self) -> tuple[bool, ...]:
+        """Of every pass, the input first: whether clocks are counted from it on."""
+        return tuple(k == 0 for one in self.segments for k in range(len(one.passes)))
+
+    def _n_lines(self, passes: Sequence[Pass]) -> int:
+        wide = self.config.wide_multiplier
+        return sum(one.n_lines(wide_multiplier=wide) for one in passes)
+
+    @property
+    def n_input_lines(self) -> int:
+        """Lines of the input packet that the first segment reads."""
+        d = self.input_descriptor
+        return DESCRIPTOR_LINES + -(-d.n_rows * d.out_row_pitch // WORDS_PER_LINE)
+
+    @property
+    def n_program_lines(self) -> int:
+        """Lines of the program that the first segment reads."""
+        return self.segments[0].regions[1].n_lines
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Bytes of memory behind `SCRATCH_BASE`."""
+        return maps_words(self.passes) * WORD_BYTES
+
+    @property
+    def bytes_written(self) -> int:
+        """Bytes of maps that a frame writes to memory."""
+        return sum(one.n_kept_words for one in self.passes) * WORD_BYTES
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of maps that later segments read from memory, the input included."""
+        loads = (one.descriptor for one in self.passes if one.descriptor.is_input)
+        return sum(d.n_rows * d.out_row_pitch for d in loads) * WORD_BYTES
 
     @property
     def output(self) -> Features:

@@ -40,8 +40,10 @@ DESCRIPTOR_FIELDS = {
     "block_width": (20, 5),
     "dx_width": (25, 3),
     "stacked": (28, 1),
+    "is_store": (29, 1),
     "n_kernel_blocks": (32, 16),
     "n_teams": (48, 4),
+    "first_word": (52, 3),
     "rows_per_team": (56, 8),
     "n_rows": (64, 8),
     "n_cols": (72, 8),
@@ -126,6 +128,26 @@ UNTIMED_FIELDS = frozenset(
 )
 """0 in a pass that works in time; its `skip_mult` has 16 bits."""
 TIMED_SKIP_MULT_WIDTH = 16
+UNSTORED_FIELDS = frozenset({"skip_mult"})
+"""Also 0 in a pass that stores a result."""
+STORE_FIELDS = {
+    "map_word": (208, 32),
+    "n_words": (240, 24),
+    "team_words": (264, 16),
+    "pixel_words": (280, 16),
+    "kept_word": (296, 16),
+    "kept_end": (312, 16),
+    "next_lines": (328, 24),
+}
+"""Of a pass that stores a result in memory, where others have what is in `UNTIMED_FIELDS`."""
+MAX_LOADS = 2
+"""Maps that a segment reads from memory at most."""
+LOAD_FIELDS = {
+    "load_line": (640, 26, 64),
+    "load_input": (666, 1, 64),
+    "load_lines": (672, 24, 64),
+}
+"""Of every map that the next segment reads: (lowest bit of the first, width, distance)."""
 MACRO_FIELDS = {
     "in_base": (512, 16, 16),
     "skip_base": (640, 16, 16),
@@ -168,12 +190,15 @@ def header_lines(wide_multiplier: bool) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Descriptor:
-    """What the hardware knows of a pass: one convolution with the pools behind it, or the input.
+    """What the hardware knows of a pass: a convolution with the pools behind it, or a map's way.
 
     Parameters
     ----------
-    is_input, is_last : int
-        Feature words follow instead of kernel blocks; the frame ends with this pass.
+    is_input, is_store, is_last : int
+        Feature words follow instead of kernel blocks; a result is stored in memory; the segment
+        ends with this pass.
+    first_word : int
+        Of an input: the word of its first line that is its first one.
     wide : int
         8-bit weights in pairs of columns: a kernel block has 8 kernels, not 16.
     stacked : int
@@ -233,6 +258,17 @@ class Descriptor:
         Clamp, and what is added behind it.
     gap_bias, gap_mult, gap_shift, gap_post_shift, gap_low, gap_high, gap_offset : int
         Requantisation of the average.
+    map_word, n_words, team_words, pixel_words, kept_word, kept_end : int
+        Of a store: the word of the memory behind `SCRATCH_BASE` where it begins; words, those of
+        every team, which the first macro of a team has from `in_base` on, and of a pixel. Of each
+        pixel the words `kept_word` to `kept_end` (exclusive) are written.
+    next_lines : int
+        Of a store that ends a segment: lines of the program in the next one behind the descriptors
+        of the maps that it reads; 0 if the frame ends.
+    load_lines, load_line, load_input : tuple of int
+        Of a store that ends a segment: what the next one reads behind its first two lines, and
+        behind the two that follow: how many lines, and the first one, counted from `SCRATCH_BASE`
+        or from the input packet on. Of one map alone the first place is 0.
     in_base, skip_base, out_base : tuple of int
         Per macro: address of the first pixel's first tap, of the first pixel of the residual, and
         of pixel (0, 0) of the result, modulo 65536.
@@ -313,6 +349,18 @@ class Descriptor:
     u_col_pitch: int = 0
     u_row_pitch: int = 0
     u_base: int = 0
+    is_store: int = 0
+    first_word: int = 0
+    map_word: int = 0
+    n_words: int = 0
+    team_words: int = 0
+    pixel_words: int = 0
+    kept_word: int = 0
+    kept_end: int = 0
+    next_lines: int = 0
+    load_lines: tuple[int, ...] = (0,) * MAX_LOADS
+    load_line: tuple[int, ...] = (0,) * MAX_LOADS
+    load_input: tuple[int, ...] = (0,) * MAX_LOADS
     in_base: tuple[int, ...] = (0,) * MAX_MACROS
     skip_base: tuple[int, ...] = (0,) * MAX_MACROS
     out_base: tuple[int, ...] = (0,) * MAX_MACROS
@@ -394,13 +442,23 @@ class Descriptor:
         return self.rows_per_team * self.n_cols
 
 
-def _fields_of(*, timed: bool) -> dict[str, tuple[int, int]]:
-    """The fields that a descriptor has once."""
-    if not timed:
-        return DESCRIPTOR_FIELDS
+def _fields_of(kind: str) -> dict[str, tuple[int, int]]:
+    """The fields that a descriptor of a kind has once."""
     own = {k: place for k, place in DESCRIPTOR_FIELDS.items() if k not in UNTIMED_FIELDS}
-    own["skip_mult"] = (own["skip_mult"][0], TIMED_SKIP_MULT_WIDTH)
-    return own | TIMED_FIELDS
+    match kind:
+        case "timed":
+            own["skip_mult"] = (own["skip_mult"][0], TIMED_SKIP_MULT_WIDTH)
+            return own | TIMED_FIELDS
+        case "store":
+            return {k: place for k, place in own.items() if k not in UNSTORED_FIELDS} | STORE_FIELDS
+    return DESCRIPTOR_FIELDS
+
+
+def _several_of(kind: str) -> dict[str, tuple[int, int, int]]:
+    """The fields that it has several times."""
+    if kind == "store":
+        return LOAD_FIELDS | {"in_base": MACRO_FIELDS["in_base"]}
+    return MACRO_FIELDS
 
 
 def pack_descriptor(descriptor: Descriptor) -> Lines:
@@ -412,12 +470,15 @@ def pack_descriptor(descriptor: Descriptor) -> Lines:
         A field is out of range, or one of those that the pass does not have is not 0.
     """
     bits = 0
-    places = _fields_of(timed=bool(descriptor.timed))
-    for name in (*DESCRIPTOR_FIELDS, *TIMED_FIELDS):
+    kind = "store" if descriptor.is_store else "timed" if descriptor.timed else ""
+    places = _fields_of(kind)
+    for name in (*DESCRIPTOR_FIELDS, *TIMED_FIELDS, *STORE_FIELDS):
         low, width = places.get(name, (0, 0))
         signed = name in SIGNED_FIELDS and width > 0
         bits |= _field(name, getattr(descriptor, name), width, signed=signed) << low
-    for name, (low, width, distance) in MACRO_FIELDS.items():
+    several = _several_of(kind)
+    for name in (*MACRO_FIELDS, *LOAD_FIELDS):
+        low, width, distance = several.get(name, (0, 0, 0))
         for m, value in enumerate(getattr(descriptor, name)):
             bits |= _field(name, value, width, signed=False) << (low + m * distance)
     return lines_of(bits, DESCRIPTOR_LINES)
@@ -426,16 +487,16 @@ def pack_descriptor(descriptor: Descriptor) -> Lines:
 def unpack_descriptor(lines: Lines) -> Descriptor:
     """The descriptor in two lines."""
     bits = bits_of(lines)
-    timed = bool(bits >> DESCRIPTOR_FIELDS["timed"][0] & 1)
+    is_store, timed = (bits >> DESCRIPTOR_FIELDS[name][0] & 1 for name in ("is_store", "timed"))
+    kind = "store" if is_store else "timed" if timed else ""
     values: dict[str, Any] = {}
-    for name, (low, width) in _fields_of(timed=timed).items():
+    for name, (low, width) in _fields_of(kind).items():
         value = bits >> low & ((1 << width) - 1)
         is_negative = name in SIGNED_FIELDS and value >> (width - 1)
         values[name] = value - (1 << width) if is_negative else value
-    for name, (low, width, distance) in MACRO_FIELDS.items():
-        values[name] = tuple(
-            bits >> (low + m * distance) & ((1 << width) - 1) for m in range(MAX_MACROS)
-        )
+    for name, (low, width, distance) in _several_of(kind).items():
+        n = MAX_LOADS if name in LOAD_FIELDS else MAX_MACROS
+        values[name] = tuple(bits >> (low + m * distance) & ((1 << width) - 1) for m in range(n))
     return Descriptor(**values)
 
 
@@ -582,6 +643,6 @@ def lines_per_entry(split: int) -> int:
     return split * WORD_LINES // WORDS_PER_LINE
 
 
-_DESCRIBED = {*DESCRIPTOR_FIELDS, *MACRO_FIELDS, *TIMED_FIELDS}
+_DESCRIBED = {*DESCRIPTOR_FIELDS, *MACRO_FIELDS, *TIMED_FIELDS, *STORE_FIELDS, *LOAD_FIELDS}
 if {field.name for field in fields(Descriptor)} != _DESCRIBED:  # pragma: no cover
     raise AssertionError("Descriptor and its layout must have the same fields")

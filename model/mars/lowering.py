@@ -242,12 +242,18 @@ class Lowered:
         The maps of the feature memory, channels filled up to blocks of 16.
     packing : Packing or None
         Of the input.
+    loads : tuple of str
+        Maps that are there before the first pass.
+    stores : frozenset of str
+        Results that are stored in memory; the last one stays in the first macro otherwise.
     """
 
     passes: list[Convolution]
     homes: dict[str, Home]
     maps: dict[str, Features]
     packing: Packing | None
+    loads: tuple[str, ...] = (INPUT,)
+    stores: frozenset[str] = frozenset()
 
 
 def features(network: QuantizedNetwork, name: str, chunk: int = 0) -> Features:
@@ -263,7 +269,13 @@ def kernels_per_block(one: Convolution) -> int:
     return KERNELS // 2 if one.wide else KERNELS
 
 
-def lower(network: QuantizedNetwork, n_macros: int | None = None, chunk: int = 0) -> Lowered:
+def lower(
+    network: QuantizedNetwork,
+    n_macros: int | None = None,
+    chunk: int = 0,
+    *,
+    averages_alone: bool = False,
+) -> Lowered:
     """The passes of a network, in order.
 
     Parameters
@@ -274,6 +286,8 @@ def lower(network: QuantizedNetwork, n_macros: int | None = None, chunk: int = 0
     chunk : int
         Time steps of a spiking network that the passes compute, 1..4; the others follow in the
         same way. 0 is all of them.
+    averages_alone : bool
+        Averages have passes of their own, so that what they read can be computed in bands.
 
     Raises
     ------
@@ -281,7 +295,8 @@ def lower(network: QuantizedNetwork, n_macros: int | None = None, chunk: int = 0
         A spiking network has something that no pass can do.
     """
     check_steps(network, chunk)
-    return _Lowering(network, n_macros, min(chunk, network.time_steps)).run()
+    chunk = min(chunk, network.time_steps)
+    return _Lowering(network, n_macros, chunk, averages_alone=averages_alone).run()
 
 
 def check_steps(network: QuantizedNetwork, chunk: int) -> None:
@@ -346,8 +361,16 @@ class _View:
 
 
 class _Lowering:
-    def __init__(self, network: QuantizedNetwork, n_macros: int | None, chunk: int) -> None:
+    def __init__(
+        self,
+        network: QuantizedNetwork,
+        n_macros: int | None,
+        chunk: int,
+        *,
+        averages_alone: bool,
+    ) -> None:
         self.network = network
+        self.averages_alone = averages_alone
         self.chunk = chunk
         self.n_steps = chunk or network.time_steps
         self.membranes: set[str] = set()
@@ -470,6 +493,8 @@ class _Lowering:
             if len(readers) != 1 or is_raw or _rank(readers[0]) <= max(rank, 0):
                 return chain
             if self._leaves_out_shared(chain[-1], readers[0]):
+                return chain
+            if self.averages_alone and isinstance(readers[0], AvgPool):
                 return chain
             chain.append(readers[0])
             rank = _rank(readers[0])

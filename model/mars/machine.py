@@ -11,9 +11,17 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from model.mars.config import KERNELS, NIBBLE, WORD_BITS, WORD_LINES, MarsConfig
+from model.mars.config import (
+    KERNELS,
+    NIBBLE,
+    WORD_BITS,
+    WORD_LINES,
+    WORDS_PER_LINE,
+    MarsConfig,
+)
 from model.mars.layout import (
     DESCRIPTOR_LINES,
+    MAX_LOADS,
     STEPS_PER_WORD,
     Descriptor,
     Ints,
@@ -92,6 +100,28 @@ class MembraneWrites:
     mask: Ints
 
 
+@dataclass
+class Memory:
+    """What a machine finds outside.
+
+    Parameters
+    ----------
+    packet : (n, 8) uint64
+        The lines of the input packet.
+    maps : (words,) uint64
+        What lies behind `SCRATCH_BASE`.
+    """
+
+    packet: Lines
+    maps: Words
+
+    def read(self, d: Descriptor, number: int) -> Words:
+        """The words of the lines that the segment behind a store reads as its map `number`."""
+        words = self.packet.reshape(-1) if d.load_input[number] else self.maps
+        first = d.load_line[number] * WORDS_PER_LINE
+        return words[first : first + d.load_lines[number] * WORDS_PER_LINE]
+
+
 @dataclass(frozen=True)
 class PassResult:
     """What a pass did.
@@ -103,6 +133,7 @@ class PassResult:
         upper 8 lanes 0. With neurons bit t of a value is the spike of the sub-round's step t; of
         logits there are those of each step.
     writes : Writes
+        Of a store those into memory: `offset` counts from `SCRATCH_BASE` on.
     counters : Counters
     membranes : (pixels, 16) int64 or None
         With neurons: what a sub-round's last step left, at the first lane of each group.
@@ -197,6 +228,12 @@ def _part(d: Descriptor, number: int) -> tuple[int, int]:
     return n, number % (1 << d.u_parts_log2) * n
 
 
+def maps_words(program: tuple[Pass, ...]) -> int:
+    """Words of memory behind `SCRATCH_BASE` that a program needs, in whole lines."""
+    ends = [d.map_word + d.n_words for d in (one.descriptor for one in program) if d.is_store]
+    return -(-max(ends, default=0) // WORDS_PER_LINE) * WORDS_PER_LINE
+
+
 T = TypeVar("T", Writes, MembraneWrites)
 
 
@@ -214,12 +251,19 @@ class Machine:
     Parameters
     ----------
     config : MarsConfig
+
+    Attributes
+    ----------
+    banks : (macros, words) uint64
+    maps : (words,) uint64
+        The memory behind `SCRATCH_BASE` of the last frame.
     """
 
     def __init__(self, config: MarsConfig) -> None:
         self.config = config
         self.banks = np.zeros((config.n_macros, config.feature_words), np.uint64)
         self.first_chunk = True
+        self.maps: Words = np.zeros(0, np.uint64)
 
     def frame(
         self, packet: Lines, program: tuple[Pass, ...], *, first_chunk: bool = True
@@ -229,24 +273,48 @@ class Machine:
         Membranes begin anew in the first chunk of time steps, else where they were stored.
         """
         self.first_chunk = first_chunk
-        descriptor = unpack_descriptor(packet[:DESCRIPTOR_LINES])
-        yield (
-            Pass(descriptor, ()),
-            self._store_input(descriptor, packet[DESCRIPTOR_LINES:].reshape(-1)),
-        )
-        for one in program:
-            yield one, self._convolve(one)
+        memory = Memory(packet, np.zeros(maps_words(program), np.uint64))
+        self.maps = memory.maps
+        first = Pass(unpack_descriptor(packet[:DESCRIPTOR_LINES]), ())
+        words = iter([packet[DESCRIPTOR_LINES:].reshape(-1)])
+        for one in (first, *program):
+            d = one.descriptor
+            if d.is_input:
+                yield one, self._store_input(d, next(words))
+            elif d.is_store:
+                yield one, self._store_map(d, memory.maps)
+                if d.is_last:
+                    words = iter([memory.read(d, k) for k in range(MAX_LOADS) if d.load_lines[k]])
+            else:
+                yield one, self._convolve(one)
 
     def _store_input(self, d: Descriptor, words: Words) -> PassResult:
         offset = np.arange(d.n_rows * d.out_row_pitch)
         writes = Writes(
             offset // d.out_row_pitch,
             offset % ADDRESS_SPACE,
-            words[: len(offset)].copy(),
+            words[d.first_word : d.first_word + len(offset)].copy(),
             np.full(len(offset), BOTH_HALVES),
         )
         counters = Counters(feature_writes=self._write(d, writes))
         return PassResult(np.zeros((0, KERNELS), np.int64), writes, counters)
+
+    def _store_map(self, d: Descriptor, maps: Words) -> PassResult:
+        """Copies a result into memory, those of the teams one behind the other."""
+        number = np.arange(d.n_words)
+        team, word = np.divmod(number, d.team_words)
+        macro = team << d.split_log2
+        address = np.array(d.in_base)[macro] + word
+        values = self.banks[macro, address % self.config.feature_words]
+        kept = (number % d.pixel_words >= d.kept_word) & (number % d.pixel_words < d.kept_end)
+        where = (d.map_word + number)[kept]
+        maps[where] = values[kept]
+        writes = Writes(
+            np.zeros(len(where), np.int64), where, values[kept], np.full(len(where), BOTH_HALVES)
+        )
+        return PassResult(
+            np.zeros((0, KERNELS), np.int64), writes, Counters(feature_reads=d.n_words)
+        )
 
     def _convolve(self, one: Pass) -> PassResult:
         if one.descriptor.timed:

@@ -5,8 +5,11 @@ by the cycle model: the other macros form teams with bands of rows of their own.
 fit are computed in bands of rows, one after the other (`model.mars.bands`).
 """
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypedDict
+from functools import lru_cache
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +22,15 @@ from model.mars.config import (
     NIBBLE,
     WORD_BITS,
     WORD_LINES,
+    WORDS_PER_LINE,
     MarsConfig,
 )
 from model.mars.image import Contents, Features, Image, PassContents, n_planes
 from model.mars.layout import (
     CODE_WIDTHS,
     CODES_PER_LINES,
+    DESCRIPTOR_LINES,
+    MAX_LOADS,
     MAX_MACROS,
     TAP_WIDTH,
     Descriptor,
@@ -34,6 +40,7 @@ from model.mars.layout import (
     header_lines,
 )
 from model.mars.lowering import (
+    Band,
     Convolution,
     FitError,
     Lowered,
@@ -44,7 +51,7 @@ from model.mars.lowering import (
     lower,
 )
 from model.mars.macro import decode_weights
-from model.mars.memory import LineSource
+from model.mars.memory import LineSource, frame_regions
 from model.mars.network import INPUT, MULT_MAX, RAW_BITS, QuantizedNetwork
 from model.mars.neuron import CHARGE_MAX
 from model.mars.placement import (
@@ -53,14 +60,19 @@ from model.mars.placement import (
     Places,
     Shape,
     membrane_pitches,
+    own_rows,
     place,
+    stored_rows,
 )
 from model.mars.program import KernelBlock, Pass, encode
+from model.mars.segments import StuckError, segments
 
 MAX_SIDE = 255
 """Rows and columns that a descriptor can count."""
 ADDRESS_MASK = 0xFFFF
 ESTIMATE_LATENCY = 16
+SEGMENT_CLOCKS = 3 * ESTIMATE_LATENCY
+"""About what a segment takes beside its passes and maps."""
 NO_END = 1 << 24
 RAW_PLANES = n_planes(RAW_BITS)
 MAX_GROUPS = 4
@@ -128,28 +140,44 @@ def compile_network(
         Names the layer and what it lacks.
     """
     chunk = chunk_of(network) if chunk is None else chunk
-    try:
-        return _compiled(network, lower(network, config.n_macros, chunk), config, chunk)
-    except FitError as error:
-        try:  # a packed input may be larger
-            return _compiled(network, lower(network, None, chunk), config, chunk)
-        except FitError:
-            raise error from None
+    errors: list[FitError] = []
+    for n_macros in (config.n_macros, None):  # an input that is not packed may be smaller
+        try:
+            return _compiled(network, lower(network, n_macros, chunk), config, chunk)
+        except FitError as error:
+            errors.append(error)
+    if network.time_steps or not any(isinstance(error, RoomError) for error in errors):
+        raise errors[0]
+    errors.clear()
+    for averages_alone, n_macros in itertools.product((False, True), (config.n_macros, None)):
+        lowered = lower(network, n_macros, averages_alone=averages_alone)
+        try:
+            return _in_segments(network, _formatted(lowered, config), config)
+        except FitError as error:
+            errors.append(error)
+    raise errors[-1]
+
+
+class RoomError(FitError):
+    """Maps of a network do not fit, whatever the bands."""
+
+
+def _formatted(lowered: Lowered, config: MarsConfig) -> Lowered:
+    """Passes that fit their fields, each with the quickest format of its weights."""
+    for one in lowered.passes:
+        _check(one, config)
+    return replace(lowered, passes=[_quickest_format(one, config) for one in lowered.passes])
 
 
 def _compiled(network: QuantizedNetwork, lowered: Lowered, config: MarsConfig, chunk: int) -> Image:
-    for one in lowered.passes:
-        _check(one, config)
-    lowered = replace(lowered, passes=[_quickest_format(one, config) for one in lowered.passes])
+    lowered = _formatted(lowered, config)
     bands: dict[int, int] = {}
-    sets = {id(one.weight): group_sets(one) for one in lowered.passes}
-    teams = [
-        config.n_macros // _splits(one, sets[id(one.weight)], config)[0] for one in lowered.passes
-    ]
+    mapper = _Mapper(config)
+    teams = mapper.most_teams(lowered)
     while True:
         split = in_bands(lowered, bands, teams)
         try:
-            return _arranged(network, split, sets, config, chunk)
+            return _arranged(network, split, mapper, chunk)
         except CrowdedError as crowded:
             _more_bands(lowered, split, crowded, bands, config)
 
@@ -187,7 +215,7 @@ def _more_bands(
             size = lowered.maps[lowered.homes[one.output].map].row_pitch * one.map_size[0]
             best = max(best or (0, 0), (size * 2 // n_bands, number))
     if best is None:
-        raise FitError(
+        raise RoomError(
             f"layer {split.passes[crowded.pass_number].label} must leave the maps in use within "
             f"{config.feature_words} words of feature memory per macro to fit {config.name}, "
             f"not {crowded.needed}: {crowded.needed - config.feature_words} too many"
@@ -195,23 +223,81 @@ def _more_bands(
     bands[best[1]] = 2 * bands.get(best[1], 1)
 
 
-def _arranged(
-    network: QuantizedNetwork,
-    lowered: Lowered,
-    all_sets: dict[int, list[GroupSets]],
-    config: MarsConfig,
-    chunk: int,
-) -> Image:
-    """The image, if there is room; group-sets are given by the weights, which bands share."""
-    convolutions = lowered.passes
-    sets = [all_sets[id(one.weight)] for one in convolutions]
-    options = [_options(one, kept, config) for one, kept in zip(convolutions, sets, strict=True)]
-    _share_shapes(convolutions, options, sets, config)
-    shapes, places = place(lowered, options, config)
-    passes = tuple(
-        _pass(one, kept, shape, places, is_last=one is convolutions[-1])
-        for one, kept, shape in zip(convolutions, sets, shapes, strict=True)
-    )
+class _Mapper:
+    """Shapes and places of passes on a configuration; group-sets are found once per layer."""
+
+    def __init__(self, config: MarsConfig) -> None:
+        self.config = config
+        self._sets: dict[tuple[int, bool], list[GroupSets]] = {}
+        self._shapes: dict[tuple[int, bool, Band | None], list[Shape]] = {}
+
+    def sets(self, one: Convolution) -> list[GroupSets]:
+        """Its group-sets, which its bands share."""
+        key = id(one.weight), one.whole
+        if key not in self._sets:
+            self._sets[key] = group_sets(one)
+        return self._sets[key]
+
+    def most_teams(self, lowered: Lowered) -> list[int]:
+        """Of each pass."""
+        return [
+            self.config.n_macros // _splits(one, self.sets(one), self.config)[0]
+            for one in lowered.passes
+        ]
+
+    def place(self, lowered: Lowered) -> tuple[list[Shape], Places]:
+        """Shapes and places, if there is room."""
+        convolutions = lowered.passes
+        sets = [self.sets(one) for one in convolutions]
+        options = [self._options(one) for one in convolutions]
+        _share_shapes(convolutions, options, sets, self.config)
+        return place(lowered, options, self.config)
+
+    def _options(self, one: Convolution) -> list[Shape]:
+        key = id(one.weight), one.whole, one.band
+        if key not in self._shapes:
+            self._shapes[key] = _options(one, self.sets(one), self.config)
+        return list(self._shapes[key])
+
+    def segment_clocks(self, lowered: Lowered) -> int | None:
+        """About the clocks of a segment, None if there is no room."""
+        config = self.config
+        try:
+            shapes, places = self.place(lowered)
+        except (CrowdedError, FitError):
+            return None
+        clocks = SEGMENT_CLOCKS
+        for one, shape in zip(lowered.passes, shapes, strict=True):
+            clocks += _cost(_work(one, shape, self.sets(one), config), config)
+            if one.output in lowered.stores:
+                first, end = stored_rows(one, shape)
+                clocks += (end - first) * places.of(one.output).kind.row_pitch
+        for name in lowered.loads:
+            first, end = places.maps[name].rows
+            n_words = (end - first) * places.maps[name].kind.row_pitch
+            clocks += n_words * max(WORDS_PER_LINE // 2, config.beats_per_line) // WORDS_PER_LINE
+        return clocks
+
+    def passes(self, lowered: Lowered, shapes: list[Shape], places: Places) -> list[Pass]:
+        """Passes as the hardware knows them."""
+        return [
+            _pass(one, self.sets(one), shape, places)
+            for one, shape in zip(lowered.passes, shapes, strict=True)
+        ]
+
+    def contents(self, lowered: Lowered, shapes: list[Shape]) -> list[PassContents]:
+        """Passes as the network calls them."""
+        return [
+            _contents(one, self.sets(one), shape)
+            for one, shape in zip(lowered.passes, shapes, strict=True)
+        ]
+
+
+def _arranged(network: QuantizedNetwork, lowered: Lowered, mapper: _Mapper, chunk: int) -> Image:
+    """The image, if there is room."""
+    config = mapper.config
+    shapes, places = mapper.place(lowered)
+    *passes, last = mapper.passes(lowered, shapes, places)
     contents = Contents(
         name=network.name,
         input=features(network, INPUT, chunk),
@@ -220,14 +306,194 @@ def _arranged(
         membrane_words=_membrane_words(lowered, shapes),
         exit=network.exit,
         packing=lowered.packing,
-        output_address=places.of(convolutions[-1].output).base,
-        passes=tuple(
-            _contents(one, kept, shape)
-            for one, kept, shape in zip(convolutions, sets, shapes, strict=True)
-        ),
+        output_address=places.of(lowered.passes[-1].output).base,
+        passes=tuple(mapper.contents(lowered, shapes)),
     )
-    lines = encode(passes, wide_multiplier=config.wide_multiplier)
-    return Image(config, contents, _input_descriptor(places.of(INPUT)), lines)
+    lines = encode((*passes, _as_last(last)), wide_multiplier=config.wide_multiplier)
+    return Image(
+        config,
+        contents,
+        _input_descriptor(places.of(INPUT), (0, places.of(INPUT).kind.shape[1])),
+        lines,
+    )
+
+
+def _as_last(one: Pass, **fields: Any) -> Pass:
+    """A pass that ends a segment."""
+    return replace(one, descriptor=replace(one.descriptor, is_last=1, **fields))
+
+
+def _in_segments(network: QuantizedNetwork, lowered: Lowered, config: MarsConfig) -> Image:
+    """The image of a network some of whose maps lie in memory.
+
+    Raises
+    ------
+    FitError
+        Not even a row of a layer's result fits with those that it reads.
+    """
+    mapper = _Mapper(config)
+    try:
+        parts = segments(lowered, mapper.most_teams(lowered), mapper.segment_clocks)
+    except StuckError as stuck:
+        raise _no_room(lowered, stuck, mapper) from None
+    return _Segments(lowered, mapper).image(network, parts)
+
+
+def _no_room(lowered: Lowered, stuck: StuckError, mapper: _Mapper) -> FitError:
+    """Why a pass does not fit."""
+    label, config = lowered.passes[stuck.pass_number].label, mapper.config
+    try:
+        mapper.place(stuck.part)
+    except FitError as error:
+        return error
+    except CrowdedError as crowded:
+        return FitError(
+            f"layer {label} must have rows that fit, one of its result with those that it reads, "
+            f"in {config.feature_words} words of feature memory per macro to fit {config.name}, "
+            f"not {crowded.needed}: {crowded.needed - config.feature_words} too many"
+        )
+    raise AssertionError(f"layer {label} must fit a segment")
+
+
+@dataclass(frozen=True)
+class _Load:
+    """Rows of a map that a segment reads: the pass, and where it finds which lines."""
+
+    name: str
+    kind: Features
+    one: Pass
+    line: int
+    n_lines: int
+
+
+class _Segments:
+    """Puts segments one behind the other, and the maps between them into memory."""
+
+    def __init__(self, lowered: Lowered, mapper: _Mapper) -> None:
+        self.lowered = lowered
+        self.mapper = mapper
+        self.wide_multiplier = mapper.config.wide_multiplier
+        self.lines: dict[str, int] = {}
+        self.n_lines = 0
+
+    def image(self, network: QuantizedNetwork, parts: Sequence[Lowered]) -> Image:
+        """The image of all segments."""
+        placed = [self.mapper.place(part) for part in parts]
+        bodies = [self._body(part, *its) for part, its in zip(parts, placed, strict=True)]
+        loads = [self._loads(part, its[1]) for part, its in zip(parts, placed, strict=True)]
+        loads[0] = []  # which the host starts
+        lines, contents = [], []
+        for k, (passes, about) in enumerate(bodies):
+            onward = self._onward(loads[k + 1], bodies[k + 1][0]) if k + 1 < len(parts) else {}
+            moved = [load.one for load in loads[k]]
+            whole = (*moved, *passes[:-1], _as_last(passes[-1], **onward))
+            lines.append(encode(whole, wide_multiplier=self.wide_multiplier))
+            contents += [_moved(load.name, load.kind, "load") for load in loads[k]] + about
+        last, places = parts[-1].passes[-1].output, placed[-1][1]
+        stored = last in parts[-1].stores
+        source = placed[0][1].of(INPUT)
+        return Image(
+            self.mapper.config,
+            Contents(
+                name=network.name,
+                input=features(network, INPUT),
+                packing=self.lowered.packing,
+                output_address=self._word(last) if stored else places.of(last).base,
+                stored=stored,
+                passes=tuple(contents),
+            ),
+            _input_descriptor(source, (0, source.rows[1])),
+            np.concatenate(lines),
+        )
+
+    def _word(self, name: str) -> int:
+        """Where the map of a result begins in memory; maps are one behind the other."""
+        name = self.lowered.homes[name].map
+        if name not in self.lines:
+            kind = self.lowered.maps[name]
+            self.lines[name] = self.n_lines
+            self.n_lines += -(-kind.shape[1] * kind.row_pitch // WORDS_PER_LINE)
+        return self.lines[name] * WORDS_PER_LINE
+
+    def _body(
+        self, part: Lowered, shapes: list[Shape], places: Places
+    ) -> tuple[list[Pass], list[PassContents]]:
+        """The passes of a segment, each with a store behind it if its result is stored."""
+        passes, contents = [], []
+        about = self.mapper.contents(part, shapes)
+        mapped = self.mapper.passes(part, shapes, places)
+        for one, shape, done, what in zip(part.passes, shapes, mapped, about, strict=True):
+            passes.append(done)
+            contents.append(what)
+            if one.output in part.stores:
+                passes.append(self._store(one, shape, places))
+                contents.append(_moved(what.layers[-1], one.outputs[-1], "store"))
+        return passes, contents
+
+    def _store(self, one: Convolution, shape: Shape, places: Places) -> Pass:
+        place, own = places.of(one.output), own_rows(one, shape)
+        first, end = stored_rows(one, shape)
+        pitch, inside = place.kind.row_pitch, place.block * place.kind.planes
+        base = [0] * MAX_MACROS
+        for macro, (row, _) in own.items():
+            base[macro] = (place.row_0(macro) - inside + row * pitch) & ADDRESS_MASK
+        rows = own[0]
+        return Pass(
+            Descriptor(
+                is_store=1,
+                split_log2=shape.split.bit_length() - 1,
+                map_word=self._word(one.output) + first * pitch,
+                n_words=(end - first) * pitch,
+                team_words=(rows[1] - rows[0]) * pitch,
+                pixel_words=place.kind.col_pitch,
+                kept_word=inside,
+                kept_end=inside + one.outputs[-1].blocks * place.kind.planes,
+                in_base=tuple(base),
+            ),
+            (),
+        )
+
+    def _loads(self, part: Lowered, places: Places) -> list[_Load]:
+        return [self._load(name, places.maps[name]) for name in part.loads]
+
+    def _load(self, name: str, place: Placement) -> _Load:
+        """Rows of a map, which begin anywhere in a line."""
+        first, end = place.rows
+        pitch = place.kind.row_pitch
+        base = DESCRIPTOR_LINES * WORDS_PER_LINE if name == INPUT else self._word(name)
+        line, word = divmod(base + first * pitch, WORDS_PER_LINE)
+        descriptor = replace(_input_descriptor(place, (first, end)), first_word=word)
+        n_lines = -(-(word + (end - first) * pitch) // WORDS_PER_LINE)
+        kind = replace(place.kind, shape=(place.kind.shape[0], end - first, place.kind.shape[2]))
+        return _Load(name, kind, Pass(descriptor, ()), line, n_lines)
+
+    def _onward(self, loads: Sequence[_Load], passes: Sequence[Pass]) -> dict[str, Any]:
+        """The fields by which a segment finds the next one."""
+        nothing = [0] * (MAX_LOADS - len(loads))
+        wide = self.wide_multiplier
+        return {
+            "next_lines": sum(one.n_lines(wide_multiplier=wide) for one in passes),
+            "load_line": (*nothing, *(load.line for load in loads)),
+            "load_lines": (*nothing, *(load.n_lines for load in loads)),
+            "load_input": (*nothing, *(int(load.name == INPUT) for load in loads)),
+        }
+
+
+def _moved(name: str, kind: Features, move: Literal["load", "store"]) -> PassContents:
+    """A pass that computes nothing."""
+    return PassContents(
+        layers=(name,),
+        outputs=(kind,),
+        source=name,
+        copies=False,
+        partial=True,
+        kernel=(1, 1),
+        team_rows=(0,),
+        total_sets=0,
+        kept_sets=0,
+        pixels=0,
+        move=move,
+    )
 
 
 def _check(one: Convolution, config: MarsConfig) -> None:
@@ -497,9 +763,10 @@ def _skip_words(one: Convolution) -> int:
     return 1 if one.n_steps else one.skip_kind.planes
 
 
+@lru_cache(maxsize=1 << 14)
 def _cost(work: Work, config: MarsConfig) -> int:
     """Clocks of a pass behind another one of its kind, which hides its first loads."""
-    source = LineSource(config, 0, NO_END, ESTIMATE_LATENCY)
+    source = LineSource(config, frame_regions(0, NO_END), ESTIMATE_LATENCY)
     return simulate([work, work], source, config.ahead)[1].clocks
 
 
@@ -509,14 +776,20 @@ class _OutFields(TypedDict):
     out_end_row: tuple[int, ...]
 
 
-def _input_descriptor(place: Placement) -> Descriptor:
+def _input_descriptor(place: Placement, rows: tuple[int, int]) -> Descriptor:
+    """Rows of a map that are read, and which ones of them each macro stores."""
+    first, end = rows
+    stores = [(begin, end) if begin < end else (first, first) for begin, end in place.by_macro]
     return Descriptor(
         is_input=1,
-        n_rows=place.kind.shape[1],
+        n_rows=end - first,
         out_row_pitch=place.kind.row_pitch,
-        out_base=tuple(place.row_0(m) & ADDRESS_MASK for m in range(MAX_MACROS)),
-        out_first_row=tuple(place.first.tolist()),
-        out_end_row=tuple(place.end.tolist()),
+        out_base=tuple(
+            (place.row_0(m) + first * place.kind.row_pitch) & ADDRESS_MASK
+            for m in range(MAX_MACROS)
+        ),
+        out_first_row=tuple(begin - first for begin, _ in stores),
+        out_end_row=tuple(end - first for _, end in stores),
     )
 
 
@@ -534,12 +807,8 @@ def _out_fields(place: Placement, shape: Shape, *, pool: bool) -> _OutFields:
     }
 
 
-def _pass(
-    one: Convolution, kept: list[GroupSets], shape: Shape, places: Places, *, is_last: bool
-) -> Pass:
-    descriptor = replace(
-        _descriptor(one, shape, places), is_last=int(is_last), n_kernel_blocks=len(kept)
-    )
+def _pass(one: Convolution, kept: list[GroupSets], shape: Shape, places: Places) -> Pass:
+    descriptor = replace(_descriptor(one, shape, places), n_kernel_blocks=len(kept))
     blocks = tuple(_kernel_block(one, k, sets, shape.split) for k, sets in enumerate(kept))
     return Pass(descriptor, blocks, one.table)
 

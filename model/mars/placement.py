@@ -13,7 +13,6 @@ from model.mars.config import KERNELS, WORDS_PER_WRITE, MarsConfig
 from model.mars.image import Features
 from model.mars.layout import MAX_MACROS, Ints
 from model.mars.lowering import Convolution, Home, Lowered
-from model.mars.network import INPUT
 
 
 class CrowdedError(Exception):
@@ -86,6 +85,17 @@ class Placement:
     end: Ints
     block: int = 0
 
+    @property
+    def by_macro(self) -> list[tuple[int, int]]:
+        """The rows of each macro."""
+        return list(zip(self.first.tolist(), self.end.tolist(), strict=True))
+
+    @property
+    def rows(self) -> tuple[int, int]:
+        """First and end of those that any macro stores."""
+        stored = [(first, end) for first, end in self.by_macro if first < end]
+        return min(first for first, _ in stored), max(end for _, end in stored)
+
     def row_0(self, macro: int) -> int:
         """Where row 0 is or would be."""
         inside = self.block * self.kind.planes
@@ -130,7 +140,7 @@ class _Rows:
 
 
 def _needs(lowered: Lowered, shapes: list[Shape]) -> dict[str, _Rows]:
-    """Rows of maps that the passes read, and the whole result of the last one in macro 0."""
+    """Rows of maps that the passes read or store, and the last result in macro 0, if it stays."""
     needs = {name: _Rows() for name in lowered.maps}
     for one, shape in zip(lowered.passes, shapes, strict=True):
         height = one.source_kind.shape[1]
@@ -146,9 +156,33 @@ def _needs(lowered: Lowered, shapes: list[Shape]) -> dict[str, _Rows]:
                 needs[one.source].need(macro, max(top, 0), min(bottom, height))
             if one.skip and macro % shape.split == 0:
                 needs[lowered.homes[one.skip].map].need(macro, first, end)
+        if one.output in lowered.stores:
+            for macro, rows in own_rows(one, shape).items():
+                needs[lowered.homes[one.output].map].need(macro, *rows)
+    for name in lowered.loads:  # of a map whose padding alone is read
+        if not needs[name].most:
+            needs[name].need(0, 0, 1)
     last = lowered.passes[-1]
-    needs[lowered.homes[last.output].map].need(0, 0, last.outputs[-1].shape[1])
+    if last.output not in lowered.stores:
+        needs[lowered.homes[last.output].map].need(0, 0, last.outputs[-1].shape[1])
     return needs
+
+
+def own_rows(one: Convolution, shape: Shape) -> dict[int, tuple[int, int]]:
+    """Rows of the stored result (first, end) that are each team's own, by its first macro."""
+    if one.average is not None or one.pixel_sum:
+        return {0: (0, 1)}
+    ends = [min(row + shape.rows_per_team, one.map_size[0]) for row in shape.team_rows]
+    return {
+        team * shape.split: (row >> one.pool, end >> one.pool)
+        for team, (row, end) in enumerate(zip(shape.team_rows, ends, strict=True))
+    }
+
+
+def stored_rows(one: Convolution, shape: Shape) -> tuple[int, int]:
+    """Those of all teams together: their rows follow each other."""
+    rows = own_rows(one, shape).values()
+    return min(first for first, _ in rows), max(end for _, end in rows)
 
 
 @dataclass
@@ -219,15 +253,20 @@ def _rooms(lowered: Lowered, shapes: list[Shape]) -> dict[str, _Room]:
     is read before the result's word is written.
     """
     needs = _needs(lowered, shapes)
-    born, last_use = {INPUT: -1}, {INPUT: -1}
+    born, last_use = (dict.fromkeys(lowered.loads, -1) for _ in range(2))
     for k, one in enumerate(lowered.passes):
         written = lowered.homes[one.output].map
         born.setdefault(written, k)
         for name in (written, one.source, *_skip_map(lowered, one)):
             last_use[name] = k
-    last_use[lowered.homes[lowered.passes[-1].output].map] = len(lowered.passes)
+    last = lowered.passes[-1]
+    if last.output not in lowered.stores:
+        last_use[lowered.homes[last.output].map] = len(lowered.passes)
     n_members = Counter(home.map for home in lowered.homes.values())
-    rooms = {INPUT: _Room([INPUT], lowered.maps[INPUT], needs[INPUT], -1, last_use[INPUT])}
+    rooms = {
+        name: _Room([name], lowered.maps[name], needs[name], -1, last_use[name])
+        for name in lowered.loads
+    }
     for k, one in enumerate(lowered.passes):
         name = lowered.homes[one.output].map
         if name in rooms:

@@ -1,5 +1,6 @@
 """A program: what the accelerator reads in one frame, as lines and as what they mean."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,6 +66,12 @@ class Pass:
     table: Ints | None = None
 
     @property
+    def n_kept_words(self) -> int:
+        """Words of a result that a store writes: not those of other results in the same map."""
+        d = self.descriptor
+        return d.n_words // d.pixel_words * (d.kept_end - d.kept_word) if d.is_store else 0
+
+    @property
     def n_sets(self) -> int:
         """Stored group-sets, those that fill up entries included."""
         return sum(block.codes.size for block in self.blocks)
@@ -73,6 +80,17 @@ class Pass:
     def n_index_lines(self) -> int:
         """Lines with index codes."""
         return -(-self.n_sets // self.descriptor.codes_per_line)
+
+    def n_lines(self, *, wide_multiplier: bool) -> int:
+        """Lines of the program."""
+        n_entries = sum(block.n_entries for block in self.blocks)
+        return (
+            DESCRIPTOR_LINES
+            + (0 if self.table is None else TABLE_LINES)
+            + header_lines(wide_multiplier) * len(self.blocks)
+            + self.n_index_lines
+            + n_entries * lines_per_entry(self.descriptor.split)
+        )
 
 
 def encode_pass(one: Pass, *, wide_multiplier: bool) -> Lines:
@@ -115,12 +133,23 @@ def decode(lines: Lines, *, wide_multiplier: bool) -> tuple[Pass, ...]:
     """
     passes: list[Pass] = []
     rest = lines
-    while not passes or not passes[-1].descriptor.is_last:
+    while not passes or not ends_frame(passes[-1]):
         one, rest = _decode_pass(rest, header_lines(wide_multiplier))
         passes.append(one)
     if len(rest):
         raise ProgramError(f"program must end with its last pass, not go on for {len(rest)} lines")
     return tuple(passes)
+
+
+def ends_frame(one: Pass) -> bool:
+    """Whether nothing follows a pass."""
+    return bool(one.descriptor.is_last and not one.descriptor.next_lines)
+
+
+def segments_of(passes: Sequence[Pass]) -> list[tuple[Pass, ...]]:
+    """The passes of a program, segment by segment."""
+    ends = [k + 1 for k, one in enumerate(passes) if one.descriptor.is_last]
+    return [tuple(passes[a:b]) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
 
 
 def _take(lines: Lines, n: int) -> tuple[Lines, Lines]:

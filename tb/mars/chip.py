@@ -10,7 +10,15 @@ import cocotb
 import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, RisingEdge
-from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiReadBus, AxiResp, AxiSlaveRead
+from cocotbext.axi import (
+    AxiLiteBus,
+    AxiLiteMaster,
+    AxiReadBus,
+    AxiResp,
+    AxiSlaveRead,
+    AxiSlaveWrite,
+    AxiWriteBus,
+)
 
 from model.config import ChipConfig
 from model.mars import reference
@@ -59,8 +67,9 @@ class Frame:
 
     @property
     def n_lines(self) -> tuple[int, int]:
-        """Lines of the input packet, lines of the program."""
-        return len(self.packet) // LINE_BYTES, len(self.program) // LINE_BYTES
+        """Lines of the input packet, lines of the program, of the first segment."""
+        n_behind = len(self.behind) // LINE_BYTES
+        return self.image.n_input_lines, self.image.n_program_lines + n_behind
 
 
 @dataclass
@@ -101,6 +110,10 @@ class Memory:
         self._clk = dut.clk
         self._rng = rng
         self.regions: list[tuple[int, bytes]] = []
+        self.scratch: tuple[int, bytearray] = (0, bytearray())
+        """What can be written, and where."""
+        self.n_written = 0
+        """Bytes."""
         self.late = 0.0
         """Probability that a beat comes late."""
         self.bad: int | None = None
@@ -110,10 +123,21 @@ class Memory:
         """Called for every beat of a burst."""
         if self.late and self._rng.random() < self.late:
             await ClockCycles(self._clk, self._rng.choice((1, 2, 5, 40)))
-        for base, data in self.regions:
+        for base, data in (*self.regions, self.scratch):
             if base <= address < base + len(data) and address != self.bad:
-                return data[address - base :][:length]
+                return bytes(data[address - base :][:length])
         raise LookupError(f"no memory at {address:#x}")
+
+    async def write(self, address: int, data: bytes) -> None:
+        """Called for bytes of a beat that follow each other."""
+        base, contents = self.scratch
+        first = address - base
+        if not 0 <= first <= len(contents) - len(data) or self.bad in range(
+            address, address + len(data)
+        ):
+            raise LookupError(f"no memory at {address:#x}")
+        contents[first : first + len(data)] = data
+        self.n_written += len(data)
 
 
 class Chip:
@@ -139,6 +163,8 @@ class Chip:
         self.memory = Memory(dut, self.rng)
         bus = AxiReadBus.from_prefix(dut, "m_axi_weights")
         self.slave = AxiSlaveRead(bus, dut.clk, dut.rst, self.memory)
+        written = AxiWriteBus.from_prefix(dut, "m_axi_weights")
+        self.writes = AxiSlaveWrite(written, dut.clk, dut.rst, self.memory)
         logging.getLogger("cocotb.kenyon").setLevel(logging.ERROR)
         self.golden = Machine(self.config)
         self.clock = 0
@@ -150,8 +176,10 @@ class Chip:
         self.record = Record()
 
     def pause(self, probability: float, late: float = 0.0) -> None:
-        """Random pauses on both channels of the weight bus, and late beats."""
-        for channel in (self.slave.ar_channel, self.slave.r_channel):
+        """Random pauses on all channels of the weight bus, and late beats."""
+        writes = self.writes
+        channels = (self.slave.ar_channel, self.slave.r_channel)
+        for channel in (*channels, writes.aw_channel, writes.w_channel, writes.b_channel):
             if probability:
                 channel.set_pause_generator(_pauses(self.rng, probability))
             else:

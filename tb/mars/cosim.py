@@ -13,11 +13,12 @@ from model.config import ChipConfig
 from model.mars.config import LINE_BITS, WORDS_PER_LINE, MarsConfig
 from model.mars.image import Image
 from model.mars.layout import Ints
+from model.mars.machine import maps_words
 from model.mars.program import to_bytes
 from model.mars.time_registers import time_registers
 from tb import simulator
 from tb.mars import records
-from tb.mars.records import PassTrace
+from tb.mars.records import SCRATCH_BASE, PassTrace
 from tb.simulator import BenchFailure, Design
 
 FOLDER = Path(__file__).parent
@@ -47,6 +48,7 @@ class Job:
     packets: bytes
     n_packet_lines: int
     program: bytes
+    n_program_lines: int
     most_clocks: int
     registers: dict[str, int]
     tables: dict[int, list[int]]
@@ -141,6 +143,7 @@ def run(
                 "+program_base=1000000",
                 f"+input={folder / 'input'}",
                 "+input_base=0",
+                f"+scratch_base={SCRATCH_BASE:x}",
                 f"+latency={latency}",
                 f"+trace_file={folder / 'trace'}",
             ),
@@ -155,7 +158,8 @@ def run(
             n_passes = n_chunks * (1 + len(frame.image.contents.passes))
             if len(passes) < n_passes:
                 raise BenchFailure(f"frame {k} must have {n_passes} passes, not {len(passes)}")
-            yield FrameTrace(passes[:n_passes], _output(frame.image, result.words), result)
+            own = passes[:n_passes]
+            yield FrameTrace(own, _output(frame.image, result.words, own), result)
             passes = passes[n_passes:]
 
 
@@ -178,16 +182,18 @@ def _job(frame: Frame, first: int) -> Job:
         one.descriptor.n_rounds * (sum(b.n_entries for b in one.blocks) + 100 * len(one.blocks))
         for one in image.passes
     )
-    n_lines = len(packets[0]) // LINE_BYTES + len(image.lines)
+    n_lines = sum(region.n_lines for one in image.segments for region in one.regions)
+    n_lines += sum(one.descriptor.n_words for one in image.passes) // WORDS_PER_LINE
     return Job(
         b"".join(packet.ljust(stride, b"\0") for packet in packets) if stride else packets[0],
-        len(packets[0]) // LINE_BYTES,
+        image.n_input_lines,
         to_bytes(image.lines),
+        image.n_program_lines,
         MARGIN * n_chunks * (n_lines * WORDS_PER_LINE + work),
         registers,
         tables,
         image.contents.output_address,
-        image.output_words,
+        0 if image.contents.stored else image.output_words,
         image.output.shape[0] if image.exit_registers else 0,
     )
 
@@ -202,6 +208,13 @@ def _joined(results: list[JobResult]) -> JobResult:
     return replace(results[-1], status=bad[0] if bad else results[-1].status, **counts)
 
 
-def _output(image: Image, words: tuple[int, ...]) -> Ints:
+def _output(image: Image, words: Sequence[int], passes: Sequence[PassTrace]) -> Ints:
+    """The result: words that the host read, or what was written to memory."""
     stored: NDArray[np.uint64] = np.array(words, np.uint64)
+    if image.contents.stored:
+        maps = np.zeros(maps_words(image.passes), np.uint64)
+        for one, trace in zip(image.passes, passes[1:], strict=True):
+            if one.descriptor.is_store:
+                maps[trace.writes.offset] = trace.writes.word
+        stored = maps[image.contents.output_address :][: image.output_words]
     return image.output.from_words(stored)

@@ -5,6 +5,7 @@ from cocotb.triggers import ClockCycles
 from model.mars.config import MarsConfig
 from model.mars.registers import register_map
 from tb.host import AXILiteHost
+from tb.mars.records import SCRATCH_BASE
 
 START, IRQ_ENABLE = 1 << 0, 1 << 2
 ALL_FLAGS = 0b1110
@@ -33,11 +34,15 @@ class MarsHost(AXILiteHost):
         await self.write(self.addresses[f"mars.{name}"], [value])
 
     async def frame(self, n_input_lines: int, n_program_lines: int, most_clocks: int) -> int:
-        """Compute a frame; returns STATUS, its flags cleared."""
+        """Compute a frame, whose first segment reads so many lines.
+
+        Returns STATUS, its flags cleared.
+        """
         await self.set("INPUT_BASE", INPUT_BASE)
         await self.set("INPUT_LINES", n_input_lines)
         await self.set("PROGRAM_BASE", PROGRAM_BASE)
         await self.set("PROGRAM_LINES", n_program_lines)
+        await self.set("SCRATCH_BASE", SCRATCH_BASE)
         await self.set("CONTROL", START | IRQ_ENABLE)
         await self.wait_for_irq(most_clocks)
         status = await self.register("STATUS")

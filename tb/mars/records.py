@@ -5,17 +5,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.mars.config import KERNELS, WORD_BYTES, WORDS_PER_WRITE
+from model.mars.config import KERNELS, WORD_BYTES, WORDS_PER_LINE, WORDS_PER_WRITE
 from model.mars.machine import ADDRESS_SPACE, BOTH_HALVES, MembraneWrites, Writes
 
 RECORD_WORDS = 25
-VALUES, WRITE, PASS_DONE, STORE = range(4)
+SCRATCH_BASE = 1 << 26
+"""Where maps lie in the memory of `mars_system`."""
+VALUES, WRITE, PASS_DONE, STORE, BEAT = range(5)
 
 
 @dataclass(frozen=True)
 class PassTrace:
     """A pass on the RTL.
 
+    `writes` into feature memories, or, if it stores a result, into memory (`model.mars.machine`).
     `values` (pixels, 16) in the order in which they were drained, `membranes` likewise if neurons
     follow, else anything; `end` the clock of its last write; `stores` membranes for later time
     steps, macro by macro.
@@ -39,9 +42,10 @@ def _pass(records: NDArray[np.uint32]) -> PassTrace:
     kind = records[:, 0]
     values = np.ascontiguousarray(records[kind == VALUES, 1 : 1 + KERNELS])
     membranes = np.ascontiguousarray(records[kind == VALUES, 1 + KERNELS : 1 + KERNELS * 3 // 2])
+    beats = records[kind == BEAT]
     return PassTrace(
         values.view(np.int32).astype(np.int64),
-        _writes(records[kind == WRITE]),
+        _beats(beats) if len(beats) else _writes(records[kind == WRITE]),
         int(records[-1, 1]),
         membranes.view(np.int16).astype(np.int64),
         _stores(records[kind == STORE]),
@@ -61,6 +65,18 @@ def _writes(records: NDArray[np.uint32]) -> Writes:
         data[written],
         each[written],
     )
+
+
+def _beats(records: NDArray[np.uint32]) -> Writes:
+    """Words of beats on the bus, as far as they are written; addresses are those of words."""
+    address = (records[:, 1].astype(np.int64) - SCRATCH_BASE) // WORD_BYTES
+    strobes = np.ascontiguousarray(records[:, 2:4]).view(np.uint8)
+    data = np.ascontiguousarray(records[:, 4 : 4 + 2 * WORDS_PER_LINE]).view(np.uint64)
+    low, high = (strobes & half == half for half in (0x0F, 0xF0))
+    halves = low.astype(np.int64) | high.astype(np.int64) << 1
+    written = strobes != 0
+    offset = (address[:, np.newaxis] + np.arange(WORDS_PER_LINE))[written]
+    return Writes(np.zeros(len(offset), np.int64), offset, data[written], halves[written])
 
 
 def _stores(records: NDArray[np.uint32]) -> MembraneWrites | None:

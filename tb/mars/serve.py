@@ -7,11 +7,8 @@ from pathlib import Path
 
 import cocotb
 
-from model.mars.config import LINE_BITS
 from tb.mars.cosim import Job, JobResult
 from tb.mars.host import SystemHost
-
-LINE_BYTES = LINE_BITS // 8
 
 
 @cocotb.test()
@@ -36,8 +33,7 @@ async def run(host: SystemHost, folder: Path, job: Job) -> JobResult:
     for first, words in job.tables.items():
         await host.set_exit_words(first, words)
     began = time.perf_counter()
-    n_program_lines = len(job.program) // LINE_BYTES
-    status = await host.frame(job.n_packet_lines, n_program_lines, job.most_clocks)
+    status = await host.frame(job.n_packet_lines, job.n_program_lines, job.most_clocks)
     seconds = time.perf_counter() - began
     counters = [
         await host.register(name)

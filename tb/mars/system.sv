@@ -20,6 +20,14 @@ module mars_system #(parameter int WEIGHT_BUS = 512, parameter int MACROS = 8) (
     wire [2:0] arprot;
     wire arid, arvalid, arready, rid, rlast, rvalid, rready;
     wire [WEIGHT_BUS-1:0] rdata;
+    wire [31:0] awaddr;
+    wire [7:0] awlen;
+    wire [2:0] awsize, awprot;
+    wire [1:0] awburst, bresp;
+    wire [3:0] awcache;
+    wire awid, awvalid, awready, wlast, wvalid, wready, bid, bvalid, bready;
+    wire [WEIGHT_BUS-1:0] wdata;
+    wire [WEIGHT_BUS/8-1:0] wstrb;
     wire value_valid, write, pass_done;
     wire [511:0] values;
     wire [255:0] membranes;
@@ -39,6 +47,14 @@ module mars_system #(parameter int WEIGHT_BUS = 512, parameter int MACROS = 8) (
         .m_axi_weights_arvalid(arvalid), .m_axi_weights_arready(arready),
         .m_axi_weights_rid(rid), .m_axi_weights_rdata(rdata), .m_axi_weights_rresp(rresp),
         .m_axi_weights_rlast(rlast), .m_axi_weights_rvalid(rvalid), .m_axi_weights_rready(rready),
+        .m_axi_weights_awaddr(awaddr), .m_axi_weights_awlen(awlen), .m_axi_weights_awsize(awsize),
+        .m_axi_weights_awburst(awburst), .m_axi_weights_awid(awid),
+        .m_axi_weights_awcache(awcache), .m_axi_weights_awprot(awprot),
+        .m_axi_weights_awvalid(awvalid), .m_axi_weights_awready(awready),
+        .m_axi_weights_wdata(wdata), .m_axi_weights_wstrb(wstrb), .m_axi_weights_wlast(wlast),
+        .m_axi_weights_wvalid(wvalid), .m_axi_weights_wready(wready),
+        .m_axi_weights_bid(bid), .m_axi_weights_bresp(bresp), .m_axi_weights_bvalid(bvalid),
+        .m_axi_weights_bready(bready),
         .trace_mars_value_valid(value_valid), .trace_mars_values(values),
         .trace_mars_membranes(membranes),
         .trace_mars_write(write), .trace_mars_write_row(write_row),
@@ -49,7 +65,9 @@ module mars_system #(parameter int WEIGHT_BUS = 512, parameter int MACROS = 8) (
         .trace_mars_clock(clock), .*
     );
 
-    axi_memory #(.DATA_WIDTH(WEIGHT_BUS), .PROGRAM_BYTES(1 << 25)) memory (.*);
+    axi_memory #(
+        .DATA_WIDTH(WEIGHT_BUS), .PROGRAM_BYTES(1 << 25), .SCRATCH_BYTES(1 << 24)
+    ) memory (.*);
 
     string path;
     int file = 0;
@@ -64,6 +82,8 @@ module mars_system #(parameter int WEIGHT_BUS = 512, parameter int MACROS = 8) (
                 if (store_macros[macro])
                     $fwrite(file, "%u", {544'd0, store_data[128*macro +: 128], 16'd0, store_mask,
                         16'd0, store_addr, macro, 32'd3});
+            if (wvalid && wready)
+                $fwrite(file, "%u", {160'd0, 512'(wdata), 64'(wstrb), memory.w_addr, 32'd4});
             if (pass_done) begin
                 $fwrite(file, "%u", {736'd0, clock, 32'd2});
                 $fflush(file);

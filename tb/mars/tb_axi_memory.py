@@ -10,8 +10,9 @@ from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, RisingEdge
 from cocotb.utils import get_sim_time
 
+from hw.mars.regions import LINE_ADDR_WIDTH
 from model.mars.config import CONFIGS, LINE_BITS
-from model.mars.memory import BURST_LINES, LineSource, RecordedLines
+from model.mars.memory import BURST_LINES, LineSource, RecordedLines, frame_regions
 from tb.bench import CLOCK_NS, check
 
 CONFIG = CONFIGS[os.environ["KENYON_MARS_CONFIG"]]
@@ -42,6 +43,7 @@ class System:
     def __init__(self, dut) -> None:
         self.dut = dut
         self.edge = RisingEdge(dut.clk)
+        self.input_base, self.program_base = INPUT_BASE, PROGRAM_BASE
         self.n_beats = 0
         """In the file of arrivals so far."""
 
@@ -51,7 +53,7 @@ class System:
         Clock(dut.clk, CLOCK_NS, "ns").start()
         for port in (dut.reload, dut.start, dut.stop, dut.clear, dut.lines_ready):
             port.value = 0
-        dut.input_base.value, dut.program_base.value = INPUT_BASE, PROGRAM_BASE
+        dut.regions_valid.value = 0
         dut.rst.value = 1
         await ClockCycles(dut.clk, 3)
         dut.rst.value = 0
@@ -73,7 +75,7 @@ class System:
     ) -> tuple[list[int], int]:
         """A frame up to its end; clocks in which lines came, and the number of errors."""
         dut = self.dut
-        dut.input_lines.value, dut.program_lines.value = n_input, n_program
+        regions = [(self.input_base, n_input), (self.program_base, n_program)]
         dut.start.value = 1
         taken: list[int] = []
         n_errors, quiet, first = 0, 0, 0
@@ -81,7 +83,13 @@ class System:
             k = len(taken)
             ready = k < len(lines) and clock >= (taken[-1] if taken else 0) + gaps[k]
             dut.lines_ready.value = ready
+            dut.regions_valid.value = bool(regions)
+            if regions:
+                base, n_lines = regions[0]
+                dut.regions_payload.value = n_lines << LINE_ADDR_WIDTH | base // LINE_BYTES
             await self.edge
+            if regions and dut.regions_ready.value:
+                del regions[0]
             if clock == 0:
                 first = round(get_sim_time("ns")) // CLOCK_NS
             dut.start.value = 0
@@ -99,7 +107,7 @@ class System:
         self.n_beats = len(beats)
         sources = [RecordedLines(arrivals[:: CONFIG.beats_per_line])]
         if not PAUSES:
-            sources.append(LineSource(CONFIG, n_input, n_program, LATENCY))
+            sources.append(LineSource(CONFIG, frame_regions(n_input, n_program), LATENCY))
         for source in sources:
             last = 0
             for k, clock in enumerate(taken):
@@ -158,7 +166,7 @@ async def errors(dut) -> None:
         check("lines and errors", (4 + k, 1), (len(taken), n_errors))
         # No other beat: the burst behind it is read.
         behind = -(-(k + 1) // BURST_LINES) * BURST_LINES
-        dut.program_base.value = PROGRAM_BASE + LINE_BYTES * behind
+        system.program_base = PROGRAM_BASE + LINE_BYTES * behind
         lines = lines[4 + behind :][:BURST_LINES]
         taken, n_errors = await system.run(lines, 0, 8, [1] * 8)
         check("lines and errors behind it", (8, 0), (len(taken), n_errors))

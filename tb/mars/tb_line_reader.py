@@ -15,8 +15,9 @@ import cocotb
 from cocotb.triggers import ClockCycles
 from cocotbext.axi import AxiRamRead, AxiReadBus
 
+from hw.mars.regions import LINE_ADDR_WIDTH
 from model.mars.config import MarsConfig
-from model.mars.memory import BURST_LINES, LineSource, RecordedLines
+from model.mars.memory import BURST_LINES, LineSource, RecordedLines, Region
 from tb.bench import Block, check, pauses
 from tb.blocks import LINE_READERS
 
@@ -40,33 +41,44 @@ def line(address: int) -> int:
 
 @dataclass(frozen=True)
 class Frame:
-    """Two regions."""
+    """Regions: the address of a line, and how many follow."""
 
-    n_input: int
-    n_program: int
-    input_base: int = 0x1000
-    program_base: int = 0xFFFE_0000
+    regions: tuple[tuple[int, int], ...]
 
     def __str__(self) -> str:
-        return f"{self.n_input} + {self.n_program} lines"
+        return f"{' + '.join(str(n) for _, n in self.regions)} lines"
 
     @property
     def addresses(self) -> list[int]:
         """Addresses of all lines in order."""
-        return [
-            base + LINE_BYTES * k
-            for base, n in ((self.input_base, self.n_input), (self.program_base, self.n_program))
-            for k in range(n)
-        ]
+        return [base + LINE_BYTES * k for base, n in self.regions for k in range(n)]
 
     @property
     def bursts(self) -> list[tuple[int, int]]:
-        """Address and bytes of all bursts in order."""
-        return [
-            (base + LINE_BYTES * k, LINE_BYTES * min(BURST_LINES, n - k))
-            for base, n in ((self.input_base, self.n_input), (self.program_base, self.n_program))
-            for k in range(0, n, BURST_LINES)
-        ]
+        """Address and bytes of all bursts in order: up to the next multiple of a burst."""
+        bursts = []
+        for base, n in self.regions:
+            address, end = base, base + LINE_BYTES * n
+            while address < end:
+                until = min(end, (address // BURST_BYTES + 1) * BURST_BYTES)
+                bursts.append((address, until - address))
+                address = until
+        return bursts
+
+    @property
+    def busy_from(self) -> int:
+        """The clock behind the one in which the first line is known."""
+        return 1 + next((k for k, (_, n) in enumerate(self.regions) if n), 0)
+
+    @property
+    def of_model(self) -> list[Region]:
+        """The same for the model."""
+        return [Region(base // LINE_BYTES, n) for base, n in self.regions]
+
+
+def two(n_input: int, n_program: int, input_base: int = 0x1000) -> Frame:
+    """An input packet and a program."""
+    return Frame(((input_base, n_input), (0xFFFE_0000, n_program)))
 
 
 class Memory:
@@ -222,15 +234,22 @@ class Reader:
 
     def __init__(self, dut, name: str) -> None:
         self.config = LINE_READERS[name]
-        outputs = ("axi_arvalid", "axi_rready", "lines_valid", "error", "busy")
+        outputs = ("axi_arvalid", "axi_rready", "lines_valid", "error", "busy", "regions_ready")
         self.block = Block(dut, name, outputs)
-        self.low_bits = 0
-        """Added to the bases."""
+        self.regions: deque[tuple[int, int]] = deque()
+        """Those that the reader has not taken."""
 
     async def start(self) -> None:
         """Clock and reset."""
         await self.block.start(
-            start=0, stop=0, clear=0, lines_ready=0, axi_arready=0, axi_rvalid=0, axi_rid=0
+            start=0,
+            regions_valid=0,
+            stop=0,
+            clear=0,
+            lines_ready=0,
+            axi_arready=0,
+            axi_rvalid=0,
+            axi_rid=0,
         )
 
     def memory(self, **behaviour) -> Memory:
@@ -239,13 +258,24 @@ class Reader:
 
     def begin(self, frame: Frame) -> None:
         """Drive clock 0."""
-        self.block.set(
-            start=1,
-            input_base=frame.input_base + self.low_bits,
-            input_lines=frame.n_input,
-            program_base=frame.program_base + self.low_bits,
-            program_lines=frame.n_program,
-        )
+        self.regions = deque(frame.regions)
+        self.block.set(start=1)
+        self.offer()
+
+    def offer(self) -> None:
+        """Drive the next region, if there is one."""
+        base, n_lines = self.regions[0] if self.regions else (0x40, 5)
+        payload = n_lines << LINE_ADDR_WIDTH | base // LINE_BYTES
+        self.block.set(regions_valid=bool(self.regions), regions_payload=payload)
+
+    async def tick(self) -> dict[str, int]:
+        """One clock, in which a region may be taken."""
+        out = await self.block.tick()
+        if out["regions_ready"] and self.regions:
+            self.regions.popleft()
+        self.block.set(start=0)
+        self.offer()
+        return out
 
     async def clear(self) -> None:
         """Empty the buffer."""
@@ -276,9 +306,7 @@ class Reader:
             stopped = 0 < stop_clock < clock
             stop = 0 < stop_clock <= clock < stop_clock + stop_clocks
             self.block.set(lines_ready=is_ready, stop=stop)
-            out = await self.block.tick()
-            if clock == 0:
-                self.block.set(start=0, input_lines=5, program_lines=3, input_base=0)
+            out = await self.tick()
             run.watch(clock, out, is_ready, stopped)
 
             waits = out["lines_valid"] and (is_ready or not stopped)
@@ -288,6 +316,8 @@ class Reader:
             self.block.set(**memory.inputs(clock + 1))
         else:
             raise AssertionError(f"{frame}: no end")
+        self.regions.clear()
+        self.offer()
         self.block.set(stop=0, lines_ready=0, axi_rvalid=0)
         assert not memory.queue, f"{frame}: not drained"
         check(f"{frame}: lines that came", run.record.n_requested, len(run.record.arrivals))
@@ -305,11 +335,11 @@ class Reader:
         check(f"{frame}: lines", n_lines, len(record.taken))
         check(f"{frame}: errors", [], record.errors)
         end = record.arrivals[-1] if n_lines else 0
-        check(f"{frame}: busy", list(range(1, end + 1)), record.busy)
+        check(f"{frame}: busy", list(range(frame.busy_from, end + 1)), record.busy)
 
         sources = [RecordedLines(record.arrivals)]
         if not memory.pause:
-            sources.append(LineSource(self.config, frame.n_input, frame.n_program, memory.latency))
+            sources.append(LineSource(self.config, frame.of_model, memory.latency))
         for source in sources:
             last = 0
             for k, clock in enumerate(record.taken):
@@ -352,7 +382,7 @@ async def lengths(dut, name: str) -> None:
     reader, _ = await started(dut, name)
     for n_input, n_program in itertools.product(LENGTHS, LENGTHS):
         memory = reader.memory(latency=1 + n_input)
-        await reader.check_frame(Frame(n_input, n_program), memory, AT_ONCE)
+        await reader.check_frame(two(n_input, n_program), memory, AT_ONCE)
 
 
 @readers
@@ -360,7 +390,7 @@ async def clocks(dut, name: str) -> None:
     """Long regions, several latencies and consumers, in the model's clocks."""
     reader, rng = await started(dut, name)
     for latency, gaps in itertools.product((1, 2, 30, 150), consumers(rng)):
-        frame = Frame(rng.choice((0, rng.randint(1, 40))), rng.randint(60, 160))
+        frame = two(rng.choice((0, rng.randint(1, 40))), rng.randint(60, 160))
         memory = reader.memory(latency=latency)
         await reader.check_frame(frame, memory, gaps)
 
@@ -372,7 +402,7 @@ async def full_buffer(dut, name: str) -> None:
     n_lines = reader.config.line_buffer
     for latency in (1, 50):
         # The first line leaves room for whole bursts when it goes to the output.
-        frame = Frame(1, n_lines + 24)
+        frame = two(1, n_lines + 24)
         gaps = [1000, *AT_ONCE[1:]]
         record = await reader.check_frame(frame, reader.memory(latency=latency), gaps)
         check("lines in flight", n_lines + 1, record.most_in_flight)
@@ -384,7 +414,7 @@ async def random_memory(dut, name: str) -> None:
     reader, rng = await started(dut, name)
     for pause, gaps in itertools.product((0.2, 0.7), consumers(rng)):
         memory = reader.memory(latency=5, pause=pause, rng=rng)
-        frame = Frame(rng.randint(0, 40), rng.randint(0, 70), 512 * rng.getrandbits(22))
+        frame = two(rng.randint(0, 40), rng.randint(0, 70), 512 * rng.getrandbits(22))
         await reader.check_frame(frame, memory, gaps)
 
 
@@ -394,7 +424,7 @@ async def errors(dut, name: str) -> None:
     reader, rng = await started(dut, name)
     n_beats = reader.config.beats_per_line
     beat_bytes = LINE_BYTES // n_beats
-    frame = Frame(19, 70)
+    frame = two(19, 70)
     cases = [(k, beat) for k in (0, 7, 18, 19, 40, 88) for beat in {0, n_beats // 2, n_beats - 1}]
     for n_case, (k, beat) in enumerate(cases):
         bad = {frame.addresses[k] + beat_bytes * beat}
@@ -414,14 +444,14 @@ async def errors(dut, name: str) -> None:
         assert record.offers[-1] <= record.first_bad + 1, f"{where}: a request after the error"
         check(f"{where}: busy", list(range(1, record.arrivals[-1] + 1)), record.busy)
         good = reader.memory(latency=3)
-        await reader.check_frame(Frame(9, 20), good, AT_ONCE)
+        await reader.check_frame(two(9, 20), good, AT_ONCE)
 
 
 @readers
 async def stops(dut, name: str) -> None:
     """Stopped in any clock, taking lines or not: all bursts end; then a new frame."""
     reader, rng = await started(dut, name)
-    frame = Frame(10, 60)
+    frame = two(10, 60)
     for n_case, stop_clock in enumerate(
         [*range(1, 16), *(rng.randint(16, 200) for _ in range(40))]
     ):
@@ -449,15 +479,21 @@ async def stops(dut, name: str) -> None:
         check(f"{where}: busy", list(range(1, end + 1)), record.busy)
         check(f"{where}: errors", [], record.errors)
         good = reader.memory(latency=rng.randint(1, 9))
-        await reader.check_frame(Frame(9, 30), good, AT_ONCE)
+        await reader.check_frame(two(9, 30), good, AT_ONCE)
 
 
 @readers
-async def low_bits_of_bases(dut, name: str) -> None:
-    """Bases are rounded down."""
-    reader, _ = await started(dut, name)
-    reader.low_bits = 511
-    await reader.check_frame(Frame(9, 9), reader.memory(), AT_ONCE)
+async def regions_anywhere(dut, name: str) -> None:
+    """Regions that begin and end in the middle of a burst, some of them empty."""
+    reader, rng = await started(dut, name)
+    for latency, gaps in itertools.product((1, 25), (AT_ONCE, [8] * MAX_LINES)):
+        bases = [LINE_BYTES * rng.getrandbits(20) for _ in range(5)]
+        lengths = [2, rng.randint(1, 40), 2, rng.randint(1, 17), rng.choice((0, 1, 30))]
+        frame = Frame(tuple(zip(bases, lengths, strict=True)))
+        await reader.check_frame(frame, reader.memory(latency=latency), gaps)
+    for begin, length in itertools.product(range(8), (1, 7, 8, 9)):
+        frame = Frame(((0x1E00 + LINE_BYTES * begin, length),))
+        await reader.check_frame(frame, reader.memory(latency=3), AT_ONCE)
 
 
 @readers
@@ -468,7 +504,7 @@ async def standard_memory(dut, name: str) -> None:
     bus = AxiReadBus.from_prefix(dut, f"{name}_axi")
     ram = AxiRamRead(bus, dut.clk, dut.rst, size=1 << 20)
     for pause, readiness in ((0.0, 1.0), (0.0, 0.05), (0.4, 0.9), (0.7, 0.3)):
-        frame = Frame(rng.randint(1, 30), rng.randint(50, 120), 0x7_0000, 0x1_0000)
+        frame = Frame(((0x7_0000, rng.randint(1, 30)), (0x1_0000, rng.randint(50, 120))))
         for address in frame.addresses:
             ram.write(address, line(address).to_bytes(LINE_BYTES, "little"))
         for channel in (ram.ar_channel, ram.r_channel):
@@ -478,8 +514,7 @@ async def standard_memory(dut, name: str) -> None:
         for _ in range(LIMIT):
             is_ready = rng.random() < readiness
             block.set(lines_ready=is_ready)
-            out = await block.tick()
-            block.set(start=0)
+            out = await reader.tick()
             if out["lines_valid"] and is_ready:
                 right = line(frame.addresses[taken])
                 check(f"{frame}: line {taken}", right, int(payload.value))

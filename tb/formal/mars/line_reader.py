@@ -47,7 +47,8 @@ def state(h: Harness) -> None:
     h.always("room_for_all", level + n_outstanding <= CONFIG.line_buffer)
     asked = Mux(axi.arvalid, n_beats, 0) + owed + come
     h.always("counted", n_outstanding * N_BEATS == asked)
-    whole = (n_beats % N_BEATS == 0) & (n_beats <= 8 * N_BEATS) & (axi.araddr[:9] == 0)
+    inside = axi.araddr[6:9] * N_BEATS + n_beats <= 8 * N_BEATS
+    whole = (n_beats % N_BEATS == 0) & inside & (axi.araddr[:6] == 0)
     h.always("whole_lines", whole, axi.arvalid)
     h.reached("no_room_left", level + n_outstanding == CONFIG.line_buffer)
     h.reached("short_burst", axi.arvalid & (n_beats == N_BEATS))

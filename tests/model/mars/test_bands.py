@@ -53,6 +53,8 @@ def test_frames_in_bands(n_macros: int) -> None:
                 image = compile_network(network, config)
             except FitError:
                 continue
+            if len(image.segments) > 1:
+                continue  # with maps in memory: test_segments
             n_banded += any(BAND in one.source for one in image.contents.passes)
             features = random_input(network, seed)[0]
             assert compare_model(network, image, features, Compared()) is None, seed

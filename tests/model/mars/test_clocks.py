@@ -12,7 +12,7 @@ from model.mars.clocks import Work, simulate, work_of
 from model.mars.config import CONFIGS, Ahead, MarsConfig
 from model.mars.layout import Descriptor
 from model.mars.mapper import compile_network
-from model.mars.memory import LineSource, RecordedLines
+from model.mars.memory import LineSource, RecordedLines, frame_regions
 from model.mars.program import Pass
 from model.mars.random_network import random_input, random_network
 
@@ -409,7 +409,7 @@ def arrivals_of(
     config: MarsConfig, n_input: int, n_program: int, takes: Sequence[int]
 ) -> list[int]:
     """Last beats of the lines of an ideal memory, which depend on when lines are taken."""
-    source = LineSource(config, n_input, n_program, 20)
+    source = LineSource(config, frame_regions(n_input, n_program), 20)
     result = []
     for clock in takes:
         source.take(clock)
@@ -428,6 +428,9 @@ class Recorder:
         self.wanted.append(clock_ready)
         return self.source.take(clock_ready)
 
+    def store(self, clock_taken: int, n_words: int) -> int:
+        return self.source.store(clock_taken, n_words)
+
 
 @pytest.mark.parametrize("seed", range(12))
 def test_programs_clock_by_clock(seed: int) -> None:
@@ -440,7 +443,7 @@ def test_programs_clock_by_clock(seed: int) -> None:
     passes = (Pass(image.input_descriptor, ()), *image.passes)
     works = [work_of(one, wide_multiplier=wide) for one in passes]
     lengths = len(packet), len(image.lines)
-    recorder = Recorder(LineSource(config, *lengths, 20))
+    recorder = Recorder(LineSource(config, frame_regions(*lengths), 20))
     ends = [one.end for one in simulate(works, recorder, config.ahead)]
     arrivals = arrivals_of(config, *lengths, recorder.wanted)
     assert [one["end"] for one in clock_by_clock(works, arrivals, config.ahead)] == ends

@@ -142,7 +142,7 @@ def test_texts() -> None:
         data[:-1] + b"x": (
             "image must match its CRC-32: it was damaged; compile the network again"
         ),
-        header_with(4, 9): "image version must be 3, not 9; compile it again",
+        header_with(4, 9): "image version must be 4, not 9; compile it again",
         header_with(8, 0xABC): f"image configuration must be one of {known}, not 00000abc",
         with_crc(data[:-64]): "image must hold a program: program must go on for 2 lines, not 1",
         with_crc(data + bytes(64)): (

@@ -15,8 +15,12 @@ from model.mars.layout import (
     DESCRIPTOR_FIELDS,
     DESCRIPTOR_LINES,
     HEADER_FIELDS,
+    LOAD_FIELDS,
     MACRO_FIELDS,
+    MAX_LOADS,
+    MAX_MACROS,
     SIGNED_FIELDS,
+    STORE_FIELDS,
     TABLE_LINES,
     TABLE_SIZE,
     TIMED_FIELDS,
@@ -64,24 +68,36 @@ def _values(name: str, width: int) -> st.SearchStrategy[int]:
 
 
 def _descriptors(
-    single: dict[str, tuple[int, int]], of_macros: dict[str, tuple[int, int, int]], timed: int
+    single: dict[str, tuple[int, int]],
+    several: dict[str, tuple[int, int, int]],
+    *,
+    timed: int = 0,
+    is_store: int = 0,
 ) -> st.SearchStrategy[Descriptor]:
     values = {name: _values(name, width) for name, (_, width) in single.items()}
     return st.builds(
         Descriptor,
-        **values | {"timed": st.just(timed)},
+        **values | {"timed": st.just(timed), "is_store": st.just(is_store)},
         **{
-            name: st.tuples(*[st.integers(0, (1 << width) - 1)] * 8)
-            for name, (_, width, _) in of_macros.items()
+            name: st.tuples(*[st.integers(0, (1 << width) - 1)] * _n(name))
+            for name, (_, width, _) in several.items()
         },
     )
 
 
+def _n(name: str) -> int:
+    """How often there is a field of several."""
+    return MAX_LOADS if name in LOAD_FIELDS else MAX_MACROS
+
+
 OF_BOTH = {name: place for name, place in DESCRIPTOR_FIELDS.items() if name not in UNTIMED_FIELDS}
 TIMED = OF_BOTH | {"skip_mult": (256, 16)} | TIMED_FIELDS
+STORE = {name: place for name, place in OF_BOTH.items() if name != "skip_mult"} | STORE_FIELDS
+SEVERAL_OF_STORE = LOAD_FIELDS | {"in_base": MACRO_FIELDS["in_base"]}
 DESCRIPTORS = st.one_of(
-    _descriptors(DESCRIPTOR_FIELDS, MACRO_FIELDS, 0),
-    _descriptors(TIMED, MACRO_FIELDS, 1),
+    _descriptors(DESCRIPTOR_FIELDS, MACRO_FIELDS),
+    _descriptors(TIMED, MACRO_FIELDS, timed=1),
+    _descriptors(STORE, SEVERAL_OF_STORE, is_store=1),
 )
 
 
@@ -131,6 +147,14 @@ DESCRIPTORS = st.one_of(
         ({"timed": 1, "skip_mult": 0x1234, "u_row_pitch": 5}, 0, 4, 0x0005_1234),
         ({"timed": 1, "u_base": 9, "u_again": 1}, 0, 4, 9 << 32),
         ({"timed": 1, "u_again": 1}, 0, 3, 1 << 23),
+        ({"is_store": 1, "first_word": 7}, 0, 0, 7 << 52 | 1 << 29),
+        ({"is_store": 1, "map_word": 0xABCD_1234}, 0, 3, 0xABCD_1234 << 16),
+        ({"is_store": 1, "n_words": 0x123456}, 0, 3, 0x3456 << 48),
+        ({"is_store": 1, "n_words": 0x120000, "team_words": 9}, 0, 4, 9 << 8 | 0x12),
+        ({"is_store": 1, "pixel_words": 5, "kept_word": 6}, 0, 4, 6 << 40 | 5 << 24),
+        ({"is_store": 1, "kept_end": 0x1FF, "next_lines": 3}, 0, 5, 3 << 8 | 1),
+        ({"is_store": 1, "load_line": (5, 0), "load_input": (1, 0)}, 1, 2, 1 << 26 | 5),
+        ({"is_store": 1, "load_lines": (0, 8)}, 1, 3, 8 << 32),
         ({"out_first_row": (1, 2, *[0] * 6), "out_end_row": (3, 4, *[0] * 6)}, 1, 6, 0x04020301),
     ],
 )
@@ -155,12 +179,13 @@ def test_fields_do_not_overlap() -> None:
     for single, of_macros in (
         (DESCRIPTOR_FIELDS, MACRO_FIELDS),
         (TIMED, MACRO_FIELDS),
+        (STORE, SEVERAL_OF_STORE),
     ):
         ranges = [(low, width) for low, width in single.values()]
         ranges += [
             (low + m * distance, width)
-            for low, width, distance in of_macros.values()
-            for m in range(8)
+            for name, (low, width, distance) in of_macros.items()
+            for m in range(_n(name))
         ]
         bits = [low + i for low, width in ranges for i in range(width)]
         assert len(bits) == len(set(bits))
@@ -170,7 +195,7 @@ def test_fields_do_not_overlap() -> None:
         bits = [low + i for low, width in words.values() for i in range(width)]
         assert len(bits) == len(set(bits))
         assert max(bits) < 64
-    every = {*DESCRIPTOR_FIELDS, *MACRO_FIELDS, *TIMED_FIELDS}
+    every = {*DESCRIPTOR_FIELDS, *MACRO_FIELDS, *TIMED_FIELDS, *STORE_FIELDS, *LOAD_FIELDS}
     assert every == {field.name for field in fields(Descriptor)}
 
 

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from model.mars.config import CONFIGS
-from model.mars.memory import LineSource, RecordedLines
+from model.mars.memory import LineSource, RecordedLines, frame_regions
 
 MARS, TINY = CONFIGS["mars"], CONFIGS["mars-tiny"]
 AT_ONCE = 0
@@ -19,32 +19,36 @@ def taken(source: LineSource | RecordedLines, n_lines: int) -> list[int]:
 
 def test_first_line() -> None:
     """Decided in 1, requested in 2, beat in 2 + latency, fetched in the next, valid after it."""
-    assert LineSource(MARS, 1, 0, latency=1).take(AT_ONCE) == 5
-    assert LineSource(MARS, 1, 0, latency=10).take(AT_ONCE) == 14
-    assert LineSource(TINY, 1, 0, latency=1).take(AT_ONCE) == 5 + 7
+    assert LineSource(MARS, frame_regions(1, 0), latency=1).take(AT_ONCE) == 5
+    assert LineSource(MARS, frame_regions(1, 0), latency=10).take(AT_ONCE) == 14
+    assert LineSource(TINY, frame_regions(1, 0), latency=1).take(AT_ONCE) == 5 + 7
 
 
 def test_consumer_comes_later() -> None:
-    source = LineSource(MARS, 3, 0, latency=1)
+    source = LineSource(MARS, frame_regions(3, 0), latency=1)
     assert [source.take(50), source.take(AT_ONCE), source.take(60)] == [50, 51, 60]
 
 
 def test_switch_of_region_costs_one_clock() -> None:
     """Bursts of one line each, latency 1: the second is requested 2 clocks after the first."""
-    assert taken(LineSource(MARS, 1, 1, latency=1), 2) == [5, 7]
-    assert LineSource(MARS, 0, 1, latency=1).take(AT_ONCE) == 6
+    assert taken(LineSource(MARS, frame_regions(1, 1), latency=1), 2) == [5, 7]
+    assert LineSource(MARS, frame_regions(0, 1), latency=1).take(AT_ONCE) == 6
 
 
 def test_full_throughput() -> None:
     """A line per 512 / weight_bus clocks."""
-    assert taken(LineSource(MARS, 100, 900, latency=20), 1000) == list(range(24, 1024))
+    assert taken(LineSource(MARS, frame_regions(100, 900), latency=20), 1000) == list(
+        range(24, 1024)
+    )
     first = 5 + 7
-    assert taken(LineSource(TINY, 9, 91, latency=1), 100) == list(range(first, first + 800, 8))
+    assert taken(LineSource(TINY, frame_regions(9, 91), latency=1), 100) == list(
+        range(first, first + 800, 8)
+    )
 
 
 def test_long_latency() -> None:
     """The buffer's 64 lines are all requested early, then 8 more per latency and room."""
-    clocks = taken(LineSource(MARS, 0, 80, latency=200), 80)
+    clocks = taken(LineSource(MARS, frame_regions(0, 80), latency=200), 80)
     assert clocks[0] == 2 + 1 + 200 + 2
     assert clocks[63] == clocks[0] + 63
     # Line 7 is fetched one clock before it is taken; then decision, request, latency, buffer.
@@ -53,7 +57,7 @@ def test_long_latency() -> None:
 
 def test_buffer_fills_up() -> None:
     """With nobody taking, 16 lines and the one at the output are there, then one per clock."""
-    source = LineSource(TINY, 0, 32, latency=1)
+    source = LineSource(TINY, frame_regions(0, 32), latency=1)
     clocks = [source.take(1000), *taken(source, 31)]
     # The third burst needs the room of line 7, fetched when line 6 is taken.
     assert clocks[:16] == list(range(1000, 1016))
@@ -69,26 +73,26 @@ def test_smaller_buffer_is_never_earlier() -> None:
     runs = []
     for line_buffer in (16, 32, 64, 128, 256):
         config = dataclasses.replace(MARS, line_buffer=line_buffer)
-        source = LineSource(config, 77, 523, latency=60)
+        source = LineSource(config, frame_regions(77, 523), latency=60)
         runs.append([source.take(clock) for clock in ready])
     for smaller, larger in itertools.pairwise(runs):
         assert all(a >= b for a, b in zip(smaller, larger, strict=True))
 
 
 def test_no_lines_after_the_last() -> None:
-    for source in (LineSource(MARS, 2, 0, latency=1), RecordedLines([3, 4])):
+    for source in (LineSource(MARS, frame_regions(2, 0), latency=1), RecordedLines([3, 4])):
         taken(source, 2)
         with pytest.raises(ValueError, match="not one after the last"):
             source.take(AT_ONCE)
     with pytest.raises(ValueError, match="not one after the last"):
-        LineSource(MARS, 0, 0, latency=1).take(AT_ONCE)
+        LineSource(MARS, frame_regions(0, 0), latency=1).take(AT_ONCE)
 
 
 def test_refuses() -> None:
     with pytest.raises(ValueError, match="latency must be 1 clock or more, not 0"):
-        LineSource(MARS, 1, 1, latency=0)
-    with pytest.raises(ValueError, match="must be 0 or more lines, not 3 and -1"):
-        LineSource(MARS, 3, -1, latency=1)
+        LineSource(MARS, frame_regions(1, 1), latency=0)
+    with pytest.raises(ValueError, match="must be 0 or more lines, not -1"):
+        LineSource(MARS, frame_regions(3, -1), latency=1)
 
 
 def test_recorded_lines() -> None:
