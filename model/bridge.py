@@ -12,6 +12,7 @@ population are counted. The winner has the largest count, and of several the low
 
 import math
 from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,50 @@ SHIFT_MAX = (1 << SHIFT_WIDTH) - 1
 STEPS_WIDTH = 16
 """Of a number of time steps; a count of spikes has as many bits and never overflows."""
 STEPS_MAX = (1 << STEPS_WIDTH) - 1
+INDEX_WIDTH, POPULATION_WIDTH = 12, 4
+"""Of a neuron or axon of a population, and of a population."""
+
+WORDS_PER_ENTRY = 2
+FACTOR_WORD, TARGET_WORD = range(WORDS_PER_ENTRY)
+FACTOR_FIELDS = {
+    "mult": (0, MULT_WIDTH),
+    "shift": (16, SHIFT_WIDTH),
+    "lane": (24, 4),
+    "axon": (31, 1),
+}
+"""Field: (lowest bit, width). `lane` is the channel of the feature word, `axon` says which of both
+the target is."""
+TARGET_FIELDS = {
+    "index": (0, INDEX_WIDTH),
+    "population": (INDEX_WIDTH, POPULATION_WIDTH),
+    "word": (16, 16),
+}
+"""`word` is that of the feature memory of macro 0, or a class of the exit unit."""
+ENTRY_FIELDS = (FACTOR_FIELDS, TARGET_FIELDS)
+
+
+class Kind(IntEnum):
+    """What a number of the result is, and where."""
+
+    NIBBLE = 0
+    BYTE = 1
+    """Two feature words, the lower nibble first."""
+    SUM = 2
+    """Eight feature words; 32 bit, signed."""
+    LOGIT = 3
+    """Of the last time step that the exit unit decided; 32 bit, signed."""
+
+
+READ_CLOCKS = {Kind.NIBBLE: 1, Kind.BYTE: 2, Kind.SUM: 8, Kind.LOGIT: 1}
+"""Clocks in which a number is asked for."""
+ENTRY_LATENCY = 5
+"""Clocks of an entry besides: fetch, last answer, multiply, shift, write."""
+BEGIN = 1
+"""The clock in which the bridge begins with a result."""
+SETTLE = 1
+"""The clock in which the last spike is on its way through the counters."""
+RUN_LATENCY = 6
+"""Clocks of a burst besides its time steps and last spikes: start, walk, end."""
 
 
 class BridgeError(ValueError):
@@ -207,6 +252,34 @@ def decide(spikes: NDArray[np.bool_]) -> Decision:
     counts = spikes.sum(axis=0, dtype=np.int64)
     winner = int(counts.argmax())
     return Decision(counts, winner, int(counts[winner]))
+
+
+def take_clocks(kind: Kind, n_entries: int, steps: int, n_neurons: int) -> int:
+    """Clocks in which a result becomes stimuli.
+
+    Meanwhile the counters are cleared, one per clock, if a burst follows.
+
+    Parameters
+    ----------
+    kind : Kind
+    n_entries, steps : int
+    n_neurons : int
+        Of a population of the configuration.
+    """
+    clocks = n_entries * (READ_CLOCKS[kind] + ENTRY_LATENCY)
+    return max(clocks, n_neurons) if steps else clocks
+
+
+def burst_clocks(step_clocks: Ints, last_spikes: int) -> int:
+    """Clocks of a burst, if nobody makes its spikes wait.
+
+    Parameters
+    ----------
+    step_clocks : (steps,) int64
+    last_spikes : int
+        Of all neurons in the last time step, which have to leave.
+    """
+    return int(step_clocks.sum()) + RUN_LATENCY + last_spikes
 
 
 def check_fit(bridge: Bridge, n_outputs: int, network: Network) -> None:
