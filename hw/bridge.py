@@ -362,6 +362,7 @@ class Bridge(Component):
             results.waits.eq(waiting),
             results.taken.eq(taken),
             results.dropped.eq(drop),
+            drop.eq(waiting & results.abort & ~taking),
         ]
 
         m.submodules.taker = taker = ResultTaker()
@@ -388,12 +389,11 @@ class Bridge(Component):
             m.d.comb += getattr(stimuli, name).eq(getattr(taker, name))
         done = Signal()
         with m.FSM(name="bridge") as fsm:
-            with m.State("IDLE"), m.If(waiting):
+            with m.State("IDLE"), m.If(waiting & ~drop):
                 # A burst needs populations that nobody else runs; stimuli alone need a boundary.
                 may = stimuli.idle | (bank.bridge_BURST_steps == 0)
                 m.d.comb += [
-                    drop.eq(results.abort),
-                    stimuli.request.eq(may & ~drop),
+                    stimuli.request.eq(may),
                     begin.eq(stimuli.request & stimuli.grant),
                 ]
                 with m.If(begin):

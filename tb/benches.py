@@ -61,6 +61,7 @@ BENCHES = {
         Bench("noise", "tb.npu.tb_noise", blocks="npu"),
         Bench("row_walker", "tb.npu.tb_row_walker", blocks="npu"),
         Bench("population", "tb.npu.tb_population", blocks="npu"),
+        Bench("bridge", "tb.tb_bridge", blocks="npu"),
         Bench("macro", "tb.mars.tb_macro", blocks="mars"),
         Bench("requantiser", "tb.mars.tb_requantiser", blocks="mars"),
         Bench("index_decoder", "tb.mars.tb_index_decoder", blocks="mars"),
