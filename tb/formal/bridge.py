@@ -8,7 +8,7 @@ from model.bridge import MAX_ENTRIES
 from model.config import CHIPS
 from tb.formal.harness import MEMORY, Harness, Proof
 
-IDLE, TAKE, SETTLE, START, BURST = range(5)
+IDLE, TAKE, START, SETTLE, BURST = range(5)
 """In the order in which Amaranth numbers them, that of their first mention."""
 READY, FETCH, READ, ANSWER, MULTIPLY, SHIFT, WRITE = range(7)
 N_COUNTED, SPACING = 3, 3
@@ -52,9 +52,9 @@ def control(h: Harness) -> None:
     h.always("run_behind_taken", h.past(results.taken & (stimuli.n_steps != 0)), stimuli.run)
     h.always("run_if_steps", stimuli.run, h.past(results.taken & (stimuli.n_steps != 0)))
     h.always("steps_stay", stimuli.n_steps == h.past(stimuli.n_steps), stimuli.reserve & ~taking)
-    h.always("reserved_to_the_end", stimuli.reserve, h.past(stimuli.reserve & ~stimuli.done))
     bursting = h.define("bursting", fsm == BURST)
     set_now = h.probe("registers.bridge_STATUS_done_set", 1)
+    h.always("reserved_to_the_end", stimuli.reserve, h.past(stimuli.reserve & ~set_now))
     h.always("burst_ends_in_a_flag", set_now, h.past(bursting & stimuli.done))
     h.always("flag_only_behind", h.past((bursting & stimuli.done) | results.taken), set_now)
     irq_enabled = h.probe("registers.bridge_CONTROL_irq_enable", 1)
@@ -137,7 +137,7 @@ def grants(h: Harness) -> None:
 PROOFS = (
     Proof(
         name="bridge",
-        says="a result waits until it is taken or given up; stimuli are written only while granted, "
+        says="a result waits until it is taken or given up; stimuli come only while granted, "
         "each entry once; a burst follows if there are steps, and its end sets the flag",
         state=control,
         depth=3,
