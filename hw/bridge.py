@@ -377,8 +377,6 @@ class Bridge(Component):
                 bursting & stimuli.spike & (stimuli.spike_population == settings.population)
             ),
             counter.neuron.eq(stimuli.spike_index),
-            bank.bridge_WINNER_neuron_now.eq(counter.winner),
-            bank.bridge_WINNER_count_now.eq(counter.count),
             self.hold.eq((entries.request & taking) | counter.hold),
         ]
         for name in ("read", "is_logit", "addr"):
@@ -416,6 +414,10 @@ class Bridge(Component):
                 # The last spike is on its way through the counters.
                 m.d.comb += [stimuli.reserve.eq(bursts), done.eq(1)]
                 m.next = "IDLE"
+        # A result that waits begins at once, and the host still finds what the one before led to.
+        winner, count = Signal.like(counter.winner), Signal.like(counter.count)
+        with m.If(done & bursts):
+            m.d.sync += [winner.eq(counter.winner), count.eq(counter.count)]
         clocks = Signal(32)
         with m.If(begin):
             m.d.sync += clocks.eq(1)
@@ -425,6 +427,8 @@ class Bridge(Component):
             stimuli.n_steps.eq(settings.n_steps),
             bank.bridge_STATUS_running_now.eq(waiting | ~fsm.ongoing("IDLE")),
             bank.bridge_STATUS_done_set.eq(done),
+            bank.bridge_WINNER_neuron_now.eq(winner),
+            bank.bridge_WINNER_count_now.eq(count),
             bank.bridge_CLOCKS_value_now.eq(clocks),
             self.irq.eq(bank.bridge_STATUS_done & bank.bridge_CONTROL_irq_enable),
         ]

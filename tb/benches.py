@@ -99,6 +99,10 @@ MARS_BENCHES = {
 """Those of chips with MARS."""
 
 
+JOINT_BENCHES = {"joint_chip": Bench("joint_chip", "tb.joint.tb_joint")}
+"""Those of chips with both halves."""
+
+
 def blocks(group: str = "") -> Design:
     """The blocks of a group, or all that have a bench of their own."""
 
@@ -143,7 +147,7 @@ def run(name: str, config: ChipConfig, results: Path, *, seed: int = 0, waves: b
     BenchFailure
         A test failed; the text holds the end of its log.
     """
-    bench = (BENCHES | MARS_BENCHES)[name]
+    bench = (BENCHES | MARS_BENCHES | JOINT_BENCHES)[name]
     return simulator.run(
         design(bench, config),
         bench.modules,
