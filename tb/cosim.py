@@ -24,7 +24,7 @@ from model.npu.network import Network
 from model.npu.trace import Trace, count_rows
 from tb import simulator
 from tb.simulator import BenchFailure, BuildError, Design
-from tb.trace_records import COMMIT, END, Steps, bindings, decode, record_words
+from tb.trace_records import COMMIT, END, Steps, bindings, decode, mars_binding, record_words
 
 __all__ = ["BenchFailure", "BuildError", "build", "chip", "is_built", "simulate"]
 
@@ -52,6 +52,10 @@ def chip(config: ChipConfig) -> Design:
         if config.npu is not None:
             monitors = Path(__file__).parent / "trace_monitor.sv"
             texts |= {monitors.name: monitors.read_text(), "bindings.sv": bindings(config.npu)}
+        if config.has_bridge:
+            monitor = Path(__file__).parent / "mars" / "monitor.sv"
+            texts |= {monitor.name: monitor.read_text()}
+            texts["bindings.sv"] += mars_binding(config.mars)
         return texts
 
     fingerprints = (f"{part.fingerprint:08x}" for part in config.accelerators)
@@ -231,11 +235,11 @@ def _collect(worker: _Simulator, network: Network, pause: float) -> Iterator[Tra
         steps = decode(config, kept[:cut])
         kept = kept[cut:]
         if len(steps.step_clocks):
-            trace = _trace(network, steps, step, spikes_before, pause)
+            trace = trace_of(network, steps, step, spikes_before, pause)
             step += len(trace)
             spikes_before = trace.spikes[-1]
             saturated |= trace.saturated.any(axis=0)
-            expected_beats += _expected_beats(network, trace)
+            expected_beats += expected_beats(network, trace)
         beats += steps.beats
         if beats != expected_beats[: len(beats)]:
             raise BenchFailure(_first_wrong_beat(expected_beats, beats))
@@ -250,7 +254,7 @@ def _collect(worker: _Simulator, network: Network, pause: float) -> Iterator[Tra
             worker.run_seconds = int(kept[3]) / 1e6
 
 
-def _trace(
+def trace_of(
     network: Network,
     steps: Steps,
     first_step: int,
@@ -276,7 +280,8 @@ def _trace(
     )
 
 
-def _expected_beats(network: Network, trace: Trace) -> list[tuple[int, int, int, bool]]:
+def expected_beats(network: Network, trace: Trace) -> list[tuple[int, int, int, bool]]:
+    """What the spike stream must carry: (step, population, neuron, last of its step)."""
     result = []
     populations = network.population_of(np.arange(network.n_neurons))
     first = [network.neuron_slice(p).start for p in range(len(network.populations))]

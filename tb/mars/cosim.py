@@ -91,7 +91,7 @@ def system(config: MarsConfig) -> Design:
     def sources() -> dict[str, str]:
         from hw.generate import verilog
 
-        bench = FOLDER / "system.sv"
+        bench, monitor = FOLDER / "system.sv", FOLDER / "monitor.sv"
         memory = FOLDER.parent / "axi_memory.sv"
         sizes = {"WEIGHT_BUS = 512": config.weight_bus, "MACROS = 8": config.n_macros}
         text = bench.read_text()
@@ -101,6 +101,7 @@ def system(config: MarsConfig) -> Design:
         return {
             "kenyon.v": verilog(ChipConfig.alone(config), trace=True),
             memory.name: memory.read_text(),
+            monitor.name: monitor.read_text(),
             bench.name: text,
         }
 
@@ -133,7 +134,7 @@ def run(
         folder = Path(name)
         (folder / "config").write_bytes(pickle.dumps(config))
         for k, frame in enumerate(frames):
-            (folder / f"job{k}").write_bytes(pickle.dumps([_job(frame, n) for n in _firsts(frame)]))
+            (folder / f"job{k}").write_bytes(pickle.dumps([job(frame, n) for n in _firsts(frame)]))
         simulator.run(
             system(config),
             "tb.mars.serve",
@@ -145,7 +146,7 @@ def run(
                 "+input_base=0",
                 f"+scratch_base={SCRATCH_BASE:x}",
                 f"+latency={latency}",
-                f"+trace_file={folder / 'trace'}",
+                f"+mars_trace={folder / 'trace'}",
             ),
             environment={"KENYON_JOBS": str(folder)},
         )
@@ -159,7 +160,7 @@ def run(
             if len(passes) < n_passes:
                 raise BenchFailure(f"frame {k} must have {n_passes} passes, not {len(passes)}")
             own = passes[:n_passes]
-            yield FrameTrace(own, _output(frame.image, result.words, own), result)
+            yield FrameTrace(own, output(frame.image, result.words, own), result)
             passes = passes[n_passes:]
 
 
@@ -172,7 +173,8 @@ def _firsts(frame: Frame) -> range:
     return range(0, n_chunks, n_chunks if frame.image.exit_registers else 1)
 
 
-def _job(frame: Frame, first: int) -> Job:
+def job(frame: Frame, first: int) -> Job:
+    """A frame that begins with some chunk, as the simulation needs it."""
     image = frame.image
     registers, tables = time_registers(image, first)
     n_chunks = image.n_chunks if image.exit_registers else 1
@@ -208,7 +210,7 @@ def _joined(results: list[JobResult]) -> JobResult:
     return replace(results[-1], status=bad[0] if bad else results[-1].status, **counts)
 
 
-def _output(image: Image, words: Sequence[int], passes: Sequence[PassTrace]) -> Ints:
+def output(image: Image, words: Sequence[int], passes: Sequence[PassTrace]) -> Ints:
     """The result: words that the host read, or what was written to memory."""
     stored: NDArray[np.uint64] = np.array(words, np.uint64)
     if image.contents.stored:

@@ -28,18 +28,7 @@ async def run(host: SystemHost, folder: Path, job: Job) -> JobResult:
     (folder / "input").write_bytes(job.packets)
     (folder / "program").write_bytes(job.program)
     await host.reload()
-    for name, value in job.registers.items():
-        await host.set(name, value)
-    for first, words in job.tables.items():
-        await host.set_exit_words(first, words)
+    await host.set_job(job)
     began = time.perf_counter()
     status = await host.frame(job.n_packet_lines, job.n_program_lines, job.most_clocks)
-    seconds = time.perf_counter() - began
-    counters = [
-        await host.register(name)
-        for name in ("FRAME_CLOCKS", "WEIGHT_STALLS", "DRAIN_STALLS", "LAYER_STALLS")
-    ]
-    words = await host.features(0, job.address, job.n_words)
-    steps = await host.register("STEPS_TAKEN")
-    logits = await host.logits(job.n_logits)
-    return JobResult(status, *counters, tuple(words), seconds, steps, tuple(logits))
+    return await host.result(job, status, time.perf_counter() - began)
