@@ -42,6 +42,11 @@ class ChipConfig:
         """Those that the chip has."""
         return tuple(config for config in (self.npu, self.mars) if config is not None)
 
+    @property
+    def has_bridge(self) -> bool:
+        """Whether results of MARS can go to the populations (model/bridge.py)."""
+        return self.npu is not None and self.mars is not None
+
 
 CHIPS: dict[str, ChipConfig] = {
     chip.name: chip

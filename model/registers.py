@@ -71,6 +71,11 @@ class RegisterMap:
         entry = self.registers.get(name) or self.memories[name]
         return entry.address
 
+    def word(self, name: str, **fields: int) -> int:
+        """What a register holds if its fields hold these, and others 0."""
+        places = {field.name: field.low for field in self.registers[name].fields}
+        return sum(value << places[field] for field, value in fields.items())
+
 
 def elaborate(chip: ChipConfig) -> RootNode:
     """The compiled SystemRDL tree, for the PeakRDL exporters."""
@@ -94,6 +99,8 @@ def elaborate(chip: ChipConfig) -> RootNode:
             "FEATURES": chip.mars.feature_words,
             "MARS_FINGERPRINT": chip.mars.fingerprint,
         }
+    if chip.has_bridge:
+        defines["BRIDGE"] = ""
     compiler = RDLCompiler()
     compiler.compile_file(str(RDL_FILE), incl_search_paths=[str(RDL_FILE.parent)], defines=defines)
     return compiler.elaborate(parameters=dict(parameters))

@@ -231,11 +231,11 @@ def _collect(worker: _Simulator, network: Network, pause: float) -> Iterator[Tra
         steps = decode(config, kept[:cut])
         kept = kept[cut:]
         if len(steps.step_clocks):
-            trace = _trace(network, steps, step, spikes_before, pause)
+            trace = trace_of(network, steps, step, spikes_before, pause)
             step += len(trace)
             spikes_before = trace.spikes[-1]
             saturated |= trace.saturated.any(axis=0)
-            expected_beats += _expected_beats(network, trace)
+            expected_beats += expected_beats(network, trace)
         beats += steps.beats
         if beats != expected_beats[: len(beats)]:
             raise BenchFailure(_first_wrong_beat(expected_beats, beats))
@@ -250,7 +250,7 @@ def _collect(worker: _Simulator, network: Network, pause: float) -> Iterator[Tra
             worker.run_seconds = int(kept[3]) / 1e6
 
 
-def _trace(
+def trace_of(
     network: Network,
     steps: Steps,
     first_step: int,
@@ -276,7 +276,8 @@ def _trace(
     )
 
 
-def _expected_beats(network: Network, trace: Trace) -> list[tuple[int, int, int, bool]]:
+def expected_beats(network: Network, trace: Trace) -> list[tuple[int, int, int, bool]]:
+    """What the spike stream must carry: (step, population, neuron, last of its step)."""
     result = []
     populations = network.population_of(np.arange(network.n_neurons))
     first = [network.neuron_slice(p).start for p in range(len(network.populations))]

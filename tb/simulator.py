@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 CACHE = ROOT / "build" / "simulators"
 SOURCES = (
     *(f"hw/{name}" for name in ("*.py", "bus/*.py", "mars/*.py", "npu/*.py")),
-    *(f"model/{name}" for name in ("config.py", "registers.*")),
+    *(f"model/{name}" for name in ("bridge.*", "config.py", "registers.*")),
     *(f"model/npu/{name}" for name in ("config.py", "events.py", "layout.py", "registers.*")),
     *(
         f"model/mars/{name}"

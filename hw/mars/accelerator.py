@@ -12,7 +12,7 @@ from hw.mars.lane import SUMS
 from hw.mars.layout import ADDR_WIDTH, ROW_WIDTH
 from hw.mars.line_reader import LineReader
 from hw.mars.membranes import MEMBRANES
-from model.mars.config import WORD_BITS, WORD_BYTES, WORDS_PER_WRITE
+from model.mars.config import ACC_WIDTH, WORD_BITS, WORD_BYTES, WORDS_PER_WRITE
 from model.mars.early_exit import MAX_CLASSES, TABLES
 from model.mars.layout import MAX_STEPS
 
@@ -65,6 +65,45 @@ class TraceSignature(Signature):
         )
 
 
+class ResultSignature(Signature):
+    """The results of frames, as who takes them sees it; that of a chip without such is unused.
+
+    Members
+    -------
+    ended : In(1)
+        One clock: a frame has ended without an error.
+    takes : Out(1)
+        Its result will be taken.
+    waits : Out(1)
+        From the clock after `ended` up to `taken` or `dropped`: the frame counts as running.
+    abort : In(1)
+        The host aborts the frame that waits.
+    taken, dropped : Out(1)
+        One clock: nothing more is read.
+    read, is_logit, addr : Out
+        Only while `waits`: a word of the first feature memory, or a logit of the exit unit.
+    data, logit : In(64), In(32)
+        One clock later.
+    """
+
+    def __init__(self):
+        super().__init__(
+            {
+                "ended": In(1),
+                "takes": Out(1),
+                "waits": Out(1),
+                "abort": In(1),
+                "taken": Out(1),
+                "dropped": Out(1),
+                "read": Out(1),
+                "is_logit": Out(1),
+                "addr": Out(ADDR_WIDTH),
+                "data": In(WORD_BITS),
+                "logit": In(ACC_WIDTH),
+            }
+        )
+
+
 class Accelerator(Component):
     """Computes one frame after `start`: input packet and program, each read once.
 
@@ -78,6 +117,8 @@ class Accelerator(Component):
     config : MarsConfig
     trace : bool
         Add the trace ports.
+    bridged : bool
+        Add the port at which results are read inside of the chip.
 
     Members
     -------
@@ -112,12 +153,15 @@ class Accelerator(Component):
     feature_bus : In(HostBusSignature())
         The feature memories, `FEATURE_STRIDE` bytes apart, 32 bit at a time, low half first. Not
         used while running. Answers `error` to writes and behind the end of each memory.
+    result_read, result_is_logit, result_addr, result_data, result_logit :
+        As in `ResultSignature`. Not used while running or together with the two buses.
     trace : Out(TraceSignature())
     """
 
-    def __init__(self, config, *, trace=False):
+    def __init__(self, config, *, trace=False, bridged=False):
         self.config = config
         self.trace_enabled = trace
+        self.bridged = bridged
         members = {
             "axi": Out(AXI4ReadSignature(config.weight_bus)),
             "start": In(1),
@@ -144,6 +188,14 @@ class Accelerator(Component):
             "table_bus": In(HostBusSignature()),
             "feature_bus": In(HostBusSignature()),
         }
+        if bridged:
+            members |= {
+                "result_read": In(1),
+                "result_is_logit": In(1),
+                "result_addr": In(ADDR_WIDTH),
+                "result_data": Out(WORD_BITS),
+                "result_logit": Out(ACC_WIDTH),
+            }
         if trace:
             members["trace"] = Out(TraceSignature(config.n_macros))
         super().__init__(members)
@@ -250,6 +302,8 @@ class Accelerator(Component):
             with m.Elif(counts):
                 m.d.sync += counter.eq(counter + 1)
         self._host(m, engine, exit_unit)
+        if self.bridged:
+            self._results(m, engine, exit_unit)
         if self.trace_enabled:
             names = ("value_valid", "values", "membranes", "write", "write_row", "write_offset")
             names += ("write_halves", "write_data", "pass_done")
@@ -314,3 +368,20 @@ class Accelerator(Component):
         word = Array(engine.host_data)[macro_1]
         with m.If(asked):
             m.d.sync += bus.r_data.eq(word.word_select(upper, DATA_WIDTH))
+
+    def _results(self, m, engine, exit_unit):
+        """Feature words and logits for the bridge."""
+        with m.If(self.result_read & self.result_is_logit):
+            m.d.comb += [
+                exit_unit.sum_read.eq(1),
+                exit_unit.sum_addr.eq(self.result_addr),
+            ]
+        with m.Elif(self.result_read):
+            m.d.comb += [
+                engine.host_addr.eq(self.result_addr),
+                engine.host_read[0].eq(1),
+            ]
+        m.d.comb += [
+            self.result_data.eq(engine.host_data[0]),
+            self.result_logit.eq(exit_unit.sum_data),
+        ]

@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import Component, In, Out
 
-from hw.mars.layout import ADDR_WIDTH
+from hw.mars.layout import ADDR_WIDTH, next_nibble
 from hw.memory import TwoPortMemory
 from model.mars.config import ACC_WIDTH, KERNELS, NIBBLE, WORD_BITS
 from model.mars.early_exit import (
@@ -216,7 +216,7 @@ class ExitUnit(Component):
             number.eq(k),
             last_nibble.eq(active & (plane == PLANES - 1)),
             last_logit.eq(last),
-            logit.eq(Cat(logit[NIBBLE:], self.read_data.word_select(lane, NIBBLE))),
+            logit.eq(next_nibble(logit, self.read_data, lane)),
             complete.eq(last_nibble),
             ends.eq(last_nibble & last_logit),
             number_2.eq(number),

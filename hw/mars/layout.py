@@ -3,7 +3,7 @@
 from amaranth.hdl import Cat, Mux, signed, unsigned
 from amaranth.lib.data import ArrayLayout, Field, FlexibleLayout, StructLayout
 
-from model.mars.config import ACC_WIDTH, KERNELS, LINE_BITS, WORD_BITS, WORDS_PER_WRITE
+from model.mars.config import ACC_WIDTH, KERNELS, LINE_BITS, NIBBLE, WORD_BITS, WORDS_PER_WRITE
 from model.mars.layout import (
     DESCRIPTOR_FIELDS,
     DESCRIPTOR_LINES,
@@ -127,3 +127,8 @@ def input_words(descriptor):
 def header_bits(wide_multiplier):
     """Bits of a header."""
     return header_lines(wide_multiplier) * LINE_BITS
+
+
+def next_nibble(value, word, lane):
+    """A value whose nibbles come word by word, lowest first: shifted in from above."""
+    return Cat(value[NIBBLE:], word.word_select(lane, NIBBLE))

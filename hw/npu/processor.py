@@ -1,20 +1,71 @@
 """The neural processing units: populations, scheduler, event streams and their registers."""
 
-from amaranth.hdl import Cat, Module, Signal
-from amaranth.lib.wiring import Component, In, Out, connect, flipped
+from amaranth.hdl import Cat, Module, Signal, signed
+from amaranth.lib.wiring import Component, In, Out, Signature, connect, flipped
 
 from hw.bus.axi_stream import AXI4StreamSignature
 from hw.bus.host_bus import HostBusSignature
-from hw.bus.registers import RegisterBank
-from hw.npu.event_input import EventInput
+from hw.bus.registers import FULL_WORD, RegisterBank
+from hw.npu.event_input import EventInput, field
 from hw.npu.population import Population, RetirementSignature
 from hw.npu.scheduler import Scheduler
 from hw.npu.spike_output import SpikeOutput
+from model.bridge import INDEX_WIDTH, POPULATION_WIDTH, STEPS_WIDTH
+from model.npu.config import BIAS_WIDTH
+from model.npu.events import INDEX_FIELD, POPULATION_FIELD
+from model.npu.layout import BIAS_WORD, WORDS_PER_NEURON
 from model.npu.registers import register_map
 
 CHIP_REGION = 0x100
 POPULATION_BASE = 0x1000
 IMMEDIATE_WRITES = ("CONTROL", "STATUS")
+
+
+class StimulusSignature(Signature):
+    """Stimuli and bursts of time steps from inside of the chip, as who makes them sees it.
+
+    Members
+    -------
+    request, grant : Out(1), In(1)
+        No time step begins while `request` is set, and the host's accesses wait; with `grant` none
+        is under way, or only one that has computed everything. It stays up to the end of `request`.
+    write : Out(1)
+        Only with `grant`, from the clock after `request` rose on: a neuron's bias becomes `bias`,
+        or the axon has an event in the next time step. Nothing happens if there is none such.
+    is_axon, population, index, bias : Out
+    idle : In(1)
+        No run is under way, and the host starts none in this clock.
+    reserve : Out(1)
+        No run of the host begins: the populations count as running.
+    run, n_steps : Out(1), Out(16)
+        Begin a run, while `reserve` is set and none is under way; one of so many steps, whatever
+        the host's registers say.
+    done : In(1)
+        One clock: the run has ended, and its spikes have left.
+    spike, spike_population, spike_index : In
+        A spike leaves the chip.
+    """
+
+    def __init__(self):
+        super().__init__(
+            {
+                "request": Out(1),
+                "grant": In(1),
+                "write": Out(1),
+                "is_axon": Out(1),
+                "population": Out(POPULATION_WIDTH),
+                "index": Out(INDEX_WIDTH),
+                "bias": Out(signed(BIAS_WIDTH)),
+                "idle": In(1),
+                "reserve": Out(1),
+                "run": Out(1),
+                "n_steps": Out(STEPS_WIDTH),
+                "done": In(1),
+                "spike": In(1),
+                "spike_population": In(POPULATION_WIDTH),
+                "spike_index": In(INDEX_WIDTH),
+            }
+        )
 
 
 class NPUProcessor(Component):
@@ -25,6 +76,8 @@ class NPUProcessor(Component):
     config : NPUConfig
     trace : bool
         Add the retirement ports.
+    bridged : bool
+        Add the port for stimuli from inside of the chip.
 
     Attributes
     ----------
@@ -41,13 +94,15 @@ class NPUProcessor(Component):
         The request at one of the targets waits for the end of a step.
     irq : Out(1)
         A run has ended, if enabled.
+    stimuli : In(StimulusSignature()), if asked for
     s_axis_events, m_axis_spikes, trace_... :
         As `hw.top.Kenyon`.
     """
 
-    def __init__(self, config, *, trace=False):
+    def __init__(self, config, *, trace=False, bridged=False):
         self.config = config
         self.trace = trace
+        self.bridged = bridged
         self.registers = register_map(config)
         self.regions = [(0, CHIP_REGION), (POPULATION_BASE, 0x10 * config.n_populations)]
         for p in range(config.n_populations):
@@ -71,6 +126,7 @@ class NPUProcessor(Component):
                 "targets": In(HostBusSignature()).array(len(self.regions)),
                 "hold": Out(1),
                 "irq": Out(1),
+                **({"stimuli": In(StimulusSignature())} if bridged else {}),
                 **self.pins,
             }
         )
@@ -132,6 +188,9 @@ class NPUProcessor(Component):
                 self.trace_step_clocks.eq(scheduler.step_clocks),
                 self.trace_stall_clocks.eq(scheduler.stall_clocks),
             ]
+        if self.bridged:
+            self._writes(m, events, populations)
+            self._burst(m, chip, scheduler, spikes, clear)
         return m
 
     def _host(self, m, scheduler, populations):
@@ -162,6 +221,10 @@ class NPUProcessor(Component):
             scheduler.host_waits.eq(waits),
             self.hold.eq(waits & ~scheduler.host_grant),
         ]
+        if self.bridged:
+            m.d.comb += self.stimuli.grant.eq(scheduler.host_grant)
+            with m.If(self.stimuli.request):
+                m.d.comb += [scheduler.host_waits.eq(1), self.hold.eq(waits)]
         return chip_bank, population_bank
 
     def _registers(self, m, chip, scheduler, events):
@@ -184,3 +247,47 @@ class NPUProcessor(Component):
             chip.STATUS_late_event_set.eq(events.late),
             chip.STATUS_bad_event_set.eq(events.bad),
         ]
+
+    def _writes(self, m, events, populations):
+        """Stimuli from inside of the chip, between the host's accesses and its events."""
+        stimuli = self.stimuli
+        event = Signal()
+        m.d.comb += event.eq(
+            stimuli.write & stimuli.is_axon & (stimuli.index < self.config.n_axons)
+        )
+        with m.If(event):
+            m.d.comb += events.hold.eq(1)
+        for p, population in enumerate(populations):
+            bus = population.neuron_bus
+            with m.If(stimuli.population == p):
+                with m.If(event):
+                    m.d.comb += [population.axon_event.eq(1), population.axon.eq(stimuli.index)]
+                with m.If(stimuli.write & ~stimuli.is_axon):
+                    m.d.comb += [
+                        bus.valid.eq(1),
+                        bus.write.eq(1),
+                        bus.w_strb.eq(FULL_WORD),
+                        bus.addr.eq((stimuli.index * WORDS_PER_NEURON + BIAS_WORD) << 2),
+                        bus.w_data.eq(stimuli.bias),
+                    ]
+
+    def _burst(self, m, chip, scheduler, spikes, clear):
+        """Runs from inside of the chip; the host's settings and flags are for its own ones."""
+        stimuli = self.stimuli
+        axis = spikes.axis
+        m.d.comb += [
+            stimuli.idle.eq(~scheduler.running & ~chip.CONTROL_start),
+            stimuli.done.eq(scheduler.done),
+            stimuli.spike.eq(axis.tvalid & axis.tready),
+            stimuli.spike_population.eq(field(axis.tdata, POPULATION_FIELD)),
+            stimuli.spike_index.eq(field(axis.tdata, INDEX_FIELD)),
+        ]
+        with m.If(stimuli.reserve):
+            m.d.comb += [
+                scheduler.run.eq(stimuli.run),
+                scheduler.n_steps.eq(stimuli.n_steps),
+                scheduler.free_run.eq(0),
+                chip.STATUS_done_set.eq(0),
+                chip.STATUS_running_now.eq(1),
+                clear.eq(0),
+            ]

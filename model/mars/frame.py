@@ -107,6 +107,9 @@ class FrameRun:
         frame that the host starts.
     steps : int
         Time steps taken; 0 without time.
+    result : (channels, rows, columns) int64
+        What the feature memory holds in the end; in time (steps, channels, rows, columns), those of
+        the last chunk.
     logits : (classes,) int64 or None
         Of the last step taken, if the exit unit has them.
     """
@@ -114,6 +117,7 @@ class FrameRun:
     chunks: tuple[tuple[PassRun, ...], ...]
     clocks: int
     steps: int
+    result: Ints
     logits: Ints | None = None
 
     @property
@@ -126,9 +130,11 @@ def run_frame(image: Image, features: Ints, latency: int = LATENCY) -> FrameRun:
     """A frame on the golden machine, chunk by chunk until the network stops; as `run`."""
     registers = image.exit_registers
     unit = ExitUnit(registers) if registers else None
+    machine = Machine(image.config)
     chunks: list[tuple[PassRun, ...]] = []
     clocks = 0
-    for runs in run_chunks(image, features, latency):
+    for chunk in range(image.n_chunks):
+        runs = tuple(_chunk(machine, image, features, chunk, latency))
         chunks.append(runs)
         clocks += runs[-1].clocks.end
         if unit is None:
@@ -139,8 +145,13 @@ def run_frame(image: Image, features: Ints, latency: int = LATENCY) -> FrameRun:
         # The state that the unit begins in also leads to the next chunk.
         clocks += exit_clocks(image.output.shape[0], unit.taken - taken) + DECIDES_AFTER * stops
         if stops:
-            return FrameRun(tuple(chunks), clocks, unit.taken, unit.logits)
-    return FrameRun(tuple(chunks), clocks, image.contents.time_steps)
+            return FrameRun(tuple(chunks), clocks, unit.taken, _result(image, machine), unit.logits)
+    return FrameRun(tuple(chunks), clocks, image.contents.time_steps, _result(image, machine))
+
+
+def _result(image: Image, machine: Machine) -> Ints:
+    first = image.contents.output_address
+    return image.output.from_words(machine.banks[0, first : first + image.output_words])
 
 
 def _logits(image: Image, last: PassRun) -> Ints:

@@ -33,17 +33,17 @@ def time_registers(
     exits = image.exit_registers
     if exits is None and image.n_chunks == 1:
         return registers, {}
+    addresses = register_map(image.config)
     n = image.chunk_steps
     first = first_chunk * n
     last = image.contents.time_steps if exits else first + n
-    registers["TIME"] = _value(image, "TIME", steps=last, chunk=n, first=first)
+    registers["TIME"] = addresses.word("mars.TIME", steps=last, chunk=n, first=first)
     if image.contents.input.time_steps:
         registers["INPUT_STRIDE"] = packet_stride(image)
     if exits is None:
         return registers, {}
-    registers["EXIT"] = _value(
-        image,
-        "EXIT",
+    registers["EXIT"] = addresses.word(
+        "mars.EXIT",
         enable=1,
         entropy=int(exits.is_entropy),
         block_log2=image.passes[-1].descriptor.out_block_log2,
@@ -52,15 +52,6 @@ def time_registers(
     registers["EXIT_LOGITS"] = image.contents.output_address
     registers["EXIT_LIMIT"] = min(exits.limit, LIMIT_MAX)
     return registers, {word: words.tolist() for word, words in tables(exits).items()}
-
-
-def _value(image: Image, register: str, **fields: int) -> int:
-    """What a register holds if its fields hold these."""
-    places = {
-        field.name: field.low
-        for field in register_map(image.config).registers[f"mars.{register}"].fields
-    }
-    return sum(value << places[name] for name, value in fields.items())
 
 
 def packet_stride(image: Image) -> int:

@@ -44,6 +44,15 @@ class Trace:
     def __len__(self) -> int:
         return len(self.v)
 
+    def part(self, first: int, last: int) -> "Trace":
+        """Lines first..last-1."""
+        arrays = {
+            f.name: getattr(self, f.name)[first:last]
+            for f in fields(Trace)
+            if f.name != "first_step"
+        }
+        return Trace(first_step=self.first_step + first, **arrays)
+
     @staticmethod
     def join(parts: "list[Trace]") -> "Trace":
         """One trace out of consecutive ones."""

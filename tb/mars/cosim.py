@@ -89,7 +89,7 @@ def system(config: MarsConfig) -> Design:
     def sources() -> dict[str, str]:
         from hw.generate import verilog
 
-        bench = FOLDER / "system.sv"
+        bench, monitor = FOLDER / "system.sv", FOLDER / "monitor.sv"
         memory = FOLDER.parent / "axi_memory.sv"
         sizes = {"WEIGHT_BUS = 512": config.weight_bus, "MACROS = 8": config.n_macros}
         text = bench.read_text()
@@ -99,6 +99,7 @@ def system(config: MarsConfig) -> Design:
         return {
             "kenyon.v": verilog(ChipConfig.alone(config), trace=True),
             memory.name: memory.read_text(),
+            monitor.name: monitor.read_text(),
             bench.name: text,
         }
 
@@ -131,7 +132,7 @@ def run(
         folder = Path(name)
         (folder / "config").write_bytes(pickle.dumps(config))
         for k, frame in enumerate(frames):
-            (folder / f"job{k}").write_bytes(pickle.dumps([_job(frame, n) for n in _firsts(frame)]))
+            (folder / f"job{k}").write_bytes(pickle.dumps([job(frame, n) for n in _firsts(frame)]))
         simulator.run(
             system(config),
             "tb.mars.serve",
@@ -142,7 +143,7 @@ def run(
                 f"+input={folder / 'input'}",
                 "+input_base=0",
                 f"+latency={latency}",
-                f"+trace_file={folder / 'trace'}",
+                f"+mars_trace={folder / 'trace'}",
             ),
             environment={"KENYON_JOBS": str(folder)},
         )
@@ -155,7 +156,7 @@ def run(
             n_passes = n_chunks * (1 + len(frame.image.contents.passes))
             if len(passes) < n_passes:
                 raise BenchFailure(f"frame {k} must have {n_passes} passes, not {len(passes)}")
-            yield FrameTrace(passes[:n_passes], _output(frame.image, result.words), result)
+            yield FrameTrace(passes[:n_passes], output(frame.image, result.words), result)
             passes = passes[n_passes:]
 
 
@@ -168,7 +169,8 @@ def _firsts(frame: Frame) -> range:
     return range(0, n_chunks, n_chunks if frame.image.exit_registers else 1)
 
 
-def _job(frame: Frame, first: int) -> Job:
+def job(frame: Frame, first: int) -> Job:
+    """A frame that begins with some chunk, as the simulation needs it."""
     image = frame.image
     registers, tables = time_registers(image, first)
     n_chunks = image.n_chunks if image.exit_registers else 1
@@ -202,6 +204,7 @@ def _joined(results: list[JobResult]) -> JobResult:
     return replace(results[-1], status=bad[0] if bad else results[-1].status, **counts)
 
 
-def _output(image: Image, words: tuple[int, ...]) -> Ints:
+def output(image: Image, words: tuple[int, ...]) -> Ints:
+    """The numbers in the words of a result."""
     stored: NDArray[np.uint64] = np.array(words, np.uint64)
     return image.output.from_words(stored)

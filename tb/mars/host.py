@@ -34,11 +34,19 @@ class MarsHost(AXILiteHost):
 
     async def frame(self, n_input_lines: int, n_program_lines: int, most_clocks: int) -> int:
         """Compute a frame; returns STATUS, its flags cleared."""
+        await self.set_lines(n_input_lines, n_program_lines)
+        return await self.ended(START | IRQ_ENABLE, most_clocks)
+
+    async def set_lines(self, n_input_lines: int, n_program_lines: int) -> None:
+        """Say where packet and program lie."""
         await self.set("INPUT_BASE", INPUT_BASE)
         await self.set("INPUT_LINES", n_input_lines)
         await self.set("PROGRAM_BASE", PROGRAM_BASE)
         await self.set("PROGRAM_LINES", n_program_lines)
-        await self.set("CONTROL", START | IRQ_ENABLE)
+
+    async def ended(self, control: int, most_clocks: int) -> int:
+        """Start a frame and wait for the interrupt; returns STATUS, its flags cleared."""
+        await self.set("CONTROL", control)
         await self.wait_for_irq(most_clocks)
         status = await self.register("STATUS")
         await self.set("STATUS", ALL_FLAGS)

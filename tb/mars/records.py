@@ -1,4 +1,4 @@
-"""The records that `system.sv` writes: what the RTL did, pass by pass."""
+"""The records that `monitor.sv` writes: what the RTL did, pass by pass."""
 
 from dataclasses import dataclass
 

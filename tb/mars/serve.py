@@ -28,6 +28,15 @@ async def serve(dut) -> None:
 
 async def run(host: SystemHost, folder: Path, job: Job) -> JobResult:
     """A frame."""
+    await write_job(host, folder, job)
+    began = time.perf_counter()
+    n_program_lines = len(job.program) // LINE_BYTES
+    status = await host.frame(job.n_packet_lines, n_program_lines, job.most_clocks)
+    return await result(host, job, status, time.perf_counter() - began)
+
+
+async def write_job(host: SystemHost, folder: Path, job: Job) -> None:
+    """Put a frame into the memory, and what it needs into registers and tables."""
     (folder / "input").write_bytes(job.packets)
     (folder / "program").write_bytes(job.program)
     await host.reload()
@@ -35,10 +44,10 @@ async def run(host: SystemHost, folder: Path, job: Job) -> JobResult:
         await host.set(name, value)
     for first, words in job.tables.items():
         await host.set_exit_words(first, words)
-    began = time.perf_counter()
-    n_program_lines = len(job.program) // LINE_BYTES
-    status = await host.frame(job.n_packet_lines, n_program_lines, job.most_clocks)
-    seconds = time.perf_counter() - began
+
+
+async def result(host: SystemHost, job: Job, status: int, seconds: float) -> JobResult:
+    """What the host reads behind a frame."""
     counters = [
         await host.register(name)
         for name in ("FRAME_CLOCKS", "WEIGHT_STALLS", "DRAIN_STALLS", "LAYER_STALLS")

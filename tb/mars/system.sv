@@ -1,5 +1,4 @@
 // The chip with its weight memory, and a file of everything that leaves post-processing.
-// +trace_file=FILE: records of 25 words: kind, then what `tb.mars.records` says.
 
 module mars_system #(parameter int WEIGHT_BUS = 512, parameter int MACROS = 8) (
     input clk, rst, reload,
@@ -51,22 +50,5 @@ module mars_system #(parameter int WEIGHT_BUS = 512, parameter int MACROS = 8) (
 
     axi_memory #(.DATA_WIDTH(WEIGHT_BUS), .PROGRAM_BYTES(1 << 25)) memory (.*);
 
-    string path;
-    int file = 0;
-    initial if ($value$plusargs("trace_file=%s", path) != 0) file = $fopen(path, "wb");
-    always @(posedge clk)
-        if (file != 0) begin
-            if (value_valid) $fwrite(file, "%u", {membranes, values, 32'd0});
-            if (write)
-                $fwrite(file, "%u", {544'd0, write_data, 28'd0, write_halves, 16'd0, write_offset,
-                    24'd0, write_row, 32'd1});
-            for (int macro = 0; macro < MACROS; macro++)
-                if (store_macros[macro])
-                    $fwrite(file, "%u", {544'd0, store_data[128*macro +: 128], 16'd0, store_mask,
-                        16'd0, store_addr, macro, 32'd3});
-            if (pass_done) begin
-                $fwrite(file, "%u", {736'd0, clock, 32'd2});
-                $fflush(file);
-            end
-        end
+    mars_monitor #(.MACROS(MACROS)) monitor (.*);
 endmodule

@@ -1,0 +1,1 @@
+"""Both halves of a chip together: comparisons and regressions."""

@@ -1,0 +1,1 @@
+"""Co-simulation of a chip with both halves."""
