@@ -8,7 +8,16 @@ import numpy as np
 
 from firmware_tools.avoid import DIRECTIONS, N_CELLS, N_MODES, RADII, cell_of
 from firmware_tools.avoid.pictures import Part, photographs
-from firmware_tools.avoid.rendering import SIDE, Camera, Disc, Grey, Numbers, Picture, exposed, render
+from firmware_tools.avoid.rendering import (
+    SIDE,
+    Camera,
+    Disc,
+    Grey,
+    Numbers,
+    Picture,
+    exposed,
+    render,
+)
 
 N_FRAMES = 9
 NOTHING = len(DIRECTIONS)
@@ -97,9 +106,7 @@ def view_of(x: float, y: float, camera: Camera) -> tuple[float, float]:
     return cos * dx + sin * dy, -sin * dx + cos * dy
 
 
-def first_camera(
-    rng: np.random.Generator, picture: Picture, extent: float | None = None
-) -> Camera:
+def first_camera(rng: np.random.Generator, picture: Picture, extent: float | None = None) -> Camera:
     """A view with enough contrast; its extent is drawn unless it is given."""
     rows, columns = picture.shape
     while True:
@@ -144,7 +151,10 @@ class Looming:
         place = size**self.bearing
         disc = self.disc
         return replace(
-            disc, x=disc.x * place, y=disc.y * place, radius=disc.radius * size,
+            disc,
+            x=disc.x * place,
+            y=disc.y * place,
+            radius=disc.radius * size,
         )
 
 
@@ -165,22 +175,20 @@ def texture(
     x, y, extent = rng.uniform(0, columns), rng.uniform(0, rows), rng.uniform(8, 16)
     mean = float(render(picture, Camera(x, y, 0.0, extent), side=4).mean())
     away = rng.uniform(*LIGHTS)
-    is_lighter = behind < 128 if not LEAST_LIGHT < behind < 255 - LEAST_LIGHT else rng.uniform() < 0.5
+    is_lighter = (
+        behind < 128 if not LEAST_LIGHT < behind < 255 - LEAST_LIGHT else rng.uniform() < 0.5
+    )
     return x, y, extent, behind + (away if is_lighter else -away) - mean
 
 
-def looming(
-    direction: int, picture: Picture, behind: float, rng: np.random.Generator
-) -> Looming:
+def looming(direction: int, picture: Picture, behind: float, rng: np.random.Generator) -> Looming:
     """A disc that looms in a direction."""
     x, y = place_in(direction, rng)
     disc = Disc(x, y, rng.uniform(*LAST_RADII), *texture(picture, behind, rng))
     return Looming(disc, rng.uniform(*TIME_LEFT), rng.uniform(0, 1))
 
 
-def distractor(
-    camera: Camera, picture: Picture, behind: float, rng: np.random.Generator
-) -> Disc:
+def distractor(camera: Camera, picture: Picture, behind: float, rng: np.random.Generator) -> Disc:
     """A disc at a place of the picture: x, y and radius are in pixels of it."""
     x, y = rng.uniform(-0.8, 0.8, 2) * camera.extent
     radius = rng.uniform(0.15, 0.45) * camera.extent
@@ -225,7 +233,7 @@ def make(
     return Clip(np.stack(frames), mode, direction, tuple(cells))
 
 
-def generate(n: int, seed: int, part: Part = "test") -> Iterator[Clip]:
+def generate(n: int, seed: int, part: Part = "test", only: int | None = None) -> Iterator[Clip]:
     """Clips of all modes and directions in turn, each from its own numbers.
 
     Parameters
@@ -233,13 +241,16 @@ def generate(n: int, seed: int, part: Part = "test") -> Iterator[Clip]:
     n, seed : int
     part : str
         Of the photographs.
+    only : int or None
+        The mode of all clips.
     """
     pictures = photographs(part)
     for k in range(n):
         rng = np.random.default_rng([seed, k])
         picture = pictures[int(rng.integers(len(pictures)))]
         # 8 modes and 5 directions have no common divisor: every pair comes in 40 clips.
-        yield make(picture, k % N_MODES, k % len(DIRECTIONS), rng)
+        mode = k % N_MODES if only is None else only
+        yield make(picture, mode, k % len(DIRECTIONS), rng)
 
 
 def pairs(n: int, seed: int, part: Part = "training") -> Iterator[Clip]:

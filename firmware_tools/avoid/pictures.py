@@ -27,9 +27,7 @@ def photographs(part: Part) -> tuple[Picture, ...]:
     try:
         from sklearn.datasets import load_sample_images
     except ImportError:
-        raise UserError(
-            "the photographs need scikit-learn: pip install 'kenyon[vision]'"
-        ) from None
+        raise UserError("the photographs need scikit-learn: pip install 'kenyon[vision]'") from None
     return tuple(_part(image.mean(axis=2), part) for image in load_sample_images().images)
 
 

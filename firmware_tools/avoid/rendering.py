@@ -131,10 +131,7 @@ def render(
     (side, side) float64
     """
     numbers = np.array(
-        [
-            (d.x, d.y, d.radius, d.texture_x, d.texture_y, d.texture_extent, d.light)
-            for d in discs
-        ]
+        [(d.x, d.y, d.radius, d.texture_x, d.texture_y, d.texture_extent, d.light) for d in discs]
     ).reshape(-1, 7)
     where = np.array([camera.x, camera.y, camera.angle, camera.extent])
     return np.asarray(_render(picture, where, numbers, side))

@@ -159,7 +159,9 @@ class Network:
     def population(self, name: str) -> Population:
         """Add a population; the first one is the chip's population 0."""
         if any(other.name == name for other in self.populations):
-            raise NetworkError(f"network must have populations of different names, not two {name!r}")
+            raise NetworkError(
+                f"network must have populations of different names, not two {name!r}"
+            )
         self.populations.append(Population(name))
         return self.populations[-1]
 
@@ -217,9 +219,7 @@ class Network:
             first += population.n_neurons if group.kind == "neurons" else population.n_axons
         return range(first, first + group.size)
 
-    def build(
-        self, steps: int = 1, events: Iterable[tuple[int, int]] = ()
-    ) -> npu.Network:
+    def build(self, steps: int = 1, events: Iterable[tuple[int, int]] = ()) -> npu.Network:
         """The network as engines, compiler and files take it.
 
         Parameters
