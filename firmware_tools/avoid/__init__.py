@@ -1,4 +1,4 @@
-"""Seeing what looms, and deciding where to fly: perception on MARS, avoidance in the populations."""
+"""Seeing what looms and deciding where to fly: perception on MARS, avoidance in populations."""
 
 MODES = (
     "up",

@@ -30,7 +30,7 @@ ROTATION = (math.radians(3), math.radians(8))
 ZOOM = (0.05, 0.11)
 """Change of what the view holds, from frame to frame."""
 LEAST_CONTRAST = 12.0
-"""Standard deviation of grey levels in each quarter of a first view: in a blank sky nothing moves."""
+"""Standard deviation of grey levels in each quarter of a first view: blank skies do not move."""
 GAINS, NOISE = (0.7, 1.2), (0.0, 2.5)
 TIME_LEFT = (3.0, 8.0)
 """Frames from the last one of a clip to a collision."""

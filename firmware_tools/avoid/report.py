@@ -176,7 +176,8 @@ def lines(done: Figures, work: Work | None) -> list[str]:
         slowest = int(done.clocks.max())
         us = slowest / CLOCK_MHZ
         said += [
-            f"clocks             {done.clocks.mean():8,.0f} a decision in the mean, {slowest:,} at most",
+            f"clocks             {done.clocks.mean():8,.0f} a decision in the mean, "
+            f"{slowest:,} at most",
             f"latency            {us:8,.1f} us at {CLOCK_MHZ:g} MHz (180 nm), "
             f"1/{FRAME_US / us:,.0f} of a video frame",
         ]

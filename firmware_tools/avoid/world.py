@@ -1,7 +1,7 @@
 """A small world: a craft flies through balls towards a wall, and may move aside.
 
 Lengths are in units of a ball's diameter, times in video frames, directions right, down and ahead.
-The camera looks ahead, always. Gymnasium's interface to it is in `firmware_tools.avoid.environment`.
+The camera looks ahead, always. `firmware_tools.avoid.environment` is Gymnasium's interface to it.
 """
 
 from dataclasses import dataclass, replace

@@ -6,7 +6,7 @@ whom, and weights, a number or a distribution. Whatever is random comes from the
 the order in which it is built.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -159,9 +159,7 @@ class Network:
     def population(self, name: str) -> Population:
         """Add a population; the first one is the chip's population 0."""
         if any(other.name == name for other in self.populations):
-            raise NetworkError(
-                f"network must have populations of different names, not two {name!r}"
-            )
+            raise NetworkError(f"populations must have different names, not two {name!r}")
         self.populations.append(Population(name))
         return self.populations[-1]
 
@@ -219,13 +217,17 @@ class Network:
             first += population.n_neurons if group.kind == "neurons" else population.n_axons
         return range(first, first + group.size)
 
-    def build(self, steps: int = 1, events: Iterable[tuple[int, int]] = ()) -> npu.Network:
+    def build(
+        self,
+        session: Sequence[Segment] = (Segment(1),),
+        events: Iterable[tuple[int, int]] = (),
+    ) -> npu.Network:
         """The network as engines, compiler and files take it.
 
         Parameters
         ----------
-        steps : int
-            Time steps of its session.
+        session : sequence of Segment
+            Time steps, and the bias of neurons, numbered as by `numbers`, before them.
         events : of (int, int)
             Time step, and axon, numbered as by `numbers`.
 
@@ -252,7 +254,7 @@ class Network:
             axons=tuple(population.n_axons for population in self.populations),
             external=self._joined("axons"),
             noise_seeds=tuple(self.seed + k for k in range(len(sizes))),
-            session=(Segment(steps),),
+            session=tuple(session),
             events=sorted_events,
             name=self.name,
             description=self.description,
@@ -266,12 +268,12 @@ class Network:
             columns = synapses.post + self.numbers(post).start
             where = f"{pre.name!r} to {post.name!r}"
             for pair in zip(rows.tolist(), columns.tolist(), strict=True):
-                other = first.setdefault(pair, where)
-                if other != where:
+                if pair in first:
                     raise NetworkError(
-                        f"connections {other} and {where} must be of different neurons, "
+                        f"connections {first[pair]} and {where} must be of different neurons, "
                         f"both join {pair[0]} to {pair[1]}"
                     )
+                first[pair] = where
             parts.append(Connections(rows, columns, synapses.weight))
         return Connections.join(parts)
 
@@ -291,9 +293,14 @@ class Network:
         }
         return Room(chip.name, problem, used)
 
-    def save(self, path: Path, steps: int = 1, events: Iterable[tuple[int, int]] = ()) -> None:
-        """Write the network file (docs/network-file.md)."""
-        path.write_text(dump(self.build(steps, events)))
+    def save(
+        self,
+        path: Path,
+        session: Sequence[Segment] = (Segment(1),),
+        events: Iterable[tuple[int, int]] = (),
+    ) -> None:
+        """Write the network file (docs/network-file.md); parameters as of `build`."""
+        path.write_text(dump(self.build(session, events)))
 
 
 def one_to_one(n_pre: int, n_post: int, _rng: Generator) -> NDArray[np.bool_]:
