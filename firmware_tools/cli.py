@@ -53,12 +53,14 @@ def _bad_input() -> tuple[type[Exception], ...]:
     # Only now: these modules take longer to import than `kenyon --help` may.
     from hw.asic.osu018 import MissingLibrary
     from hw.yosys import YosysError
+    from model import bridge
     from model.mars import image as mars_image
     from model.mars import mapper, program
     from model.mars import network as mars_network
     from model.npu import image, network
 
     return (
+        bridge.BridgeError,
         image.FitError,
         image.ImageError,
         network.NetworkError,

@@ -12,6 +12,7 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 
+from firmware_tools.joint import regression as joint_regression
 from firmware_tools.mars import regression as mars_regression
 from firmware_tools.mars.regression import BATCH
 from firmware_tools.npu import rtl
@@ -38,16 +39,19 @@ KINDS = ((QUANTISED_RTL, QUANTISED), (SPIKING_RTL, SPIKING))
 """Random networks of MARS: on the RTL, and on the golden machine alone."""
 ON_RTL = (QUANTISED_RTL, SPIKING_RTL)
 """Those of MARS, on the reference and the golden machine, and also on the RTL."""
+JOINT = "joint"
+"""Random pairs of networks with a bridge between them, on chips that have both halves."""
 CHIP = "chip"
 """The bench of a whole chip with NPU."""
 NPU, MARS = "npu", "mars"
 """Everything of one accelerator."""
-COUNTS = {NPU: 20, MARS: 200}
+COUNTS = {NPU: 20, MARS: 200, JOINT: 20}
 """Random networks of a regression, unless it is told."""
-ANY_RANDOM = (RANDOM, QUANTISED, QUANTISED_RTL, SPIKING, SPIKING_RTL)
+ANY_RANDOM = (RANDOM, QUANTISED, QUANTISED_RTL, SPIKING, SPIKING_RTL, JOINT)
 RTL_SHARE = 0.3
 """Of quantised networks, if they are not all one or the other."""
-Config = NPUConfig | MarsConfig
+Config = NPUConfig | MarsConfig | ChipConfig
+"""An accelerator alone, or a chip with both."""
 DIRECTED = benches.BENCHES | benches.MARS_BENCHES
 FREE_STREAM_RATE = 0.25
 """Share of random networks whose spike stream is never paused: only those show our own stalls."""
@@ -61,8 +65,9 @@ class Case:
     Attributes
     ----------
     name : str
-        A directed bench, `random`, `quantised`, `quantised-rtl`, `spiking` or `spiking-rtl`.
-    config : NPUConfig or MarsConfig
+        A directed bench, `random`, `quantised`, `quantised-rtl`, `spiking`, `spiking-rtl` or
+        `joint`.
+    config : NPUConfig, MarsConfig or ChipConfig
     seed : int
         Decides everything that is random in it.
     """
@@ -121,7 +126,7 @@ class Outcome:
 
 def names() -> dict[str, list[str]]:
     """What a regression can consist of, by accelerator."""
-    result: dict[str, list[str]] = {NPU: [], MARS: []}
+    result: dict[str, list[str]] = {NPU: [], MARS: [], JOINT: [JOINT]}
     for name, bench in DIRECTED.items():
         result[_accelerator(bench)].append(name)
     result[NPU].append(RANDOM)
@@ -140,7 +145,7 @@ def cases(configs: Sequence[Config], only: list[str], seed: int, count: int | No
 
     Parameters
     ----------
-    configs : sequence of NPUConfig or MarsConfig
+    configs : sequence of NPUConfig, MarsConfig or ChipConfig
         What has no configuration here is left out.
     only : list of str
         Of `names`.
@@ -150,6 +155,7 @@ def cases(configs: Sequence[Config], only: list[str], seed: int, count: int | No
     """
     npus = [config for config in configs if isinstance(config, NPUConfig)]
     marses = [config for config in configs if isinstance(config, MarsConfig)]
+    joints = [config for config in configs if isinstance(config, ChipConfig)]
     result = []
     for name, bench in DIRECTED.items():
         if name in only:
@@ -166,10 +172,12 @@ def cases(configs: Sequence[Config], only: list[str], seed: int, count: int | No
         for kind, share in zip(kinds, (on_rtl, n - on_rtl), strict=False):
             result += _in_batches(kind, marses, begin, share)
             begin += share
+    if JOINT in only and joints:
+        result += _in_batches(JOINT, joints, seed, COUNTS[JOINT] if count is None else count)
     return result
 
 
-def _in_batches(kind: str, configs: Sequence[MarsConfig], seed: int, n: int) -> list[Case]:
+def _in_batches(kind: str, configs: Sequence[Config], seed: int, n: int) -> list[Case]:
     """Networks of neighbouring seeds are for the same configuration, as one simulation is."""
     size = max(1, min(BATCH, n // len(configs)))
     return [Case(kind, configs[k // size % len(configs)], seed + k) for k in range(n)]
@@ -177,6 +185,8 @@ def _in_batches(kind: str, configs: Sequence[MarsConfig], seed: int, n: int) -> 
 
 def design(case: Case) -> Design | None:
     """What the case runs on, if it is RTL; it is to be built before `Regression.run`."""
+    if isinstance(case.config, ChipConfig):
+        return chip(case.config)
     if isinstance(case.config, MarsConfig) and case.name in ANY_RANDOM:
         return system(case.config) if case.name in ON_RTL else None
     if case.name == RANDOM:
@@ -228,8 +238,10 @@ class Regression:
 
     def _run(self, part: list[Case]) -> list[Outcome]:
         case = part[0]
+        if isinstance(case.config, ChipConfig):
+            return self._joint(part, case.config)
         if case.name in DIRECTED:
-            return [self._bench(case)]
+            return [self._bench(case, case.config)]
         if isinstance(case.config, MarsConfig):
             return self._quantised(part, case.config)
         return [self._random(case, case.config)]
@@ -242,8 +254,8 @@ class Regression:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def _bench(self, case: Case) -> Outcome:
-        chip = ChipConfig.alone(case.config)
+    def _bench(self, case: Case, config: NPUConfig | MarsConfig) -> Outcome:
+        chip = ChipConfig.alone(config)
         benches.run(case.name, chip, self._made(case), seed=case.seed, waves=self._waves)
         return Outcome(case, "")
 
@@ -279,13 +291,27 @@ class Regression:
             outcomes.append(Outcome(case, failure, values=values, clocks=equal.clocks, again=again))
         return outcomes
 
+    def _joint(self, part: list[Case], config: ChipConfig) -> list[Outcome]:
+        pairs = [joint_regression.random_case(config, case.seed) for case in part]
+        outcomes = []
+        found = joint_regression.on_rtl(config, pairs)
+        for case, pair, (failure, equal) in zip(part, pairs, found, strict=True):
+            again = ""
+            if failure:
+                pair.save(self._results(case))
+                again = pair.command(self._results(case), config)
+            values = equal.values + equal.mars.values + equal.mars.drained + equal.mars.words
+            values += equal.biases + equal.counts
+            outcomes.append(Outcome(case, failure, 0.0, equal.steps, values, equal.clocks, again))
+        return outcomes
+
 
 def _simulations(todo: list[Case]) -> list[list[Case]]:
-    """Cases one by one, but networks of MARS on the RTL in batches."""
+    """Cases one by one, but networks of MARS on the RTL, and pairs, in batches."""
     result = []
     for (name, _), group in itertools.groupby(todo, lambda case: (case.name, case.config)):
         own = list(group)
-        size = BATCH if name in ON_RTL else 1
+        size = BATCH if name in (*ON_RTL, JOINT) else 1
         result += [own[k : k + size] for k in range(0, len(own), size)]
     return result
 

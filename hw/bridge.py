@@ -362,6 +362,7 @@ class Bridge(Component):
             results.waits.eq(waiting),
             results.taken.eq(taken),
             results.dropped.eq(drop),
+            drop.eq(waiting & results.abort & ~taking),
         ]
 
         m.submodules.taker = taker = ResultTaker()
@@ -376,8 +377,6 @@ class Bridge(Component):
                 bursting & stimuli.spike & (stimuli.spike_population == settings.population)
             ),
             counter.neuron.eq(stimuli.spike_index),
-            bank.bridge_WINNER_neuron_now.eq(counter.winner),
-            bank.bridge_WINNER_count_now.eq(counter.count),
             self.hold.eq((entries.request & taking) | counter.hold),
         ]
         for name in ("read", "is_logit", "addr"):
@@ -388,12 +387,11 @@ class Bridge(Component):
             m.d.comb += getattr(stimuli, name).eq(getattr(taker, name))
         done = Signal()
         with m.FSM(name="bridge") as fsm:
-            with m.State("IDLE"), m.If(waiting):
+            with m.State("IDLE"), m.If(waiting & ~drop):
                 # A burst needs populations that nobody else runs; stimuli alone need a boundary.
                 may = stimuli.idle | (bank.bridge_BURST_steps == 0)
                 m.d.comb += [
-                    drop.eq(results.abort),
-                    stimuli.request.eq(may & ~drop),
+                    stimuli.request.eq(may),
                     begin.eq(stimuli.request & stimuli.grant),
                 ]
                 with m.If(begin):
@@ -416,6 +414,10 @@ class Bridge(Component):
                 # The last spike is on its way through the counters.
                 m.d.comb += [stimuli.reserve.eq(bursts), done.eq(1)]
                 m.next = "IDLE"
+        # A result that waits begins at once, and the host still finds what the one before led to.
+        winner, count = Signal.like(counter.winner), Signal.like(counter.count)
+        with m.If(done & bursts):
+            m.d.sync += [winner.eq(counter.winner), count.eq(counter.count)]
         clocks = Signal(32)
         with m.If(begin):
             m.d.sync += clocks.eq(1)
@@ -425,6 +427,8 @@ class Bridge(Component):
             stimuli.n_steps.eq(settings.n_steps),
             bank.bridge_STATUS_running_now.eq(waiting | ~fsm.ongoing("IDLE")),
             bank.bridge_STATUS_done_set.eq(done),
+            bank.bridge_WINNER_neuron_now.eq(winner),
+            bank.bridge_WINNER_count_now.eq(count),
             bank.bridge_CLOCKS_value_now.eq(clocks),
             self.irq.eq(bank.bridge_STATUS_done & bank.bridge_CONTROL_irq_enable),
         ]

@@ -61,6 +61,7 @@ BENCHES = {
         Bench("noise", "tb.npu.tb_noise", blocks="npu"),
         Bench("row_walker", "tb.npu.tb_row_walker", blocks="npu"),
         Bench("population", "tb.npu.tb_population", blocks="npu"),
+        Bench("bridge", "tb.tb_bridge", blocks="npu"),
         Bench("macro", "tb.mars.tb_macro", blocks="mars"),
         Bench("requantiser", "tb.mars.tb_requantiser", blocks="mars"),
         Bench("index_decoder", "tb.mars.tb_index_decoder", blocks="mars"),
@@ -96,6 +97,10 @@ MARS_BENCHES = {
     )
 }
 """Those of chips with MARS."""
+
+
+JOINT_BENCHES = {"joint_chip": Bench("joint_chip", "tb.joint.tb_joint")}
+"""Those of chips with both halves."""
 
 
 def blocks(group: str = "") -> Design:
@@ -142,7 +147,7 @@ def run(name: str, config: ChipConfig, results: Path, *, seed: int = 0, waves: b
     BenchFailure
         A test failed; the text holds the end of its log.
     """
-    bench = (BENCHES | MARS_BENCHES)[name]
+    bench = (BENCHES | MARS_BENCHES | JOINT_BENCHES)[name]
     return simulator.run(
         design(bench, config),
         bench.modules,

@@ -6,6 +6,7 @@ from functools import partial
 from amaranth.hdl import Elaboratable, Module, Value
 from amaranth.lib.wiring import Component, In, Out
 
+from hw.bridge import Bridge
 from hw.generate import ports
 from hw.mars.core import Core
 from hw.mars.drain import Drain
@@ -27,6 +28,7 @@ from hw.npu.population import Population
 from hw.npu.post_synaptic import PostSynapticUnit
 from hw.npu.row_walker import RowWalker
 from hw.npu.soma import Soma
+from model.config import CHIPS
 from model.mars.clocks import WITHOUT_SRAM
 from model.mars.config import CONFIGS as MARS_CONFIGS
 from model.mars.config import LINE_BITS, ROWS_PER_COPY, WORD_BITS, WORDS_PER_WRITE, MarsConfig
@@ -157,6 +159,7 @@ GROUPS: dict[str, dict[str, Callable[[], Component]]] = {
         "noise": lambda: NoiseGenerator(CONFIG.n_lanes),
         "row_walker": lambda: RowWalker(N_WALKER_ROWS, N_WALKER_PASSES),
         "population": lambda: Population(CONFIG, POPULATION, trace=True),
+        "bridge": lambda: Bridge(CHIPS["kenyon-tiny"]),
     },
     "mars": {
         "macro": CIMMacro,

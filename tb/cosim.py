@@ -24,7 +24,7 @@ from model.npu.network import Network
 from model.npu.trace import Trace, count_rows
 from tb import simulator
 from tb.simulator import BenchFailure, BuildError, Design
-from tb.trace_records import COMMIT, END, Steps, bindings, decode, record_words
+from tb.trace_records import COMMIT, END, Steps, bindings, decode, mars_binding, record_words
 
 __all__ = ["BenchFailure", "BuildError", "build", "chip", "is_built", "simulate"]
 
@@ -52,6 +52,10 @@ def chip(config: ChipConfig) -> Design:
         if config.npu is not None:
             monitors = Path(__file__).parent / "trace_monitor.sv"
             texts |= {monitors.name: monitors.read_text(), "bindings.sv": bindings(config.npu)}
+        if config.has_bridge:
+            monitor = Path(__file__).parent / "mars" / "monitor.sv"
+            texts |= {monitor.name: monitor.read_text()}
+            texts["bindings.sv"] += mars_binding(config.mars)
         return texts
 
     fingerprints = (f"{part.fingerprint:08x}" for part in config.accelerators)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from model.mars.config import MarsConfig
 from model.npu.config import NPUConfig
 from model.npu.events import read_beat
 
@@ -36,6 +37,17 @@ def bindings(config: NPUConfig) -> str:
             f".group(16'(trace_{p}_group)));"
         )
     return "\n".join(lines) + "\n"
+
+
+def mars_binding(config: MarsConfig) -> str:
+    """SystemVerilog that binds the monitor of MARS to a chip with both halves."""
+    names = (
+        *("value_valid", "values", "membranes", "write", "write_row", "write_offset"),
+        *("write_halves", "write_data", "store_macros", "store_addr", "store_mask", "store_data"),
+        *("pass_done", "clock"),
+    )
+    ports = ", ".join(f".{name}(trace_mars_{name})" for name in names)
+    return f"bind kenyon mars_monitor #(.MACROS({config.n_macros})) mars_monitor (.clk, {ports});\n"
 
 
 @dataclass

@@ -37,6 +37,7 @@ EXAMPLES = examples(
     "kenyon compare network.json -c tiny --waves build/network.vcd",
     "kenyon compare net.npz --input digits.npy --images 10",
     "kenyon compare net.npz -c mars-tiny --seed 7",
+    "kenyon compare net.npz --bridge bridge.json --populations network.json -c kenyon-tiny",
 )
 
 
@@ -65,6 +66,21 @@ def command(
         ),
     ] = None,
     chunk: Chunk = None,
+    bridge: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="BRIDGE.json",
+            help="Take the results of NET.npz to populations (docs/bridge.md), on kenyon or "
+            "kenyon-tiny.",
+            show_default=False,
+        ),
+    ] = None,
+    populations: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="NETWORK.json", help="The network behind the bridge.", show_default=False
+        ),
+    ] = None,
     pause: Annotated[
         float,
         typer.Option(
@@ -85,17 +101,27 @@ def command(
     NETWORK.json runs in lockstep on the RTL of the NPU; --seed is that of the pauses. NET.npz runs
     on the reference, on the model and on the RTL of MARS: results of all layers, stored words, and
     clocks of all passes; --seed is that of random images.
+
+    With --bridge each frame's results stimulate the populations, which run by themselves: model and
+    RTL of the whole chip, every value of both halves, biases, counts, winner, and all clocks.
     """
     terminal = Terminal(json=json)
     if is_quantised(network_file) and iqif is None:
         assert network_file is not None
         refuse_others("NET.npz", {"--pause": pause or None, "--waves": waves})
         refuse_others("NET.npz", {"--iqif-columns": iqif_columns})
+        if bridge is not None or populations is not None:
+            from firmware_tools.joint import compare as joint_compare
+
+            sources = joint_compare.Files(network_file, bridge, populations, images)
+            joint_compare.compare(sources, config, chunk, n_images, seed, terminal)
+            return
         from firmware_tools.mars import compare as mars_compare
 
         mars_compare.compare(network_file, config, chunk, images, n_images, seed, terminal)
     else:
         refuse_others("NPU networks", {"--input": images, "--images": n_images, "--chunk": chunk})
+        refuse_others("NPU networks", {"--bridge": bridge, "--populations": populations})
         network = load_network(network_file, iqif, iqif_columns, terminal)
         files = ["--iqif", *map(str, iqif)] if iqif else [str(network_file)]
         if iqif_columns:

@@ -21,14 +21,14 @@ from firmware_tools.console import (
 )
 from firmware_tools.errors import UserError
 from firmware_tools.inputs import check_folder
-from model.config import ChipConfig
+from model.config import CHIPS, ChipConfig
 from model.mars.config import CONFIGS as MARS_CONFIGS
 from model.mars.config import MarsConfig
 from model.npu.config import CONFIGS as NPU_CONFIGS
 from model.npu.config import NPUConfig
 
 if TYPE_CHECKING:
-    from firmware_tools.regression import Case, Outcome
+    from firmware_tools.regression import Case, Config, Outcome
 
 EXAMPLES = examples(
     "kenyon regress",
@@ -37,8 +37,15 @@ EXAMPLES = examples(
     "kenyon regress -c tiny --gates --count 20",
     "kenyon regress --only mars",
     "kenyon regress --only quantised --count 5000",
+    "kenyon regress -c kenyon-tiny --only joint --count 100",
 )
-CONFIGS: dict[str, NPUConfig | MarsConfig] = {**NPU_CONFIGS, **MARS_CONFIGS}
+CONFIGS: dict[str, NPUConfig | MarsConfig | ChipConfig] = {
+    **NPU_CONFIGS,
+    **MARS_CONFIGS,
+    **{name: chip for name, chip in CHIPS.items() if chip.has_bridge},
+}
+LARGE = ("kenyon",)
+"""Whose simulator takes so long to build that it is run only by its name."""
 FOLDER = Path("build") / "regress"
 
 
@@ -49,7 +56,7 @@ def command(
             "--config",
             "-c",
             metavar="CONFIG",
-            help=f"{', '.join(CONFIGS)}; may be repeated. Default: all.",
+            help=f"{', '.join(CONFIGS)}; may be repeated. Default: all but {', '.join(LARGE)}.",
             show_default=False,
         ),
     ] = None,
@@ -66,7 +73,7 @@ def command(
             metavar="N",
             min=0,
             help="Random networks of each accelerator, over its configurations. Default: 20 of "
-            "the NPU, 200 quantised ones and 200 spiking ones of MARS.",
+            "the NPU, 200 quantised ones and 200 spiking ones of MARS, 20 pairs.",
             show_default=False,
         ),
     ] = None,
@@ -74,8 +81,8 @@ def command(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Only npu, mars, a directed bench, random, quantised, quantised-rtl, spiking or "
-            "spiking-rtl; may be repeated.",
+            help="Only npu, mars, joint, a directed bench, random, quantised, quantised-rtl, "
+            "spiking or spiking-rtl; may be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -107,13 +114,17 @@ def command(
     Spiking networks have all kinds of neurons, resets, groups, pools and numbers of steps; they are
     compared likewise, membranes included.
 
+    Pairs are a network on MARS, one in the populations, and a bridge between them (joint): every
+    value of both, biases, counts, winner, and clocks from the frame's start to the decision.
+
     Logs, waves and networks that failed go to the folder build/regress. Ctrl-C reports what is
     done.
     """
     from firmware_tools import regression
 
     terminal = Terminal(json=json)
-    chips = [_config(name) for name in dict.fromkeys(configs or CONFIGS)]
+    names = configs or [name for name in CONFIGS if name not in LARGE]
+    chips = [_config(name) for name in dict.fromkeys(names)]
     if junit is not None:
         check_folder(junit)
     todo = regression.cases(chips, _names(only), seed, count)
@@ -139,7 +150,7 @@ def command(
         }
     )
     terminal.print(_table(outcomes))
-    for line in _quantised(outcomes):
+    for line in [*_quantised(outcomes), *_joint(outcomes)]:
         terminal.print(line)
     interrupted = f"; interrupted, {not_run} not run" if not_run else ""
     terminal.print(f"{passed} passed, {failed} failed{interrupted}")
@@ -149,22 +160,23 @@ def command(
         raise typer.Exit(DIFFERENCE)
 
 
-def _config(name: str) -> NPUConfig | MarsConfig:
+def _config(name: str) -> NPUConfig | MarsConfig | ChipConfig:
     if name not in CONFIGS:
         raise UserError(f"configuration must be one of {', '.join(CONFIGS)}, not {name}")
     return CONFIGS[name]
 
 
-def _check_gates(chips: list[NPUConfig | MarsConfig]) -> None:
+def _check_gates(chips: "list[Config]") -> None:
     if len(chips) != 1 or not isinstance(chips[0], NPUConfig):
         raise UserError(f"--gates must go with one -c of {', '.join(NPU_CONFIGS)}")
 
 
 @contextlib.contextmanager
-def _netlist(config: NPUConfig | MarsConfig, terminal: Terminal) -> Iterator[None]:
+def _netlist(config: "Config", terminal: Terminal) -> Iterator[None]:
     """The simulator of a configuration's netlist stands in for that of its RTL."""
     from tb import netlist, simulator
 
+    assert not isinstance(config, ChipConfig)
     with terminal.busy(f"building {config.name} in gates, once, some minutes"):
         built = simulator.build(netlist.chip(ChipConfig.alone(config)))
     os.environ[simulator.STAND_IN] = str(built)
@@ -204,6 +216,22 @@ def _quantised(outcomes: "list[Outcome]") -> list[str]:
                     f"{what}: {len(own)} {on_model} networks ({each}), {differences} differences"
                 )
     return parts
+
+
+def _joint(outcomes: "list[Outcome]") -> list[str]:
+    """What became of pairs, in words."""
+    from firmware_tools.regression import JOINT
+
+    own = [o for o in outcomes if o.case.name == JOINT]
+    if not own:
+        return []
+    counts = Counter(o.case.config.name for o in own)
+    each = ", ".join(f"{n} on {name}" for name, n in counts.items())
+    differences = sum(bool(o.failure) for o in own)
+    return [
+        f"golden model = RTL, frame to decision: {len(own)} pairs of networks ({each}), "
+        f"{differences} differences"
+    ]
 
 
 def _run(todo: "list[Case]", jobs: int, terminal: Terminal, *, waves: bool) -> "list[Outcome]":

@@ -1,19 +1,24 @@
 """Random pairs of networks with a bridge between them: golden model = RTL."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from firmware_tools.joint.difference import Compared, compare_pair
 from firmware_tools.mars import regression as mars
+from model import bridge_file
 from model.bridge import BridgeError
 from model.bridge_registers import kind_of
 from model.chip import numbers
 from model.config import ChipConfig
+from model.mars import network_file
 from model.mars.frame import run_frame
 from model.mars.network import QuantizedNetwork
 from model.mars.random_network import random_input
+from model.npu import network_file as npu_file
 from model.npu.random_network import random_network
 from model.random_bridge import random_bridge
 from tb.joint import cosim
@@ -32,6 +37,23 @@ class Case:
 
     network: QuantizedNetwork
     pair: Pair
+
+    def save(self, folder: Path) -> None:
+        """Leave both networks, the bridge and the inputs in a folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        network_file.dump(self.network, folder / "network.npz")
+        (folder / "populations.json").write_text(npu_file.dump(self.pair.network))
+        (folder / "bridge.json").write_text(bridge_file.dumps(self.pair.bridge))
+        np.save(folder / "input.npy", self.pair.inputs)
+
+    def command(self, folder: Path, config: ChipConfig) -> str:
+        """Compares what `save` left."""
+        files = [str(folder / "network.npz"), "--bridge", str(folder / "bridge.json")]
+        files += ["--populations", str(folder / "populations.json")]
+        files += ["--input", str(folder / "input.npy"), "-c", config.name]
+        chunk = self.pair.image.contents.chunk
+        files += ["--chunk", str(chunk)] if chunk else []
+        return shlex.join(["kenyon", "compare", *files])
 
 
 def random_case(config: ChipConfig, seed: int) -> Case:

@@ -56,7 +56,7 @@ def compare(
     chip = mars_config(config)
     model = load_model(path, chip)
     network = model.network
-    inputs = _inputs(model, images, n_images, seed)
+    inputs = inputs_of(model, images, n_images, seed)
     image = compiled(network, chip, terminal, chunk)
     build_rtl(chip, terminal)
     compared = Compared()
@@ -104,7 +104,8 @@ def compare(
     raise typer.Exit(DIFFERENCE)
 
 
-def _inputs(model: "ModelImport", images: Path | None, n_images: int | None, seed: int) -> "Ints":
+def inputs_of(model: "ModelImport", images: Path | None, n_images: int | None, seed: int) -> "Ints":
+    """The images of a file, or random ones."""
     if images is None:
         return random_input(model.network, seed, n_images or 1)
     return load_images(images, model)[:n_images]

@@ -41,7 +41,7 @@ class StimulusSignature(Signature):
         Begin a run, while `reserve` is set and none is under way; one of so many steps, whatever
         the host's registers say.
     done : In(1)
-        One clock: the run has ended, and its spikes have left.
+        One clock: the run has ended, and its last spike has left two clocks ago at the latest.
     spike, spike_population, spike_index : In
         A spike leaves the chip.
     """

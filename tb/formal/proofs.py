@@ -1,5 +1,6 @@
 """All proofs."""
 
+from tb.formal import bridge
 from tb.formal.bus import axi_lite
 from tb.formal.harness import Proof
 from tb.formal.mars import index_decoder, line_reader, loader, requantiser
@@ -17,6 +18,7 @@ MODULES = (
     line_reader,
     loader,
     requantiser,
+    bridge,
 )
 PROOFS: dict[str, Proof] = {proof.name: proof for module in MODULES for proof in module.PROOFS}
 """By name, in the order of the table."""

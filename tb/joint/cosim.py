@@ -1,7 +1,6 @@
 """Co-simulation of both halves: frames that end in decisions, all that the chip did handed back."""
 
 import pickle
-import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,12 +19,9 @@ from tb import simulator
 from tb.cosim import chip, expected_beats, trace_of
 from tb.mars import cosim as mars
 from tb.mars import records
-from tb.mars.cosim import LATENCY, FrameTrace, Job, JobResult
-from tb.simulator import BenchFailure, Design
+from tb.mars.cosim import FrameTrace, Job, JobResult
+from tb.simulator import BenchFailure
 from tb.trace_records import Steps, decode
-
-FOLDER = Path(__file__).parent
-PORT = re.compile(r"^  (?:input|output) (\[\d+:0\] )?(\w+);$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -76,44 +72,6 @@ class JointTrace:
     result: BridgeResult
 
 
-def system(config: ChipConfig) -> Design:
-    """The chip with its weight memory."""
-
-    def sources() -> dict[str, str]:
-        texts = chip(config).sources()
-        texts |= {
-            path.name: path.read_text()
-            for path in (FOLDER.parent / "axi_memory.sv", FOLDER.parent / "mars" / "monitor.sv")
-        }
-        bench = (FOLDER / "system.sv").read_text()
-        return texts | {"system.sv": _with_wires(bench, texts["kenyon.v"])}
-
-    return replace(
-        chip(config), name=f"{chip(config).name}-joint", top="joint_system", sources=sources
-    )
-
-
-def _with_wires(bench: str, verilog: str) -> str:
-    """The bench with a wire for each port of the chip that it has not itself."""
-    top = verilog[verilog.index("module kenyon(") :]
-    ports = PORT.findall(top[: top.index("endmodule")])
-    own = bench[: bench.index(");")]
-    wires = [
-        f"    wire {width}{name};" for width, name in ports if not re.search(rf"\b{name}\b", own)
-    ]
-    return re.sub(r"    // WIRES.*", "\n".join(wires), bench)
-
-
-def build(config: ChipConfig) -> Path:
-    """Build the simulator of a configuration unless it is there."""
-    return simulator.build(system(config))
-
-
-def is_built(config: ChipConfig) -> bool:
-    """Whether `build` has nothing to do."""
-    return simulator.is_built(system(config))
-
-
 def run(config: ChipConfig, pairs: Sequence[Pair]) -> Iterator[list[JointTrace]]:
     """Run pairs on the RTL, one after the other; of each all frames.
 
@@ -131,15 +89,10 @@ def run(config: ChipConfig, pairs: Sequence[Pair]) -> Iterator[list[JointTrace]]
         for k, pair in enumerate(pairs):
             (folder / f"job{k}").write_bytes(pickle.dumps(_job(config, pair)))
         simulator.run(
-            system(config),
+            chip(config),
             "tb.joint.serve",
             folder,
             plusargs=(
-                f"+program={folder / 'program'}",
-                "+program_base=1000000",
-                f"+input={folder / 'input'}",
-                "+input_base=0",
-                f"+latency={LATENCY}",
                 f"+mars_trace={folder / 'mars_trace'}",
                 f"+trace_file={folder / 'npu_trace'}",
             ),

@@ -1,23 +1,33 @@
 """Drives a chip with both halves over its registers."""
 
+from cocotb.triggers import RisingEdge
+from cocotb.utils import get_sim_time
+
 from model.config import ChipConfig
+from model.mars.config import LINE_BITS
 from model.npu import layout
 from model.npu.image import records
 from model.npu.network import Network
 from model.registers import register_map
+from tb.host import CLOCK_NS
 from tb.joint.cosim import BridgeResult
-from tb.mars.host import SystemHost
+from tb.joint.memory import WeightMemory
+from tb.mars.cosim import Job
+from tb.mars.host import INPUT_BASE, PROGRAM_BASE, MarsHost
 
+LINE_BYTES = LINE_BITS // 8
 ENABLE, IRQ_ENABLE = 1 << 0, 1 << 1
 DONE = 1 << 1
+FIRST_REQUEST = 2
+"""Clocks from the start of a frame."""
 
 
-class JointHost(SystemHost):
+class JointHost(MarsHost):
     """Runs frames whose results go over the bridge.
 
     Parameters
     ----------
-    dut : kenyon or joint_system
+    dut : kenyon
     config : ChipConfig
     """
 
@@ -25,6 +35,28 @@ class JointHost(SystemHost):
         super().__init__(dut, config.mars)
         self.config = config
         self.addresses = register_map(config)
+        self.memory = WeightMemory(dut, config.mars.weight_bus // 8)
+
+    async def reset(self) -> None:
+        """Nobody sends events, and spikes are always taken."""
+        self.dut.s_axis_events_tvalid.value = 0
+        self.dut.s_axis_events_tlast.value = 0
+        self.dut.m_axis_spikes_tready.value = 1
+        await super().reset()
+
+    async def write_job(self, job: Job) -> None:
+        """Put a frame into the memory, and what it needs into registers and tables."""
+        self.memory.regions = {INPUT_BASE: job.packets, PROGRAM_BASE: job.program}
+        await self.set_lines(job.n_packet_lines, len(job.program) // LINE_BYTES)
+        await self.set_job(job)
+
+    async def elapsed(self) -> int:
+        """Clocks from the start of the next frame, before its first request, to the interrupt."""
+        await RisingEdge(self.dut.m_axi_weights_arvalid)
+        begin = get_sim_time("ns")
+        if not self.dut.irq.value:
+            await RisingEdge(self.dut.irq)
+        return (get_sim_time("ns") - begin) // CLOCK_NS + FIRST_REQUEST
 
     async def load(self, network: Network, registers: dict[str, int], entries: list[int]) -> None:
         """Write a network, the bridge's entries and registers, and switch it on."""
@@ -35,9 +67,8 @@ class JointHost(SystemHost):
             await self.write(self.addresses[name], [value])
         await self.write(self.addresses["bridge.CONTROL"], [ENABLE | IRQ_ENABLE])
 
-    async def bridge_result(self, network: Network) -> BridgeResult:
+    async def bridge_result(self, network: Network, elapsed: int) -> BridgeResult:
         """What the bridge shows; its flag is cleared."""
-        elapsed = int(self.dut.elapsed.value)
         names = ("STATUS", "CLOCKS", "WINNER")
         status, clocks, winner = [
             await self.read(self.addresses[f"bridge.{name}"]) for name in names

@@ -8,9 +8,8 @@ import cocotb
 
 from tb.joint.cosim import BridgeResult, PairJob
 from tb.joint.host import JointHost
-from tb.mars.cosim import JobResult
+from tb.mars.cosim import Job, JobResult
 from tb.mars.host import START
-from tb.mars.serve import LINE_BYTES, result, write_job
 
 
 @cocotb.test()
@@ -18,21 +17,23 @@ async def serve(dut) -> None:
     """Run every job of the folder."""
     folder = Path(os.environ["KENYON_JOBS"])
     host = JointHost(dut, pickle.loads((folder / "config").read_bytes()))
+    await host.reset()
+    host.memory.start()
     for k in range(len(list(folder.glob("job*")))):
         job = pickle.loads((folder / f"job{k}").read_bytes())
         await host.reset()
         await host.load(job.network, job.registers, job.entries)
-        results = [await run(host, folder, job, frame) for frame in job.frames]
+        results = [await run(host, job, frame) for frame in job.frames]
         (folder / f"result{k}").write_bytes(pickle.dumps(results))
 
 
-async def run(host: JointHost, folder: Path, pair: PairJob, job) -> tuple[JobResult, BridgeResult]:
+async def run(host: JointHost, pair: PairJob, job: Job) -> tuple[JobResult, BridgeResult]:
     """A frame and its decision."""
-    await write_job(host, folder, job)
-    await host.set_lines(job.n_packet_lines, len(job.program) // LINE_BYTES)
+    await host.write_job(job)
     npu = host.config.npu
     steps = pair.registers["bridge.BURST"] & 0xFFFF
     worst = job.most_clocks + 10_000 + steps * (npu.max_rows + 20) * npu.n_groups * 20
+    elapsed = cocotb.start_soon(host.elapsed())
     status = await host.ended(START, worst)
-    bridge = await host.bridge_result(pair.network)
-    return await result(host, job, status, 0.0), bridge
+    bridge = await host.bridge_result(pair.network, await elapsed)
+    return await host.result(job, status, 0.0), bridge

@@ -5,6 +5,7 @@ from cocotb.triggers import ClockCycles
 from model.mars.config import MarsConfig
 from model.mars.registers import register_map
 from tb.host import AXILiteHost
+from tb.mars.cosim import Job, JobResult
 
 START, IRQ_ENABLE = 1 << 0, 1 << 2
 ALL_FLAGS = 0b1110
@@ -51,6 +52,22 @@ class MarsHost(AXILiteHost):
         status = await self.register("STATUS")
         await self.set("STATUS", ALL_FLAGS)
         return status
+
+    async def set_job(self, job: Job) -> None:
+        """Write the registers and tables that a frame needs."""
+        for name, value in job.registers.items():
+            await self.set(name, value)
+        for first, words in job.tables.items():
+            await self.set_exit_words(first, words)
+
+    async def result(self, job: Job, status: int, seconds: float) -> JobResult:
+        """Read what there is behind a frame."""
+        names = ("FRAME_CLOCKS", "WEIGHT_STALLS", "DRAIN_STALLS", "LAYER_STALLS")
+        counters = [await self.register(name) for name in names]
+        words = await self.features(0, job.address, job.n_words)
+        steps = await self.register("STEPS_TAKEN")
+        logits = await self.logits(job.n_logits)
+        return JobResult(status, *counters, tuple(words), seconds, steps, tuple(logits))
 
     async def set_exit_words(self, first: int, words: list[int]) -> None:
         """Write words of the exit unit's tables."""

@@ -28,31 +28,11 @@ async def serve(dut) -> None:
 
 async def run(host: SystemHost, folder: Path, job: Job) -> JobResult:
     """A frame."""
-    await write_job(host, folder, job)
-    began = time.perf_counter()
-    n_program_lines = len(job.program) // LINE_BYTES
-    status = await host.frame(job.n_packet_lines, n_program_lines, job.most_clocks)
-    return await result(host, job, status, time.perf_counter() - began)
-
-
-async def write_job(host: SystemHost, folder: Path, job: Job) -> None:
-    """Put a frame into the memory, and what it needs into registers and tables."""
     (folder / "input").write_bytes(job.packets)
     (folder / "program").write_bytes(job.program)
     await host.reload()
-    for name, value in job.registers.items():
-        await host.set(name, value)
-    for first, words in job.tables.items():
-        await host.set_exit_words(first, words)
-
-
-async def result(host: SystemHost, job: Job, status: int, seconds: float) -> JobResult:
-    """What the host reads behind a frame."""
-    counters = [
-        await host.register(name)
-        for name in ("FRAME_CLOCKS", "WEIGHT_STALLS", "DRAIN_STALLS", "LAYER_STALLS")
-    ]
-    words = await host.features(0, job.address, job.n_words)
-    steps = await host.register("STEPS_TAKEN")
-    logits = await host.logits(job.n_logits)
-    return JobResult(status, *counters, tuple(words), seconds, steps, tuple(logits))
+    await host.set_job(job)
+    began = time.perf_counter()
+    n_program_lines = len(job.program) // LINE_BYTES
+    status = await host.frame(job.n_packet_lines, n_program_lines, job.most_clocks)
+    return await host.result(job, status, time.perf_counter() - began)
