@@ -10,6 +10,7 @@ NAMES = (
     "regress",
     "prove",
     "mutate",
+    "avoid",
     "train",
     "diff",
     "bench",

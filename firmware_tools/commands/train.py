@@ -12,10 +12,11 @@ from firmware_tools.inputs import check_folder
 from firmware_tools.mars.inputs import refuse_others
 
 if TYPE_CHECKING:
+    from firmware_tools.avoid.training import PerceptionResult, PerceptionSettings
     from firmware_tools.quantize.spiking_training import SpikingSettings
     from firmware_tools.quantize.training import Result, Settings, StagedTraining, Training
 
-Data = Literal["digits"]
+Data = Literal["digits", "avoid"]
 QuantizerName = Literal["lg-lsq", "lsq", "ste", "pact", "ewgs"]
 ShareName = Literal["layer", "channel", "both"]
 EXAMPLES = examples(
@@ -24,6 +25,7 @@ EXAMPLES = examples(
     "kenyon train digits --weight-bits 2 --act-bits 4 --quantizer lsq --seed 1 --json",
     "kenyon train digits --spiking --exit confidence:0.8 -o spiking.npz",
     "kenyon train digits --spiking --steps 2 --membrane-bits 2 --share channel",
+    "kenyon train avoid -o avoid.npz",
 )
 SUFFIX = ".npz"
 BITS, SPIKING_BITS = 3, 4
@@ -39,13 +41,18 @@ def _spiking_option(help_text: str, *names: str, **limits: Any) -> Any:
 
 
 def command(
-    data: Annotated[Data, typer.Argument(help="What is learned: scikit-learn's digits.")],
+    data: Annotated[
+        Data,
+        typer.Argument(
+            help="What is learned: scikit-learn's digits, or what kenyon avoid sees with."
+        ),
+    ],
     bits: Annotated[
         int | None,
         typer.Option(
             min=2,
             max=8,
-            help="Bits of weights, activations and images. Default: 3; --spiking: 4.",
+            help="Bits of weights, activations and images. Default: 3; avoid and --spiking: 4.",
             show_default=False,
         ),
     ] = None,
@@ -101,8 +108,15 @@ def command(
         _spiking_option("epochs of one time step with real weights, after the float ones.", min=1),
     ] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="NET.npz", help="The quantised network.")
-    ] = Path("digits.npz"),
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="NET.npz",
+            help="The quantised network. Default: digits.npz or avoid.npz.",
+            show_default=False,
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Train a network with quantised weights and activations, and export its integers.
@@ -118,6 +132,7 @@ def command(
     code 1 if a layer's integers are not those of the training on all test images.
     """
     terminal = Terminal(json=json)
+    output = output or Path(f"{data}{SUFFIX}")
     if output.suffix != SUFFIX:
         raise UserError(f"{output}: network file must end in {SUFFIX}")
     check_folder(output)
@@ -132,6 +147,8 @@ def command(
         refuse_others("training without --spiking", for_spiking)
     else:
         refuse_others("--spiking", {"--quantizer": quantizer, "--sparsity": sparsity})
+    if data == "avoid":
+        refuse_others("avoid", {"--spiking": spiking or None, "--sparsity": sparsity})
     common = _given(
         weight_bits=bits if weight_bits is None else weight_bits,
         seed=seed,
@@ -155,13 +172,15 @@ def command(
         )
         _train_spiking(data, chosen, output, terminal)
         return
+    more = _given(act_bits=images, quantizer=quantizer, sparsity=sparsity, epochs=epochs)
+    if data == "avoid":
+        from firmware_tools.avoid.training import PerceptionSettings
+
+        _train_perception(PerceptionSettings(**common, **more), output, terminal)
+        return
     from firmware_tools.quantize.training import Settings
 
-    settings = Settings(
-        **common,
-        **_given(act_bits=images, quantizer=quantizer, sparsity=sparsity, epochs=epochs),
-    )
-    _train_quantised(data, settings, output, terminal)
+    _train_quantised(data, Settings(**common, **more), output, terminal)
 
 
 def _given(**fields: Any) -> dict[str, Any]:
@@ -193,6 +212,36 @@ def _train_quantised(data: str, settings: "Settings", output: Path, terminal: Te
         }
     )
     _report(terminal, result, output, n_unequal, len(loaded.test))
+    if n_unequal:
+        raise typer.Exit(DIFFERENCE)
+
+
+def _train_perception(settings: "PerceptionSettings", output: Path, terminal: Terminal) -> None:
+    from firmware_tools.avoid import training as perception
+
+    with terminal.busy("rendering what is seen"):
+        data = perception.load()
+    training = perception.PerceptionTraining(settings, data, _checkpoint(output))
+    _run(training, terminal)
+    result = training.perception()
+    n_unequal = _write(training, result, data.test, output)
+    training.discard_checkpoint()
+    terminal.result(
+        {
+            "data": "avoid",
+            **result.as_json(),
+            "weight_bits": settings.weight_bits,
+            "act_bits": settings.act_bits,
+            "quantizer": settings.quantizer,
+            "seed": settings.seed,
+            "n_test": len(data.test),
+            "equal": not n_unequal,
+            "output": str(output),
+        }
+    )
+    for what, seen in (("float", result.float_accuracy), ("quantised", result.accuracy)):
+        terminal.print(f"{what:9}  motion {seen.mode:8.2%}  direction {seen.direction:8.2%}")
+    _report_files(terminal, output, n_unequal, len(data.test))
     if n_unequal:
         raise typer.Exit(DIFFERENCE)
 
@@ -249,7 +298,9 @@ def _run(training: "StagedTraining", terminal: Terminal) -> None:
         ) from None
 
 
-def _write(training: "Training", result: "Result", test: Any, output: Path) -> int:
+def _write(
+    training: "Training", result: "Result | PerceptionResult", test: Any, output: Path
+) -> int:
     """Write everything; the number of integers in which the exported network differs."""
     import numpy as np
 
@@ -273,6 +324,10 @@ def _report(
     terminal.print(f"float accuracy      {result.float_accuracy:8.2%}")
     terminal.print(f"quantised accuracy  {result.accuracy:8.2%}")
     terminal.print(f"zero group-sets     {result.group_sparsity:8.2%}")
+    _report_files(terminal, output, n_unequal, n_test)
+
+
+def _report_files(terminal: Terminal, output: Path, n_unequal: int, n_test: int) -> None:
     if n_unequal:
         terminal.print(f"[red]{n_unequal:,} integers differ[/red]: kenyon diff {output}")
     else:

@@ -296,12 +296,18 @@ class StagedTraining:
         order = torch.randperm(len(part), generator=generator).split(BATCH)
         for k, batch in enumerate(order):
             self._set_rate((epoch + k / len(order)) / self.settings.stages[stage])
-            images = augmented(part.images[batch], generator)
-            loss = self._loss(stage, module(images), part.labels[batch])
+            images, labels = self._batch(part.images[batch], part.labels[batch], generator)
+            loss = self._loss(stage, module(images), labels)
             self._optimizer.zero_grad()
             loss.backward()
             self._optimizer.step()
         self._after(stage, epoch)
+
+    def _batch(
+        self, images: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Images and labels as they are learned from: augmented."""
+        return augmented(images, generator), labels
 
     def _after(self, stage: str, epoch: int) -> None:
         """What follows an epoch."""
