@@ -296,12 +296,16 @@ class StagedTraining:
         order = torch.randperm(len(part), generator=generator).split(BATCH)
         for k, batch in enumerate(order):
             self._set_rate((epoch + k / len(order)) / self.settings.stages[stage])
-            images = augmented(part.images[batch], generator)
+            images = self._augmented(part.images[batch], generator)
             loss = self._loss(stage, module(images), part.labels[batch])
             self._optimizer.zero_grad()
             loss.backward()
             self._optimizer.step()
         self._after(stage, epoch)
+
+    def _augmented(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """A batch as it is trained with."""
+        return augmented(images, generator)
 
     def _after(self, stage: str, epoch: int) -> None:
         """What follows an epoch."""

@@ -140,7 +140,7 @@ def run_frame(image: Image, features: Ints, latency: int = LATENCY) -> FrameRun:
         clocks += exit_clocks(image.output.shape[0], unit.taken - taken) + DECIDES_AFTER * stops
         if stops:
             return FrameRun(tuple(chunks), clocks, unit.taken, unit.logits)
-    return FrameRun(tuple(chunks), clocks, image.contents.time_steps)
+    return FrameRun(tuple(chunks), clocks, image.time_steps)
 
 
 def _logits(image: Image, last: PassRun) -> Ints:
