@@ -8,7 +8,15 @@ from amaranth.utils import exact_log2
 from hw.mars.core import Core
 from hw.mars.drain import Drain
 from hw.mars.lane import SUMS
-from hw.mars.layout import ADDR_WIDTH, ENTRIES_WIDTH, MAX_GROUPS, ROW_WIDTH, fires, header_bits
+from hw.mars.layout import (
+    ADDR_WIDTH,
+    DESCRIPTOR,
+    ENTRIES_WIDTH,
+    MAX_GROUPS,
+    ROW_WIDTH,
+    fires,
+    header_bits,
+)
 from hw.mars.loader import Loader
 from hw.mars.membranes import MEMBRANES, MembraneStore
 from hw.mars.post_processing import PostProcessing
@@ -17,6 +25,47 @@ from hw.mars.weight_sram import Copier
 from hw.memory import TwoPortMemory
 from model.mars.clocks import BLOCK_SLOTS, CHAIN_AFTER, WRITTEN_AFTER
 from model.mars.config import LINE_BITS, WORD_BITS, WORD_BYTES, WORDS_PER_WRITE
+
+
+class PassEnd(Component):
+    """When the last features or membranes of a pass are being written.
+
+    **Latency**: WRITTEN_AFTER clocks behind `last_word`, CHAIN_AFTER more for each further group of
+    neurons, 1 behind `features_done`. **Reset**: no pass under way.
+
+    Members
+    -------
+    descriptor : In(DESCRIPTOR)
+        Of the pass under way.
+    last_word, features_done : In(1)
+        The last clock of the drain's last pixel; the last line of an input is being taken.
+    pass_done : Out(1)
+    """
+
+    descriptor: In(DESCRIPTOR)
+    last_word: In(1)
+    features_done: In(1)
+    pass_done: Out(1)
+
+    def elaborate(self, platform):
+        m = Module()
+        last_written = Signal()
+        features_written = Signal()
+        written = Signal(WRITTEN_AFTER + CHAIN_AFTER * (MAX_GROUPS - 1))
+        m.d.sync += [
+            written.eq(written << 1 | self.last_word),
+            features_written.eq(self.features_done),
+        ]
+        m.d.comb += last_written.eq(written[WRITTEN_AFTER - 1])
+        with m.If(fires(self.descriptor)), m.Switch(self.descriptor.groups_log2):
+            for log2 in range(1, exact_log2(MAX_GROUPS) + 1):
+                with m.Case(log2):
+                    after = WRITTEN_AFTER + CHAIN_AFTER * ((1 << log2) - 1)
+                    m.d.comb += last_written.eq(written[after - 1])
+        with m.If(self.pass_done):
+            m.d.sync += written.eq(0)
+        m.d.comb += self.pass_done.eq(last_written | features_written)
+        return m
 
 
 class Engine(Component):
@@ -113,23 +162,12 @@ class Engine(Component):
         copier = self._blocks(m, loader, walker)
         self._cores(m, loader, copier, walker, drain, post, store)
 
-        last_written = Signal()
-        features_done = Signal()
-        written = Signal(WRITTEN_AFTER + CHAIN_AFTER * (MAX_GROUPS - 1))
-        m.d.sync += [
-            written.eq(written << 1 | drain.last_word),
-            features_done.eq(loader.features_done),
-        ]
-        m.d.comb += last_written.eq(written[WRITTEN_AFTER - 1])
-        with m.If(fires(walker.descriptor)), m.Switch(walker.descriptor.groups_log2):
-            for log2 in range(1, exact_log2(MAX_GROUPS) + 1):
-                with m.Case(log2):
-                    after = WRITTEN_AFTER + CHAIN_AFTER * ((1 << log2) - 1)
-                    m.d.comb += last_written.eq(written[after - 1])
-        with m.If(self.pass_done):
-            m.d.sync += written.eq(0)
+        m.submodules.pass_end = pass_end = PassEnd()
         m.d.comb += [
-            self.pass_done.eq(last_written | features_done),
+            pass_end.descriptor.eq(walker.descriptor),
+            pass_end.last_word.eq(drain.last_word),
+            pass_end.features_done.eq(loader.features_done),
+            self.pass_done.eq(pass_end.pass_done),
             walker.pass_done.eq(self.pass_done),
             self.done.eq(walker.frame_done),
             self.weight_stall.eq(walker.weight_stall),
