@@ -27,6 +27,7 @@ EXAMPLES = examples(
     "kenyon train digits --weight-bits 2 --act-bits 4 --quantizer lsq --seed 1 --json",
     "kenyon train digits --spiking --exit confidence:0.8 -o spiking.npz",
     "kenyon train digits --spiking --policy policy.npz -o spiking.npz",
+    "kenyon train digits --spiking --events --epochs 6 -o events.npz",
     "kenyon train digits --spiking --steps 2 --membrane-bits 2 --share channel",
 )
 SUFFIX = ".npz"
@@ -99,6 +100,10 @@ def command(
             "also train a network that chooses the time steps of an image.", metavar="POLICY.npz"
         ),
     ] = None,
+    events: Annotated[
+        bool,
+        typer.Option("--events", help="--spiking: spikes of a moving camera in place of images."),
+    ] = False,
     seed: Seed = 0,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Quantised epochs.", show_default=False)
@@ -141,7 +146,10 @@ def command(
         "--exit": stop,
         "--one-step-epochs": one_step_epochs,
         "--policy": policy,
+        "--events": events or None,
     }
+    if events:
+        refuse_others("--events", {"--policy": policy, "--act-bits": act_bits})
     if not spiking:
         refuse_others("training without --spiking", for_spiking)
     else:
@@ -157,6 +165,7 @@ def command(
 
         chosen = SpikingSettings(
             **common,
+            events=events,
             **_given(
                 input_bits=images,
                 time_steps=steps,
@@ -218,14 +227,15 @@ def _train_spiking(
     policy: Path | None,
     terminal: Terminal,
 ) -> None:
-    from firmware_tools.quantize import digits, spiking_report
+    from firmware_tools.quantize import spiking_report
     from firmware_tools.quantize.spiking_training import SpikingTraining
 
-    loaded = digits.load()
+    loaded = settings.load()
     training = SpikingTraining(settings, loaded, _checkpoint(output))
     _run(training, terminal)
     result = training.finish()
     n_unequal = spiking_report.write(settings, result, loaded.test, output)
+    stored, alone = spiking_report.membrane_bytes(result.network)
     chooses = None
     if policy is not None:
         chooses = _train_policy(result.twin, loaded, policy, settings.seed, terminal)
@@ -237,8 +247,11 @@ def _train_spiking(
             "time_steps": settings.time_steps,
             "weight_bits": settings.weight_bits,
             "membrane_bits": settings.membrane_bits,
-            "input_bits": settings.input_bits,
+            "input_bits": result.network.input_type.bits,
+            "events": settings.events,
             "share": settings.share,
+            "membrane_bytes": stored,
+            "membrane_bytes_if_nothing_was_shared": alone,
             "policy": None if chooses is None else {**chooses.as_json(), "output": str(policy)},
             "exit": None if settings.stop is None else ":".join(map(str, settings.stop)),
             "seed": settings.seed,

@@ -145,7 +145,7 @@ PROOFS = (
         says="when a pass begins every membrane that the one before stored has been written",
         state=passes,
         depth=2,
-        reach=36,
+        reach=20,
         broken="proof.dut.pass_end proof.dut.walker/w:walker_state %ci2 "
         "proof.dut.walker/w:blocks_left %ci2",
     ),
