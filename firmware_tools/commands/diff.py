@@ -45,6 +45,7 @@ def command(
     from firmware_tools.quantize import digits
     from firmware_tools.quantize.difference import differences, first_difference
     from firmware_tools.quantize.errors import QuantizationError
+    from firmware_tools.quantize.spiking import SpikingTwin
     from firmware_tools.quantize.spiking_training import load_result
     from model.mars import network_file as files
     from model.mars.network import NetworkError
@@ -54,6 +55,10 @@ def command(
     except NetworkError as error:
         raise QuantizationError(str(error)) from None
     model, twin = load_result(network_file.with_suffix(".pt") if training is None else training)
+    if isinstance(twin, SpikingTwin) and twin.coding == "spikes":
+        raise QuantizationError(
+            f"{network_file}: must take images: a network of spikes has no float network beside it"
+        )
     try:
         rows = differences(model, twin, network, digits.load().test.images[:count])
     except KeyError as error:

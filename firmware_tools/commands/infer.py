@@ -42,6 +42,7 @@ EXAMPLES = examples(
     "kenyon infer net.npz --input digits.npy --output scores.npy",
     "kenyon infer net.npz --input digits.npy --backend model --clock-mhz 200",
     "kenyon infer net.npz --input digit.npy --backend rtl -c mars-tiny --json",
+    "kenyon infer spiking.npz --input x.npy --policy policy.npz --backend model --chunk 1",
     "kenyon infer model.tflite --input images.npy --backend rtl -c mars-wide",
 )
 
@@ -79,6 +80,15 @@ def command(
         ),
     ] = None,
     chunk: Chunk = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="POLICY.npz",
+            help="Network whose largest result is the number of time steps that a spiking network "
+            "takes for an image; it runs before. Default: the exit decides.",
+            show_default=False,
+        ),
+    ] = None,
     clock_mhz: ClockMHz = 100.0,
     json: Json = False,
 ) -> None:
@@ -90,17 +100,20 @@ def command(
 
     Of a spiking network the results are the logits behind the step that its exit takes last; --json
     has those of every step that was computed. With an exit clocks are those of the mean image.
+    With a policy they are those of policy and network, and the exit is not asked; steps that are
+    not taken are saved if they would have been a chunk of their own (--chunk 1).
     """
     terminal = Terminal(json=json)
     chip = _config(config, backend)
     model = load_model(network_file, chip)
     network = model.network
     inputs = load_images(images, model)
+    chooses = None if policy is None else _load_policy(policy, network)
     if output is not None:
         _check_output(output)
     for warning in network.warnings:
         terminal.warn(warning)
-    results = _backend(network, inputs, chip, backend, chunk, terminal)
+    results = _backend(network, chooses, inputs, chip, backend, chunk, terminal)
     begin = time.perf_counter()
     save = None if output is None else partial(_save, output, model)
     done = _collect(results, len(inputs), save, output, terminal, in_process=backend != "rtl")
@@ -118,6 +131,7 @@ def command(
             "classes": classes,
             "outputs": None if classes is None else [one.output.ravel().tolist() for one in done],
             **_steps(done),
+            **({} if chooses is None else _policy(chooses, done)),
             "clocks": clocks or None,
             "passes": [{"layers": one.layers, "clocks": one.clocks} for one in done[-1].passes],
             "clock_mhz": clock_mhz,
@@ -160,8 +174,40 @@ def _check_output(path: Path) -> None:
     check_folder(path)
 
 
+def _load_policy(path: Path, network: "QuantizedNetwork") -> "QuantizedNetwork":
+    """A network that chooses steps, checked against the one that takes them."""
+    from model.mars import network_file
+    from model.mars.network import RAW_BITS
+
+    policy = network_file.load(path)
+    shape, wanted = policy.types[policy.output].shape, (network.time_steps, 1, 1)
+    if not network.time_steps or network.types[network.output].bits != RAW_BITS:
+        raise UserError(
+            f"--policy must be left out: {network.name} is no spiking network with logits"
+        )
+    if policy.time_steps:
+        raise UserError(f"{path}: a policy must not be a spiking network")
+    if policy.input_type != network.input_type:
+        raise UserError(
+            f"{path}: a policy must have the input of {network.name}, "
+            f"{network.input_type}, not {policy.input_type}"
+        )
+    if shape != wanted:
+        raise UserError(
+            f"{path}: a policy must have a result for each of {network.time_steps} time steps, "
+            f"{wanted}, not {shape}"
+        )
+    return policy
+
+
+def _policy(policy: "QuantizedNetwork", done: "list[Inference]") -> dict[str, object]:
+    """What chose the steps, and its clocks, the same for each image."""
+    return {"policy": {"network": policy.name, "clocks": done[0].policy_clocks}}
+
+
 def _backend(
     network: "QuantizedNetwork",
+    policy: "QuantizedNetwork | None",
     inputs: "Ints",
     chip: MarsConfig | None,
     backend: Backend,
@@ -173,8 +219,16 @@ def _backend(
     if chip is None:
         if chunk is not None:
             raise UserError("--chunk must be left out with --backend reference: it has none")
+        if policy is not None:
+            return inference.chosen_on_reference(network, policy, inputs)
         return inference.stopped(network, inference.on_reference(network, inputs))
     image = compiled(network, chip, terminal, chunk)
+    if policy is not None:
+        chooses = compiled(policy, chip, terminal)
+        if backend == "model":
+            return inference.chosen_on_model(image, chooses, inputs)
+        build_rtl(chip, terminal)
+        return inference.chosen_on_rtl(image, chooses, inputs)
     if backend == "model":
         return inference.stopped(network, inference.on_model(image, inputs))
     build_rtl(chip, terminal)

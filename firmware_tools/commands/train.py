@@ -13,6 +13,9 @@ from firmware_tools.mars.inputs import refuse_others
 
 if TYPE_CHECKING:
     from firmware_tools.avoid.training import PerceptionResult, PerceptionSettings
+    from firmware_tools.quantize.digits import Data as DigitsData
+    from firmware_tools.quantize.policy import PolicyResult
+    from firmware_tools.quantize.spiking import SpikingTwin
     from firmware_tools.quantize.spiking_training import SpikingSettings
     from firmware_tools.quantize.training import Result, Settings, StagedTraining, Training
 
@@ -24,6 +27,8 @@ EXAMPLES = examples(
     "kenyon train digits --bits 4 --sparsity 0.75 -o sparse.npz",
     "kenyon train digits --weight-bits 2 --act-bits 4 --quantizer lsq --seed 1 --json",
     "kenyon train digits --spiking --exit confidence:0.8 -o spiking.npz",
+    "kenyon train digits --spiking --policy policy.npz -o spiking.npz",
+    "kenyon train digits --spiking --events --epochs 6 -o events.npz",
     "kenyon train digits --spiking --steps 2 --membrane-bits 2 --share channel",
     "kenyon train avoid -o avoid.npz",
 )
@@ -96,6 +101,16 @@ def command(
             metavar="METRIC:X",
         ),
     ] = None,
+    policy: Annotated[
+        Path | None,
+        _spiking_option(
+            "also train a network that chooses the time steps of an image.", metavar="POLICY.npz"
+        ),
+    ] = None,
+    events: Annotated[
+        bool,
+        typer.Option("--events", help="--spiking: spikes of a moving camera in place of images."),
+    ] = False,
     seed: Seed = 0,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Quantised epochs.", show_default=False)
@@ -126,23 +141,30 @@ def command(
 
     With --spiking weights and membranes of a layer share one scale, the image counts in every time
     step, and the accuracy is that after each step; with an exit also that where it stops, and the
-    mean of the steps taken. Bits of activations are those of the images only.
+    mean of the steps taken. Bits of activations are those of the images only. A policy is trained
+    behind it (SEENN-II), by policy gradient; kenyon infer --policy takes it.
 
     After Ctrl-C the same command goes on from the last epoch and ends with the same weights. Exit
     code 1 if a layer's integers are not those of the training on all test images.
     """
     terminal = Terminal(json=json)
     output = output or Path(f"{data}{SUFFIX}")
-    if output.suffix != SUFFIX:
-        raise UserError(f"{output}: network file must end in {SUFFIX}")
-    check_folder(output)
+    for path in (output, policy):
+        if path is not None:
+            if path.suffix != SUFFIX:
+                raise UserError(f"{path}: network file must end in {SUFFIX}")
+            check_folder(path)
     for_spiking = {
         "--steps": steps,
         "--membrane-bits": membrane_bits,
         "--share": share,
         "--exit": stop,
         "--one-step-epochs": one_step_epochs,
+        "--policy": policy,
+        "--events": events or None,
     }
+    if events:
+        refuse_others("--events", {"--policy": policy, "--act-bits": act_bits})
     if not spiking:
         refuse_others("training without --spiking", for_spiking)
     else:
@@ -160,6 +182,7 @@ def command(
 
         chosen = SpikingSettings(
             **common,
+            events=events,
             **_given(
                 input_bits=images,
                 time_steps=steps,
@@ -170,7 +193,7 @@ def command(
                 epochs=epochs,
             ),
         )
-        _train_spiking(data, chosen, output, terminal)
+        _train_spiking(data, chosen, output, policy, terminal)
         return
     more = _given(act_bits=images, quantizer=quantizer, sparsity=sparsity, epochs=epochs)
     if data == "avoid":
@@ -247,16 +270,24 @@ def _train_perception(settings: "PerceptionSettings", output: Path, terminal: Te
 
 
 def _train_spiking(
-    data: str, settings: "SpikingSettings", output: Path, terminal: Terminal
+    data: str,
+    settings: "SpikingSettings",
+    output: Path,
+    policy: Path | None,
+    terminal: Terminal,
 ) -> None:
-    from firmware_tools.quantize import digits, spiking_report
+    from firmware_tools.quantize import spiking_report
     from firmware_tools.quantize.spiking_training import SpikingTraining
 
-    loaded = digits.load()
+    loaded = settings.load()
     training = SpikingTraining(settings, loaded, _checkpoint(output))
     _run(training, terminal)
     result = training.finish()
     n_unequal = spiking_report.write(settings, result, loaded.test, output)
+    stored, alone = spiking_report.membrane_bytes(result.network)
+    chooses = None
+    if policy is not None:
+        chooses = _train_policy(result.twin, loaded, policy, settings.seed, terminal)
     training.discard_checkpoint()
     terminal.result(
         {
@@ -265,8 +296,12 @@ def _train_spiking(
             "time_steps": settings.time_steps,
             "weight_bits": settings.weight_bits,
             "membrane_bits": settings.membrane_bits,
-            "input_bits": settings.input_bits,
+            "input_bits": result.network.input_type.bits,
+            "events": settings.events,
             "share": settings.share,
+            "membrane_bytes": stored,
+            "membrane_bytes_if_nothing_was_shared": alone,
+            "policy": None if chooses is None else {**chooses.as_json(), "output": str(policy)},
             "exit": None if settings.stop is None else ":".join(map(str, settings.stop)),
             "seed": settings.seed,
             "n_test": len(loaded.test),
@@ -275,8 +310,26 @@ def _train_spiking(
         }
     )
     spiking_report.report(terminal, result, output, n_unequal, len(loaded.test))
+    if chooses is not None:
+        mean = f"{chooses.mean_steps:.2f} of {settings.time_steps} steps in the mean"
+        terminal.print(f"with the policy     {chooses.accuracy:8.2%}, {mean}")
+        terminal.print(escape(f"wrote {policy}"))
     if n_unequal:
         raise typer.Exit(DIFFERENCE)
+
+
+def _train_policy(
+    spiking: "SpikingTwin", data: "DigitsData", path: Path, seed: int, terminal: Terminal
+) -> "PolicyResult":
+    from firmware_tools.quantize.policy import PolicyTraining
+    from model.mars import network_file
+
+    training = PolicyTraining(spiking, data, _checkpoint(path), seed=seed)
+    _run(training, terminal)
+    result = training.finish()
+    network_file.dump(result.network, path)
+    training.discard_checkpoint()
+    return result
 
 
 def _checkpoint(output: Path) -> Path:

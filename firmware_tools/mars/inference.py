@@ -43,7 +43,8 @@ class Inference:
         Results of the layers, in order, as far as the backend shows them
         (`model.mars.frame.layer_outputs`).
     output : (C, H, W) int64
-        The network's result; that of the RTL is what the host read.
+        The network's result; that of the RTL is what the host read, but for maps of spikes that
+        come chunk by chunk, which are as they were stored.
     passes : tuple of PassTime
         The input first; empty for the reference, which has no clocks.
     clocks : int or None
@@ -52,6 +53,8 @@ class Inference:
         Of a spiking network: summed over the steps so far; `output` is that of step `steps`, from 1
         on, behind which the network stops.
     steps : int
+    policy_clocks : int or None
+        Those of `clocks` in which a policy chose the steps; it has run before.
     """
 
     outputs: dict[str, Ints]
@@ -60,6 +63,7 @@ class Inference:
     clocks: int | None = None
     logits: Ints | None = None
     steps: int = 0
+    policy_clocks: int | None = None
 
 
 def on_reference(network: QuantizedNetwork, inputs: Ints) -> Iterator[Inference]:
@@ -72,21 +76,68 @@ def on_reference(network: QuantizedNetwork, inputs: Ints) -> Iterator[Inference]
 def stopped(network: QuantizedNetwork, results: Iterator[Inference]) -> Iterator[Inference]:
     """Results of a spiking network behind the step that it takes last; others as they are."""
     for one in results:
-        if not network.time_steps:
+        if not network.time_steps or one.steps:
             yield one
             continue
         logits = one.output
         (steps,) = steps_taken(network.exit, logits.reshape(1, len(logits), -1))
-        yield replace(one, output=logits[steps - 1], logits=logits, steps=int(steps))
+        yield _behind(one, int(steps))
+
+
+def chosen_steps(output: Ints) -> int:
+    """The time steps that a policy chooses by its results (steps, 1, 1), from 1 on."""
+    return int(output.argmax()) + 1
 
 
 def on_model(image: Image, inputs: Ints) -> Iterator[Inference]:
     """Images on the golden machine, one after the other."""
     for features in inputs:
-        done = frame.run_frame(image, features)
-        outputs = pass_outputs(image, done.passes)
-        ends = [one.clocks.end for one in done.passes]
-        yield Inference(outputs, outputs[_output(image)], _times(image, ends), done.clocks)
+        yield _on_model(image, features)
+
+
+def _on_model(image: Image, features: Ints) -> Inference:
+    done = frame.run_frame(image, features)
+    outputs = pass_outputs(image, done.passes)
+    ends = [one.clocks.end for one in done.passes]
+    one = Inference(outputs, outputs[_output(image)], _times(image, ends), done.clocks)
+    return one if done.logits is None else _decided(one, done.steps, done.logits)
+
+
+def chosen_on_reference(
+    network: QuantizedNetwork, policy: QuantizedNetwork, inputs: Ints
+) -> Iterator[Inference]:
+    """Images on the reference, each for so many time steps as a policy chooses for it."""
+    chosen = on_reference(policy, inputs)
+    for choice, one in zip(chosen, on_reference(network, inputs), strict=True):
+        yield _behind(one, chosen_steps(choice.output))
+
+
+def chosen_on_model(image: Image, policy: Image, inputs: Ints) -> Iterator[Inference]:
+    """The same on the golden machine, where a policy is a frame of its own."""
+    for features in inputs:
+        choice = _on_model(policy, features)
+        taking = image.taking(chosen_steps(choice.output))
+        yield _with_choice(_on_model(taking, features), choice)
+
+
+def chosen_on_rtl(image: Image, policy: Image, inputs: Ints) -> Iterator[Inference]:
+    """The same on the RTL, two images on one chip; as `on_rtl`."""
+    for trace in _in_groups(image, inputs, policy):
+        assert trace.policy is not None
+        choice = _inference(policy, trace.policy)
+        taking = image.taking(chosen_steps(choice.output))
+        yield _with_choice(_inference(taking, trace), choice)
+
+
+def _with_choice(one: Inference, choice: Inference) -> Inference:
+    assert one.clocks is not None
+    assert choice.clocks is not None
+    return replace(one, clocks=choice.clocks + one.clocks, policy_clocks=choice.clocks)
+
+
+def _behind(one: Inference, steps: int) -> Inference:
+    """The result behind a time step, from 1 on, of an output that has all of them."""
+    return replace(one, output=one.output[steps - 1], logits=one.output, steps=steps)
 
 
 def on_rtl(image: Image, inputs: Ints) -> Iterator[Inference]:
@@ -97,26 +148,45 @@ def on_rtl(image: Image, inputs: Ints) -> Iterator[Inference]:
     BenchFailure
         A frame did not end, or did not end well.
     """
+    for trace in _in_groups(image, inputs):
+        yield _inference(image, trace)
+
+
+def _in_groups(image: Image, inputs: Ints, policy: Image | None = None) -> Iterator[FrameTrace]:
     first, n = 0, 1
     while first < len(inputs):
         part = inputs[first : first + n]
         begin = time.perf_counter()
-        for trace in frames_on_rtl(image, part):
-            outputs = pass_outputs(image, trace.passes)
-            output = outputs[_output(image)] if image.n_chunks > 1 else trace.output
-            times = _times(image, [one.end for one in trace.passes])
-            yield Inference(outputs, output, times, trace.result.frame_clocks)
+        yield from frames_on_rtl(image, part, policy)
         first += n
         n = 2 * n if time.perf_counter() - begin < SHORT_SECONDS else 1
 
 
-def frames_on_rtl(image: Image, inputs: Ints) -> list[FrameTrace]:
+def _inference(image: Image, trace: FrameTrace) -> Inference:
+    outputs, result = pass_outputs(image, trace.passes), trace.result
+    output = outputs[_output(image)] if image.n_chunks > 1 else trace.output
+    times = _times(image, [one.end for one in trace.passes])
+    one = Inference(outputs, output, times, result.frame_clocks)
+    if image.exit_registers is None:
+        return one
+    return _decided(one, result.steps, np.array(result.logits, np.int64))
+
+
+def _decided(one: Inference, steps: int, logits: Ints) -> Inference:
+    """With what a host finds behind a frame of the exit unit: steps and logits (classes,)."""
+    return replace(one, output=logits[:, np.newaxis, np.newaxis], logits=one.output, steps=steps)
+
+
+def frames_on_rtl(image: Image, inputs: Ints, policy: Image | None = None) -> list[FrameTrace]:
     """What the RTL did in one simulation with the golden machine's memory; raises as `on_rtl`."""
-    frames = [Frame(image, features) for features in inputs]
+    frames = [Frame(image, features, policy) for features in inputs]
     traces = list(cosim.run(image.config, frames, latency=LATENCY))
     for k, trace in enumerate(traces):
-        if trace.result.status != DONE:
-            raise BenchFailure(f"frame {k} must end with STATUS {DONE}, not {trace.result.status}")
+        for one in (trace.policy, trace):
+            if one is not None and one.result.status != DONE:
+                raise BenchFailure(
+                    f"frame {k} must end with STATUS {DONE}, not {one.result.status}"
+                )
     return traces
 
 
@@ -148,7 +218,7 @@ def pass_outputs(image: Image, records: Sequence[PassRecord]) -> dict[str, Ints]
     }
     return {
         name: (
-            np.concatenate([chunk[name] for chunk in chunks])[: image.contents.time_steps]
+            np.concatenate([chunk[name] for chunk in chunks])[: image.time_steps]
             if name in in_time
             else values
         )

@@ -138,7 +138,7 @@ def _of_chunk(
     network: QuantizedNetwork, image: Image, expected: Mapping[str, Ints], number: int
 ) -> dict[str, Ints]:
     """Results of the time steps of a chunk; logits are counted from its first one on."""
-    if image.n_chunks == 1:
+    if image.chunk_steps >= network.time_steps:
         return dict(expected)
     first = number * image.chunk_steps
     steps = slice(first, first + image.chunk_steps)

@@ -101,11 +101,13 @@ class DigitsNet(nn.Module):
     ----------
     first : int
         Channels of the first convolution.
+    channels : int
+        Of the images.
     """
 
-    def __init__(self, first: int = 16) -> None:
+    def __init__(self, first: int = 16, channels: int = 1) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(1, first, 3, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(channels, first, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(first)
         self.conv2 = nn.Conv2d(first, 32, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(32)

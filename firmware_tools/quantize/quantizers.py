@@ -34,10 +34,10 @@ OCTAVE, OCTAVES = 8, 6
 """Scales that are tried at the start: steps of an octave, and octaves below the largest scale."""
 
 
-def check_bits(what: str, bits: object) -> None:
+def check_bits(what: str, bits: object, least: int = MIN_BITS) -> None:
     """Refuse a width that the accelerator does not have."""
-    if not isinstance(bits, int) or isinstance(bits, bool) or not MIN_BITS <= bits <= MAX_BITS:
-        raise QuantizationError(f"{what} must be {MIN_BITS}..{MAX_BITS}, not {bits!r}")
+    if not isinstance(bits, int) or isinstance(bits, bool) or not least <= bits <= MAX_BITS:
+        raise QuantizationError(f"{what} must be {least}..{MAX_BITS}, not {bits!r}")
 
 
 def round_half_up(values: Tensor) -> Tensor:
@@ -96,6 +96,7 @@ class Quantizer(nn.Module):
     NAME: ClassVar[str]
     LEARNS: ClassVar[bool] = True
     """Whether alpha is trained."""
+    LEAST_BITS: ClassVar[int] = MIN_BITS
     alpha: Tensor
     least: Tensor
     calibrated: Tensor
@@ -109,7 +110,7 @@ class Quantizer(nn.Module):
         is_weight: bool = False,
     ) -> None:
         super().__init__()
-        check_bits("bits", bits)
+        check_bits("bits", bits, self.LEAST_BITS)
         self.bits = bits
         self.signed = signed
         self.is_weight = is_weight
@@ -268,6 +269,16 @@ class StraightThrough(Quantizer):
     def gradients(self, g_n: Tensor, v: Tensor, n: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
         del n
         return g_n / step * self.inside(v), torch.zeros_like(self.alpha)
+
+
+class Spikes(StraightThrough):
+    """0 and 1 as they are."""
+
+    LEAST_BITS = 1
+
+    def __init__(self) -> None:
+        super().__init__(1, signed=False)
+        self.start(torch.ones(1))
 
 
 class LSQ(Quantizer):

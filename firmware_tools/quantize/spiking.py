@@ -12,12 +12,12 @@ from torch.nn import functional
 from firmware_tools.quantize import quantizers
 from firmware_tools.quantize.errors import QuantizationError
 from firmware_tools.quantize.layers import Feature, Layer, MaxPool, Product
-from firmware_tools.quantize.quantizers import LSQ, StraightThrough
+from firmware_tools.quantize.quantizers import LSQ, Spikes, StraightThrough
 from firmware_tools.quantize.spiking_layers import Firing, NeuronKind, OneSpike, SumPool
 from firmware_tools.quantize.tracing import Step, graph_of, rectifiers, trace
 from firmware_tools.quantize.twin import Twin
 from model.mars import network as mars
-from model.mars.network import INPUT, FeatureType, QuantizedNetwork
+from model.mars.network import INPUT, Coding, FeatureType, QuantizedNetwork
 from model.mars.neuron import LEAK_MAX, MEMBRANE_BITS, TIME_STEPS_MAX, Exit, Metric, Neuron, Reset
 
 LARGEST_COUNT = (1 << mars.MAX_BITS) - 1
@@ -58,11 +58,20 @@ class SpikingTwin(Twin):
     inputs, layers
         As of `Twin`.
     time_steps : int
+    coding : "direct" or "spikes"
+        Images, the same in all steps, or spikes (N, time_steps, C, H, W).
     """
 
-    def __init__(self, inputs: quantizers.Quantizer, layers: list[Layer], time_steps: int) -> None:
+    def __init__(
+        self,
+        inputs: quantizers.Quantizer,
+        layers: list[Layer],
+        time_steps: int,
+        coding: Coding = "direct",
+    ) -> None:
         super().__init__(inputs, layers, flat=True)
         self.time_steps = time_steps
+        self.coding = coding
 
     def forward(self, images: Tensor) -> Tensor:
         """Mean logits after each step, (time_steps, N, classes), real numbers."""
@@ -73,16 +82,29 @@ class SpikingTwin(Twin):
     def features(self, images: Tensor) -> dict[str, Feature]:
         """As of `Twin`; (N, time_steps, C, H, W) after the input, and logits summed so far."""
         self._take(images)
-        constant = self._input(images)
+        source = self._input(images)
         moment = _Moment()
-        by_step = [self._step({INPUT: constant}, moment) for _ in range(self.time_steps)]
-        features = {INPUT: constant}
+        by_step = [self._step({INPUT: now}, moment) for now in self._by_step(source)]
+        features = {INPUT: source}
         for layer in self.steps():
             maps = torch.stack([of_step[layer.name].ints for of_step in by_step], dim=1)
             if layer is self.steps()[-1]:
                 maps = maps.cumsum(1)
             features[layer.name] = Feature(maps, by_step[0][layer.name].scale)
         return features
+
+    def _by_step(self, source: Feature) -> list[Feature]:
+        if self.coding == "direct":
+            return [source] * self.time_steps
+        return [Feature(ints, source.scale) for ints in source.ints.unbind(1)]
+
+    def _check_shape(self, images: Tensor) -> None:
+        if self.coding == "direct":
+            super()._check_shape(images)
+        elif images.dim() != 5 or not len(images) or images.shape[1] != self.time_steps:
+            raise QuantizationError(
+                f"images must be spikes (N, {self.time_steps}, C, H, W), not {tuple(images.shape)}"
+            )
 
     def likeness(self, name: str, feature: Feature) -> Tensor:
         """The mean of the time steps."""
@@ -113,7 +135,7 @@ class SpikingTwin(Twin):
                 if layer.name not in moment.weights:
                     moment.weights[layer.name] = layer.discrete(features)
                 charge = layer.charge(features, moment.weights[layer.name])
-                if layer.source == INPUT:
+                if layer.source == INPUT and self.coding == "direct":
                     moment.charges[layer.name] = charge
             memory = layer.memory(charge.shape[1:])
             spikes, left = layer.fire(charge, moment.membranes.get(memory), scale)
@@ -168,6 +190,7 @@ def spike(
     membrane_bits: int = 4,
     *,
     input_bits: int = 4,
+    coding: Coding = "direct",
     share: Share | None = None,
     reset: Reset = "soft",
     leak: int = 0,
@@ -184,6 +207,8 @@ def spike(
         1..64.
     weight_bits, membrane_bits, input_bits : int
         2..8, 2..16, 2..8.
+    coding : "direct" or "spikes"
+        Images, the same in every step, or spikes (N, time_steps, C, H, W) of 0 and 1.
     share : "layer", "channel", "both" or None
         Who uses one membrane memory: layers whose membranes have the same shape; two groups of
         channels of each layer.
@@ -206,6 +231,7 @@ def spike(
     for what, choice, choices in (
         ("share", share, (*get_args(Share), None)),
         ("reset", reset, get_args(Reset)),
+        ("coding", coding, get_args(Coding)),
     ):
         if choice not in choices:
             raise QuantizationError(f"{what} must be one of {choices}, not {choice!r}")
@@ -217,10 +243,10 @@ def spike(
         groups=GROUPS if share in {"channel", "both"} else 1,
         is_shared=share in {"layer", "both"},
     )
-    inputs = StraightThrough(input_bits, signed=False)
+    inputs = StraightThrough(input_bits, signed=False) if coding == "direct" else Spikes()
     largest = {INPUT: inputs.q_max}
     layers = [_layer(step, steps, weight_bits, kind, largest) for step in steps]
-    return SpikingTwin(inputs, layers, time_steps)
+    return SpikingTwin(inputs, layers, time_steps, coding)
 
 
 def _check_integer(what: str, number: object, low: int, high: int) -> None:
@@ -323,7 +349,8 @@ def _exported(
     twin: SpikingTwin, kind: FeatureType, name: str, stop: tuple[Metric, float] | None
 ) -> QuantizedNetwork:
     scales = {INPUT: float(twin.inputs.step)}
-    types = {INPUT: kind}
+    steps = twin.time_steps if twin.coding == "spikes" else 0
+    types = {INPUT: replace(kind, time_steps=steps)}
     layers: list[mars.Layer] = []
     for layer in twin.steps():
         exported = _export_layer(layer, scales, types)
@@ -336,6 +363,7 @@ def _exported(
         name,
         scales,
         time_steps=twin.time_steps,
+        coding=twin.coding,
         exit=None
         if stop is None
         else Exit(metric=stop[0], mode="mean", threshold=stop[1], scale=scales[layers[-1].name]),

@@ -1,5 +1,6 @@
 """`kenyon train digits --spiking`: what is written beside the network, and what is said."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ from firmware_tools.quantize.digits import Part
 from firmware_tools.quantize.spiking_training import SpikingResult, SpikingSettings
 from firmware_tools.quantize.training import save_result
 from model.mars import network_file, reference
-from model.mars.network import QuantizedNetwork
+from model.mars.config import CONFIGS, WORD_BYTES
+from model.mars.mapper import compile_network
+from model.mars.network import Conv, Dense, Layer, QuantizedNetwork
 
 
 def write(settings: SpikingSettings, result: SpikingResult, test: Part, output: Path) -> int:
@@ -30,6 +33,29 @@ def n_unequal(result: SpikingResult, network: QuantizedNetwork, test: Part) -> i
     return sum(int((ours[name] != wanted).sum()) for name, wanted in values.items())
 
 
+def membrane_bytes(network: QuantizedNetwork) -> tuple[int, int]:
+    """Bytes of membranes of a network that runs step by step, as the allocator has them.
+
+    Returns
+    -------
+    int, int
+        As they are; if nothing was shared.
+    """
+    alone = replace(network, layers=tuple(map(_alone, network.layers)))
+    return _stored_bytes(network), _stored_bytes(alone)
+
+
+def _alone(layer: Layer) -> Layer:
+    if not isinstance(layer, Conv | Dense) or layer.neuron is None:
+        return layer
+    return replace(layer, neuron=replace(layer.neuron, membrane=None, groups=1))
+
+
+def _stored_bytes(network: QuantizedNetwork) -> int:
+    words = compile_network(network, CONFIGS["mars"], 1).contents.membrane_words
+    return WORD_BYTES * sum(words.values())
+
+
 def report(
     terminal: Terminal, result: SpikingResult, output: Path, n_differ: int, n_test: int
 ) -> None:
@@ -42,6 +68,10 @@ def report(
     if result.exit_accuracy is not None:
         mean = f"{result.mean_steps:.2f} of {len(result.by_step)} steps in the mean"
         terminal.print(f"with the exit       {result.exit_accuracy:8.2%}, {mean}")
+    shared, alone = membrane_bytes(result.network)
+    if shared:
+        times = f"{alone:,} if nothing was shared, {alone / shared:.2f}x"
+        terminal.print(f"membranes, step by step {shared:,} bytes: {times}")
     if n_differ:
         terminal.print(f"[red]{n_differ:,} integers differ[/red]: kenyon diff {output}")
     else:

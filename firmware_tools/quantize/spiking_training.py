@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from firmware_tools.quantize import training
+from firmware_tools.quantize import digits, events, training
 from firmware_tools.quantize.digits import Data, DigitsNet
 from firmware_tools.quantize.errors import QuantizationError
 from firmware_tools.quantize.spiking import (
@@ -46,6 +46,8 @@ from model.mars.neuron import Metric
 
 FIRST_CHANNELS = 64
 """More than the 16 of the quantised network: each of them says one bit of an image."""
+EVENT_CHANNELS = 32
+"""The same of events, which are of one bit already."""
 ONE_STEP_RATE = 0.1
 RATE = 0.002
 """Of Adam."""
@@ -89,6 +91,8 @@ class SpikingSettings(Plan):
         Of the network of one step; of the quantised one with all steps.
     stop : (str, float) or None
         The exit that is exported; training knows nothing of it.
+    events : bool
+        The input are spikes of a moving camera (`firmware_tools.quantize.events`), not images.
     """
 
     time_steps: int = 4
@@ -100,14 +104,13 @@ class SpikingSettings(Plan):
     one_step_epochs: int = 45
     epochs: int = 8
     stop: Stop | None = None
+    events: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.stop is not None:
             check_stop(self.stop)
-        self.twin(
-            DigitsNet(FIRST_CHANNELS)
-        )  # refuses what is out of range, before anything is trained
+        self.twin(self._network())  # refuses what is out of range, before anything is trained
 
     @property
     def stages(self) -> dict[str, int]:
@@ -120,7 +123,14 @@ class SpikingSettings(Plan):
 
     def new_model(self) -> nn.Module:
         """The network of one time step with real weights."""
-        return one_step(DigitsNet(FIRST_CHANNELS))
+        return one_step(self._network())
+
+    def _network(self) -> nn.Module:
+        return DigitsNet(EVENT_CHANNELS, 2) if self.events else DigitsNet(FIRST_CHANNELS)
+
+    def load(self) -> Data:
+        """The digits to train with; test images as the network takes them."""
+        return events.load(self.time_steps) if self.events else digits.load()
 
     def fingerprint(self) -> str:
         """JSON text that tells trainings apart."""
@@ -144,6 +154,7 @@ class SpikingSettings(Plan):
             self.weight_bits,
             self.membrane_bits,
             input_bits=self.input_bits,
+            coding="spikes" if self.events else "direct",
             share=self.share,
         )
 
@@ -190,6 +201,19 @@ class SpikingResult:
         }
 
 
+class EachStep(nn.Module):
+    """A network without time on the spikes of every time step: the mean of its logits."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, spikes: Tensor) -> Tensor:
+        """Logits (N, classes) of spikes (N, time_steps, C, H, W)."""
+        logits: Tensor = self.model(spikes.flatten(0, 1))
+        return logits.view(len(spikes), -1, logits.shape[-1]).mean(1)
+
+
 class SpikingTraining(StagedTraining):
     """The training of a spiking network; parameters as of `StagedTraining`.
 
@@ -228,11 +252,32 @@ class SpikingTraining(StagedTraining):
             self.model,
             self.twin,
             network,
-            accuracy(self.model, test),
+            accuracy(self._real_model(), test),
             tuple(float(share) for share in hits.mean(axis=0)),
             exit_accuracy,
             mean_steps,
         )
+
+    def _real_model(self) -> nn.Module:
+        return EachStep(self.model) if self.settings.events else self.model
+
+    def _module(self, stage: str) -> nn.Module:
+        return self._real_model() if stage in self.real_stages else super()._module(stage)
+
+    def _batch(
+        self, images: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        moved, labels = super()._batch(images, labels, generator)
+        if self.settings.events:
+            moved = events.look(moved, self.settings.time_steps, generator)
+        return moved, labels
+
+    def _first_images(self) -> Tensor:
+        images = super()._first_images()
+        if not self.settings.events:
+            return images
+        generator = torch.Generator().manual_seed(self.settings.seed)
+        return events.look(images, self.settings.time_steps, generator)
 
     def _loss(self, stage: str, outputs: Tensor, labels: Tensor) -> Tensor:
         if stage in self.real_stages:

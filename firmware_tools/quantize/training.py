@@ -309,6 +309,10 @@ class StagedTraining:
         """Images and labels as they are learned from: augmented."""
         return augmented(images, generator), labels
 
+    def _first_images(self) -> Tensor:
+        """What scales start from."""
+        return self._data.training.images[:CALIBRATION_IMAGES]
+
     def _after(self, stage: str, epoch: int) -> None:
         """What follows an epoch."""
 
@@ -326,7 +330,7 @@ class StagedTraining:
         if stage not in self.real_stages and self.twin is None:
             self.model.eval()
             self.twin = self.settings.twin(self.model)
-            calibrate(self.twin, self._data.training.images[:CALIBRATION_IMAGES])
+            calibrate(self.twin, self._first_images())
         self._enter(stage)
         self._optimizer = self._new_optimizer(stage)
 

@@ -62,7 +62,8 @@ class Twin(nn.Module):
 
     def _take(self, images: Tensor) -> None:
         """Refuse what are no images; in training, start from the first ones."""
-        _check_images(images)
+        _check_tensor(images)
+        self._check_shape(images)
         self._meet(images)
 
     def _input(self, images: Tensor) -> Feature:
@@ -92,7 +93,8 @@ class Twin(nn.Module):
 
     def image_ints(self, images: Tensor) -> Ints:
         """Images as the accelerator takes them."""
-        _check_images(images)
+        _check_tensor(images)
+        self._check_shape(images)
         _check_finite(images)
         self.check_calibrated()
         return cast("Ints", self.inputs.discretised(images).numpy().astype(np.int64))
@@ -126,14 +128,16 @@ class Twin(nn.Module):
                     "unless quantize was given input_signed=True"
                 )
             self.inputs.start(images)
-        self.input_shape.copy_(torch.tensor(images.shape[1:]))
+        self.input_shape.copy_(torch.tensor(images.shape[-3:]))
+
+    def _check_shape(self, images: Tensor) -> None:
+        if images.dim() != 4 or not len(images):
+            raise QuantizationError(f"images must be (N, C, H, W), not {tuple(images.shape)}")
 
 
-def _check_images(images: object) -> None:
+def _check_tensor(images: object) -> None:
     if not isinstance(images, Tensor):
         raise QuantizationError(f"images must be a tensor, not {type(images).__name__}")
-    if images.dim() != 4 or not len(images):
-        raise QuantizationError(f"images must be (N, C, H, W), not {tuple(images.shape)}")
 
 
 def _check_finite(images: Tensor) -> None:

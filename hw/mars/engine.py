@@ -29,6 +29,47 @@ from model.mars.clocks import BLOCK_SLOTS, CHAIN_AFTER, WRITTEN_AFTER
 from model.mars.config import LINE_BITS, WORD_BITS, WORD_BYTES, WORDS_PER_WRITE
 
 
+class PassEnd(Component):
+    """When the last features or membranes of a pass are being written.
+
+    **Latency**: WRITTEN_AFTER clocks behind `last_word`, CHAIN_AFTER more for each further group of
+    neurons, 1 behind `features_done`. **Reset**: no pass under way.
+
+    Members
+    -------
+    descriptor : In(DESCRIPTOR)
+        Of the pass under way.
+    last_word, features_done : In(1)
+        The last clock of the drain's last pixel; the last line of an input is being taken.
+    pass_done : Out(1)
+    """
+
+    descriptor: In(DESCRIPTOR)
+    last_word: In(1)
+    features_done: In(1)
+    pass_done: Out(1)
+
+    def elaborate(self, platform):
+        m = Module()
+        last_written = Signal()
+        features_written = Signal()
+        written = Signal(WRITTEN_AFTER + CHAIN_AFTER * (MAX_GROUPS - 1))
+        m.d.sync += [
+            written.eq(written << 1 | self.last_word),
+            features_written.eq(self.features_done),
+        ]
+        m.d.comb += last_written.eq(written[WRITTEN_AFTER - 1])
+        with m.If(fires(self.descriptor)), m.Switch(self.descriptor.groups_log2):
+            for log2 in range(1, exact_log2(MAX_GROUPS) + 1):
+                with m.Case(log2):
+                    after = WRITTEN_AFTER + CHAIN_AFTER * ((1 << log2) - 1)
+                    m.d.comb += last_written.eq(written[after - 1])
+        with m.If(self.pass_done):
+            m.d.sync += written.eq(0)
+        m.d.comb += self.pass_done.eq(last_written | features_written)
+        return m
+
+
 class Engine(Component):
     """Loader, walker, cores, drain and post-processing; golden: `model.mars.machine.Machine`.
 
@@ -135,23 +176,12 @@ class Engine(Component):
         collector = self._collector(m, walker)
         self._cores(m, loader, copier, walker, drain, post, store, collector)
 
-        last_written = Signal()
-        features_done = Signal()
-        written = Signal(WRITTEN_AFTER + CHAIN_AFTER * (MAX_GROUPS - 1))
-        m.d.sync += [
-            written.eq(written << 1 | drain.last_word),
-            features_done.eq(loader.features_done),
-        ]
-        m.d.comb += last_written.eq(written[WRITTEN_AFTER - 1])
-        with m.If(fires(walker.descriptor)), m.Switch(walker.descriptor.groups_log2):
-            for log2 in range(1, exact_log2(MAX_GROUPS) + 1):
-                with m.Case(log2):
-                    after = WRITTEN_AFTER + CHAIN_AFTER * ((1 << log2) - 1)
-                    m.d.comb += last_written.eq(written[after - 1])
-        with m.If(self.pass_done):
-            m.d.sync += written.eq(0)
+        m.submodules.pass_end = pass_end = PassEnd()
         m.d.comb += [
-            self.pass_done.eq(last_written | features_done | self.stored),
+            pass_end.descriptor.eq(walker.descriptor),
+            pass_end.last_word.eq(drain.last_word),
+            pass_end.features_done.eq(loader.features_done),
+            self.pass_done.eq(pass_end.pass_done | self.stored),
             walker.pass_done.eq(self.pass_done),
             self.done.eq(walker.frame_done),
             self.weight_stall.eq(walker.weight_stall),

@@ -176,7 +176,8 @@ class LifChain(Component):
     """Leaky integrate-and-fire neurons; golden: `model.mars.lif.chain`.
 
     A stage for each of four steps. Channels beside each other may share a membrane (groups). What
-    a pixel leaves is in registers of its team: its next four steps, or later frames, go on there.
+    a pixel leaves is in registers of its team, where its next four steps go on; later chunks of
+    steps find it in the feature memories, from where it comes with the pixel (`stored`).
 
     **Latency**: with G groups, `fired` comes 4*G + 1 clocks after `pixel`. **Throughput**: a pixel
     in G clocks; the next four steps of a team 4*G clocks behind its last ones. **Reset**: no pixel
@@ -197,7 +198,7 @@ class LifChain(Component):
     header : In(1024)
         Bias, initial membrane and threshold of each lane.
     later, stored : In(1), In(256)
-        The frame goes on where the one before stopped; words of membranes, with `pixel`.
+        The chunk goes on where the one before stopped; words of membranes, with `pixel`.
     fired : Out(PIXEL)
         The pixel whose `spikes` these are.
     membranes : Out(MEMBRANES)

@@ -239,10 +239,10 @@ class Walker(Component):
         ]
 
         valid, round_ = end_of_round, pixel
-        for _ in range(DRAIN_AFTER - 1):
+        for clock in range(1, DRAIN_AFTER):
             valid_before, round_before = valid, round_
-            valid = Signal(name="round_valid")
-            round_ = Signal(ROUND, name="round_info", reset_less=True)
+            valid = Signal(name=f"round_valid_{clock}")
+            round_ = Signal(ROUND, name=f"round_info_{clock}", reset_less=True)
             m.d.sync += [valid.eq(valid_before), round_.eq(round_before)]
         freed = Mux(end_of_block, n_entries, 0)
         for _ in range(FREED_AFTER - 1):

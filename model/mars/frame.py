@@ -148,7 +148,7 @@ def run_frame(image: Image, features: Ints, latency: int = LATENCY) -> FrameRun:
         clocks += exit_clocks(image.output.shape[0], unit.taken - taken) + DECIDES_AFTER * stops
         if stops:
             return FrameRun(tuple(chunks), clocks, unit.taken, _result(image, machine), unit.logits)
-    return FrameRun(tuple(chunks), clocks, image.contents.time_steps, _result(image, machine))
+    return FrameRun(tuple(chunks), clocks, image.time_steps, _result(image, machine))
 
 
 def _result(image: Image, machine: Machine) -> Ints:

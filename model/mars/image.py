@@ -19,7 +19,7 @@ import itertools
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -245,12 +245,16 @@ class Image:
     input_descriptor : Descriptor
     lines : (n, 8) uint64
         The program.
+    steps : int
+        Time steps that a frame takes, whatever its logits are; 0 leaves it to the exit, or takes
+        all. It is no part of a file: TIME.steps, which a policy chooses for each frame.
     """
 
     config: MarsConfig
     contents: Contents
     input_descriptor: Descriptor
     lines: Lines
+    steps: int = 0
 
     @cached_property
     def passes(self) -> tuple[Pass, ...]:
@@ -319,6 +323,29 @@ class Image:
         """Words of the network's result."""
         return self.output.shape[1] * self.output.row_pitch
 
+    def taking(self, steps: int) -> "Image":
+        """The same for a frame of so many time steps.
+
+        Raises
+        ------
+        ImageError
+            The network has not so many steps, or no logits that the exit unit could add.
+        """
+        most, (n_classes, *size) = self.contents.time_steps, self.output.shape
+        if not 1 <= steps <= most:
+            raise ImageError(f"steps must be 1..{most}, not {steps}")
+        if not self.output.is_logits or size != [1, 1] or n_classes > MAX_CLASSES:
+            raise ImageError(
+                f"{self.contents.name}: its results must be logits of one pixel and at most "
+                f"{MAX_CLASSES} classes to be of a chosen number of time steps"
+            )
+        return replace(self, steps=steps)
+
+    @property
+    def time_steps(self) -> int:
+        """Time steps of a frame, if no exit stops it; 0 of a network without time."""
+        return self.steps or self.contents.time_steps
+
     @property
     def chunk_steps(self) -> int:
         """Time steps of a run of the program; 0 of a network without time."""
@@ -326,8 +353,8 @@ class Image:
 
     @property
     def n_chunks(self) -> int:
-        """How often the program is run for all time steps."""
-        return -(-self.contents.time_steps // self.chunk_steps) if self.chunk_steps else 1
+        """How often the program is run for all time steps of a frame."""
+        return -(-self.time_steps // self.chunk_steps) if self.chunk_steps else 1
 
     @property
     def exit_registers(self) -> ExitRegisters | None:
@@ -336,6 +363,8 @@ class Image:
         It also adds up the logits of a network that runs in chunks.
         """
         c, (n_classes, *size) = self.contents, self.output.shape
+        if self.steps:
+            return never(self.steps)
         if c.exit is not None:
             return exit_registers(c.exit, c.time_steps, n_classes)
         if self.n_chunks == 1 or not self.passes[-1].descriptor.raw:

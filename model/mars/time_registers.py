@@ -26,7 +26,7 @@ def time_registers(
     Returns
     -------
     {str: int}, {int: list of int}
-        A frame takes all time steps if the exit unit is used, else those of one chunk.
+        A frame takes all its time steps if the exit unit is used, else those of one chunk.
     """
     names = ("TIME", "INPUT_STRIDE", "EXIT", "EXIT_LOGITS", "EXIT_LIMIT")
     registers = dict.fromkeys(names, 0)
@@ -36,7 +36,7 @@ def time_registers(
     addresses = register_map(image.config)
     n = image.chunk_steps
     first = first_chunk * n
-    last = image.contents.time_steps if exits else first + n
+    last = image.time_steps if exits else first + n
     registers["TIME"] = addresses.word("mars.TIME", steps=last, chunk=n, first=first)
     if image.contents.input.time_steps:
         registers["INPUT_STRIDE"] = packet_stride(image)

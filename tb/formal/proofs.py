@@ -3,7 +3,7 @@
 from tb.formal import bridge
 from tb.formal.bus import axi_lite
 from tb.formal.harness import Proof
-from tb.formal.mars import index_decoder, line_reader, loader, requantiser
+from tb.formal.mars import index_decoder, line_reader, loader, membranes, requantiser
 from tb.formal.npu import event_input, population, post_synaptic, row_walker, soma, spike_output
 
 MODULES = (
@@ -17,6 +17,7 @@ MODULES = (
     index_decoder,
     line_reader,
     loader,
+    membranes,
     requantiser,
     bridge,
 )

@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from model.config import ChipConfig
 from model.mars.config import LINE_BITS, WORDS_PER_LINE, MarsConfig
-from model.mars.image import Image
+from model.mars.image import Features, Image
 from model.mars.layout import Ints
 from model.mars.machine import maps_words
 from model.mars.program import to_bytes
@@ -31,10 +30,15 @@ MARGIN = 20
 
 @dataclass(frozen=True)
 class Frame:
-    """What is run: an image and one input (channels, rows, columns)."""
+    """What is run: an image and one input (channels, rows, columns).
+
+    With a policy its image runs first, on the same input, and the largest of its results, read by
+    the host, says how many time steps the other one takes.
+    """
 
     image: Image
     features: Ints
+    policy: Image | None = None
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,8 @@ class Job:
     """A frame as the simulation needs it.
 
     `registers` and `tables` are what the host writes before, `n_words` what of the feature memory
-    and `n_logits` what of the exit unit it reads afterwards.
+    and `n_logits` what of the exit unit it reads afterwards. A policy has the `choices` of what the
+    host writes for the frame behind it, by the number of its largest result.
     """
 
     packets: bytes
@@ -55,6 +60,8 @@ class Job:
     address: int
     n_words: int
     n_logits: int
+    output: Features
+    choices: tuple[dict[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,12 +84,13 @@ class FrameTrace:
     """A frame on the RTL: passes, the input first, and what the host read.
 
     A network that takes its time steps in chunks has the passes of one behind the other; `output`
-    is that of the last one.
+    is that of the last one. `policy` is the frame of the policy that came before.
     """
 
     passes: list[PassTrace]
     output: Ints
     result: JobResult
+    policy: "FrameTrace | None" = None
 
 
 def system(config: MarsConfig) -> Design:
@@ -134,7 +142,7 @@ def run(
         folder = Path(name)
         (folder / "config").write_bytes(pickle.dumps(config))
         for k, frame in enumerate(frames):
-            (folder / f"job{k}").write_bytes(pickle.dumps([job(frame, n) for n in _firsts(frame)]))
+            (folder / f"job{k}").write_bytes(pickle.dumps(_jobs(frame)))
         simulator.run(
             system(config),
             "tb.mars.serve",
@@ -154,14 +162,35 @@ def run(
         passes = records.decode(trace)
         for k, frame in enumerate(frames):
             results = pickle.loads((folder / f"result{k}").read_bytes())
-            result = _joined(results)
-            n_chunks = max(len(results), -(-result.steps // (frame.image.chunk_steps or 1)))
-            n_passes = n_chunks * (1 + len(frame.image.contents.passes))
-            if len(passes) < n_passes:
-                raise BenchFailure(f"frame {k} must have {n_passes} passes, not {len(passes)}")
-            own = passes[:n_passes]
-            yield FrameTrace(own, output(frame.image, result.words, own), result)
-            passes = passes[n_passes:]
+            policy = None
+            if frame.policy is not None:
+                first, *results = results
+                policy, passes = _trace(k, frame.policy, [first], passes)
+            trace, passes = _trace(k, frame.image, results, passes)
+            yield replace(trace, policy=policy)
+
+
+def _trace(
+    number: int, image: Image, results: list[JobResult], passes: list[PassTrace]
+) -> tuple[FrameTrace, list[PassTrace]]:
+    """A frame, and the passes that come behind it."""
+    result = _joined(results)
+    n_chunks = max(len(results), -(-result.steps // (image.chunk_steps or 1)))
+    n_passes = n_chunks * (1 + len(image.contents.passes))
+    if len(passes) < n_passes:
+        raise BenchFailure(f"frame {number} must have {n_passes} passes, not {len(passes)}")
+    own = passes[:n_passes]
+    return FrameTrace(own, output(image, result.words, own), result), passes[n_passes:]
+
+
+def _jobs(frame: Frame) -> list[Job]:
+    """Everything that the host starts for a frame."""
+    if frame.policy is None:
+        return [job(frame, first) for first in _firsts(frame)]
+    taking = [frame.image.taking(n) for n in range(1, frame.policy.output.shape[0] + 1)]
+    choices = tuple(time_registers(image)[0] for image in taking)
+    policy = job(Frame(frame.policy, frame.features), 0)
+    return [replace(policy, choices=choices), job(replace(frame, image=taking[-1]), 0)]
 
 
 def _firsts(frame: Frame) -> range:
@@ -197,6 +226,7 @@ def job(frame: Frame, first: int) -> Job:
         image.contents.output_address,
         0 if image.contents.stored else image.output_words,
         image.output.shape[0] if image.exit_registers else 0,
+        image.output,
     )
 
 

@@ -60,4 +60,4 @@ def test_trained_spiking_network(kenyon) -> None:
     wanted = reference.run(network, inputs)[network.output]
     on_machine = on_model(compile_network(network, CONFIGS["mars"]), inputs)
     for one, logits in zip(on_machine, wanted, strict=True):
-        assert np.array_equal(one.output, logits)  # of every step
+        assert np.array_equal(one.logits, logits)  # of every step
