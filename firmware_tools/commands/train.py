@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.markup import escape
 
-from firmware_tools.console import DIFFERENCE, Json, Seed, Terminal, examples
+from firmware_tools.console import DIFFERENCE, Json, Report, Seed, Terminal, examples
 from firmware_tools.errors import UserError
 from firmware_tools.inputs import check_folder
 from firmware_tools.mars.inputs import refuse_others
+from firmware_tools.report import page
 
 if TYPE_CHECKING:
     from firmware_tools.quantize.spiking_training import SpikingSettings
@@ -23,6 +24,7 @@ EXAMPLES = examples(
     "kenyon train digits --bits 4 --sparsity 0.75 -o sparse.npz",
     "kenyon train digits --weight-bits 2 --act-bits 4 --quantizer lsq --seed 1 --json",
     "kenyon train digits --spiking --exit confidence:0.8 -o spiking.npz",
+    "kenyon train digits --report digits.html",
     "kenyon train digits --spiking --steps 2 --membrane-bits 2 --share channel",
 )
 SUFFIX = ".npz"
@@ -103,6 +105,7 @@ def command(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="NET.npz", help="The quantised network.")
     ] = Path("digits.npz"),
+    report: Report = None,
     json: Json = False,
 ) -> None:
     """Train a network with quantised weights and activations, and export its integers.
@@ -118,6 +121,7 @@ def command(
     code 1 if a layer's integers are not those of the training on all test images.
     """
     terminal = Terminal(json=json)
+    page.check(report)
     if output.suffix != SUFFIX:
         raise UserError(f"{output}: network file must end in {SUFFIX}")
     check_folder(output)
@@ -153,7 +157,7 @@ def command(
                 epochs=epochs,
             ),
         )
-        _train_spiking(data, chosen, output, terminal)
+        _train_spiking(data, chosen, output, report, terminal)
         return
     from firmware_tools.quantize.training import Settings
 
@@ -161,7 +165,7 @@ def command(
         **common,
         **_given(act_bits=images, quantizer=quantizer, sparsity=sparsity, epochs=epochs),
     )
-    _train_quantised(data, settings, output, terminal)
+    _train_quantised(data, settings, output, report, terminal)
 
 
 def _given(**fields: Any) -> dict[str, Any]:
@@ -169,7 +173,9 @@ def _given(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _train_quantised(data: str, settings: "Settings", output: Path, terminal: Terminal) -> None:
+def _train_quantised(
+    data: str, settings: "Settings", output: Path, report: Path | None, terminal: Terminal
+) -> None:
     from firmware_tools.quantize import digits
     from firmware_tools.quantize.training import Training
 
@@ -179,26 +185,26 @@ def _train_quantised(data: str, settings: "Settings", output: Path, terminal: Te
     result = training.finish()
     n_unequal = _write(training, result, loaded.test, output)
     training.discard_checkpoint()
-    terminal.result(
-        {
-            "data": data,
-            **result.as_json(),
-            "weight_bits": settings.weight_bits,
-            "act_bits": settings.act_bits,
-            "quantizer": settings.quantizer,
-            "seed": settings.seed,
-            "n_test": len(loaded.test),
-            "equal": not n_unequal,
-            "output": str(output),
-        }
-    )
+    values = {
+        "data": data,
+        **result.as_json(),
+        "weight_bits": settings.weight_bits,
+        "act_bits": settings.act_bits,
+        "quantizer": settings.quantizer,
+        "seed": settings.seed,
+        "n_test": len(loaded.test),
+        "equal": not n_unequal,
+        "output": str(output),
+    }
+    terminal.result(values)
     _report(terminal, result, output, n_unequal, len(loaded.test))
+    _write_report(report, values, training, terminal)
     if n_unequal:
         raise typer.Exit(DIFFERENCE)
 
 
 def _train_spiking(
-    data: str, settings: "SpikingSettings", output: Path, terminal: Terminal
+    data: str, settings: "SpikingSettings", output: Path, report: Path | None, terminal: Terminal
 ) -> None:
     from firmware_tools.quantize import digits, spiking_report
     from firmware_tools.quantize.spiking_training import SpikingTraining
@@ -209,25 +215,36 @@ def _train_spiking(
     result = training.finish()
     n_unequal = spiking_report.write(settings, result, loaded.test, output)
     training.discard_checkpoint()
-    terminal.result(
-        {
-            "data": data,
-            **result.as_json(),
-            "time_steps": settings.time_steps,
-            "weight_bits": settings.weight_bits,
-            "membrane_bits": settings.membrane_bits,
-            "input_bits": settings.input_bits,
-            "share": settings.share,
-            "exit": None if settings.stop is None else ":".join(map(str, settings.stop)),
-            "seed": settings.seed,
-            "n_test": len(loaded.test),
-            "equal": not n_unequal,
-            "output": str(output),
-        }
-    )
+    values = {
+        "data": data,
+        **result.as_json(),
+        "time_steps": settings.time_steps,
+        "weight_bits": settings.weight_bits,
+        "membrane_bits": settings.membrane_bits,
+        "input_bits": settings.input_bits,
+        "share": settings.share,
+        "exit": None if settings.stop is None else ":".join(map(str, settings.stop)),
+        "seed": settings.seed,
+        "n_test": len(loaded.test),
+        "equal": not n_unequal,
+        "output": str(output),
+    }
+    terminal.result(values)
     spiking_report.report(terminal, result, output, n_unequal, len(loaded.test))
+    _write_report(report, values, training, terminal)
     if n_unequal:
         raise typer.Exit(DIFFERENCE)
+
+
+def _write_report(
+    path: Path | None, values: dict[str, object], training: "StagedTraining", terminal: Terminal
+) -> None:
+    if path is None:
+        return
+    from firmware_tools.report.train import sections
+
+    title = f"Training on {values['data']}"
+    page.write(path, title, sections(values, training.losses), terminal)
 
 
 def _checkpoint(output: Path) -> Path:
