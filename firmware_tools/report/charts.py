@@ -19,6 +19,8 @@ from firmware_tools.npu.plot import COLOURS
 MORE_COLOURS = (*COLOURS, "#e69f00", "#56b4e9", "#b8a000", "#808080")
 """Okabe's and Ito's, the yellow darker, so that it can be seen on white."""
 TOOLS = "pan,box_zoom,wheel_zoom,reset,save"
+TEXT, LINE = "#1c1c1c", "#d0d0d0"
+"""As page.css has them for a light page."""
 BAR = 22
 """Height of a bar and the space around it, in pixels."""
 GROUPED = "return tick.toLocaleString('en')"
@@ -39,6 +41,9 @@ def axes(
         lod_threshold=None,
         **options,
     )
+    chart.axis.axis_line_color = chart.axis.major_tick_line_color = LINE
+    chart.axis.axis_label_text_color = chart.axis.major_label_text_color = TEXT
+    chart.axis.minor_tick_line_color = None
     chart.toolbar.logo = None
     chart.toolbar.autohide = False
     if tooltips:
@@ -59,7 +64,6 @@ def lines(
     x: Any,
     series: Mapping[str, Any],
     *,
-    dash: Sequence[str] = ("solid",),
     steps: bool = False,
     points: bool = False,
 ) -> None:
@@ -68,7 +72,7 @@ def lines(
     for k, (name, y) in enumerate(series.items()):
         colour = MORE_COLOURS[k % len(MORE_COLOURS)]
         source = ColumnDataSource({"x": x, "y": y})
-        style = {"color": colour, "line_width": 1.5, "line_dash": dash[k % len(dash)]}
+        style = {"color": colour, "line_width": 1.5}
         drawn = [
             chart.step("x", "y", source=source, mode="after", **style)
             if steps
@@ -166,10 +170,28 @@ def bars(
     return chart
 
 
-def chosen_lines(x_range: Any, x_label: str, y_label: str) -> tuple[Any, ColumnDataSource]:
-    """A chart whose lines the reader chooses, and the source of them."""
-    source = ColumnDataSource({"xs": [], "ys": [], "colour": [], "name": []})
-    chart = axes(x_label, y_label, x_range=x_range)
+def chosen_lines(
+    store: ColumnDataSource, chosen: Mapping[str, str], x_range: Any
+) -> tuple[Any, ColumnDataSource]:
+    """A chart whose lines the reader chooses, and the source of them.
+
+    Parameters
+    ----------
+    store : ColumnDataSource
+        All that can be chosen, and their common `x`.
+    chosen : {str: str}
+        Columns that are shown first, and what they are called.
+    x_range : Range1d
+    """
+    source = ColumnDataSource(
+        {
+            "xs": [store.data["x"]] * len(chosen),
+            "ys": [store.data[column] for column in chosen],
+            "colour": [MORE_COLOURS[k % len(MORE_COLOURS)] for k in range(len(chosen))],
+            "name": list(chosen.values()),
+        }
+    )
+    chart = axes("", "", x_range=x_range, tags=[store])
     drawn = chart.multi_line("xs", "ys", source=source, color="colour", line_width=1.4)
     chart.add_layout(
         Legend(

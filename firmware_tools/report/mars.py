@@ -1,18 +1,24 @@
 """Frames on MARS: clocks against bounds, stalls by cause, when each macro works, spikes by step."""
 
+import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from bokeh.models import ColorBar, ColumnDataSource, FactorRange, LinearColorMapper
 
-from firmware_tools.mars.plot import COMPUTING, LOADED, PARTS, WHOLE
+from firmware_tools.mars.plot import LOADED, PARTS
 from firmware_tools.report.charts import BAR, axes, bars, legend, whole
 from firmware_tools.report.page import Chart, Facts, Part, Section, Span, Table, Text
 from firmware_tools.report.run import SHADES
 
 MOST_BLOCKS = 4000
 """Kernel blocks that are drawn one by one."""
+HIGH = 0.8
+"""Of a bar, of its row."""
+DARKER = "#00785a"
+"""Of the colour of working."""
 COLUMNS = {
     "clocks": "clocks",
     "bound": "bound",
@@ -76,15 +82,12 @@ def _facts(values: Mapping[str, Any]) -> Facts:
 
 
 def _clocks(passes: Passes, names: Sequence[str]) -> list[Part]:
-    chart = bars(
-        names,
-        {"clocks": [one["clocks"] for one in passes]},
-        "clocks",
-        marks={
-            "bound": [one["bound"] or None for one in passes],
-            "bound with the weight bus": [one["bus_bound"] or None for one in passes],
-        },
-    )
+    marks = {"bound": [one["bound"] or None for one in passes]}
+    on_bus = [one["bus_bound"] or None for one in passes]
+    if on_bus != marks["bound"]:
+        marks["bound with the weight bus"] = on_bus
+    clocks = {"clocks": [one["clocks"] for one in passes]}
+    chart = bars(names, clocks, "clocks", marks=marks)
     return [
         Chart(
             "Clocks since the end of the pass before. Bound: every macro always busy or always "
@@ -122,22 +125,27 @@ def _timeline(values: Mapping[str, Any], names: Sequence[str]) -> list[Part]:
     passes = values["passes"]
     clocks = whole(0, passes[-1]["end"])
     n_blocks = sum(len(one["blocks"]) for one in passes)
-    blocks = [_blocks(one, one_by_one=n_blocks <= MOST_BLOCKS) for one in passes]
+    merged = n_blocks > MOST_BLOCKS
+    spans = [segments(one, merged=merged) for one in passes]
     note = (
-        "Each kernel block is drawn."
-        if n_blocks <= MOST_BLOCKS
-        else f"{n_blocks:,} kernel blocks are too many to be drawn: those of a pass are one."
+        f"{n_blocks:,} kernel blocks are too many to be drawn: those of a pass are one, with all "
+        "that it waits for weights before it."
+        if merged
+        else "Each kernel block is drawn, neighbours in two shades."
     )
     parts: list[Part] = [
         Chart(
-            f"Kernel blocks by pass. {note}",
-            _by_pass(passes, names, blocks, clocks),
+            "When each macro works, and what it waits for. Macros in a pass walk together, split x "
+            "teams of them: those that share a kernel block, and those that do the same for other "
+            "pixels; the others rest. Waits for post-processing alternate with work inside a "
+            f"kernel block: their share of the pass is the height below the block. {note}",
+            _by_macro(values, names, spans, clocks),
             [Span("clock", clocks)],
         ),
         Chart(
-            "The same by macro. Macros in a pass walk together, split x teams of them: those that "
-            "share a kernel block, and those that do the same for other pixels.",
-            _by_macro(values, names, blocks, clocks),
+            "The same by pass, with the time from complete weights of a kernel block to its "
+            "first step.",
+            _by_pass(passes, names, spans, clocks),
         ),
     ]
     if values["chunks"] > 1:
@@ -145,111 +153,146 @@ def _timeline(values: Mapping[str, Any], names: Sequence[str]) -> list[Part]:
     return parts
 
 
-def _blocks(one: Mapping[str, Any], *, one_by_one: bool) -> list[tuple[int, int, int]]:
-    blocks = [tuple(block) for block in one["blocks"]]
-    if one_by_one or not blocks:
-        return blocks
-    return [(blocks[0][0], blocks[0][1], blocks[-1][2])]
+@dataclass(frozen=True)
+class Segment:
+    """Clocks of a pass, from behind `first` to `last`, and what its macros do in them.
+
+    `kind` is a field of `kenyon bench mars --json`: steps, or weight_stalls or layer_stalls.
+    """
+
+    kind: str
+    first: int
+    last: int
+
+    @property
+    def clocks(self) -> int:
+        """How many."""
+        return self.last - self.first
 
 
-def _by_pass(
-    passes: Passes, names: Sequence[str], blocks: list[list[tuple[int, int, int]]], clocks: Any
+def segments(one: Mapping[str, Any], *, merged: bool = False) -> list[Segment]:
+    """What the macros of a pass do, one after the other, without gaps.
+
+    Kernel blocks contain the stalls of post-processing. Waits between them are for weights; so is
+    that before the first one, but for what the pass waits until it may begin.
+
+    Parameters
+    ----------
+    one : mapping
+        A pass of `kenyon bench mars --json`.
+    merged : bool
+        All kernel blocks as one.
+    """
+    begin, end = one["end"] - one["clocks"], one["end"]
+    if not one["blocks"]:
+        return [Segment("layer_stalls", begin, end)]
+    works = [(first - 1, last) for _, first, last in one["blocks"]]
+    if merged:
+        works = [(works[-1][1] - one["steps"] - one["drain_stalls"], works[-1][1])]
+    between = sum(after[0] - before[1] for before, after in itertools.pairwise(works))
+    found = []
+    at = works[0][0] - (one["weight_stalls"] - between)
+    found.append(Segment("layer_stalls", begin, at))
+    for first, last in works:
+        found += [Segment("weight_stalls", at, first), Segment("steps", first, last)]
+        at = last
+    found.append(Segment("layer_stalls", at, end))
+    return [segment for segment in found if segment.clocks]
+
+
+def _by_macro(
+    values: Mapping[str, Any], names: Sequence[str], spans: list[list[Segment]], clocks: Any
 ) -> Any:
+    rows = [f"macro {k}" for k in range(values["macros"])]
+    bars_of = _Bars(rows, clocks)
+    for one, name, own in zip(values["passes"], names, spans, strict=True):
+        used = rows[: one["split"] * one["teams"]]
+        # Of a kernel block's clocks those in which it waits to be drained.
+        share = one["drain_stalls"] / max(one["steps"] + one["drain_stalls"], 1)
+        for row in used:
+            bars_of.add(row, name, own, share)
+    return bars_of.drawn()
+
+
+def _by_pass(passes: Passes, names: Sequence[str], spans: list[list[Segment]], clocks: Any) -> Any:
     rows = [f"{k + 1}. {name}" for k, name in enumerate(names)]
-    chart = axes(
-        "clock",
-        "",
-        height=BAR * len(rows) + 110,
-        x_range=clocks,
-        y_range=FactorRange(*reversed(rows)),
-        tooltips=[("", "@row"), ("clocks", "@left{0,0} to @right{0,0}")],
-    )
-    kinds: list[tuple[str, str, float, list[tuple[str, int, int]]]] = [
-        ("pass", WHOLE, 0.85, _spans(rows, passes)),
-        (
-            "kernel block loaded, waits",
-            LOADED,
-            0.7,
-            [
-                (row, loaded, first)
-                for row, own in zip(rows, blocks, strict=True)
-                for loaded, first, _ in own
-                if loaded < first
+    bars_of = _Bars(rows, clocks)
+    for one, row, name, own in zip(passes, rows, names, spans, strict=True):
+        waits = [(loaded, first - 1) for loaded, first, _ in one["blocks"] if loaded < first - 1]
+        bars_of.loaded += [(row, name, *wait) for wait in waits[:MOST_BLOCKS]]
+        share = one["drain_stalls"] / max(one["steps"] + one["drain_stalls"], 1)
+        bars_of.add(row, name, own, share)
+    return bars_of.drawn()
+
+
+class _Bars:
+    """A timeline: rows of segments in the colours of what they are."""
+
+    def __init__(self, rows: Sequence[str], clocks: Any) -> None:
+        self.chart = axes(
+            "clock",
+            "",
+            height=BAR * len(rows) + 110,
+            x_range=clocks,
+            y_range=FactorRange(*reversed(rows)),
+            tooltips=[
+                ("", "@place, @name"),
+                ("clocks", "@left{0,0} to @right{0,0}"),
             ],
-        ),
-        ("kernel block computes", COMPUTING, 0.45, _steps(rows, blocks)),
-    ]
-    items = []
-    for name, colour, height, spans in kinds:
-        source = ColumnDataSource(_columns(spans))
-        drawn = chart.hbar(
+        )
+        self.loaded: list[tuple[Any, ...]] = []
+        self._segments: dict[str, list[tuple[Any, ...]]] = {kind: [] for kind in PARTS}
+
+    def add(self, row: str, name: str, spans: Sequence[Segment], share: float) -> None:
+        """A pass in a row; `share` of its kernel blocks' clocks it waits to be drained."""
+        works = 0
+        for span in spans:
+            shade = works % 2
+            works += span.kind == "steps"
+            place = (row, name, span.first, span.last)
+            if span.kind == "steps" and share:
+                self._segments["drain_stalls"].append((*place, HIGH, 0))
+            self._segments[span.kind].append((*place, HIGH * (1 - share), shade))
+
+    def drawn(self) -> Any:
+        """The chart."""
+        items = []
+        if self.loaded:
+            columns = _columns(("row", "name", "left", "right"), self.loaded)
+            columns["place"] = columns["row"]
+            items.append(("weights complete", [self._hbar(columns, LOADED, HIGH)]))
+        for kind in ("drain_stalls", "steps", "weight_stalls", "layer_stalls"):
+            if self._segments[kind]:
+                label, colour = PARTS[kind]
+                shades = (colour, DARKER if kind == "steps" else colour)
+                items.append((label, [self._hbar(self._spans(kind, shades), "fill", "height")]))
+        legend(self.chart, items)
+        return self.chart
+
+    def _spans(self, kind: str, shades: tuple[str, str]) -> dict[str, list[Any]]:
+        """Bars stand on the middle of their row: what is lower leaves room below."""
+        keys = ("place", "name", "left", "right", "height", "shade")
+        columns = _columns(keys, self._segments[kind])
+        columns["fill"] = [shades[shade] for shade in columns.pop("shade")]
+        places = zip(columns["place"], columns["height"], strict=True)
+        columns["row"] = [(place, (HIGH - height) / 2) for place, height in places]
+        return columns
+
+    def _hbar(self, columns: dict[str, list[Any]], fill: str, height: object) -> Any:
+        source = ColumnDataSource(columns)
+        return self.chart.hbar(
             y="row",
             left="left",
             right="right",
             height=height,
             source=source,
-            fill_color=colour,
-            line_color="white" if colour == COMPUTING else None,
-            line_width=0.5,
+            fill_color=fill,
+            line_color=None,
         )
-        items.append((name, [drawn]))
-    legend(chart, items)
-    return chart
 
 
-def _by_macro(
-    values: Mapping[str, Any],
-    names: Sequence[str],
-    blocks: list[list[tuple[int, int, int]]],
-    clocks: Any,
-) -> Any:
-    rows = [f"macro {k}" for k in range(values["macros"])]
-    chart = axes(
-        "clock",
-        "",
-        height=BAR * len(rows) + 110,
-        x_range=clocks,
-        y_range=FactorRange(*reversed(rows)),
-        tooltips=[("", "@row"), ("pass", "@name"), ("clocks", "@left{0,0} to @right{0,0}")],
-    )
-    spans, of = [], []
-    for one, name, own in zip(values["passes"], names, blocks, strict=True):
-        for row in rows[: one["split"] * one["teams"]]:
-            spans += [(row, first, last + 1) for _, first, last in own]
-            of += [name] * len(own)
-    source = ColumnDataSource({**_columns(spans), "name": of})
-    drawn = chart.hbar(
-        y="row",
-        left="left",
-        right="right",
-        height=0.7,
-        source=source,
-        fill_color=COMPUTING,
-        line_color="white",
-        line_width=0.5,
-    )
-    legend(chart, [("kernel block computes", [drawn])])
-    return chart
-
-
-def _spans(rows: Sequence[str], passes: Passes) -> list[tuple[str, int, int]]:
-    return [
-        (row, one["end"] - one["clocks"], one["end"]) for row, one in zip(rows, passes, strict=True)
-    ]
-
-
-def _steps(
-    rows: Sequence[str], blocks: list[list[tuple[int, int, int]]]
-) -> list[tuple[str, int, int]]:
-    return [
-        (row, first, last + 1)
-        for row, own in zip(rows, blocks, strict=True)
-        for _, first, last in own
-    ]
-
-
-def _columns(spans: list[tuple[str, int, int]]) -> dict[str, list[Any]]:
-    return {name: [span[k] for span in spans] for k, name in enumerate(("row", "left", "right"))}
+def _columns(keys: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> dict[str, list[Any]]:
+    return {key: list(column) for key, column in zip(keys, zip(*rows, strict=True), strict=True)}
 
 
 def _table(passes: Passes, names: Sequence[str], total: Mapping[str, Any]) -> Table:

@@ -1,6 +1,9 @@
 // What a report's controls do. Charts are Bokeh's models, found by their ids.
 "use strict";
 (() => {
+  // Without any line an axis would have no range.
+  const NOTHING = { xs: [[0]], ys: [[0]], colour: ["transparent"], name: ["nothing is chosen"] };
+
   const model = (id) => Bokeh.documents.map((d) => d.get_model_by_id(id)).find((m) => m !== null);
 
   // Axes, grids and legends in the colours of the page, light or dark.
@@ -32,7 +35,7 @@
     for (const [storeId, sourceId] of JSON.parse(select.dataset.charts)) {
       const store = model(storeId);
       const x = Array.from(store.get_column("x"));
-      model(sourceId).data = {
+      model(sourceId).data = names.length === 0 ? NOTHING : {
         xs: names.map(() => x),
         ys: names.map((name) => Array.from(store.get_column(name))),
         colour: names.map((_, k) => palette[k % palette.length]),
@@ -103,12 +106,12 @@
       return;
     }
     if (window.Bokeh) {
-      paint();
-      matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
+      const dark = matchMedia("(prefers-color-scheme: dark)");
+      if (dark.matches) paint(); // they are drawn for a light page
+      dark.addEventListener("change", paint);
     }
     for (const select of document.querySelectorAll("select[data-charts]")) {
       select.addEventListener("change", () => choose(select));
-      choose(select);
     }
     document.querySelectorAll("[data-range]").forEach(span);
     document.querySelectorAll("[data-table]").forEach(filter);

@@ -211,8 +211,10 @@ class Choice:
         )
         size = min(len(self.names), 8)
         return (
-            f'<div class="controls"><label>{_escape(self.label)}<select multiple size="{size}"'
-            f" data-charts='{json.dumps(pairs)}' data-colours='{json.dumps(list(self.colours))}'>"
+            f'<div class="controls"><label>{_escape(self.label)}'
+            f'<select multiple size="{size}" autocomplete="off"'
+            f' data-charts="{_escape(json.dumps(pairs))}"'
+            f' data-colours="{_escape(json.dumps(list(self.colours)))}">'
             f"{options}</select></label></div>"
         )
 
@@ -410,7 +412,7 @@ def _text(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+        return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:,.4g}"
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_text(one)}" for key, one in value.items())
     if isinstance(value, list | tuple):

@@ -23,8 +23,8 @@ MOST_NEURONS = 64
 """Whose membranes and currents are on the page."""
 MOST_VALUES = 300_000
 """Of membranes, and of currents."""
-MOST_STEPS = 20_000
-"""Of which the clocks are points of their own."""
+MOST_POINTS = 6000
+"""Of a line: a browser takes long to paint more."""
 N_RATES = 500
 """Points of a rate."""
 N_CHOSEN = 4
@@ -50,7 +50,8 @@ class Envelope:
 
     def __init__(self, n_steps: int, n_columns: int, most: int) -> None:
         n_values = n_steps * n_columns
-        self.width = 1 if n_values <= most else -(-2 * n_values // most)
+        fits = n_values <= most and n_steps <= MOST_POINTS
+        self.width = 1 if fits else max(-(-2 * n_values // most), -(-2 * n_steps // MOST_POINTS))
         shape = (-(-n_steps // self.width), n_columns)
         self.low = np.full(shape, np.iinfo(np.int64).max)
         self.high = np.full(shape, np.iinfo(np.int64).min)
@@ -114,7 +115,7 @@ class Gathered:
         self.neurons = _offered(network)
         self._v = Envelope(n_steps, len(self.neurons), MOST_VALUES)
         self._i = Envelope(n_steps, len(self.neurons), MOST_VALUES)
-        self._clocks = Envelope(n_steps, 2, 2 * MOST_STEPS)
+        self._clocks = Envelope(n_steps, 2, 2 * MOST_POINTS)
         self._pairs: dict[tuple[int, int], int] = {}
 
     def add(self, trace: Trace) -> None:
@@ -242,22 +243,23 @@ class Gathered:
             columns.append((f"n{k}", k))
         spikes = self._counts[:, self.neurons].sum(axis=0)
         active = sorted(range(len(columns)), key=lambda k: -spikes[k])[:N_CHOSEN]
+        chosen = [f"n{k}" for k in sorted(active)]
         charts, pairs = [], []
         for envelope, kind, label, what in (
             (self._v, np.uint8, "membrane potential", "Membrane potential behind each time step."),
             (self._i, np.int16, "current", "Post-synaptic current that each time step used."),
         ):
-            chart, source = chosen_lines(steps, STEP, label)
             data = {"x": envelope.x(self.steps).astype(np.int32)}
             data |= {name: envelope.y(self.steps, k).astype(kind) for name, k in columns}
             store = ColumnDataSource(data)
-            chart.tags = [store]
+            chart, source = chosen_lines(store, {name: names[name] for name in chosen}, steps)
+            chart.xaxis.axis_label, chart.yaxis.axis_label = STEP, label
             pairs.append((store, source))
             charts.append((f"{what} {envelope.note}", chart))
         choice = Choice(
             "neurons (more than one with Ctrl or Shift)",
             names,
-            [f"n{k}" for k in sorted(active)],
+            chosen,
             pairs,
             MORE_COLOURS,
         )
@@ -277,11 +279,10 @@ class Gathered:
             return []
         chart = axes(STEP, "clocks", x_range=steps)
         x = self._clocks.x(self.steps)
-        series = {
-            "clocks": self._clocks.y(self.steps, 0),
-            "contract": self._clocks.y(self.steps, 1),
-        }
-        lines(chart, x, series, dash=("solid", "dashed"))
+        contract, clocks = (self._clocks.y(self.steps, k) for k in (1, 0))
+        below = chart.line(x, contract, color=COLOURS[1], line_width=6, alpha=0.35)
+        above = chart.line(x, clocks, color=COLOURS[0])
+        legend(chart, [("clocks", [above]), ("contract", [below])])
         slots = axes("(rows + 1) x groups, of the slowest population", "clocks")
         pairs = list(self._pairs)
         at = np.array(pairs)
