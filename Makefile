@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Of the environment around nothing may shine in.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: help setup demo test test-full test-silicon formal mutation ppa docs lint clean
+.PHONY: help setup demo test test-full test-silicon test-browser formal mutation ppa docs lint clean
 
 help:
 	@echo "make demo    generate a chip, run a network on model and RTL in lockstep, draw what happened"
@@ -16,6 +16,7 @@ help:
 	@echo "make ppa     area, clock and energy of poppins in 180 nm (needs Debian's opensta and"
 	@echo "             qflow-tech-osu018, as does the next)"
 	@echo "make test-silicon  tiny in 180 nm: its netlist under the benches, timing, energy"
+	@echo "make test-browser  reports in headless Chromium (needs Debian's chromium, chromium-driver)"
 	@echo "make mutation  break the RTL in 300 ways, count what the benches notice (an hour)"
 	@echo "make docs    the documentation as a site, build/site/index.html"
 	@echo "make lint    check style and types"
@@ -36,6 +37,12 @@ test-full: setup
 
 test-silicon: setup
 	@$(BIN)/python -m pytest -n auto --dist worksteal -m silicon
+
+test-browser: setup
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { echo \
+		"error: chromium or chromedriver is missing; on Debian: apt-get install chromium chromium-driver" >&2; \
+		exit 2; }
+	@$(BIN)/python -m pytest -m browser
 
 formal: setup
 	@$(BIN)/kenyon prove

@@ -1,4 +1,4 @@
-"""What the site gets beside its pages: timing diagrams, the register map, the guide for developers."""
+"""What the site gets beside its pages: timing diagrams, register map, guide for developers."""
 
 import re
 from pathlib import Path

@@ -6,10 +6,10 @@ from inspect import cleandoc
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from firmware_tools import commands
-from firmware_tools.console import BAD_INPUT, DIFFERENCE, INTERRUPTED
+from firmware_tools.console import BAD_INPUT, DIFFERENCE, INTERRUPTED, Invocation, invoked
 from firmware_tools.errors import UserError
 
 
@@ -28,6 +28,24 @@ class _Group(TyperGroup):
             if code is None:
                 raise
             _fail(f"error: {describe(error)}", code)
+
+
+class _Verb(TyperCommand):
+    """Remembers how it was called, for reports."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        words = ("kenyon", self.name or "", *args)
+        rest = super().parse_args(ctx, args)
+        options = {_spelling(one): ctx.params[one.name] for one in self.params if one.expose_value}
+        invoked(Invocation(words, options))
+        return rest
+
+
+def _spelling(parameter: Any) -> str:
+    """An option's long name, or what help calls an argument."""
+    if parameter.param_type_name == "option":
+        return str(max(parameter.opts, key=len))
+    return str(parameter.metavar or parameter.name.upper())
 
 
 def _fail(text: str, code: int) -> None:
@@ -119,6 +137,7 @@ def _register(name: str) -> None:
         name=name,
         help="\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs),
         epilog=verb.EXAMPLES,
+        cls=_Verb,
     )(verb.command)
 
 

@@ -2,8 +2,11 @@
 
 import contextlib
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -59,12 +62,54 @@ IqifColumns = Annotated[
 Json = Annotated[
     bool, typer.Option("--json", help="Write JSON to standard output, all else to standard error.")
 ]
+Report = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.html",
+        help="Write a page of charts and tables that needs no network (docs/reports.md).",
+        show_default=False,
+    ),
+]
 Seed = Annotated[int, typer.Option(min=0, max=(1 << 32) - 1, help="Seed of what is random.")]
 
 
 def examples(*commands: str) -> str:
     """The end of a verb's help text."""
     return "\n".join(["[bold]Examples:[/bold]", *(f"  {command}" for command in commands)])
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """How a verb was called.
+
+    Attributes
+    ----------
+    words : tuple of str
+        Of the command line.
+    options : {str: object}
+        Its options and arguments with their values, those that were not given included.
+    """
+
+    words: tuple[str, ...] = ("kenyon",)
+    options: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def command(self) -> str:
+        """The command line."""
+        return shlex.join(self.words)
+
+
+_INVOCATION: ContextVar[Invocation] = ContextVar("_INVOCATION", default=Invocation())  # noqa: B039
+
+
+def invoked(called: Invocation) -> None:
+    """Remember how the verb was called that runs from now on."""
+    _INVOCATION.set(called)
+
+
+def invocation() -> Invocation:
+    """How the verb that runs was called."""
+    return _INVOCATION.get()
 
 
 class Terminal:

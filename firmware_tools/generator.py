@@ -91,6 +91,7 @@ def _padded(match: re.Match[str]) -> str:
 
 
 def write_page(chip: ChipConfig, path: Path) -> None:
+    """The register map as a page of Markdown."""
     from peakrdl_markdown import MarkdownExporter
 
     MarkdownExporter().export(elaborate(chip), str(path))

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from firmware_tools.console import DIFFERENCE, Json, Terminal, examples
+from firmware_tools.console import DIFFERENCE, Json, Report, Terminal, examples
 from firmware_tools.mars.inputs import DEFAULT, NAMES, mars_config, refuse_others
+from firmware_tools.report import page
 from model.mars.zoo import ZOO
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ EXAMPLES = examples(
     "kenyon bench mars --network net.npz --backend rtl -c mars-tiny",
     "kenyon bench mars --table --clock-mhz 200",
     "kenyon bench mars --json > vgg16.json && kenyon plot vgg16.json",
+    "kenyon bench mars --report vgg16.html",
     "kenyon bench quantizers --seeds 5 -o docs/quantizers.png",
     "kenyon bench spiking-training --seeds 5",
 )
@@ -123,6 +125,7 @@ def command(
             show_default=False,
         ),
     ] = None,
+    report: Report = None,
     json: Json = False,
 ) -> None:
     """Measure the figures that the project promises: speed, clocks, equality.
@@ -144,6 +147,7 @@ def command(
     ones, on the digits: accuracy, and where an exit stops. Kept in build/quantizers, too.
     """
     terminal = Terminal(json=json)
+    page.check(report)
     given = {
         "--network": network,
         "--sparsity": sparsity,
@@ -164,18 +168,18 @@ def command(
         refuse_others("bench quantizers", given)
         from firmware_tools.quantize import study_report
 
-        study_report.bench(terminal, n_seeds=seeds or 5, quick=quick, output=output)
+        study_report.bench(terminal, n_seeds=seeds or 5, quick=quick, output=output, report=report)
         return
     if subject == "spiking-training":
         refuse_others("bench spiking-training", {**given, "--output": output})
         from firmware_tools.quantize import spiking_study
 
-        spiking_study.bench(terminal, n_seeds=seeds or 5, quick=quick)
+        spiking_study.bench(terminal, n_seeds=seeds or 5, quick=quick, report=report)
         return
     refuse_others(f"bench {subject}", study)
     if subject == "npu":
         refuse_others("bench npu", given)
-        _bench_npu(quick, terminal)
+        _bench_npu(quick, report, terminal)
         return
     refuse_others("bench mars", {"--quick": quick or None})
     if table:
@@ -200,20 +204,26 @@ def command(
         clock_mhz=100.0 if clock_mhz is None else clock_mhz,
     )
     if table:
-        bench_table(choice, terminal)
+        bench_table(choice, report, terminal)
     else:
-        bench(choice, on_rtl=backend == "rtl", exit_mean=exit_mean, terminal=terminal)
+        on_rtl = backend == "rtl"
+        bench(choice, on_rtl=on_rtl, exit_mean=exit_mean, report=report, terminal=terminal)
 
 
-def _bench_npu(quick: bool, terminal: Terminal) -> None:
+def _bench_npu(quick: bool, report: Path | None, terminal: Terminal) -> None:
     from firmware_tools.npu.figures import measurements
 
     figures: list[Figure] = []
     for name, measure in measurements(quick=quick).items():
         with terminal.busy(f"measuring: {name}"):
             figures += measure()
-    terminal.result({"figures": [figure.as_json() for figure in figures]})
+    values = {"figures": [figure.as_json() for figure in figures]}
+    terminal.result(values)
     terminal.print(_table(figures))
+    if report is not None:
+        from firmware_tools.report.bench import npu
+
+        page.write(report, "Figures of the processor", npu(values), terminal)
     if any(figure.exact and not figure.good for figure in figures):
         raise typer.Exit(DIFFERENCE)
 

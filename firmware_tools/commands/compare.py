@@ -13,6 +13,7 @@ from firmware_tools.console import (
     Iqif,
     IqifColumns,
     Json,
+    Report,
     Seed,
     Terminal,
     examples,
@@ -26,15 +27,20 @@ from firmware_tools.mars.inputs import (
     is_quantised,
     refuse_others,
 )
+from firmware_tools.report import page
 
 if TYPE_CHECKING:
     from firmware_tools.npu.lockstep import Agreement
+    from firmware_tools.report.run import Gathered
+    from model.npu.config import NPUConfig
     from model.npu.network import Network
+    from model.npu.trace import Trace
 
 EXAMPLES = examples(
     "kenyon compare examples/decision.json",
     "kenyon compare examples/decision.json -c large --pause 0.3 --seed 7",
     "kenyon compare network.json -c tiny --waves build/network.vcd",
+    "kenyon compare examples/decision.json --report decision.html",
     "kenyon compare net.npz --input digits.npy --images 10",
     "kenyon compare net.npz -c mars-tiny --seed 7",
     "kenyon compare net.npz --bridge bridge.json --populations network.json -c kenyon-tiny",
@@ -94,6 +100,7 @@ def command(
             metavar="FILE.vcd", help="Write the waves of all signals.", show_default=False
         ),
     ] = None,
+    report: Report = None,
     json: Json = False,
 ) -> None:
     """Run a network on model and RTL; compare every value and every clock; exit code 1 if unequal.
@@ -106,6 +113,7 @@ def command(
     RTL of the whole chip, every value of both halves, biases, counts, winner, and all clocks.
     """
     terminal = Terminal(json=json)
+    page.check(report)
     if is_quantised(network_file) and iqif is None:
         assert network_file is not None
         refuse_others("NET.npz", {"--pause": pause or None, "--waves": waves})
@@ -118,7 +126,7 @@ def command(
             return
         from firmware_tools.mars import compare as mars_compare
 
-        mars_compare.compare(network_file, config, chunk, images, n_images, seed, terminal)
+        mars_compare.compare(network_file, config, chunk, images, n_images, seed, report, terminal)
     else:
         refuse_others("NPU networks", {"--input": images, "--images": n_images, "--chunk": chunk})
         refuse_others("NPU networks", {"--bridge": bridge, "--populations": populations})
@@ -126,7 +134,7 @@ def command(
         files = ["--iqif", *map(str, iqif)] if iqif else [str(network_file)]
         if iqif_columns:
             files += ["--iqif-columns", iqif_columns]
-        _lockstep(network, files, config, pause, seed, waves, terminal)
+        _lockstep(network, files, config, pause, seed, waves, report, terminal)
 
 
 def _lockstep(
@@ -136,6 +144,7 @@ def _lockstep(
     pause: float,
     seed: int,
     waves: Path | None,
+    report: Path | None,
     terminal: Terminal,
 ) -> None:
     from firmware_tools.npu import rtl
@@ -148,22 +157,41 @@ def _lockstep(
         check_folder(waves)
     rtl.build(chip, terminal, waves=waves is not None)
     traces = rtl.simulate(network, chip, seed=seed, pause=pause, waves=waves)
+    gathered = _gathered(network, chip) if report else None
     with terminal.progress("time steps", network.n_steps) as advance:
-        result = lockstep(
-            network, chip, traces, on_equal=lambda trace: advance(trace.first_step + len(trace))
-        )
+
+        def on_equal(trace: "Trace") -> None:
+            advance(trace.first_step + len(trace))
+            if gathered is not None:
+                gathered.add(trace)
+
+        result = lockstep(network, chip, traces, on_equal=on_equal)
     about = {"network": network.name, "configuration": chip.name, "pause": pause, "seed": seed}
-    if isinstance(result, Agreement):
-        terminal.result({**about, "equal": True, **result.as_json()})
-        print_agreement(terminal, network.name, chip.name, result)
-        return
     again = shlex.join(
         ["kenyon", "compare", *files, "-c", chip.name, "--pause", f"{pause}", "--seed", f"{seed}"]
     )
-    terminal.result({**about, "equal": False, "difference": asdict(result), "command": again})
+    if isinstance(result, Agreement):
+        values = {**about, "equal": True, **result.as_json()}
+    else:
+        values = {**about, "equal": False, "difference": asdict(result), "command": again}
+    terminal.result(values)
+    if report is not None and gathered is not None:
+        from firmware_tools.report.compare import verdict
+
+        sections = [verdict(values), *gathered.sections("rtl")]
+        page.write(report, f"Model and RTL on {network.name}", sections, terminal, chip)
+    if isinstance(result, Agreement):
+        print_agreement(terminal, network.name, chip.name, result)
+        return
     terminal.print(f"[red]model and RTL of {chip.name} differ[/red]: {escape(str(result))}")
     terminal.print(f"again, with waves: {escape(again)} --waves difference.vcd")
     raise typer.Exit(DIFFERENCE)
+
+
+def _gathered(network: "Network", chip: "NPUConfig") -> "Gathered":
+    from firmware_tools.report.run import Gathered
+
+    return Gathered(network, chip)
 
 
 def print_agreement(

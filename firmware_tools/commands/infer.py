@@ -2,17 +2,17 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from firmware_tools.console import Json, Terminal, examples
+from firmware_tools.console import Json, Report, Terminal, examples
 from firmware_tools.errors import UserError
 from firmware_tools.inputs import check_folder
 from firmware_tools.interrupts import uninterrupted
@@ -28,11 +28,14 @@ from firmware_tools.mars.inputs import (
     load_model,
     mars_config,
 )
+from firmware_tools.report import page
 from model.mars.config import MarsConfig
 
 if TYPE_CHECKING:
     from firmware_tools.imported import ModelImport
-    from firmware_tools.mars.inference import Inference
+    from firmware_tools.mars.bench import FrameFigures
+    from firmware_tools.mars.inference import Floats, Inference
+    from model.mars.image import Image
     from model.mars.layout import Ints
     from model.mars.network import QuantizedNetwork
 
@@ -43,6 +46,7 @@ EXAMPLES = examples(
     "kenyon infer net.npz --input digits.npy --backend model --clock-mhz 200",
     "kenyon infer net.npz --input digit.npy --backend rtl -c mars-tiny --json",
     "kenyon infer spiking.npz --input x.npy --policy policy.npz --backend model --chunk 1",
+    "kenyon infer net.npz --input digits.npy --backend model --report digits.html",
     "kenyon infer model.tflite --input images.npy --backend rtl -c mars-wide",
 )
 
@@ -90,6 +94,7 @@ def command(
         ),
     ] = None,
     clock_mhz: ClockMHz = 100.0,
+    report: Report = None,
     json: Json = False,
 ) -> None:
     """Run images through a quantised network; report classes, clocks and frames per second.
@@ -104,6 +109,7 @@ def command(
     not taken are saved if they would have been a chunk of their own (--chunk 1).
     """
     terminal = Terminal(json=json)
+    page.check(report)
     chip = _config(config, backend)
     model = load_model(network_file, chip)
     network = model.network
@@ -113,7 +119,11 @@ def command(
         _check_output(output)
     for warning in network.warnings:
         terminal.warn(warning)
-    results = _backend(network, chooses, inputs, chip, backend, chunk, terminal)
+    image = _image(network, chip, chunk, terminal)
+    results = _backend(network, chooses, inputs, image, backend, terminal)
+    firing: list[dict[str, Floats]] = []
+    if report is not None:
+        results = _watched(network, results, firing)
     begin = time.perf_counter()
     save = None if output is None else partial(_save, output, model)
     done = _collect(results, len(inputs), save, output, terminal, in_process=backend != "rtl")
@@ -121,27 +131,43 @@ def command(
     classes = _classes(done)
     clocks = round(sum(one.clocks or 0 for one in done) / len(done))
     frames_per_s = clock_mhz * 1e6 / clocks if clocks else None
-    terminal.result(
-        {
-            "network": network.name,
-            "backend": backend,
-            "configuration": chip.name if chip else None,
-            "images": len(done),
-            "shape": list(network.types[network.output].shape),
-            "classes": classes,
-            "outputs": None if classes is None else [one.output.ravel().tolist() for one in done],
-            **_steps(done),
-            **({} if chooses is None else _policy(chooses, done)),
-            "clocks": clocks or None,
-            "passes": [{"layers": one.layers, "clocks": one.clocks} for one in done[-1].passes],
-            "clock_mhz": clock_mhz,
-            "frames_per_second": frames_per_s,
-            "output": str(output) if output else None,
-            "notes": list(model.report),
-            "wall_seconds": seconds,
-        }
-    )
-    where = f"backend {backend}" + (f", configuration {chip.name}" if chip else "")
+    values: dict[str, object] = {
+        "network": network.name,
+        "backend": backend,
+        "configuration": chip.name if chip else None,
+        "images": len(done),
+        "shape": list(network.types[network.output].shape),
+        "classes": classes,
+        "outputs": None if classes is None else [one.output.ravel().tolist() for one in done],
+        **_steps(done),
+        **({} if chooses is None else _policy(chooses, done)),
+        "clocks": clocks or None,
+        "passes": [{"layers": one.layers, "clocks": one.clocks} for one in done[-1].passes],
+        "clock_mhz": clock_mhz,
+        "frames_per_second": frames_per_s,
+        "output": str(output) if output else None,
+        "notes": list(model.report),
+        "wall_seconds": seconds,
+    }
+    terminal.result(values)
+    _print(terminal, network, values, done)
+    if report is not None:
+        from firmware_tools.report import mars
+
+        sections = [*mars.results(values), *mars.spikes(_means(firing))]
+        if image is not None:
+            sections += mars.frame(_figures(image, inputs, terminal).as_json(clock_mhz))
+        page.write(report, f"Inference of {network.name}", sections, terminal, chip)
+
+
+def _print(
+    terminal: Terminal,
+    network: "QuantizedNetwork",
+    values: "Mapping[str, Any]",
+    done: "list[Inference]",
+) -> None:
+    chip, classes = values["configuration"], values["classes"]
+    where = f"backend {values['backend']}" + (f", configuration {chip}" if chip else "")
     images_done = "1 image" if len(done) == 1 else f"{len(done):,} images"
     terminal.print(f"[bold]{escape(network.name)}[/bold], {where}: {images_done}")
     if classes is not None:
@@ -149,15 +175,42 @@ def command(
     if done[0].steps:
         mean = sum(one.steps for one in done) / len(done)
         terminal.print(f"time steps: {mean:.2f} in the mean, of {network.time_steps}")
-    if clocks:
+    if values["clocks"]:
         terminal.print(
-            f"{clocks:,} clocks per frame, {frames_per_s:,.1f} frames/s at {clock_mhz:g} MHz"
+            f"{values['clocks']:,} clocks per frame, {values['frames_per_second']:,.1f} frames/s "
+            f"at {values['clock_mhz']:g} MHz"
         )
-    for note in model.report:
+    for note in values["notes"]:
         terminal.print(f"note: {escape(note)}")
-    terminal.print(f"time: {seconds:.2f} s")
-    if output is not None:
-        terminal.print(f"wrote {escape(str(output))}")
+    terminal.print(f"time: {values['wall_seconds']:.2f} s")
+    if values["output"]:
+        terminal.print(f"wrote {escape(values['output'])}")
+
+
+def _figures(image: "Image", inputs: "Ints", terminal: Terminal) -> "FrameFigures":
+    """Those of the first image."""
+    from firmware_tools.mars.bench import measure
+
+    with terminal.busy("a frame on the golden machine"):
+        return measure(image, inputs[0])
+
+
+def _watched(
+    network: "QuantizedNetwork", results: "Iterator[Inference]", firing: "list[dict[str, Floats]]"
+) -> "Iterator[Inference]":
+    """The same results; what fires is kept of each."""
+    from firmware_tools.mars.inference import firing_by_step
+
+    for one in results:
+        firing.append(firing_by_step(network, one))
+        yield one
+
+
+def _means(firing: "list[dict[str, Floats]]") -> dict[str, list[float]]:
+    """Mean of the images."""
+    import numpy as np
+
+    return {name: np.mean([one[name] for one in firing], axis=0).tolist() for name in firing[0]}
 
 
 def _config(name: str | None, backend: Backend) -> MarsConfig | None:
@@ -205,33 +258,39 @@ def _policy(policy: "QuantizedNetwork", done: "list[Inference]") -> dict[str, ob
     return {"policy": {"network": policy.name, "clocks": done[0].policy_clocks}}
 
 
+def _image(
+    network: "QuantizedNetwork", chip: MarsConfig | None, chunk: int | None, terminal: Terminal
+) -> "Image | None":
+    if chip is not None:
+        return compiled(network, chip, terminal, chunk)
+    if chunk is not None:
+        raise UserError("--chunk must be left out with --backend reference: it has none")
+    return None
+
+
 def _backend(
     network: "QuantizedNetwork",
     policy: "QuantizedNetwork | None",
     inputs: "Ints",
-    chip: MarsConfig | None,
+    image: "Image | None",
     backend: Backend,
-    chunk: int | None,
     terminal: Terminal,
 ) -> "Iterator[Inference]":
     from firmware_tools.mars import inference
 
-    if chip is None:
-        if chunk is not None:
-            raise UserError("--chunk must be left out with --backend reference: it has none")
+    if image is None:
         if policy is not None:
             return inference.chosen_on_reference(network, policy, inputs)
         return inference.stopped(network, inference.on_reference(network, inputs))
-    image = compiled(network, chip, terminal, chunk)
     if policy is not None:
-        chooses = compiled(policy, chip, terminal)
+        chooses = compiled(policy, image.config, terminal)
         if backend == "model":
             return inference.chosen_on_model(image, chooses, inputs)
-        build_rtl(chip, terminal)
+        build_rtl(image.config, terminal)
         return inference.chosen_on_rtl(image, chooses, inputs)
     if backend == "model":
         return inference.stopped(network, inference.on_model(image, inputs))
-    build_rtl(chip, terminal)
+    build_rtl(image.config, terminal)
     return inference.stopped(network, inference.on_rtl(image, inputs))
 
 

@@ -9,8 +9,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from firmware_tools.console import DIFFERENCE, INTERRUPTED, Json, Seed, Terminal, examples
+from firmware_tools.console import DIFFERENCE, INTERRUPTED, Json, Report, Seed, Terminal, examples
 from firmware_tools.errors import UserError
+from firmware_tools.report import page
 
 if TYPE_CHECKING:
     from firmware_tools.mutation.mutants import Mutant
@@ -22,6 +23,7 @@ EXAMPLES = examples(
     "kenyon mutate --only soma --only hw/npu/noise.py",
     "kenyon mutate --mutant blocks-17",
     "kenyon mutate --again",
+    "kenyon mutate --report mutants.html",
 )
 DESIGNS = ("blocks", "tiny", "mars-tiny")
 FOLDER = Path("build") / "mutation"
@@ -63,6 +65,7 @@ def command(
             "-j", metavar="N", min=1, help="Mutants at once. Default: cores.", show_default=False
         ),
     ] = None,
+    report: Report = None,
     json: Json = False,
 ) -> None:
     """Break the RTL in many ways and count how many of them a bench notices.
@@ -78,6 +81,7 @@ def command(
     from firmware_tools.mutation.score import SURVIVED, Campaign, Score
 
     terminal = Terminal(json=json)
+    page.check(report)
     folder = FOLDER / f"{count}-{seed}"
     with terminal.busy("drawing mutants"):
         mutants = _drawn(count, seed, folder)
@@ -91,20 +95,23 @@ def command(
     outcomes = [known[one.label] for one in chosen if one.label in known]
     not_run = len(chosen) - len(outcomes)
     score = Score.of(outcomes)
-    terminal.result(
-        {
-            "seed": seed,
-            "not_run": not_run,
-            **score.as_json(),
-            "outcomes": [outcome.as_json() for outcome in outcomes],
-        }
-    )
+    values = {
+        "seed": seed,
+        "not_run": not_run,
+        **score.as_json(),
+        "outcomes": [outcome.as_json() for outcome in outcomes],
+    }
+    terminal.result(values)
     terminal.print(_table(outcomes))
     for line in _survivors(outcomes, f"kenyon mutate --count {count} --seed {seed} --mutant"):
         terminal.print(escape(line))
     if mutant:
         for outcome in outcomes:
             terminal.print(escape(f"{outcome.mutant.label}: {_fate(outcome)}"))
+    if report is not None:
+        from firmware_tools.report.mutate import sections
+
+        page.write(report, "Mutants of the RTL", sections(values), terminal)
     if not_run:
         terminal.print(f"interrupted, {not_run} not run")
         raise typer.Exit(INTERRUPTED)

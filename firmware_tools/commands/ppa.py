@@ -9,13 +9,18 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from firmware_tools.console import CHIP_NAMES, Json, Terminal, examples
+from firmware_tools.console import CHIP_NAMES, Json, Report, Terminal, examples
 from firmware_tools.inputs import named_chip
+from firmware_tools.report import page
 
 if TYPE_CHECKING:
     from firmware_tools.silicon.report import Area, Frame, Spiking, SpikingFrame
 
-EXAMPLES = examples("kenyon ppa -c tiny", "kenyon ppa -c poppins --json > poppins.json")
+EXAMPLES = examples(
+    "kenyon ppa -c tiny",
+    "kenyon ppa -c poppins --json > poppins.json",
+    "kenyon ppa -c poppins --report poppins.html",
+)
 NUMBER = re.compile(r"_\d+$")
 """Of an instance."""
 
@@ -24,6 +29,7 @@ def command(
     config: Annotated[
         str, typer.Option("--config", "-c", metavar="CONFIG", help=f"One of {CHIP_NAMES}.")
     ] = "poppins",
+    report: Report = None,
     json: Json = False,
 ) -> None:
     """Area, clock and energy of a chip in 180 nm (Yosys, OpenSTA, Verilator).
@@ -36,25 +42,32 @@ def command(
     kept by content in build, so that the next time takes a minute.
     """
     terminal = Terminal(json=json)
+    page.check(report)
     chip = named_chip(config)
     from firmware_tools.silicon.report import measure
 
     with terminal.stages() as begin:
-        report = measure(chip, begin)
-    terminal.result(report.as_json())
-    terminal.print(areas(report.config, report.areas))
-    timing = report.timing
+        measured = measure(chip, begin)
+    values = measured.as_json()
+    terminal.result(values)
+    terminal.print(areas(measured.config, measured.areas))
+    timing = measured.timing
     terminal.print(
         f"clock {timing.clock_mhz:.0f} MHz, from {escape(timing.start)} to {escape(timing.end)} in "
         f"{timing.steps[-1].time:.2f} ns, {len(timing.steps)} pins"
     )
     named = dict.fromkeys(step.net for step in timing.steps if not step.net.endswith("_"))
     terminal.print(f"  by {escape(', '.join(named))}")
-    for measurement in report.measurements:
+    for measurement in measured.measurements:
         terminal.print(_energies(measurement))
     terminal.print(
-        f"static {report.leakage:.0f} uW; typical corner, 1.8 V, before layout: see docs/silicon.md"
+        f"static {measured.leakage:.0f} uW; typical corner, 1.8 V, before layout: see "
+        "docs/silicon.md"
     )
+    if report is not None:
+        from firmware_tools.report.ppa import sections
+
+        page.write(report, f"{chip.name} in 180 nm", sections(values), terminal, chip)
 
 
 def areas(config: str, modules: "list[Area]") -> Table:

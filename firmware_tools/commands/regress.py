@@ -15,12 +15,14 @@ from firmware_tools.console import (
     DIFFERENCE,
     INTERRUPTED,
     Json,
+    Report,
     Seed,
     Terminal,
     examples,
 )
 from firmware_tools.errors import UserError
 from firmware_tools.inputs import check_folder
+from firmware_tools.report import page
 from model.config import CHIPS, ChipConfig
 from model.mars.config import CONFIGS as MARS_CONFIGS
 from model.mars.config import MarsConfig
@@ -35,7 +37,7 @@ EXAMPLES = examples(
     "kenyon regress -c tiny -c poppins --count 200 --seed 1 -j 2 --junit regress.xml",
     "kenyon regress -c tiny --only random --seed 17 --count 1 --waves",
     "kenyon regress -c tiny --gates --count 20",
-    "kenyon regress --only mars",
+    "kenyon regress --only mars --report regress.html",
     "kenyon regress --only quantised --count 5000",
     "kenyon regress -c kenyon-tiny --only joint --count 100",
 )
@@ -101,6 +103,7 @@ def command(
         Path | None,
         typer.Option(metavar="FILE", help="Write the outcomes as JUnit XML.", show_default=False),
     ] = None,
+    report: Report = None,
     json: Json = False,
 ) -> None:
     """Run the directed benches and random networks on the RTL; exit code 1 if any fails.
@@ -123,6 +126,7 @@ def command(
     from firmware_tools import regression
 
     terminal = Terminal(json=json)
+    page.check(report)
     names = configs or [name for name in CONFIGS if name not in LARGE]
     chips = [_config(name) for name in dict.fromkeys(names)]
     if junit is not None:
@@ -140,20 +144,23 @@ def command(
     failed = sum(bool(outcome.failure) for outcome in outcomes)
     passed = len(outcomes) - failed
     not_run = len(todo) - len(outcomes)
-    terminal.result(
-        {
-            "seed": seed,
-            "passed": passed,
-            "failed": failed,
-            "not_run": not_run,
-            "outcomes": [outcome.as_json() for outcome in outcomes],
-        }
-    )
+    values = {
+        "seed": seed,
+        "passed": passed,
+        "failed": failed,
+        "not_run": not_run,
+        "outcomes": [outcome.as_json() for outcome in outcomes],
+    }
+    terminal.result(values)
     terminal.print(_table(outcomes))
     for line in [*_quantised(outcomes), *_joint(outcomes)]:
         terminal.print(line)
     interrupted = f"; interrupted, {not_run} not run" if not_run else ""
     terminal.print(f"{passed} passed, {failed} failed{interrupted}")
+    if report is not None:
+        from firmware_tools.report.regress import sections
+
+        page.write(report, "Regression", sections(values), terminal)
     if not_run:
         raise typer.Exit(INTERRUPTED)
     if failed:

@@ -10,13 +10,24 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from firmware_tools.console import Config, Iqif, IqifColumns, Json, Network, Terminal, examples
+from firmware_tools.console import (
+    Config,
+    Iqif,
+    IqifColumns,
+    Json,
+    Network,
+    Report,
+    Terminal,
+    examples,
+)
 from firmware_tools.inputs import check_folder, fitting_config, load_network
 from firmware_tools.interrupts import uninterrupted
+from firmware_tools.report import page
 from model.npu.config import NPUConfig
 
 if TYPE_CHECKING:
     from firmware_tools.npu.run_report import RunReport
+    from firmware_tools.report.run import Gathered
     from model.npu import network as npu
     from model.npu.trace import Trace
 
@@ -25,6 +36,7 @@ Backend = Literal["fast", "model", "rtl"]
 EXAMPLES = examples(
     "kenyon run examples/decision.json",
     "kenyon run examples/decision.json -c poppins --backend rtl --trace decision.npz",
+    "kenyon run examples/decision.json --report decision.html",
     "kenyon run --iqif neurons.txt connections.txt session.txt --iqif-columns slopes",
 )
 
@@ -46,6 +58,7 @@ def command(
             show_default=False,
         ),
     ] = None,
+    report: Report = None,
     json: Json = False,
 ) -> None:
     """Run a network through its session; report spikes, synaptic operations and clocks.
@@ -54,28 +67,34 @@ def command(
     on the software backends, but has no clocks.
     """
     terminal = Terminal(json=json)
+    page.check(report)
     network = load_network(network_file, iqif, iqif_columns, terminal)
     chip = _config(config, backend, network)
     if trace is not None:
         _check_trace_path(trace)
     traces = _traces(network, backend, chip, terminal)
+    gathered = _gathered(network, chip) if report else None
     begin = time.perf_counter()
-    report = _run(traces, network, chip, backend, trace, terminal)
+    figures = _run(traces, network, chip, backend, trace, gathered, terminal)
     seconds = time.perf_counter() - begin
     chip_name = chip.name if chip else None
-    terminal.result(
-        {
-            "network": network.name,
-            "backend": backend,
-            "configuration": chip_name,
-            **report.values(),
-            "wall_seconds": seconds,
-        }
-    )
+    values = {
+        "network": network.name,
+        "backend": backend,
+        "configuration": chip_name,
+        **figures.values(),
+        "wall_seconds": seconds,
+    }
+    terminal.result(values)
     where = f"{chip_name or 'no configuration (it fits none)'}, backend {backend}"
-    _print(terminal, network, report, where, seconds)
+    _print(terminal, network, figures, where, seconds)
     if trace is not None:
         terminal.print(f"wrote {escape(str(trace))}")
+    if report is not None and gathered is not None:
+        from firmware_tools.report.run import summary
+
+        sections = [summary(values, network), *gathered.sections(backend)]
+        page.write(report, f"Run of {network.name}", sections, terminal, chip)
 
 
 def _config(name: str | None, backend: Backend, network: "npu.Network") -> NPUConfig | None:
@@ -87,6 +106,12 @@ def _config(name: str | None, backend: Backend, network: "npu.Network") -> NPUCo
         if name is not None or backend == "rtl":
             raise
         return None
+
+
+def _gathered(network: "npu.Network", chip: NPUConfig | None) -> "Gathered":
+    from firmware_tools.report.run import Gathered
+
+    return Gathered(network, chip)
 
 
 def _check_trace_path(path: Path) -> None:
@@ -118,6 +143,7 @@ def _run(
     chip: NPUConfig | None,
     backend: Backend,
     path: Path | None,
+    gathered: "Gathered | None",
     terminal: Terminal,
 ) -> "RunReport":
     """Run to the end; on Ctrl-C everything so far is on disk, and the error says how much."""
@@ -125,17 +151,21 @@ def _run(
     from firmware_tools.npu.trace_file import writing
 
     report = RunReport(network)
+    takers: list[Callable[[Trace], None]] = [report.add]
+    if gathered is not None:
+        takers.append(gathered.add)
     # An engine's chunk takes a fraction of a second, so Ctrl-C waits until it is written as well.
     computing = contextlib.nullcontext if backend == "rtl" else uninterrupted
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(contextlib.closing(traces))
-            write = stack.enter_context(writing(path, network, chip)) if path else None
+            if path is not None:
+                takers.append(stack.enter_context(writing(path, network, chip)))
             advance = stack.enter_context(terminal.progress("time steps", network.n_steps))
             more = True
             while more:
                 with computing():
-                    more = _advance(traces, report, write)
+                    more = _advance(traces, takers)
                 advance(report.steps)
     except KeyboardInterrupt:
         where = f"; {path} holds them" if path else ""
@@ -146,18 +176,15 @@ def _run(
 
 
 def _advance(
-    traces: "Generator[Trace, None, None]",
-    report: "RunReport",
-    write: "Callable[[Trace], None] | None",
+    traces: "Generator[Trace, None, None]", takers: "list[Callable[[Trace], None]]"
 ) -> bool:
-    """Take one chunk of the run; false at its end."""
+    """Hand one chunk of the run to all who take it; false at its end."""
     trace = next(traces, None)
     if trace is None:
         return False
     with uninterrupted():
-        report.add(trace)
-        if write:
-            write(trace)
+        for take in takers:
+            take(trace)
     return True
 
 

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.markup import escape
 
-from firmware_tools.console import DIFFERENCE, Json, Seed, Terminal, examples
+from firmware_tools.console import DIFFERENCE, Json, Report, Seed, Terminal, examples
 from firmware_tools.errors import UserError
 from firmware_tools.inputs import check_folder
 from firmware_tools.mars.inputs import refuse_others
+from firmware_tools.report import page
 
 if TYPE_CHECKING:
     from firmware_tools.avoid.training import PerceptionResult, PerceptionSettings
@@ -29,6 +30,7 @@ EXAMPLES = examples(
     "kenyon train digits --spiking --exit confidence:0.8 -o spiking.npz",
     "kenyon train digits --spiking --policy policy.npz -o spiking.npz",
     "kenyon train digits --spiking --events --epochs 6 -o events.npz",
+    "kenyon train digits --report digits.html",
     "kenyon train digits --spiking --steps 2 --membrane-bits 2 --share channel",
     "kenyon train avoid -o avoid.npz",
 )
@@ -132,6 +134,7 @@ def command(
             show_default=False,
         ),
     ] = None,
+    report: Report = None,
     json: Json = False,
 ) -> None:
     """Train a network with quantised weights and activations, and export its integers.
@@ -148,6 +151,7 @@ def command(
     code 1 if a layer's integers are not those of the training on all test images.
     """
     terminal = Terminal(json=json)
+    page.check(report)
     output = output or Path(f"{data}{SUFFIX}")
     for path in (output, policy):
         if path is not None:
@@ -193,17 +197,17 @@ def command(
                 epochs=epochs,
             ),
         )
-        _train_spiking(data, chosen, output, policy, terminal)
+        _train_spiking(data, chosen, output, policy, report, terminal)
         return
     more = _given(act_bits=images, quantizer=quantizer, sparsity=sparsity, epochs=epochs)
     if data == "avoid":
         from firmware_tools.avoid.training import PerceptionSettings
 
-        _train_perception(PerceptionSettings(**common, **more), output, terminal)
+        _train_perception(PerceptionSettings(**common, **more), output, report, terminal)
         return
     from firmware_tools.quantize.training import Settings
 
-    _train_quantised(data, Settings(**common, **more), output, terminal)
+    _train_quantised(data, Settings(**common, **more), output, report, terminal)
 
 
 def _given(**fields: Any) -> dict[str, Any]:
@@ -211,7 +215,9 @@ def _given(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _train_quantised(data: str, settings: "Settings", output: Path, terminal: Terminal) -> None:
+def _train_quantised(
+    data: str, settings: "Settings", output: Path, report: Path | None, terminal: Terminal
+) -> None:
     from firmware_tools.quantize import digits
     from firmware_tools.quantize.training import Training
 
@@ -221,25 +227,27 @@ def _train_quantised(data: str, settings: "Settings", output: Path, terminal: Te
     result = training.finish()
     n_unequal = _write(training, result, loaded.test, output)
     training.discard_checkpoint()
-    terminal.result(
-        {
-            "data": data,
-            **result.as_json(),
-            "weight_bits": settings.weight_bits,
-            "act_bits": settings.act_bits,
-            "quantizer": settings.quantizer,
-            "seed": settings.seed,
-            "n_test": len(loaded.test),
-            "equal": not n_unequal,
-            "output": str(output),
-        }
-    )
+    values = {
+        "data": data,
+        **result.as_json(),
+        "weight_bits": settings.weight_bits,
+        "act_bits": settings.act_bits,
+        "quantizer": settings.quantizer,
+        "seed": settings.seed,
+        "n_test": len(loaded.test),
+        "equal": not n_unequal,
+        "output": str(output),
+    }
+    terminal.result(values)
     _report(terminal, result, output, n_unequal, len(loaded.test))
+    _write_report(report, values, training, terminal)
     if n_unequal:
         raise typer.Exit(DIFFERENCE)
 
 
-def _train_perception(settings: "PerceptionSettings", output: Path, terminal: Terminal) -> None:
+def _train_perception(
+    settings: "PerceptionSettings", output: Path, report: Path | None, terminal: Terminal
+) -> None:
     from firmware_tools.avoid import training as perception
 
     with terminal.busy("rendering what is seen"):
@@ -249,22 +257,22 @@ def _train_perception(settings: "PerceptionSettings", output: Path, terminal: Te
     result = training.perception()
     n_unequal = _write(training, result, data.test, output)
     training.discard_checkpoint()
-    terminal.result(
-        {
-            "data": "avoid",
-            **result.as_json(),
-            "weight_bits": settings.weight_bits,
-            "act_bits": settings.act_bits,
-            "quantizer": settings.quantizer,
-            "seed": settings.seed,
-            "n_test": len(data.test),
-            "equal": not n_unequal,
-            "output": str(output),
-        }
-    )
+    values = {
+        "data": "avoid",
+        **result.as_json(),
+        "weight_bits": settings.weight_bits,
+        "act_bits": settings.act_bits,
+        "quantizer": settings.quantizer,
+        "seed": settings.seed,
+        "n_test": len(data.test),
+        "equal": not n_unequal,
+        "output": str(output),
+    }
+    terminal.result(values)
     for what, seen in (("float", result.float_accuracy), ("quantised", result.accuracy)):
         terminal.print(f"{what:9}  motion {seen.mode:8.2%}  direction {seen.direction:8.2%}")
     _report_files(terminal, output, n_unequal, len(data.test))
+    _write_report(report, values, training, terminal)
     if n_unequal:
         raise typer.Exit(DIFFERENCE)
 
@@ -274,6 +282,7 @@ def _train_spiking(
     settings: "SpikingSettings",
     output: Path,
     policy: Path | None,
+    report: Path | None,
     terminal: Terminal,
 ) -> None:
     from firmware_tools.quantize import spiking_report
@@ -289,31 +298,31 @@ def _train_spiking(
     if policy is not None:
         chooses = _train_policy(result.twin, loaded, policy, settings.seed, terminal)
     training.discard_checkpoint()
-    terminal.result(
-        {
-            "data": data,
-            **result.as_json(),
-            "time_steps": settings.time_steps,
-            "weight_bits": settings.weight_bits,
-            "membrane_bits": settings.membrane_bits,
-            "input_bits": result.network.input_type.bits,
-            "events": settings.events,
-            "share": settings.share,
-            "membrane_bytes": stored,
-            "membrane_bytes_if_nothing_was_shared": alone,
-            "policy": None if chooses is None else {**chooses.as_json(), "output": str(policy)},
-            "exit": None if settings.stop is None else ":".join(map(str, settings.stop)),
-            "seed": settings.seed,
-            "n_test": len(loaded.test),
-            "equal": not n_unequal,
-            "output": str(output),
-        }
-    )
+    values = {
+        "data": data,
+        **result.as_json(),
+        "time_steps": settings.time_steps,
+        "weight_bits": settings.weight_bits,
+        "membrane_bits": settings.membrane_bits,
+        "input_bits": result.network.input_type.bits,
+        "events": settings.events,
+        "share": settings.share,
+        "membrane_bytes": stored,
+        "membrane_bytes_if_nothing_was_shared": alone,
+        "policy": None if chooses is None else {**chooses.as_json(), "output": str(policy)},
+        "exit": None if settings.stop is None else ":".join(map(str, settings.stop)),
+        "seed": settings.seed,
+        "n_test": len(loaded.test),
+        "equal": not n_unequal,
+        "output": str(output),
+    }
+    terminal.result(values)
     spiking_report.report(terminal, result, output, n_unequal, len(loaded.test))
     if chooses is not None:
         mean = f"{chooses.mean_steps:.2f} of {settings.time_steps} steps in the mean"
         terminal.print(f"with the policy     {chooses.accuracy:8.2%}, {mean}")
         terminal.print(escape(f"wrote {policy}"))
+    _write_report(report, values, training, terminal)
     if n_unequal:
         raise typer.Exit(DIFFERENCE)
 
@@ -330,6 +339,17 @@ def _train_policy(
     network_file.dump(result.network, path)
     training.discard_checkpoint()
     return result
+
+
+def _write_report(
+    path: Path | None, values: dict[str, object], training: "StagedTraining", terminal: Terminal
+) -> None:
+    if path is None:
+        return
+    from firmware_tools.report.train import sections
+
+    title = f"Training on {values['data']}"
+    page.write(path, title, sections(values, training.losses), terminal)
 
 
 def _checkpoint(output: Path) -> Path:

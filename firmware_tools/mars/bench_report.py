@@ -18,6 +18,7 @@ from firmware_tools.mars.inference import frames_on_rtl
 from firmware_tools.mars.inputs import build_rtl, compiled, is_quantised, load_network
 from firmware_tools.mars.inspect import share
 from firmware_tools.mars.pass_difference import Compared, compare_frame
+from firmware_tools.report import page
 from model.mars.config import WORD_BITS, MarsConfig
 from model.mars.image import Image
 from model.mars.layout import STEPS_PER_WORD, Ints
@@ -91,7 +92,12 @@ class Choice:
 
 
 def bench(
-    choice: Choice, *, on_rtl: bool, exit_mean: float | None = None, terminal: Terminal
+    choice: Choice,
+    *,
+    on_rtl: bool,
+    exit_mean: float | None = None,
+    report: Path | None = None,
+    terminal: Terminal,
 ) -> None:
     """Measure a frame of one network; on the RTL, too, it must be equal, or the exit code is 1.
 
@@ -128,6 +134,11 @@ def bench(
     _print_totals(figures, choice.clock_mhz, terminal)
     if exit_mean is not None:
         terminal.print(_order_table(figures, orders, exit_mean))
+    if report is not None:
+        from firmware_tools.report import mars
+
+        sections = [*mars.frame(result), *mars.orders(result)]
+        page.write(report, f"A frame of {network.name}", sections, terminal, choice.config)
 
 
 def _orders(
@@ -158,7 +169,7 @@ def _order_table(figures: FrameFigures, orders: list[Order], exit_mean: float) -
     return table
 
 
-def bench_table(choice: Choice, terminal: Terminal) -> None:
+def bench_table(choice: Choice, report: Path | None, terminal: Terminal) -> None:
     """Measure both networks at three sparsities on the golden machine."""
     cases = [(name, sparsity) for name in TABLE_NETWORKS for sparsity in SPARSITIES]
     rows: list[dict[str, Any]] = []
@@ -183,24 +194,28 @@ def bench_table(choice: Choice, terminal: Terminal) -> None:
             )
             advance(len(rows))
     config, clock_mhz = choice.config, choice.clock_mhz
-    terminal.result(
-        {
-            "note": NOTE,
-            "configuration": config.name,
-            "weight_bus": config.weight_bus,
-            "weight_bits": choice.weight_bits or DEFAULT_BITS,
-            "act_bits": choice.act_bits or DEFAULT_BITS,
-            "time_steps": choice.time_steps,
-            "clock_mhz": clock_mhz,
-            "rows": rows,
-        }
-    )
+    values = {
+        "note": NOTE,
+        "configuration": config.name,
+        "weight_bus": config.weight_bus,
+        "weight_bits": choice.weight_bits or DEFAULT_BITS,
+        "act_bits": choice.act_bits or DEFAULT_BITS,
+        "time_steps": choice.time_steps,
+        "clock_mhz": clock_mhz,
+        "rows": rows,
+    }
+    terminal.result(values)
     terminal.print(
         f"{config.name}, weight bus {config.weight_bus} bit, {clock_mhz:g} MHz, "
         f"{choice.weight_bits or DEFAULT_BITS}-bit weights, "
         f"{choice.act_bits or DEFAULT_BITS}-bit activations{_spiking(choice)}: {NOTE}"
     )
     terminal.print(_rows(rows, with_bus=config.weight_bus < config.n_macros * WORD_BITS))
+    if report is not None:
+        from firmware_tools.report import mars
+
+        title = f"Frames on {config.name}"
+        page.write(report, title, mars.table(values), terminal, config)
 
 
 def _spiking(choice: Choice) -> str:

@@ -10,8 +10,10 @@ import typer
 from rich.markup import escape
 
 from firmware_tools.console import DIFFERENCE, Terminal
+from firmware_tools.mars.bench import measure
 from firmware_tools.mars.inference import frames_on_rtl
 from firmware_tools.mars.inputs import (
+    DEFAULT_MHZ,
     build_rtl,
     compiled,
     load_images,
@@ -19,10 +21,12 @@ from firmware_tools.mars.inputs import (
     mars_config,
 )
 from firmware_tools.mars.pass_difference import Compared, compare_frame
+from firmware_tools.report import page
 from model.mars.random_network import random_input
 
 if TYPE_CHECKING:
     from firmware_tools.imported import ModelImport
+    from model.mars.image import Image
     from model.mars.layout import Ints
 
 
@@ -33,6 +37,7 @@ def compare(
     images: Path | None,
     n_images: int | None,
     seed: int,
+    report: Path | None,
     terminal: Terminal,
 ) -> None:
     """Compare the images of a file, or random ones, in one simulation; exit code 1 if they differ.
@@ -51,6 +56,8 @@ def compare(
         Only the first ones of the file (all), or how many random ones (1).
     seed : int
         Of random images.
+    report : Path, optional
+        Page to write.
     terminal : Terminal
     """
     chip = mars_config(config)
@@ -76,32 +83,42 @@ def compare(
         "input": str(images) if images else None,
         "seed": None if images else seed,
     }
-    if difference is None:
-        terminal.result(
-            {**about, "equal": True, "images": len(inputs), **asdict(compared), "seconds": seconds}
-        )
-        _print(terminal, network.name, chip.name, len(inputs), compared, seconds)
-        return
     source = ["--input", str(images)] if images else ["--seed", str(seed)]
     source += ["--chunk", str(chunk)] if chunk else []
     again = shlex.join(
         ["kenyon", "compare", str(path), "-c", chip.name, *source, "--images", str(n_done)]
     )
-    terminal.result(
-        {
-            **about,
-            "equal": False,
-            "image": n_done - 1,
-            "difference": asdict(difference),
-            "command": again,
-        }
-    )
+    if difference is None:
+        equal = {"equal": True, "images": len(inputs), **asdict(compared), "seconds": seconds}
+        values = {**about, **equal}
+    else:
+        unequal = {"image": n_done - 1, "difference": asdict(difference), "command": again}
+        values = {**about, "equal": False, **unequal}
+    terminal.result(values)
+    if report is not None:
+        _write_report(report, values, image, inputs[n_done - 1], terminal)
+    if difference is None:
+        _print(terminal, network.name, chip.name, len(inputs), compared, seconds)
+        return
     terminal.print(
         f"[red]{difference.expected_by} and {difference.actual_by} of {chip.name} differ[/red]: "
         f"image {n_done - 1}, {escape(str(difference))}"
     )
     terminal.print(f"again: {escape(again)}")
     raise typer.Exit(DIFFERENCE)
+
+
+def _write_report(
+    path: Path, values: dict[str, object], image: "Image", features: "Ints", terminal: Terminal
+) -> None:
+    """With the figures of the last image that was compared."""
+    from firmware_tools.report import mars
+    from firmware_tools.report.compare import verdict
+
+    with terminal.busy("a frame on the golden machine"):
+        figures = measure(image, features).as_json(DEFAULT_MHZ)
+    sections = [verdict(values), *mars.frame(figures)]
+    page.write(path, f"Model and RTL on {values['network']}", sections, terminal, image.config)
 
 
 def inputs_of(model: "ModelImport", images: Path | None, n_images: int | None, seed: int) -> "Ints":

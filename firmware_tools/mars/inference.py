@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model.mars import frame, reference
 from model.mars.early_exit import steps_taken
@@ -18,6 +19,7 @@ from tb.mars import cosim
 from tb.mars.cosim import Frame, FrameTrace
 from tb.simulator import BenchFailure
 
+Floats = NDArray[np.float64]
 Backend = Literal["reference", "model", "rtl"]
 DONE = 0b0010
 """STATUS of a frame that ended well."""
@@ -87,6 +89,15 @@ def stopped(network: QuantizedNetwork, results: Iterator[Inference]) -> Iterator
 def chosen_steps(output: Ints) -> int:
     """The time steps that a policy chooses by its results (steps, 1, 1), from 1 on."""
     return int(output.argmax()) + 1
+
+
+def firing_by_step(network: QuantizedNetwork, one: Inference) -> dict[str, Floats]:
+    """Share of the neurons of each spiking layer that fire in each step, (time_steps,)."""
+    return {
+        name: (values != 0).reshape(len(values), -1).mean(axis=1)
+        for name, values in one.outputs.items()
+        if network.types[name].is_spikes
+    }
 
 
 def on_model(image: Image, inputs: Ints) -> Iterator[Inference]:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from model.mars.network import QuantizedNetwork
 
 DEFAULT = "mars"
+DEFAULT_MHZ = 100.0
+"""Clock for frames per second."""
 NAMES = ", ".join(CONFIGS)
 SUFFIX = ".npz"
 MODEL_SUFFIXES = (".tflite", ".onnx")

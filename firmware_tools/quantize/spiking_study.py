@@ -26,6 +26,7 @@ from firmware_tools.quantize.spiking_training import (
 from firmware_tools.quantize.study import QUICK_EPOCHS, float_network, read_figures
 from firmware_tools.quantize.study_report import FOLDER, collect
 from firmware_tools.quantize.training import Settings, accuracy, load, save
+from firmware_tools.report import page
 
 DEFAULT = SpikingSettings(stop=("confidence", 0.8))
 VARIANTS = {
@@ -196,11 +197,16 @@ def as_json(runs: list[SpikingRun]) -> dict[str, object]:
     }
 
 
-def bench(terminal: Terminal, *, n_seeds: int, quick: bool) -> None:
+def bench(terminal: Terminal, *, n_seeds: int, quick: bool, report: Path | None) -> None:
     """`kenyon bench spiking-training`: run the study and say what came out."""
     runs = collect(SpikingStudy(FOLDER, n_seeds, quick=quick), terminal)
-    terminal.result(as_json(runs))
+    values = as_json(runs)
+    terminal.result(values)
     terminal.print(_table(runs))
+    if report is not None:
+        from firmware_tools.report.bench import spiking
+
+        page.write(report, "Spiking networks on the digits", spiking(values), terminal)
 
 
 def _table(runs: list[SpikingRun]) -> Table:

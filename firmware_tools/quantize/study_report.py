@@ -10,6 +10,7 @@ from rich.table import Table
 from firmware_tools.console import Terminal
 from firmware_tools.inputs import check_folder
 from firmware_tools.quantize.study import BITS, METHODS, Run, Study, as_json, draw, markdown, rows
+from firmware_tools.report import page
 
 FOLDER = Path("build") / "quantizers"
 
@@ -40,7 +41,9 @@ def collect(study: AnyStudy[R_co], terminal: Terminal) -> list[R_co]:
     return runs
 
 
-def bench(terminal: Terminal, *, n_seeds: int, quick: bool, output: Path | None) -> None:
+def bench(
+    terminal: Terminal, *, n_seeds: int, quick: bool, output: Path | None, report: Path | None
+) -> None:
     """Run the study; write figure, table and JSON beside `output` (.png), if there is one."""
     if output is not None:
         check_folder(output)
@@ -49,8 +52,13 @@ def bench(terminal: Terminal, *, n_seeds: int, quick: bool, output: Path | None)
         draw(runs, output)
         output.with_suffix(".md").write_text(markdown(runs))
         output.with_suffix(".json").write_text(f"{json.dumps(as_json(runs), indent=1)}\n")
-    terminal.result(as_json(runs))
+    values = as_json(runs)
+    terminal.result(values)
     terminal.print(_table(runs))
+    if report is not None:
+        from firmware_tools.report.bench import quantizers
+
+        page.write(report, "Quantisers on the digits", quantizers(values), terminal)
 
 
 def _table(runs: list[Run]) -> Table:

@@ -225,6 +225,11 @@ class StagedTraining:
     model : nn.Module or None
         A float network that has been trained already, in place of the first stage.
 
+    Attributes
+    ----------
+    losses : list of (str, float)
+        Stage and mean loss of the epochs that have been done.
+
     Raises
     ------
     QuantizationError
@@ -257,6 +262,7 @@ class StagedTraining:
         ]
         self.twin: Twin | None = None
         self.done = 0
+        self.losses: list[tuple[str, float]] = []
         self._optimizer: torch.optim.Optimizer | None = None
         if checkpoint is not None and checkpoint.exists():
             self._resume(checkpoint)
@@ -294,6 +300,7 @@ class StagedTraining:
         generator = torch.Generator().manual_seed(self._epoch_seed(stage, epoch))
         part = self._data.training
         order = torch.randperm(len(part), generator=generator).split(BATCH)
+        total = 0.0
         for k, batch in enumerate(order):
             self._set_rate((epoch + k / len(order)) / self.settings.stages[stage])
             images, labels = self._batch(part.images[batch], part.labels[batch], generator)
@@ -301,6 +308,8 @@ class StagedTraining:
             self._optimizer.zero_grad()
             loss.backward()
             self._optimizer.step()
+            total += loss.item() * len(batch)
+        self.losses.append((stage, total / len(part)))
         self._after(stage, epoch)
 
     def _batch(
@@ -367,6 +376,7 @@ class StagedTraining:
         state = {
             "settings": self.settings.fingerprint(),
             "done": self.done,
+            "losses": self.losses,
             "model": self.model.state_dict(),
             "twin": None if self.twin is None else self.twin.state_dict(),
             "optimizer": self._optimizer.state_dict(),
@@ -380,6 +390,8 @@ class StagedTraining:
                 f"{path}: must be a checkpoint of the same settings; remove it to start anew"
             )
         self.done = state["done"]
+        # Of a checkpoint of an earlier version they are not known.
+        self.losses = [(stage, loss) for stage, loss in state.get("losses", ())]
         self.model.load_state_dict(state["model"])
         if state["twin"] is not None:
             self.twin = self.settings.twin(self.model)

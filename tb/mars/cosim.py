@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model.config import ChipConfig
 from model.mars.config import LINE_BITS, WORDS_PER_LINE, MarsConfig

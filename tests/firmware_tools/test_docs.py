@@ -38,7 +38,9 @@ def test_everything_on_a_page_runs(page: str, in_empty_folder: Path) -> None:
         if language not in {"sh", "python"}:
             continue
         program = ["bash", "-e", "-c"] if language == "sh" else [sys.executable, "-c"]
-        result = subprocess.run([*program, text], env=environment, capture_output=True, text=True)
+        result = subprocess.run(
+            [*program, text], check=False, env=environment, capture_output=True, text=True
+        )
         assert result.returncode == 0, f"{text}\n{result.stdout}\n{result.stderr}"
         ran += 1
     assert ran
@@ -46,12 +48,12 @@ def test_everything_on_a_page_runs(page: str, in_empty_folder: Path) -> None:
 
 def commands() -> list[tuple[str, str]]:
     """Page and command, of all fenced blocks."""
-    found = []
-    for page in PAGES:
-        for _, _, text in BLOCK.findall(page.read_text()):
-            for command in COMMAND.findall(text.replace(".venv/bin/kenyon", "kenyon")):
-                found.append((page.relative_to(ROOT).as_posix(), command.replace("\\\n", " ")))
-    return found
+    return [
+        (page.relative_to(ROOT).as_posix(), command.replace("\\\n", " "))
+        for page in PAGES
+        for _, _, text in BLOCK.findall(page.read_text())
+        for command in COMMAND.findall(text.replace(".venv/bin/kenyon", "kenyon"))
+    ]
 
 
 def test_commands_of_all_pages_exist() -> None:
