@@ -13,6 +13,8 @@ from model.npu.config import CONFIGS
 from model.registers import register_map
 
 ENDS = ("v", "json", "h", "md")
+LARGE = ("mars", "mars-wide", "kenyon")
+"""Whose Verilog takes a minute."""
 
 
 @pytest.fixture
@@ -76,7 +78,13 @@ def test_header_compiles_and_agrees_with_the_map(chip: Path) -> None:
     subprocess.run(["g++", "-Wno-invalid-offsetof", "-fsyntax-only", source], check=True)
 
 
-@pytest.mark.parametrize("chip", CHIPS.values(), ids=list(CHIPS))
+@pytest.mark.parametrize(
+    "chip",
+    [
+        pytest.param(chip, id=name, marks=[pytest.mark.full] * (name in LARGE))
+        for name, chip in CHIPS.items()
+    ],
+)
 def test_every_chip(chip: ChipConfig, tmp_path: Path) -> None:
     """Description, header and page hold what is on the chip; the header is its address map."""
     files = generate(chip, tmp_path / "chip.v")
