@@ -293,7 +293,7 @@ def writers(test):
 async def places(dut, bus: int) -> None:
     """Few words that begin and end anywhere in a beat and in a burst, in the model's clocks."""
     writer, rng = await started(dut, bus)
-    for word, n_words in itertools.product((0, 1, 7, 8, 55, 63), (1, 2, 7, 8, 9, 64, 73)):
+    for word, n_words in itertools.product((0, 1, 7, 63), (1, 2, 8, 9, 73)):
         store = random_store(rng, 0x7_0E00 + WORD_BYTES * word, n_words)
         await writer.check_store(store, Slave(latency=1 + n_words % 3))
 
@@ -304,7 +304,7 @@ async def long_stores(dut, bus: int) -> None:
     writer, rng = await started(dut, bus)
     for latency in (1, 20, 150):
         address = WORD_BYTES * rng.getrandbits(20)
-        await writer.check_store(random_store(rng, address, 1100), Slave(latency=latency))
+        await writer.check_store(random_store(rng, address, 600), Slave(latency=latency))
     last = random_store(rng, (1 << 32) - WORD_BYTES * 600, 600)
     await writer.check_store(last, Slave(latency=3))
 
@@ -350,7 +350,7 @@ async def errors(dut, bus: int) -> None:
 async def stops(dut, bus: int) -> None:
     """Stopped in any clock: the burst under way ends with beats that write nothing."""
     writer, rng = await started(dut, bus)
-    for stop_clock in [*range(1, 14), *(rng.randint(14, 300) for _ in range(25))]:
+    for stop_clock in [*range(1, 14), *(rng.randint(14, 300) for _ in range(12))]:
         store = random_store(rng, WORD_BYTES * rng.getrandbits(10), 250)
         slave = Slave(latency=rng.choice((1, 6, 40)), pause=rng.choice((0, 0, 0.4)), rng=rng)
         record = await writer.run(store, slave, stop_clock=stop_clock)

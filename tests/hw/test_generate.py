@@ -44,7 +44,7 @@ def test_ports_of_accelerators(name: str) -> None:
     assert {"clk", "rst", "irq", "s_axil_awaddr"} <= names
     for part, prefixes in (
         (chip.npu, ("s_axis_events_", "m_axis_spikes_")),
-        (chip.mars, ("m_axi_weights_ar", "m_axi_weights_r")),
+        (chip.mars, tuple(f"m_axi_weights_{channel}" for channel in ("ar", "r", "aw", "w", "b"))),
     ):
         for prefix in prefixes:
             assert any(name.startswith(prefix) for name in names) == (part is not None), prefix

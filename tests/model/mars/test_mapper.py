@@ -130,7 +130,7 @@ def network(shape: tuple[int, int, int], *layers: Layer, bits: int = 4) -> Quant
             "1024 words of feature memory per macro to fit mars-tiny, not 1032: 8 too many",
         ),
         (
-            network((16, 33, 32), average()),
+            network((16, 33, 32), average("a")),
             TINY,
             "layer a must have rows that fit, one of its result with those that it reads, in "
             "1024 words of feature memory per macro to fit mars-tiny, not 1058: 34 too many",
