@@ -98,7 +98,8 @@ class ResultTaker(Component):
         scaled = Signal(signed(PRODUCT_WIDTH + 1))
         last = Signal()
         m.d.comb += [
-            last.eq(k + 1 == settings.n_entries),
+            # No number of entries, not even one that is too large, keeps MARS from ending.
+            last.eq((k + 1 == settings.n_entries) | k.all()),
             self.is_logit.eq(settings.kind == Kind.LOGIT),
             self.addr.eq(entry.word + plane),
             self.population.eq(entry.population),

@@ -38,9 +38,9 @@ def control(h: Harness) -> None:
     h.always("read_while_it_waits", waits, results.read)
 
     fsm, taker = h.probe("bridge_state", 3), h.probe("taker.taker_state", 3)
-    k, n = h.probe("taker.k", 8), h.probe("settings", 32)[:9]
+    k, given = h.probe("taker.k", 8), h.probe("settings", 32)[:9]
+    n = h.define("n_entries", Mux(given > MAX_ENTRIES, MAX_ENTRIES, given))
     taking = h.define("taking", fsm == TAKE)
-    h.assume("entries_fit", h.probe("registers.bridge_RESULT_entries", 9) <= MAX_ENTRIES)
     h.always("write_while_granted", granted & waits & taking, stimuli.write)
     visits = h.register("visits", 9)
     visit = h.define("visit", taker == WRITE)
@@ -69,7 +69,6 @@ def control(h: Harness) -> None:
     h.always("visits_all", visits == n, taking & (taker == READY))
     h.always("visits_left", (visits < n) | (taker == FETCH) & (n == 0), taker != READY)
     h.always("taker_rests", k == 0, (fsm == IDLE) & (taker == READY))
-    h.always("entries_known", n <= MAX_ENTRIES)
     h.always("burst_has_steps", stimuli.n_steps != 0, (fsm == START) | bursting)
     h.reached("last_of_two", results.taken & (n == 2))
     h.reached("burst_over", bridge.irq & h.past(bursting, 3))

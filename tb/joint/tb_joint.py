@@ -156,7 +156,7 @@ async def frames(dut) -> None:
 
     async def visit() -> None:
         while busy:
-            word = weights + 4 * rng.randrange(100)
+            word = weights + 4 * rng.randrange(90)
             await host.write(word, [await host.read(word)])
             await host.read(host.addresses["neurons[1]"] + 4 * rng.randrange(64))
             await host.read(host.addresses["bridge_entries"] + 4 * rng.randrange(512))

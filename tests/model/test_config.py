@@ -26,6 +26,7 @@ def test_accelerators() -> None:
     chip = CHIPS["kenyon"]
     assert chip.accelerators == (chip.npu, chip.mars)
     assert CHIPS["mars"].accelerators == (chip.mars,)
+    assert [name for name, chip in CHIPS.items() if chip.has_bridge] == ["kenyon-tiny", "kenyon"]
 
 
 @pytest.mark.parametrize(

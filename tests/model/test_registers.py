@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import pytest
 
+from model.bridge import MAX_ENTRIES, WORDS_PER_ENTRY
 from model.config import CHIPS, ChipConfig
 from model.mars import registers as mars_registers
 from model.mars.config import CONFIGS as MARS_CONFIGS
@@ -49,6 +50,14 @@ MARS = {
     "mars.EXIT_LIMIT": 0x8044,
     "mars.STEPS_TAKEN": 0x8048,
 }
+BRIDGE = {
+    "bridge.CONTROL": 0xA000,
+    "bridge.STATUS": 0xA004,
+    "bridge.RESULT": 0xA008,
+    "bridge.BURST": 0xA00C,
+    "bridge.WINNER": 0xA010,
+    "bridge.CLOCKS": 0xA014,
+}
 chips = pytest.mark.parametrize("chip", CHIPS.values(), ids=list(CHIPS))
 npus = pytest.mark.parametrize("npu", NPU_CONFIGS.values(), ids=list(NPU_CONFIGS))
 marses = pytest.mark.parametrize("mars", MARS_CONFIGS.values(), ids=list(MARS_CONFIGS))
@@ -83,6 +92,9 @@ def test_addresses(chip: ChipConfig) -> None:
         memories["exit_tables"] = 0x9000
         for macro in range(chip.mars.n_macros):
             memories[f"features[{macro}]"] = 0x8000_0000 + 0x20000 * macro
+    if chip.has_bridge:
+        words |= BRIDGE
+        memories |= {"bridge_entries": 0xA800, "bridge_counts": 0xC000}
     assert {name: r.address for name, r in registers.registers.items()} == words
     assert {name: m.address for name, m in registers.memories.items()} == memories
     assert all(registers[name] == address for name, address in (words | memories).items())
@@ -113,8 +125,13 @@ def test_joint_chip_has_what_its_parts_have() -> None:
     assert chip.mars is not None
     parts = [npu_registers.register_map(chip.npu), mars_registers.register_map(chip.mars)]
     joint = register_map(chip)
-    assert joint.registers == parts[0].registers | parts[1].registers
-    assert joint.memories == parts[0].memories | parts[1].memories
+    own = {name: r for name, r in joint.registers.items() if name not in BRIDGE}
+    assert own == parts[0].registers | parts[1].registers
+    memories = dict(joint.memories)
+    entries, counts = memories.pop("bridge_entries"), memories.pop("bridge_counts")
+    assert memories == parts[0].memories | parts[1].memories
+    assert (entries.n_words, entries.writable) == (MAX_ENTRIES * WORDS_PER_ENTRY, True)
+    assert (counts.n_words, counts.writable) == (chip.npu.n_neurons, False)
 
 
 @npus
@@ -199,6 +216,10 @@ def test_largest_mars(n_cores: int, macros_per_core: int) -> None:
         ("mars.TIME", "chunk", {"low": 8, "width": 4, "writable": True}),
         ("mars.EXIT", "classes", {"low": 8, "width": 9, "writable": True}),
         ("mars.STEPS_TAKEN", "value", {"writable": False, "width": 7}),
+        ("bridge.STATUS", "done", {"write_one_clears": True, "from_hardware": True}),
+        ("bridge.RESULT", "entries", {"low": 0, "width": 9, "writable": True}),
+        ("bridge.BURST", "steps", {"low": 0, "width": 16, "writable": True}),
+        ("bridge.WINNER", "count", {"low": 16, "width": 16, "writable": False}),
     ],
 )
 def test_what_the_host_can_do(register: str, name: str, expected: dict[str, int]) -> None:
