@@ -229,7 +229,9 @@ class PerceptionTraining(Training):
             functional.cross_entropy(
                 scores,
                 right,
-                weight=torch.tensor([*[1.0] * (scores.shape[1] - 1), NONE_WEIGHT], dtype=scores.dtype),
+                weight=torch.tensor(
+                    [*[1.0] * (scores.shape[1] - 1), NONE_WEIGHT], dtype=scores.dtype
+                ),
                 ignore_index=UNSURE,
                 label_smoothing=SMOOTHING,
             )

@@ -29,7 +29,13 @@ def network(seed: int = 0) -> QuantizedNetwork:
         )
 
     first = layer(
-        Conv, "a", "input", (5, 2, 3, 3), out_bits=4, out_signed=False, stride=(2, 1),
+        Conv,
+        "a",
+        "input",
+        (5, 2, 3, 3),
+        out_bits=4,
+        out_signed=False,
+        stride=(2, 1),
         padding=(1, 0, 0, 2),
     )
     second = layer(Conv, "b", "a", (4, 5, 1, 2), out_bits=5, out_signed=True, low=-3, high=9)
@@ -62,8 +68,13 @@ def test_refusals() -> None:
 def test_sums_that_float32_does_not_hold() -> None:
     weight = np.full((1, 1 << 14), -128)
     big = Dense(
-        name="d", input="input", weight=weight, bias=np.zeros(1, np.int64), weight_bits=8,
-        out_bits=32, out_signed=True,
+        name="d",
+        input="input",
+        weight=weight,
+        bias=np.zeros(1, np.int64),
+        weight_bits=8,
+        out_bits=32,
+        out_signed=True,
     )
     net = QuantizedNetwork(FeatureType((1 << 14, 1, 1), 8, False), (big,), "big")
     with pytest.raises(NetworkError, match=r"layer 'd': sums must be below 2\^24, not 534773760"):

@@ -88,7 +88,9 @@ def test_what_is_seen_moves_against_the_camera(mode, point, goes) -> None:
         cos, sin = math.cos(angle), math.sin(angle)
         back = (-cos * point[0] + sin * point[1], -sin * point[0] - cos * point[1])
         camera = Camera(
-            there[0] + back[0] * CAMERA.extent, there[1] + back[1] * CAMERA.extent, angle,
+            there[0] + back[0] * CAMERA.extent,
+            there[1] + back[1] * CAMERA.extent,
+            angle,
             CAMERA.extent,
         )
         assert view_of(*there, camera) == pytest.approx(point)
