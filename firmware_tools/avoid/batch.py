@@ -14,15 +14,14 @@ from numpy.typing import NDArray
 
 from model.mars.network import (
     INPUT,
-    RAW_BITS,
     Conv,
     Dense,
     FeatureType,
     Layer,
     NetworkError,
     QuantizedNetwork,
+    clamp_of,
 )
-from model.mars.reference import clamp_of
 
 EXACT = 1 << 24
 """Integers below are exact in float32."""
@@ -136,7 +135,7 @@ def _results(step: _Step, maps: Floats) -> NDArray[Any]:
         columns = maps.reshape(len(maps), -1)
     acc = columns @ step.weight
     shape = (len(maps), *kind.shape[1:], kind.shape[0])
-    if layer.out_bits == RAW_BITS:
+    if layer.mult is None or layer.shift is None:  # the results are accumulators
         total = acc.astype(np.int64) + layer.bias
         return total.reshape(shape)
     _requantise(acc, layer.bias, layer.mult, layer.shift, *clamp_of(layer, kind))

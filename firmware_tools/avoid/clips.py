@@ -161,7 +161,7 @@ class Looming:
 def place_in(direction: int, rng: np.random.Generator) -> tuple[float, float]:
     """Where something is that looms in a direction."""
     if direction == 4:
-        return tuple(rng.uniform(-0.13, 0.13, 2).tolist())  # type: ignore[return-value]
+        return rng.uniform(-0.13, 0.13), rng.uniform(-0.13, 0.13)
     far = rng.uniform(RADII[0] + 0.12, 0.85)
     aside = rng.uniform(-0.6, 0.6) * far
     return {0: (aside, -far), 1: (aside, far), 2: (-far, aside), 3: (far, aside)}[direction]

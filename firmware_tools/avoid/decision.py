@@ -130,8 +130,8 @@ def inputs_of(frames: Grey) -> Ints:
 class Eye(Protocol):
     """What sees something in pairs of frames."""
 
-    def __call__(self, pairs: NDArray[np.integer[Any]]) -> Ints:
-        """Results (n, 21) of pairs (n, 2, SIDE, SIDE)."""
+    def __call__(self, images: NDArray[np.integer[Any]], /) -> Ints:
+        """Results (n, 21) of pairs of frames (n, 2, SIDE, SIDE)."""
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ class AvoidEnv(gymnasium.Env[Grey, np.int64]):
             {"collisions": self.world.collisions},
         )
 
-    def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
+    def render(self) -> NDArray[np.uint8] | None:
         if self.render_mode != "rgb_array" or self.world is None:
             return None
         return np.repeat(self.world.look(LARGE)[:, :, None], 3, axis=2)

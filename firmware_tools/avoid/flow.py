@@ -97,11 +97,13 @@ def fit(seen: Numbers, texture: Numbers) -> Numbers:
     """
     motions, target = _motions(), seen.reshape(-1)
     weight = texture
-    found = np.zeros(4)
+    found: Numbers = np.zeros(4)
     for _ in range(ROUNDS):
         both = np.tile(weight.reshape(-1), 2)
         scaled = motions * both[:, None]
-        found = np.linalg.solve(motions.T @ scaled + 1e-6 * np.eye(4), scaled.T @ target)
+        found = np.asarray(
+            np.linalg.solve(motions.T @ scaled + 1e-6 * np.eye(4), scaled.T @ target), np.float64
+        )
         off = (target - motions @ found).reshape(2, SIDE, SIDE)
         weight = texture / (1 + (off**2).sum(0) / TOLERANCE**2)
     return found

@@ -91,11 +91,13 @@ class Setup:
 
     def build_rtl(self, terminal: Terminal) -> None:
         """Build the simulator unless it is there."""
-        from tb.joint import cosim
+        from tb import simulator
+        from tb.cosim import chip
 
-        if not cosim.is_built(self.config):
+        design = chip(self.config)
+        if not simulator.is_built(design):
             with terminal.busy(f"building the simulator of {self.config.name}, some minutes"):
-                cosim.build(self.config)
+                simulator.build(design)
 
     def on_rtl(self, frames: Grey) -> list[Decision]:
         """Decisions of the simulated hardware."""
@@ -148,7 +150,7 @@ def setup(source: Literal["cnn", "flow"], config: str, network: Path | None) -> 
         The chip has not both halves, or a network is given for optical flow.
     """
     chip = named_chip(config)
-    if chip.npu is None or chip.mars is None:
+    if not chip.has_bridge:
         raise UserError(f"configuration must have both halves, kenyon or kenyon-tiny, not {config}")
     if source == "flow":
         if network is not None:

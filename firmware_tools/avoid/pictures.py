@@ -34,11 +34,12 @@ def photographs(part: Part) -> tuple[Picture, ...]:
 def _part(grey: Picture, part: Part) -> Picture:
     small = shrunk(grey)
     border = round(TRAINING_SHARE * small.shape[1])
-    return np.ascontiguousarray(small[:, :border] if part == "training" else small[:, border:])
+    chosen = small[:, :border] if part == "training" else small[:, border:]
+    return np.asarray(chosen, np.float32, order="C")
 
 
 def shrunk(grey: Picture) -> Picture:
     """Means of SHRINK x SHRINK pixels."""
     rows, columns = (size // SHRINK for size in grey.shape)
     tiles = grey[: rows * SHRINK, : columns * SHRINK].reshape(rows, SHRINK, columns, SHRINK)
-    return tiles.mean(axis=(1, 3)).astype(np.float32)
+    return np.asarray(tiles.mean(axis=(1, 3)), np.float32)

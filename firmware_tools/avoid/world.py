@@ -7,6 +7,7 @@ The camera looks ahead, always. `firmware_tools.avoid.environment` is Gymnasium'
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from firmware_tools.avoid import N_CELLS, cell_of
 from firmware_tools.avoid.clips import GAINS, NOISE, SOON, first_camera, texture
@@ -90,9 +91,13 @@ class World:
         self.place, self.velocity = np.zeros(2), np.zeros(2)
         self.frame = self.collisions = 0
         self._looks_at = first_camera(rng, picture, WALL_EXTENT * (1 - N_FRAMES / WALL))
-        self.balls = _balls(picture, float(render(picture, self._camera()).mean()), rng)
-        self._was_hit = np.zeros(len(self.balls.centres), np.bool_)
+        self.put(_balls(picture, float(render(picture, self._camera()).mean()), rng))
         self._gain, self._noise = rng.uniform(*GAINS), rng.uniform(*NOISE)
+
+    def put(self, balls: Balls) -> None:
+        """Have these balls in the world, and no others."""
+        self.balls = balls
+        self._was_hit = np.zeros(len(balls.centres), np.bool_)
 
     @property
     def is_over(self) -> bool:
@@ -120,27 +125,26 @@ class World:
 
     def relative(self) -> Numbers:
         """Balls as the craft sees them, (n, 3)."""
-        return self.balls.centres - np.array([*self.place, self.frame * SPEED])
+        here = np.array([*self.place, self.frame * SPEED])
+        return np.asarray(self.balls.centres - here, np.float64)
 
-    def visible(self) -> Numbers:
+    def visible(self) -> NDArray[np.intp]:
         """Numbers of the balls before the camera, the nearest one last, (n,)."""
         x, y, z = self.relative().T
         reach = VIEW * z + RADIUS
         seen = (z > NEAR) & (z < FAR) & (np.abs(x) < reach) & (np.abs(y) < reach)
         numbers = np.flatnonzero(seen)
-        return numbers[np.argsort(-z[numbers])]
+        return np.asarray(numbers[np.argsort(-z[numbers])])
 
     def discs(self) -> tuple[Disc, ...]:
         """The balls in the view, the nearest one last."""
-        relative = self.relative()
-        return tuple(
-            Disc(
-                *(relative[k, :2] / (VIEW * relative[k, 2])).tolist(),
-                RADIUS / (VIEW * relative[k, 2]),
-                *self.balls.textures[k].tolist(),
-            )
-            for k in self.visible()
-        )
+        return tuple(self._disc(int(k)) for k in self.visible())
+
+    def _disc(self, ball: int) -> Disc:
+        x, y, z = self.relative()[ball].tolist()
+        reach = VIEW * z
+        texture_x, texture_y, extent, light = self.balls.textures[ball].tolist()
+        return Disc(x / reach, y / reach, RADIUS / reach, texture_x, texture_y, extent, light)
 
     def _camera(self) -> Camera:
         scale = WALL_EXTENT / (VIEW * SPEED * WALL)  # pixels of the picture per unit of the wall
@@ -153,15 +157,11 @@ class World:
 
     def threat(self) -> int:
         """The cell in which something looms most; N_CELLS: in none."""
-        worst, cell = 0.0, N_CELLS
-        relative = self.relative()
-        for k in self.visible():
-            x, y, z = relative[k]
-            u, v, radius = x / (VIEW * z), y / (VIEW * z), RADIUS / (VIEW * z)
-            frames_left = z / SPEED
-            growth = radius / frames_left
-            if max(abs(u), abs(v)) < 1 and frames_left <= SOON and growth > worst:
-                worst, cell = growth, cell_of(u, v)
+        cell = N_CELLS
+        for k in self.visible():  # the nearest one last, which grows most
+            disc, frames_left = self._disc(int(k)), self.relative()[k, 2] / SPEED
+            if max(abs(disc.x), abs(disc.y)) < 1 and frames_left <= SOON:
+                cell = cell_of(disc.x, disc.y)
         return cell
 
     def look(self, side: int | None = None) -> Grey:

@@ -334,7 +334,7 @@ def ring(reach: int, least: int = 1) -> Rule:
             raise NetworkError(f"ring must have groups of one size, not {n_pre} and {n_post}")
         apart = np.abs(np.subtract.outer(np.arange(n_pre), np.arange(n_post)))
         distance = np.minimum(apart, n_pre - apart)
-        return (distance >= least) & (distance <= reach)
+        return np.asarray((distance >= least) & (distance <= reach))
 
     return rule
 
@@ -345,7 +345,7 @@ def at_random(probability: float) -> Rule:
         raise NetworkError(f"probability must be 0..1, not {probability:g}")
 
     def rule(n_pre: int, n_post: int, rng: Generator) -> NDArray[np.bool_]:
-        return rng.random((n_pre, n_post)) < probability
+        return np.asarray(rng.random((n_pre, n_post)) < probability)
 
     return rule
 

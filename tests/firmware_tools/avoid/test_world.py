@@ -27,8 +27,7 @@ from firmware_tools.avoid.world import (
 def world(*centres, seed=0):
     """A world with these balls only."""
     made = World(photographs("test")[0], np.random.default_rng(seed))
-    made.balls = Balls(np.array(centres, float).reshape(-1, 3), np.tile([9.0, 9, 8, 0], (9, 1)))
-    made._was_hit = np.zeros(len(centres), np.bool_)
+    made.put(Balls(np.array(centres, float).reshape(-1, 3), np.tile([9.0, 9, 8, 0], (9, 1))))
     return made
 
 
