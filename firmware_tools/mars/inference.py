@@ -229,7 +229,7 @@ def pass_outputs(image: Image, records: Sequence[PassRecord]) -> dict[str, Ints]
     }
     return {
         name: (
-            np.concatenate([chunk[name] for chunk in chunks])[: image.time_steps]
+            np.concatenate([chunk[name] for chunk in chunks])[: image.contents.time_steps]
             if name in in_time
             else values
         )
