@@ -81,7 +81,9 @@
       }
       shown.textContent = `${count.toLocaleString("en")} of ${rows.length.toLocaleString("en")} rows`;
     };
-    for (const field of fields) field.addEventListener("input", apply);
+    for (const field of fields) {
+      field.addEventListener(field.tagName === "SELECT" ? "change" : "input", apply);
+    }
     apply();
   }
 

@@ -22,7 +22,7 @@ from firmware_tools.errors import UserError
 from firmware_tools.inputs import check_folder
 
 MISSING = "the package bokeh must be installed for --report: pip install 'kenyon[report]'"
-MOST_ROWS = 5000
+MOST_ROWS = 2000
 """Of a table; more would make the page slow."""
 
 

@@ -1,5 +1,6 @@
 """Pages: parts, where they are from, refusals."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from firmware_tools.console import Invocation, Terminal, invoked
 from firmware_tools.report import page
 from firmware_tools.report.page import MOST_ROWS, Code, Facts, Frames, Section, Table, Text
 from model.npu.config import CONFIGS
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "reports.md"
 
 
 def test_parts(read) -> None:
@@ -32,13 +35,21 @@ def test_parts(read) -> None:
     assert len(found.text) < 50_000
 
 
+def test_example_of_the_documentation(read) -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    exec(compile(program, str(DOCUMENT), "exec"), {})
+    found = read("own.html")
+    assert found.headings == ["A neuron", "Summary", "Membrane", "Steps", "How this was made"]
+    assert found.tables["All"][-1] == ["2", "146"]
+
+
 def test_long_table_says_what_it_leaves_out(read) -> None:
     rows = [[k] for k in range(MOST_ROWS + 3)]
     page.write(
         Path("page.html"), "t", [Section("s", [Table("T.", ["k"], rows)])], Terminal(json=False)
     )
     (caption,) = (one for one in read("page.html").tables if one.startswith("T."))
-    assert caption == "T. Only the first 5,000 of 5,003 rows are on this page."
+    assert caption == "T. Only the first 2,000 of 2,003 rows are on this page."
 
 
 def test_script_can_not_be_left() -> None:
