@@ -23,18 +23,21 @@ from firmware_tools.npu.building import (
 )
 from model.bridge import Bridge, BridgeError, Entry, factor
 from model.mars.network import QuantizedNetwork
+from model.npu import network as npu
+from model.npu.network import Segment
 
 FORWARD, BACKWARD = MODES.index("forward"), MODES.index("backward")
 STEPS = 50
 """Time steps of a frame."""
 MODE_POPULATION, CELL_POPULATION = 0, 1
-MODE_GAIN, CELL_GAIN = 12.0, 12.0
+MODE_GAIN, CELL_GAIN = 12.0, 20.0
 """Levels of bias for a result of 1, which makes e times as likely."""
 
 NEURON = Neuron(rest=40, threshold=120, reset=40, a=2, b=2, tau=4)
+CELL_NEURON = Neuron(rest=80, threshold=80, reset=40, a=2, b=2, tau=4)
 INHIBITOR = Neuron(rest=40, threshold=120, reset=40, a=2, b=2, tau=2)
 SELF, OPPONENT, TO_INHIBITOR, FROM_INHIBITOR = 6, -40, 30, -6
-CELL_SELF, OTHER_CELL, SAME_SIDE = 6, -8, -2
+CELL_SELF, OTHER_CELL, SAME_SIDE = 6, -20, -6
 STEER = 3
 """From a mode to the cells that matter more with it, or less if negative."""
 
@@ -51,7 +54,7 @@ def builder() -> Network:
     net.connect(inhibitor, modes, all_to_all, FROM_INHIBITOR)
 
     obstacles = net.population("obstacles")
-    cells = obstacles.neurons("cells", N_CELLS, NEURON)
+    cells = obstacles.neurons("cells", N_CELLS, CELL_NEURON)
     sides = [(i, j) for i in range(CENTRE) for j in range(CENTRE) if i != j and i % 4 == j % 4]
     net.connect(cells, cells, one_to_one, CELL_SELF)
     net.connect(cells, cells, explicit(sides), SAME_SIDE)
@@ -59,6 +62,24 @@ def builder() -> Network:
     net.connect(modes, cells, explicit(_steered(+1)), STEER)
     net.connect(modes, cells, explicit(_steered(-1)), -STEER)
     return net
+
+
+def example() -> npu.Network:
+    """The network with three frames: it flies forward, drifts left, and something looms there."""
+    net = builder()
+    motion, obstacles = (population.groups[0] for population in net.populations)
+    modes, cells = net.numbers(motion), net.numbers(obstacles)
+    seen = (
+        {"forward": 5.0},
+        {"forward": 1.0, "left": 5.0, "middle left": 2.0},
+        {"left": 5.0, "middle left": 5.0, "centre": 3.0},
+    )
+    session = []
+    for frame in seen:
+        bias = {modes[k]: round(MODE_GAIN * frame.get(name, -1)) for k, name in enumerate(MODES)}
+        bias |= {cells[k]: round(CELL_GAIN * frame.get(name, -1)) for k, name in enumerate(CELLS)}
+        session.append(Segment(STEPS, bias))
+    return net.build(session)
 
 
 def _others(n_pre: int, n_post: int, _rng: Generator) -> NDArray[np.bool_]:

@@ -159,6 +159,23 @@ def with_none(results: Tensor) -> tuple[Tensor, Tensor]:
     return functional.pad(modes, (0, 1)), functional.pad(cells, (0, 1))
 
 
+def loss(results: Tensor, labels: Tensor) -> Tensor:
+    """Cross entropy of modes and of cells, each only where it is known."""
+    modes, cells = (
+        functional.cross_entropy(
+            scores,
+            right,
+            weight=torch.ones(scores.shape[1], dtype=scores.dtype).index_fill(
+                0, torch.tensor(scores.shape[1] - 1), NONE_WEIGHT
+            ),
+            ignore_index=UNSURE,
+            label_smoothing=SMOOTHING,
+        )
+        for scores, right in zip(with_none(results), labels.unbind(1), strict=True)
+    )
+    return modes + cells
+
+
 @dataclass(frozen=True)
 class Accuracy:
     """Shares of the test clips' last pairs that are right."""
@@ -225,16 +242,4 @@ class PerceptionTraining(Training):
         return reflected(images, labels, which)
 
     def _loss(self, _stage: str, outputs: Tensor, labels: Tensor) -> Tensor:
-        losses = [
-            functional.cross_entropy(
-                scores,
-                right,
-                weight=torch.tensor(
-                    [*[1.0] * (scores.shape[1] - 1), NONE_WEIGHT], dtype=scores.dtype
-                ),
-                ignore_index=UNSURE,
-                label_smoothing=SMOOTHING,
-            )
-            for scores, right in zip(with_none(outputs), labels.unbind(1), strict=True)
-        ]
-        return losses[0] + losses[1]
+        return loss(outputs, labels)

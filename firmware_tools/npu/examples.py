@@ -135,7 +135,13 @@ def _receptor_rates() -> Rates:
 
 def write_examples(folder: Path = FOLDER) -> None:
     """Write every example as a network file."""
+    from firmware_tools.avoid import decision, populations  # which build on this package
+    from model import bridge_file
+
     (folder / "decision.json").write_text(dump(decision_network()))
+    (folder / "avoid.json").write_text(dump(populations.example()))
+    bridge = populations.bridge(decision.mind().perception)
+    (folder / "avoid-bridge.json").write_text(bridge_file.dumps(bridge))
 
 
 if __name__ == "__main__":
