@@ -131,7 +131,7 @@ def bars(
     chart = axes(
         label,
         "",
-        height=BAR * len(rows) + 110,
+        height=BAR * max(len(rows), 4) + 110,
         y_range=FactorRange(*reversed(rows)),
         tooltips=[("", "@row"), ("$name", f"@$name{{0,0.[00]}} {unit}")],
     )

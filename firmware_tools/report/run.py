@@ -116,7 +116,7 @@ class Gathered:
         self._v = Envelope(n_steps, len(self.neurons), MOST_VALUES)
         self._i = Envelope(n_steps, len(self.neurons), MOST_VALUES)
         self._clocks = Envelope(n_steps, 2, 2 * MOST_POINTS)
-        self._pairs: dict[tuple[int, int], int] = {}
+        self._pairs: set[tuple[int, int]] = set()
 
     def add(self, trace: Trace) -> None:
         """Add the next time steps."""
@@ -139,9 +139,7 @@ class Gathered:
         self.unequal += int((trace.clocks != contract).sum())
         self._clocks.add(trace.first_step, np.stack([trace.clocks, contract], axis=1))
         pairs = np.stack([contract - STEP_OVERHEAD, trace.clocks], axis=1)
-        for pair, count in zip(*np.unique(pairs, axis=0, return_counts=True), strict=True):
-            slots, clocks = map(int, pair)
-            self._pairs[slots, clocks] = self._pairs.get((slots, clocks), 0) + int(count)
+        self._pairs.update((slots, clocks) for slots, clocks in np.unique(pairs, axis=0).tolist())
 
     def sections(self, backend: str) -> list[Section]:
         """The run in charts; the backend is where the clocks are from."""
@@ -201,14 +199,12 @@ class Gathered:
         high = max(1, int(counts.max()))
         shades = LinearColorMapper(palette=SHADES, low=0, high=high)
         chart.image(
-            image=[counts[::-1].astype(np.min_scalar_type(high))],
+            image=[counts.astype(np.min_scalar_type(high))],
             x=-0.5,
-            y=n - 0.5,
+            y=-0.5,
             dw=n_bins * self._width,
             dh=n,
             color_mapper=shades,
-            origin="top_left",
-            anchor="bottom_left",
         )
         chart.add_layout(ColorBar(color_mapper=shades, title="spikes"), "right")
         return (
@@ -284,8 +280,7 @@ class Gathered:
         above = chart.line(x, clocks, color=COLOURS[0])
         legend(chart, [("clocks", [above]), ("contract", [below])])
         slots = axes("(rows + 1) x groups, of the slowest population", "clocks")
-        pairs = list(self._pairs)
-        at = np.array(pairs)
+        at = np.array(sorted(self._pairs))
         ends = np.array([at[:, 0].min(), at[:, 0].max()])
         drawn = slots.scatter(at[:, 0], at[:, 1], size=7, color=COLOURS[0], alpha=0.7)
         line = slots.line(ends, ends + STEP_OVERHEAD, color=COLOURS[1], line_dash="dashed")

@@ -74,7 +74,7 @@ def test_many_spikes_are_counted(pair, monkeypatch: pytest.MonkeyPatch) -> None:
     (chart,) = charts(kept, "Spikes")
     (image,) = data_of(chart)[0]["image"]
     counts = np.add.reduceat(trace.spikes, np.arange(0, 50, 5), dtype=int).T
-    assert (image[::-1] == counts).all()
+    assert (image == counts).all()
     assert "counts those of 5 time steps" in chart.caption
 
 
@@ -84,6 +84,16 @@ def test_rates(pair) -> None:
     for p, data in enumerate(data_of(chart)):
         share = 1000 * trace.spikes[:, 2 * p : 2 * p + 2].mean(axis=1)
         assert np.array_equal(data["y"][:-1], share)
+
+
+def test_rates_are_means(pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "N_RATES", 6)
+    trace, kept = gathered(pair)
+    (chart,) = charts(kept, "Rates")
+    shares = [1000 * trace.spikes[k : k + 9, :2].mean() for k in range(0, 50, 9)]
+    assert data_of(chart)[0]["y"][:-1].tolist() == pytest.approx(shares)
+    assert data_of(chart)[0]["x"].tolist() == [0, 9, 18, 27, 36, 45, 50]
+    assert chart.caption.endswith("Mean of every 9 time steps.")
 
 
 def test_membranes_and_currents_of_each_neuron(pair) -> None:
