@@ -27,6 +27,10 @@ def kind_of(image: Image) -> Kind:
         raise BridgeError(
             f"{image.contents.name}: the result must be numbers or logits, not spikes in time"
         )
+    if image.contents.stored:
+        raise BridgeError(
+            f"{image.contents.name}: the result must fit the feature memory, where the bridge reads it"
+        )
     if image.n_chunks > 1:
         raise BridgeError(
             f"{image.contents.name}: a frame must have all time steps, not "

@@ -1,5 +1,6 @@
 """The golden model of both halves against the parts by themselves."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -199,6 +200,13 @@ def test_spikes_are_no_numbers() -> None:
     message = "spiking: the result must be numbers or logits, not spikes in time"
     with pytest.raises(BridgeError, match=message):
         kind_of(compile_network(spiking(logits=False), MARS))
+
+
+def test_result_in_memory() -> None:
+    image = compile_network(network(), MARS)
+    stored = replace(image, contents=image.contents.model_copy(update={"stored": True}))
+    with pytest.raises(BridgeError, match="the result must fit the feature memory"):
+        kind_of(stored)
 
 
 def test_what_does_not_fit() -> None:
