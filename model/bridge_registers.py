@@ -29,7 +29,7 @@ def kind_of(image: Image) -> Kind:
         )
     if image.contents.stored:
         raise BridgeError(
-            f"{image.contents.name}: the result must fit the feature memory, where the bridge reads it"
+            f"{image.contents.name}: the result must fit the feature memory, out of which it goes"
         )
     if image.n_chunks > 1:
         raise BridgeError(
