@@ -29,19 +29,44 @@ def test_default_configuration_is_mars(kenyon, quantised) -> None:
     assert json.loads(result.stdout)["configuration"] == "mars"
 
 
-def test_network_too_large(kenyon, quantised) -> None:
-    def larger(spec, arrays) -> None:
-        spec["input"]["shape"] = [3, 20, 20]
+def larger(shape: list[int]):
+    """A network of one layer on a larger map."""
+
+    def change(spec, arrays) -> None:
+        spec["input"]["shape"] = shape
         spec["layers"].pop()
         for end in "wbms":
             del arrays[f"fc.{end}"]
 
-    result = kenyon("compile", quantised(larger), "-o", "net.img", "-c", "mars-tiny")
-    assert result.exit_code == 2
-    assert result.stderr == (
-        "error: layer a must leave the maps in use within 1024 words of feature memory per macro "
-        "to fit mars-tiny, not 1240: 216 too many\n"
+    return change
+
+
+def test_maps_in_memory(kenyon, quantised) -> None:
+    """What compile and inspect say of a network whose maps do not fit."""
+    net = quantised(larger([3, 20, 20]))
+    result = kenyon("compile", net, "-o", "net.img", "-c", "mars-tiny")
+    image = compile_network(network_file.load(net), TINY)
+    assert len(image.segments) > 1
+    line = (
+        f"maps that do not fit lie in memory: {len(image.segments)} segments, "
+        f"{image.bytes_written:,} bytes written and {image.bytes_read:,} read per frame, "
+        f"{image.scratch_bytes:,} bytes behind SCRATCH_BASE\n"
     )
+    assert result.stdout.endswith(line)
+    values = json.loads(kenyon("compile", net, "-o", "net.img", "-c", "mars-tiny", "--json").stdout)
+    assert values["segments"] == len(image.segments)
+    assert values["bytes_written"] == image.bytes_written > 0
+    assert line.split(":", maxsplit=1)[0] in kenyon("inspect", "net.img").stdout
+    about = json.loads(kenyon("inspect", "net.img", "--json").stdout)
+    moves = [one["move"] for one in about["passes"]]
+    assert moves.count("store") == sum(one.descriptor.is_store for one in image.passes) > 0
+    assert about["output_stored"] == image.contents.stored
+
+
+def test_network_too_large(kenyon, quantised) -> None:
+    result = kenyon("compile", quantised(larger([3, 9, 250])), "-o", "net.img", "-c", "mars-tiny")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: layer b must have rows that fit, one of its result ")
     assert not Path("net.img").exists()
 
 
@@ -97,6 +122,8 @@ def test_inspect_json(kenyon, quantised) -> None:
         "source_address": 0,
         "skip_address": None,
         "output_address": first["output_address"],
+        "move": "",
+        "memory_word": None,
     }
     assert second["layers"] == ["b", "pool"]
     assert second["source_address"] == second["skip_address"] == first["output_address"]
