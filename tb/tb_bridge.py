@@ -1,5 +1,6 @@
 """The bridge alone: numbers to stimuli, waiting, bursts, counts, registers."""
 
+import itertools
 import random
 from dataclasses import dataclass, field
 
@@ -301,7 +302,12 @@ async def numbers(dut) -> None:
 async def boundaries(dut) -> None:
     """Results beside the ends of a bias, and beside zero, of every rounding."""
     world = await begun(dut)
-    entries = []
+    # The largest products, of which some have one bit more than the others.
+    ends, mults = (-(1 << 31), (1 << 31) - 1), (MULT_MIN, MULT_MAX)
+    entries = [
+        Entry(value, mult, shift, False, 1, 0)
+        for value, mult, shift in itertools.product(ends, mults, (0, 1, SHIFT_MAX))
+    ]
     for y in BOUNDARIES:
         for shift in (0, 1, 4, SHIFT_MAX):
             base, half = y << shift, 1 << shift >> 1
