@@ -1,5 +1,6 @@
 """The bridge alone: numbers to stimuli, waiting, bursts, counts, registers."""
 
+import itertools
 import random
 from dataclasses import dataclass, field
 
@@ -301,7 +302,12 @@ async def numbers(dut) -> None:
 async def boundaries(dut) -> None:
     """Results beside the ends of a bias, and beside zero, of every rounding."""
     world = await begun(dut)
-    entries = []
+    # The largest products, of which some have one bit more than the others.
+    ends, mults = (-(1 << 31), (1 << 31) - 1), (MULT_MIN, MULT_MAX)
+    entries = [
+        Entry(value, mult, shift, False, 1, 0)
+        for value, mult, shift in itertools.product(ends, mults, (0, 1, SHIFT_MAX))
+    ]
     for y in BOUNDARIES:
         for shift in (0, 1, 4, SHIFT_MAX):
             base, half = y << shift, 1 << shift >> 1
@@ -508,9 +514,11 @@ async def host_between_spikes(dut) -> None:
     await world.until("stimuli_run")
     counts = [0] * N_NEURONS
     name = f"targets_{COUNTS}"
-    world.block.set(**{f"{name}_addr": 4 * 3, f"{name}_write": 0})
+    silent, n_held = 9, 0
+    world.block.set(**{f"{name}_addr": 4 * silent, f"{name}_write": 0})
     for k in range(40):
         # The request comes in each clock around the spikes.
+        answered = None
         for clock in range(12):
             spike = clock < 4
             where = {"stimuli_spike_population": job.population, "stimuli_spike_index": clock % 16}
@@ -518,9 +526,17 @@ async def host_between_spikes(dut) -> None:
             asks = clock == k % 10
             world.block.set(**{f"{name}_request": asks, "stimuli_spike": spike}, **where)
             await Timer(1, "ns")
-            world.block.set(**{f"{name}_valid": asks and not world.block.port("hold").value})
-            await world.tick()
+            held = bool(world.block.port("hold").value)
+            check("held only if asked", False, held and not asks)
+            n_held += held
+            world.block.set(**{f"{name}_valid": asks and not held})
+            out = await world.tick()
             world.block.set(**{f"{name}_request": 0, f"{name}_valid": 0})
+            if asks and not held:
+                answered = clock + 2
+            if clock == answered:
+                check("count of a silent neuron", 0, out[f"{name}_r_data"])
+    check("requests met spikes", 16, n_held)
     await world.tick(stimuli_done=1)
     await world.until("irq")
     check("counts", counts, await world.counts())

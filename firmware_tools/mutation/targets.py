@@ -19,7 +19,12 @@ CONTROL = "mutant"
 CONTROL_WIDTH = 16
 PREPARE = ("proc", "opt_expr", "opt_clean", "wreduce", "opt_expr", "opt_clean")
 """Logic that nothing reads, and bits that nothing uses, are not worth breaking."""
-SEEN_ON_CHIP = ("hw/memory.py", "hw/npu/neuron_memory.py", "hw/npu/weight_memory.py")
+SEEN_ON_CHIP = (
+    "hw/bus/registers.py",
+    "hw/memory.py",
+    "hw/npu/neuron_memory.py",
+    "hw/npu/weight_memory.py",
+)
 """Parts of blocks whose host accesses only the chip's bench makes."""
 BENCH_OF_BLOCK = {
     "processing": "post_processing",
