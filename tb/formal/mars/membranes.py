@@ -236,7 +236,7 @@ PROOFS = (
         "its pass or the one before",
         state=state,
         depth=2,
-        reach=24,
+        reach=18,
         engine=ARITHMETIC,
         broken="proof.dut.pass_end proof.dut.walker/w:walker_state %ci2 "
         "proof.dut.walker/w:blocks_left %ci2 proof.dut.drain/w:keepers %ci2",
