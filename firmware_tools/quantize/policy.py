@@ -186,8 +186,7 @@ class PolicyTraining(StagedTraining):
         return images, labels
 
     def _loss(self, _stage: str, outputs: Tensor, labels: Tensor) -> Tensor:
-        """The expected reward (`labels`: (N, time_steps)), negative."""
-        return -(outputs.softmax(1) * labels).sum(1).mean()
+        return loss(outputs, labels)
 
     def _begin(self, stage: str) -> None:
         super()._begin(stage)
@@ -201,6 +200,11 @@ class PolicyTraining(StagedTraining):
     def _twin_optimizer(self, _stage: str) -> torch.optim.Optimizer:
         assert self.twin is not None
         return torch.optim.Adam(parameter_groups(self.twin, QUANTISED_RATE))
+
+
+def loss(logits: Tensor, reward: Tensor) -> Tensor:
+    """The expected reward, negative; logits and reward of each number of steps, (N, time_steps)."""
+    return -(logits.softmax(1) * reward).sum(1).mean()
 
 
 def rewards(right: Tensor, penalty: float) -> Tensor:

@@ -61,3 +61,11 @@ def test_trained_spiking_network(kenyon) -> None:
     on_machine = on_model(compile_network(network, CONFIGS["mars"]), inputs)
     for one, logits in zip(on_machine, wanted, strict=True):
         assert np.array_equal(one.logits, logits)  # of every step
+
+    # In one run of the program, and step by step: every value, membrane, clock and step.
+    for chunk in ((), ("--chunk", "1")):
+        options = ("--input", "digits-images.npy", "--images", "3", "-c", "mars-tiny", "--json")
+        result = kenyon("compare", "digits.npz", *options, *chunk)
+        assert result.exit_code == 0, result.output
+        figures = json.loads(result.stdout)
+        assert (figures["equal"], figures["images"]) == (True, 3)
