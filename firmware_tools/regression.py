@@ -126,7 +126,7 @@ class Outcome:
 
 def names() -> dict[str, list[str]]:
     """What a regression can consist of, by accelerator."""
-    result: dict[str, list[str]] = {NPU: [], MARS: [], JOINT: [JOINT]}
+    result: dict[str, list[str]] = {NPU: [], MARS: [], JOINT: [*benches.JOINT_BENCHES, JOINT]}
     for name, bench in DIRECTED.items():
         result[_accelerator(bench)].append(name)
     result[NPU].append(RANDOM)
@@ -172,6 +172,9 @@ def cases(configs: Sequence[Config], only: list[str], seed: int, count: int | No
         for kind, share in zip(kinds, (on_rtl, n - on_rtl), strict=False):
             result += _in_batches(kind, marses, begin, share)
             begin += share
+    result += [
+        Case(name, chip, seed) for name in benches.JOINT_BENCHES if name in only for chip in joints
+    ]
     if JOINT in only and joints:
         result += _in_batches(JOINT, joints, seed, COUNTS[JOINT] if count is None else count)
     return result
@@ -238,10 +241,10 @@ class Regression:
 
     def _run(self, part: list[Case]) -> list[Outcome]:
         case = part[0]
+        if case.name in DIRECTED or case.name in benches.JOINT_BENCHES:
+            return [self._bench(case)]
         if isinstance(case.config, ChipConfig):
             return self._joint(part, case.config)
-        if case.name in DIRECTED:
-            return [self._bench(case, case.config)]
         if isinstance(case.config, MarsConfig):
             return self._quantised(part, case.config)
         return [self._random(case, case.config)]
@@ -254,8 +257,10 @@ class Regression:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def _bench(self, case: Case, config: NPUConfig | MarsConfig) -> Outcome:
-        chip = ChipConfig.alone(config)
+    def _bench(self, case: Case) -> Outcome:
+        chip = case.config
+        if not isinstance(chip, ChipConfig):
+            chip = ChipConfig.alone(chip)
         benches.run(case.name, chip, self._made(case), seed=case.seed, waves=self._waves)
         return Outcome(case, "")
 

@@ -15,6 +15,7 @@ from firmware_tools.mars import regression as mars_regression
 from firmware_tools.npu import backends
 from firmware_tools.regression import (
     DIRECTED,
+    JOINT,
     MARS,
     NPU,
     QUANTISED,
@@ -28,6 +29,7 @@ from firmware_tools.regression import (
     names,
     random_case,
 )
+from model.config import CHIPS
 from model.mars import frame, network_file
 from model.mars.config import CONFIGS as MARS_CONFIGS
 from model.mars.config import MarsConfig
@@ -101,6 +103,16 @@ def test_cases_of_mars() -> None:
     ]
     assert regression.cases([TINY], names()[MARS], 5, 3) == []
     assert regression.cases([MARS_8], names()[NPU], 5, 3) == []
+
+
+def test_joint_cases() -> None:
+    chip = CHIPS["kenyon-tiny"]
+    assert regression.cases([TINY, MARS_TINY, chip], names()[JOINT], 5, 2) == [
+        Case("joint_chip", chip, 5),
+        Case(JOINT, chip, 5),
+        Case(JOINT, chip, 6),
+    ]
+    assert regression.cases([chip], [*names()[NPU], *names()[MARS]], 5, 3) == []
 
 
 def test_quantised_cases() -> None:
@@ -347,12 +359,13 @@ def test_interrupt_keeps_what_is_done(kenyon, monkeypatch: pytest.MonkeyPatch) -
     [
         (
             ("--only", "nothing"),
-            "--only must be one of npu, mars, "
-            f"{', '.join([*names()[NPU], *names()[MARS]])}, not nothing",
+            "--only must be one of npu, mars, joint, "
+            f"{', '.join([*names()[NPU], *names()[MARS], *names()[JOINT]])}, not nothing",
         ),
         (
             ("-c", "huge"),
-            f"configuration must be one of {', '.join([*CONFIGS, *MARS_CONFIGS])}, not huge",
+            f"configuration must be one of {', '.join([*CONFIGS, *MARS_CONFIGS])}, "
+            "kenyon-tiny, kenyon, not huge",
         ),
         (
             ("-c", "tiny", "--only", "mars"),
