@@ -109,7 +109,7 @@ def test_figures_by_hand() -> None:
     # Sums: up 5:0, left 4:5, 8:5; cell 1 is inner down, 12 the centre.
     one = judged([up, left, left], [12, 1, 1])
     assert (one.mode, one.mode_latency) == (2, 4)
-    assert (one.direction, one.direction_latency) == (1, 2)
+    assert (one.direction, one.direction_latency) == (1, 1)
     other = judged([up, up, left], [1, 1, None])
     assert (other.mode, other.mode_latency) == (0, None)
     assert other.direction_latency is None
@@ -118,7 +118,7 @@ def test_figures_by_hand() -> None:
     assert done.modes[2, 2] == done.modes[2, 0] == 1
     assert done.directions[1, 1] == done.directions[1, 5] == 1
     assert done.frame_mode_accuracy == 0.5
-    assert (done.mode_latency, done.direction_lead) == (4, 2)
+    assert (done.mode_latency, done.direction_lead) == (4, 1)
     assert done.clocks.tolist() == [1000] * 6
     said = " ".join("\n".join(lines(done, None)).split())
     assert "50.00% of 2 clips, 50.00% of single frames" in said

@@ -115,9 +115,9 @@ def test_a_mode_silences_its_opponent(mode) -> None:
 
 
 def test_motion_steers_the_obstacles() -> None:
-    """Of two cells that see as much, the one that lies ahead counts more."""
+    """Of two cells that see as little, the one that lies ahead counts more."""
     left, right = CELLS.index("middle left"), CELLS.index("middle right")
-    seen = {N_MODES + left: 3.0, N_MODES + right: 3.0}
+    seen = {N_MODES + left: 2.0, N_MODES + right: 2.0}
     for mode, ahead in (("left", left), ("right", right)):
         counts = spikes_of({**seen, MODES.index(mode): 6.0}).sum(0)[CELL_FIRST:]
         assert counts.argmax() == ahead
