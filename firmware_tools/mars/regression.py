@@ -31,8 +31,10 @@ CHUNKS = (0, 1, 0, 2, 0, 4, 0, 1, 0, 3)
 SPILLED_EVERY = 3
 """Every so many networks of a chip with small memories have maps that do not fit."""
 SPILLED = {"max_channels": 32, "max_size": 24, "max_layers": 6}
+SPILLED_TRIES = 8
+"""Networks of which one may not fit."""
 SMALL_WORDS = 1024
-SMALLER = (24, 12, 8, 6, 4, 2, 1)
+SMALLER = (12, 8, 6, 4, 2, 1)
 """Rows and columns that a network may have, one after the other until it fits."""
 
 
@@ -60,10 +62,16 @@ class Network:
 
 def random_case(config: MarsConfig, seed: int) -> Network:
     """The network of a seed; one that does not fit is drawn again with smaller maps."""
-    limits = _limits(config, seed)
+    if config.feature_words <= SMALL_WORDS and seed % SPILLED_EVERY == 0:
+        spilled = _spilled_case(config, seed)
+        if spilled is not None:
+            return spilled
+    is_deep = config.n_macros > 1 and seed % DEEP_EVERY == 0
     for size in SMALLER:
-        smaller = limits | {"max_size": min(size, limits["max_size"])}
-        network = random_network(seed, wide=config.wide_multiplier, **smaller)
+        limits = (
+            {**DEEP, "max_size": min(size, DEEP["max_size"])} if is_deep else {"max_size": size}
+        )
+        network = random_network(seed, wide=config.wide_multiplier, **limits)
         try:
             image = compile_network(network, config)
         except FitError:
@@ -72,13 +80,19 @@ def random_case(config: MarsConfig, seed: int) -> Network:
     raise BenchFailure(f"a random network must fit {config.name}, but that of seed {seed} does not")
 
 
-def _limits(config: MarsConfig, seed: int) -> dict[str, int]:
-    """What a random network may have."""
-    if config.n_macros > 1 and seed % DEEP_EVERY == 0:
-        return DEEP
-    if config.feature_words <= SMALL_WORDS and seed % SPILLED_EVERY == 0:
-        return SPILLED
-    return {"max_size": 12}
+def _spilled_case(config: MarsConfig, seed: int) -> Network | None:
+    """A network with maps in memory, the first of some; None if all of them fit, or none does."""
+    for number in range(SPILLED_TRIES):
+        network = random_network(
+            SPILLED_TRIES * seed + number, wide=config.wide_multiplier, **SPILLED
+        )
+        try:
+            image = compile_network(network, config)
+        except FitError:
+            continue
+        if len(image.segments) > 1:
+            return Network(network, image, random_input(network, seed)[0])
+    return None
 
 
 def random_spiking_case(config: MarsConfig, seed: int) -> Network:

@@ -32,6 +32,7 @@ KEPT = {
     "mars.INPUT_LINES": 0x00FF_FFFF,
     "mars.PROGRAM_BASE": 0xFFFF_FE00,
     "mars.PROGRAM_LINES": 0x00FF_FFFF,
+    "mars.SCRATCH_BASE": 0xFFFF_FE00,
 }
 """Registers that hold what was written, and the bits that they have."""
 
@@ -156,7 +157,7 @@ async def out_of_map(dut) -> None:
     """Reads and writes outside the map answer SLVERR."""
     bus = Bus(dut)
     await bus.start()
-    holes = [0x804C, 0x8050, 0x8FFC, 0xA000, 0x7FFC, 0x7FFF_FFFC, 0xFFFF_FFFC]
+    holes = [0x8050, 0x8054, 0x8FFC, 0xA000, 0x7FFC, 0x7FFF_FFFC, 0xFFFF_FFFC]
     if FEATURE_BYTES < FEATURE_STRIDE:
         for macro in range(CONFIG.n_macros):
             end = bus.map[f"features[{macro}]"] + FEATURE_BYTES

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from model.mars.config import CONFIGS
-from model.mars.memory import LineSource, RecordedLines, frame_regions
+from model.mars.memory import LineSource, RecordedLines, Region, frame_regions
 
 MARS, TINY = CONFIGS["mars"], CONFIGS["mars-tiny"]
 AT_ONCE = 0
@@ -99,3 +99,25 @@ def test_recorded_lines() -> None:
     """Two clocks from the last beat to the consumer; a line waits for the one before."""
     source = RecordedLines([10, 11, 30, 31])
     assert [source.take(clock) for clock in (0, 20, 0, 40)] == [12, 20, 32, 40]
+
+
+def test_regions_begin_anywhere() -> None:
+    """A burst ends at a multiple of eight lines; each region that ends costs a clock."""
+    # Lines 6 and 7, then 8: requests in clocks 1 and 2, the next region's in 4.
+    source = LineSource(MARS, (Region(6, 3), Region(0, 1)), latency=1)
+    assert taken(source, 4) == [5, 6, 7, 8]
+    source = LineSource(MARS, (Region(7, 9),), latency=20)
+    first = taken(source, 9)
+    assert first == list(range(24, 33))
+    # Empty regions are passed over.
+    source = LineSource(MARS, (Region(0, 0), Region(5, 0), Region(3, 1)), latency=1)
+    assert source.take(AT_ONCE) == 7
+
+
+def test_stores() -> None:
+    """Packed from the third clock on, one word each; the last beat, its answer, the end."""
+    source = LineSource(MARS, (), latency=20)
+    assert source.store(100, 1) == 100 + 3 + 1 + 20 + 1
+    assert source.store(100, 64) == source.store(100, 1) + 63
+    recorded = RecordedLines([], [50, 90])
+    assert [recorded.store(0, 5), recorded.store(60, 5)] == [51, 91]
