@@ -1,6 +1,7 @@
 """`kenyon avoid`, as its user sees it."""
 
 import json
+import re
 from pathlib import Path
 
 import cv2
@@ -123,6 +124,12 @@ def test_figures_by_hand() -> None:
     said = " ".join("\n".join(lines(done, None)).split())
     assert "50.00% of 2 clips, 50.00% of single frames" in said
     assert "9.2 us at 109 MHz (180 nm), 1/3,379 of a video frame" in said
+
+
+def test_the_pages_example(capsys) -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", (DOCS / "avoid.md").read_text(), re.DOTALL)
+    exec(compile(program, "avoid.md", "exec"), {})
+    assert int(capsys.readouterr().out) >= 0
 
 
 def test_energies_are_those_that_were_measured() -> None:
