@@ -49,6 +49,7 @@ MARS = {
     "mars.EXIT_LOGITS": 0x8040,
     "mars.EXIT_LIMIT": 0x8044,
     "mars.STEPS_TAKEN": 0x8048,
+    "mars.SCRATCH_BASE": 0x804C,
 }
 BRIDGE = {
     "bridge.CONTROL": 0xA000,
