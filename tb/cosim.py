@@ -239,7 +239,7 @@ def _collect(worker: _Simulator, network: Network, pause: float) -> Iterator[Tra
             step += len(trace)
             spikes_before = trace.spikes[-1]
             saturated |= trace.saturated.any(axis=0)
-            expected_beats += expected_beats(network, trace)
+            expected_beats += beats_of(network, trace)
         beats += steps.beats
         if beats != expected_beats[: len(beats)]:
             raise BenchFailure(_first_wrong_beat(expected_beats, beats))
@@ -280,7 +280,7 @@ def trace_of(
     )
 
 
-def expected_beats(network: Network, trace: Trace) -> list[tuple[int, int, int, bool]]:
+def beats_of(network: Network, trace: Trace) -> list[tuple[int, int, int, bool]]:
     """What the spike stream must carry: (step, population, neuron, last of its step)."""
     result = []
     populations = network.population_of(np.arange(network.n_neurons))
