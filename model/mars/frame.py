@@ -110,7 +110,7 @@ class FrameRun:
     steps : int
         Time steps taken; 0 without time.
     result : (channels, rows, columns) int64
-        What the feature memory holds in the end; in time (steps, channels, rows, columns), those of
+        What feature memory, or the memory behind `SCRATCH_BASE`, holds in the end; in time (steps, channels, rows, columns), those of
         the last chunk.
     logits : (classes,) int64 or None
         Of the last step taken, if the exit unit has them.
@@ -152,8 +152,8 @@ def run_frame(image: Image, features: Ints, latency: int = LATENCY) -> FrameRun:
 
 
 def _result(image: Image, machine: Machine) -> Ints:
-    first = image.contents.output_address
-    return image.output.from_words(machine.banks[0, first : first + image.output_words])
+    words = machine.maps if image.contents.stored else machine.banks[0]
+    return image.output.from_words(words[image.contents.output_address :][: image.output_words])
 
 
 def starts(runs: Sequence[PassRun]) -> list[int]:

@@ -168,7 +168,8 @@ def _order(h: Harness, path: MembranePath, chain: _Chain) -> None:
     last_drained = draining & chain.drained.last_of_pass
     h.always("last_drained", finishing & ~valid.any() & ~ends, last_drained)
     h.always("last_written", finishing & ~valid.any() & ~draining, ends)
-    h.always("an_end_comes", Cat(lasts).any() | last_drained | ends | d.is_input, finishing)
+    comes = Cat(lasts).any() | last_drained | ends
+    h.always("an_end_comes", comes | d.is_input | d.is_store, finishing)
     longest = WRITTEN_AFTER - 1 + CHAIN_AFTER * ((1 << d.groups_log2) - 1)
     for k in range(1, LONGEST + 1):
         h.always(f"store_waits_no_longer_{k}", fires(d) & (k <= longest), waiting[k])
