@@ -110,8 +110,8 @@ class FrameRun:
     steps : int
         Time steps taken; 0 without time.
     result : (channels, rows, columns) int64
-        What feature memory, or the memory behind `SCRATCH_BASE`, holds in the end; in time (steps, channels, rows, columns), those of
-        the last chunk.
+        What feature memory, or the memory behind `SCRATCH_BASE`, holds in the end; in time
+        (steps, channels, rows, columns), those of the last chunk.
     logits : (classes,) int64 or None
         Of the last step taken, if the exit unit has them.
     """
