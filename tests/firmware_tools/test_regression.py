@@ -215,22 +215,22 @@ def test_difference_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     def simulate(config, frames):
         for one, trace in zip(frames, right_traces(config, frames), strict=True):
-            if one.image.contents.name == "random_3":
+            if one.image.contents.name == "random_4":
                 trace.passes[-1].values[0, 0] ^= 1
             yield trace
 
     monkeypatch.setattr("tb.mars.cosim.run", simulate)
     todo = [Case(QUANTISED_RTL, MARS_TINY, seed) for seed in range(1, 6)]
     outcomes = quantised_outcomes(tmp_path, todo)
-    assert [bool(o.failure) for o in outcomes] == [False, False, True, False, False]
-    failed = outcomes[2]
+    assert [bool(o.failure) for o in outcomes] == [False, False, False, True, False]
+    failed = outcomes[3]
     assert "must be" in failed.failure
-    folder = tmp_path / "mars-tiny-quantised-rtl-3"
+    folder = tmp_path / "mars-tiny-quantised-rtl-4"
     assert failed.command == (
         f"kenyon compare {folder}/network.npz --input {folder}/input.npy -c mars-tiny"
     )
     assert failed.as_json()["command"] == failed.command
-    case = mars_regression.random_case(MARS_TINY, 3)
+    case = mars_regression.random_case(MARS_TINY, 4)
     network = network_file.load(folder / "network.npz")
     assert network.types == case.network.types
     images = network_file.load_input(folder / "input.npy", network)
@@ -239,14 +239,14 @@ def test_difference_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_who_breaks_a_simulation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def simulate(config, frames):
-        if any(one.image.contents.name == "random_3" for one in frames):
+        if any(one.image.contents.name == "random_4" for one in frames):
             raise BenchFailure("a frame did not end")
         yield from right_traces(config, frames)
 
     monkeypatch.setattr("tb.mars.cosim.run", simulate)
     todo = [Case(QUANTISED_RTL, MARS_TINY, seed) for seed in range(1, 6)]
     outcomes = quantised_outcomes(tmp_path, todo)
-    assert [o.failure for o in outcomes] == ["", "", "a frame did not end", "", ""]
+    assert [o.failure for o in outcomes] == ["", "", "", "a frame did not end", ""]
 
 
 def test_simulation_that_fails_only_together(
