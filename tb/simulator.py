@@ -187,7 +187,7 @@ def run(
             seed=seed,
             plusargs=[*plusargs, *os.environ.get(PLUSARGS, "").split()],
             waves=waves,
-            extra_env={"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default", **(environment or {})},
+            extra_env={"PYTHONWARNINGS": "default", **(environment or {})},
         )
     except (RuntimeError, SystemExit) as error:
         failure = str(error)

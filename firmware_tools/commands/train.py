@@ -207,7 +207,7 @@ def command(
         return
     from firmware_tools.quantize.training import Settings
 
-    _train_quantised(data, Settings(**common, **more), output, report, terminal)
+    _train_quantised(Settings(**common, **more), output, report, terminal)
 
 
 def _given(**fields: Any) -> dict[str, Any]:
@@ -216,33 +216,21 @@ def _given(**fields: Any) -> dict[str, Any]:
 
 
 def _train_quantised(
-    data: str, settings: "Settings", output: Path, report: Path | None, terminal: Terminal
+    settings: "Settings", output: Path, report: Path | None, terminal: Terminal
 ) -> None:
     from firmware_tools.quantize import digits
     from firmware_tools.quantize.training import Training
 
-    loaded = digits.load()
-    training = Training(settings, loaded, _checkpoint(output))
+    data = digits.load()
+    training = Training(settings, data, _checkpoint(output))
     _run(training, terminal)
     result = training.finish()
-    n_unequal = _write(training, result, loaded.test, output)
-    training.discard_checkpoint()
-    values = {
-        "data": data,
-        **result.as_json(),
-        "weight_bits": settings.weight_bits,
-        "act_bits": settings.act_bits,
-        "quantizer": settings.quantizer,
-        "seed": settings.seed,
-        "n_test": len(loaded.test),
-        "equal": not n_unequal,
-        "output": str(output),
-    }
-    terminal.result(values)
-    _report(terminal, result, output, n_unequal, len(loaded.test))
-    _write_report(report, values, training, terminal)
-    if n_unequal:
-        raise typer.Exit(DIFFERENCE)
+    lines = [
+        f"float accuracy      {result.float_accuracy:8.2%}",
+        f"quantised accuracy  {result.accuracy:8.2%}",
+        f"zero group-sets     {result.group_sparsity:8.2%}",
+    ]
+    _finish("digits", training, result, data.test, lines, output, report, terminal)
 
 
 def _train_perception(
@@ -255,23 +243,47 @@ def _train_perception(
     training = perception.PerceptionTraining(settings, data, _checkpoint(output))
     _run(training, terminal)
     result = training.perception()
-    n_unequal = _write(training, result, data.test, output)
+    lines = [
+        f"{what:9}  motion {seen.mode:8.2%}  direction {seen.direction:8.2%}"
+        for what, seen in (("float", result.float_accuracy), ("quantised", result.accuracy))
+    ]
+    _finish("avoid", training, result, data.test, lines, output, report, terminal)
+
+
+def _finish(
+    data: str,
+    training: "Training",
+    result: "Result | PerceptionResult",
+    test: Any,
+    lines: list[str],
+    output: Path,
+    report: Path | None,
+    terminal: Terminal,
+) -> None:
+    """Write what was trained and say how good it is, for people in `lines`."""
+    settings = training.settings
+    n_unequal = _write(training, result, test, output)
     training.discard_checkpoint()
     values = {
-        "data": "avoid",
+        "data": data,
         **result.as_json(),
         "weight_bits": settings.weight_bits,
         "act_bits": settings.act_bits,
         "quantizer": settings.quantizer,
         "seed": settings.seed,
-        "n_test": len(data.test),
+        "n_test": len(test),
         "equal": not n_unequal,
         "output": str(output),
     }
     terminal.result(values)
-    for what, seen in (("float", result.float_accuracy), ("quantised", result.accuracy)):
-        terminal.print(f"{what:9}  motion {seen.mode:8.2%}  direction {seen.direction:8.2%}")
-    _report_files(terminal, output, n_unequal, len(data.test))
+    for line in lines:
+        terminal.print(line)
+    if n_unequal:
+        terminal.print(f"[red]{n_unequal:,} integers differ[/red]: kenyon diff {output}")
+    else:
+        terminal.print(f"every layer's integers equal on {len(test)} test images")
+    stem = output.with_suffix("")
+    terminal.print(escape(f"wrote {output}, {stem}.pt, {stem}-images.npy, {stem}-labels.npy"))
     _write_report(report, values, training, terminal)
     if n_unequal:
         raise typer.Exit(DIFFERENCE)
@@ -389,21 +401,3 @@ def _write(
     written = network_file.load(output)
     rows = differences(result.model, result.twin, written, test.images)
     return sum(row.unequal for row in rows)
-
-
-def _report(
-    terminal: Terminal, result: "Result", output: Path, n_unequal: int, n_test: int
-) -> None:
-    terminal.print(f"float accuracy      {result.float_accuracy:8.2%}")
-    terminal.print(f"quantised accuracy  {result.accuracy:8.2%}")
-    terminal.print(f"zero group-sets     {result.group_sparsity:8.2%}")
-    _report_files(terminal, output, n_unequal, n_test)
-
-
-def _report_files(terminal: Terminal, output: Path, n_unequal: int, n_test: int) -> None:
-    if n_unequal:
-        terminal.print(f"[red]{n_unequal:,} integers differ[/red]: kenyon diff {output}")
-    else:
-        terminal.print(f"every layer's integers equal on {n_test} test images")
-    stem = output.with_suffix("")
-    terminal.print(escape(f"wrote {output}, {stem}.pt, {stem}-images.npy, {stem}-labels.npy"))
