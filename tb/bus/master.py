@@ -4,6 +4,9 @@ from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiResp
 
+from model.config import ChipConfig
+from model.registers import register_map
+
 CLOCK_NS = 10
 
 
@@ -49,3 +52,16 @@ class Master:
         response, data = await self.read(self.map[name])
         assert response == AxiResp.OKAY, f"{name} refused to be read"
         return int.from_bytes(data, "little")
+
+
+def bridge_holes(chip: ChipConfig) -> list[int]:
+    """Addresses around the bridge at which the chip has nothing."""
+    if not chip.has_bridge:
+        return [0xA000, 0xA800, 0xC000]
+    chip_map = register_map(chip)
+    entries, counts = (chip_map.memories[name] for name in ("bridge_entries", "bridge_counts"))
+    ends = [one.address + 4 * one.n_words for one in (entries, counts)]
+    behind_registers = 4 + max(
+        one.address for one in chip_map.registers.values() if one.name.startswith("bridge.")
+    )
+    return [behind_registers, entries.address - 4, counts.address - 4, *ends]

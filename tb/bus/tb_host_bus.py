@@ -8,6 +8,7 @@ from cocotbext.axi import AxiResp
 
 from model.npu import layout
 from model.npu.image import records
+from tb.bus.master import bridge_holes
 from tb.npu.chip import CHIP, CONFIG, TEST_TIMEOUT_US, Bus, run_session, some_network
 
 
@@ -54,7 +55,7 @@ async def out_of_map(dut) -> None:
     network = some_network(np.random.default_rng(cocotb.RANDOM_SEED), with_events=False)
     await bus.load(network)
     holes = [0x28, 0xFC, 0x100, 0xFFC, 0x1000 + 0x10 * CONFIG.n_populations, 0xF_FFFC]
-    holes += [0x7FFC, 0xA000, 0x7FFF_FFFC, 0xFFFF_FFFC]
+    holes += [0x7FFC, 0x7FFF_FFFC, 0xFFFF_FFFC, *bridge_holes(CHIP)]
     if CHIP.mars is None:
         holes += [0x8000, 0x9000, 0x8000_0000]
     for p in range(CONFIG.n_populations):

@@ -14,7 +14,7 @@ from cocotbext.axi import AxiReadBus, AxiResp, AxiSlaveRead
 from model.mars.config import LINE_BITS, WORD_BITS
 from model.registers import register_map
 from tb.benches import BENCH_CHIPS
-from tb.bus.master import CLOCK_NS, Master
+from tb.bus.master import CLOCK_NS, Master, bridge_holes
 
 CHIP = BENCH_CHIPS[os.environ["KENYON_CONFIG"]]
 CONFIG = CHIP.mars
@@ -157,7 +157,7 @@ async def out_of_map(dut) -> None:
     """Reads and writes outside the map answer SLVERR."""
     bus = Bus(dut)
     await bus.start()
-    holes = [0x8050, 0x8054, 0x8FFC, 0xA000, 0x7FFC, 0x7FFF_FFFC, 0xFFFF_FFFC]
+    holes = [0x8050, 0x8054, 0x8FFC, 0x7FFC, 0x7FFF_FFFC, 0xFFFF_FFFC, *bridge_holes(CHIP)]
     if FEATURE_BYTES < FEATURE_STRIDE:
         for macro in range(CONFIG.n_macros):
             end = bus.map[f"features[{macro}]"] + FEATURE_BYTES
