@@ -321,7 +321,7 @@ def place(
         if smaller == shapes:
             smaller = _smaller(lowered, options, shapes, still_crowded.names)
         if smaller == shapes:
-            needed = max(sum(room.size for room in crowded.alive), config.feature_words + 1)
+            needed = max(_most_words(own, crowded.room), config.feature_words + 1)
             raise CrowdedError(crowded.names, max(crowded.room.born, 0), needed)
         shapes = smaller
     # Maps that share a room may differ in sign and bits.
@@ -356,6 +356,14 @@ class _Crowded:
     def names(self) -> set[str]:
         """Their maps."""
         return {name for room in self.alive for name in room.names}
+
+
+def _most_words(rooms: list[_AnyRoom], one: _AnyRoom) -> int:
+    """Words of all rooms that live at once, at the fullest time of one's life."""
+    return max(
+        sum(room.size for room in rooms if room.born <= time <= room.last_use)
+        for time in range(one.born, one.last_use + 1)
+    )
 
 
 def _allocate(rooms: list[_AnyRoom], n_words: int) -> _Crowded | None:

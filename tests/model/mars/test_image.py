@@ -69,7 +69,7 @@ def test_header_by_hand() -> None:
     text = read_image(data).contents.model_dump_json().encode()
     fingerprint = CONFIGS["mars-tiny"].fingerprint
     crc = zlib.crc32(data[:16] + bytes(4) + data[20:])
-    assert data[:24] == struct.pack("<4s5I", b"KMRS", 3, fingerprint, len(data), crc, len(text))
+    assert data[:24] == struct.pack("<4s5I", b"KMRS", 4, fingerprint, len(data), crc, len(text))
     assert data[24 : 24 + len(text)] == text
     # Descriptor of the input; descriptor, header, codes and one group-set of the convolution.
     assert len(data) == 24 + len(text) + 64 * (2 + 2 + 2 + 1 + 2)

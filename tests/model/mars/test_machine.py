@@ -476,13 +476,18 @@ def test_what_directed_networks_cover() -> None:
 
 @pytest.mark.parametrize("config", [TINY, PAIR, MARS], ids=lambda config: config.name)
 def test_memory_of_random_networks(config: MarsConfig) -> None:
-    """Nothing overwrites a map that is still needed, whatever is put in whose place."""
+    """Nothing overwrites a map that is still needed, whatever is put in whose place.
+
+    Frames of several segments are test_segments' business.
+    """
     in_place = 0
     for seed in range(600):
         network = random_network(1000 + seed)
         try:
             image = compile_network(network, config)
         except FitError:
+            continue
+        if len(image.segments) > 1:
             continue
         assert_right(network, image, random_input(network, seed)[0])
         in_place += any(
