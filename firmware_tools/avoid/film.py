@@ -4,7 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from firmware_tools.avoid import CELLS, CENTRE, MODES, N_CELLS, RADII, direction_of
+import numpy as np
+from numpy.typing import NDArray
+
+from firmware_tools.avoid import CELLS, CENTRE, MODES, RADII, direction_of
+from firmware_tools.avoid.decision import Decision
 from firmware_tools.avoid.environment import LARGE
 from firmware_tools.avoid.flying import Moment
 from firmware_tools.avoid.populations import STEPS
@@ -39,11 +43,11 @@ def write(moments: Sequence[Moment], path: Path) -> None:
 
     check(path)
     if path.suffix == ".gif":
-        first, *rest = [_picture(moment) for moment in moments]
+        first, *rest = [of_moment(moment) for moment in moments]
         first.save(path, save_all=True, append_images=rest, duration=MILLISECONDS, loop=0)
         return
     chosen = _stills(moments)
-    pictures = [_picture(moment) for moment in chosen]
+    pictures = [of_moment(moment) for moment in chosen]
     width, height = pictures[0].size
     columns = 2
     rows = -(-len(pictures) // columns)
@@ -61,22 +65,39 @@ def _stills(moments: Sequence[Moment]) -> list[Moment]:
     return list(moments[max(last - STILLS, 0) : last])
 
 
-def _picture(moment: Moment) -> Any:
+def of_moment(moment: Moment) -> Any:
+    """A frame of a flight."""
+    assert moment.view is not None
+    caption = f"collisions: {moment.collisions}"
+    return picture(moment.view, moment.decision, caption, moment.action)
+
+
+def picture(view: NDArray[np.uint8], decision: Decision | None, caption: str, action: int) -> Any:
+    """What is seen, what spikes, and where it goes.
+
+    Parameters
+    ----------
+    view : (LARGE, LARGE, 3) uint8
+    decision : Decision or None
+    caption : str
+        Below the view.
+    action : int
+        0 if nothing is steered.
+    """
     from PIL import Image, ImageDraw
 
     size = (3 * MARGIN + 2 * LARGE + BAR, LARGE + 2 * MARGIN + 16)
-    picture = Image.new("RGB", size, DARK)
-    assert moment.view is not None
-    picture.paste(Image.fromarray(moment.view), (MARGIN, MARGIN))
-    draw = ImageDraw.Draw(picture)
-    draw.text((MARGIN, LARGE + MARGIN + 2), f"collisions: {moment.collisions}", fill=LIGHT)
-    if moment.decision is None:
-        return picture
-    _draw_cells(draw, moment, 2 * MARGIN + LARGE)
-    _draw_modes(draw, moment, 3 * MARGIN + 2 * LARGE)
-    name = "nothing" if moment.decision.cell == N_CELLS else CELLS[moment.decision.cell]
+    drawn = Image.new("RGB", size, DARK)
+    drawn.paste(Image.fromarray(view), (MARGIN, MARGIN))
+    draw = ImageDraw.Draw(drawn)
+    draw.text((MARGIN, LARGE + MARGIN + 2), caption, fill=LIGHT)
+    if decision is None:
+        return drawn
+    _draw_cells(draw, decision, action, 2 * MARGIN + LARGE)
+    _draw_modes(draw, decision, 3 * MARGIN + 2 * LARGE)
+    name = (*CELLS, "nothing")[decision.cell]
     draw.text((2 * MARGIN + LARGE, LARGE + MARGIN + 2), f"looms: {name}", fill=LIGHT)
-    return picture
+    return drawn
 
 
 def _heat(count: int) -> tuple[int, ...]:
@@ -84,9 +105,8 @@ def _heat(count: int) -> tuple[int, ...]:
     return tuple(round(c + (h - c) * share) for c, h in zip(CALM, HOT, strict=True))
 
 
-def _draw_cells(draw: Any, moment: Moment, left: int) -> None:
+def _draw_cells(draw: Any, decision: Decision, action: int, left: int) -> None:
     """Cells where they are in the view, the outermost first, and the way that is taken."""
-    assert moment.decision is not None
     half = LARGE / 2
     x, y = left + half, MARGIN + half
     corners = {
@@ -99,23 +119,22 @@ def _draw_cells(draw: Any, moment: Moment, left: int) -> None:
         reach = half * (*RADII[1:], 1.0)[cell // 4]
         a, b = corners[direction_of(cell)]
         points = [(x, y), *((x + reach * p[0], y + reach * p[1]) for p in (a, b))]
-        colour = _heat(int(moment.decision.cell_counts[cell]))
+        colour = _heat(int(decision.cell_counts[cell]))
         draw.polygon(points, fill=colour, outline=DARK)
     inner = half * RADII[0]
-    colour = _heat(int(moment.decision.cell_counts[CENTRE]))
+    colour = _heat(int(decision.cell_counts[CENTRE]))
     draw.rectangle((x - inner, y - inner, x + inner, y + inner), fill=colour, outline=DARK)
-    if moment.action:
-        dx, dy = (half * 0.8 * part for part in ARROWS[moment.action])
+    if action:
+        dx, dy = (half * 0.8 * part for part in ARROWS[action])
         draw.line((x, y, x + dx, y + dy), fill=LIGHT, width=4)
         draw.ellipse((x + dx - 6, y + dy - 6, x + dx + 6, y + dy + 6), fill=LIGHT)
 
 
-def _draw_modes(draw: Any, moment: Moment, left: int) -> None:
-    assert moment.decision is not None
+def _draw_modes(draw: Any, decision: Decision, left: int) -> None:
     height = LARGE // len(MODES)
     for k, name in enumerate(MODES):
         top = MARGIN + k * height
-        count = int(moment.decision.mode_counts[k])
+        count = int(decision.mode_counts[k])
         length = min(count / (STEPS / 2), 1) * BAR
         draw.rectangle((left, top + 12, left + length, top + height - 4), fill=_heat(count))
         draw.text((left, top), name, fill=LIGHT)

@@ -8,9 +8,10 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from firmware_tools.console import Json, Seed, Terminal, examples
+from firmware_tools.console import Json, Report, Seed, Terminal, examples
 from firmware_tools.errors import UserError
 from firmware_tools.inputs import check_folder
+from firmware_tools.report import page
 
 if TYPE_CHECKING:
     from firmware_tools.avoid.clips import Clip
@@ -29,6 +30,7 @@ EXAMPLES = examples(
     "kenyon avoid --worlds 100",
     "kenyon avoid --worlds 1 --seed 4 --film flight.gif",
     "kenyon avoid --input video.mp4",
+    "kenyon avoid --report avoid.html",
 )
 
 
@@ -82,6 +84,7 @@ def command(
             show_default=False,
         ),
     ] = None,
+    report: Report = None,
     json: Json = False,
 ) -> None:
     """See motion and what looms, and decide where to fly.
@@ -107,19 +110,26 @@ def command(
     if backend != "fast" and (source == "flow" or worlds is not None):
         what = "--source flow, which runs on the host" if source == "flow" else "--worlds"
         raise UserError(f"--backend must be fast for {what}")
+    page.check(report)
     from firmware_tools.avoid import measuring
 
     setup = measuring.setup(source, config, network)
     if worlds is not None:
-        _fly(setup, worlds, seed, film, terminal)
+        _fly(setup, worlds, seed, film, report, terminal)
     elif pictures is not None:
-        _watch(setup, backend, pictures, terminal)
+        _watch(setup, backend, pictures, report, terminal)
     else:
-        _judge(setup, backend, clips, mode, seed, terminal)
+        _judge(setup, backend, clips, mode, seed, report, terminal)
 
 
 def _judge(
-    setup: "Setup", backend: Backend, n: int, mode: str | None, seed: int, terminal: Terminal
+    setup: "Setup",
+    backend: Backend,
+    n: int,
+    mode: str | None,
+    seed: int,
+    file: Path | None,
+    terminal: Terminal,
 ) -> None:
     from firmware_tools.avoid import MODES, clips, report
 
@@ -137,18 +147,21 @@ def _judge(
         terminal.warn(f"interrupted after {len(done)} of {n} clips; these count")
     result = report.figures(done)
     work = setup.work(done[0].decisions)
-    terminal.result(
-        {
-            "source": setup.source,
-            "backend": backend,
-            "configuration": setup.config.name,
-            "clips": len(done),
-            "seed": seed,
-            **result.as_json(),
-            "perception_nj": None if work is None else work.perception_nj,
-            "populations_nj": None if work is None else work.populations_nj,
-        }
-    )
+    values = {
+        "source": setup.source,
+        "backend": backend,
+        "configuration": setup.config.name,
+        "clips": len(done),
+        "seed": seed,
+        **result.as_json(),
+        "perception_nj": None if work is None else work.perception_nj,
+        "populations_nj": None if work is None else work.populations_nj,
+    }
+    if file is not None:
+        from firmware_tools.report.avoid import of_clips
+
+        page.write(file, "Avoidance", of_clips(values, done), terminal, setup.config)
+    terminal.result(values)
     terminal.print(
         f"[bold]avoid[/bold], source {setup.source}, backend {backend}, "
         f"configuration {setup.config.name}: {len(done)} clips"
@@ -173,7 +186,9 @@ def _decided(
         yield clip, setup.on_rtl(clip.frames)
 
 
-def _watch(setup: "Setup", backend: Backend, path: Path, terminal: Terminal) -> None:
+def _watch(
+    setup: "Setup", backend: Backend, path: Path, file: Path | None, terminal: Terminal
+) -> None:
     from firmware_tools.avoid import CELLS, MODES, footage, report
 
     frames = footage.load(path)
@@ -181,30 +196,41 @@ def _watch(setup: "Setup", backend: Backend, path: Path, terminal: Terminal) -> 
         setup.build_rtl(terminal)
     with terminal.busy(f"deciding about {len(frames):,} frames"):
         decisions = setup.on_rtl(frames) if backend == "rtl" else setup.decide(frames, backend)
-    terminal.result(
-        {
-            "source": setup.source,
-            "backend": backend,
-            "input": str(path),
-            "decisions": [
-                {
-                    "mode": (*MODES, None)[one.mode],
-                    "cell": (*CELLS, None)[one.cell],
-                    "mode_counts": one.mode_counts.tolist(),
-                    "cell_counts": one.cell_counts.tolist(),
-                    "clocks": one.clocks,
-                }
-                for one in decisions
-            ],
-        }
-    )
+    values = {
+        "source": setup.source,
+        "backend": backend,
+        "input": str(path),
+        "decisions": [
+            {
+                "mode": (*MODES, None)[one.mode],
+                "cell": (*CELLS, None)[one.cell],
+                "mode_counts": one.mode_counts.tolist(),
+                "cell_counts": one.cell_counts.tolist(),
+                "clocks": one.clocks,
+            }
+            for one in decisions
+        ],
+    }
+    if file is not None:
+        from firmware_tools.report.avoid import of_pictures
+
+        sections = of_pictures(values, frames, decisions)
+        page.write(file, f"Avoidance: {path.name}", sections, terminal, setup.config)
+    terminal.result(values)
     terminal.print(f"[bold]{escape(str(path))}[/bold]: {len(frames):,} frames")
     terminal.print(report.frame_table(decisions))
 
 
-def _fly(setup: "Setup", n: int, seed: int, film: Path | None, terminal: Terminal) -> None:
+def _fly(
+    setup: "Setup",
+    n: int,
+    seed: int,
+    film: Path | None,
+    file: Path | None,
+    terminal: Terminal,
+) -> None:
     from firmware_tools.avoid import film as films
-    from firmware_tools.avoid.flying import fly
+    from firmware_tools.avoid.flying import Moment, fly
     from firmware_tools.avoid.measuring import world
 
     steered: list[int] = []
@@ -220,22 +246,29 @@ def _fly(setup: "Setup", n: int, seed: int, film: Path | None, terminal: Termina
             raise
         straight = straight[: len(steered)]
         terminal.warn(f"interrupted after {len(steered)} of {n} worlds; these count")
+    flight: list[Moment] = []
+    if film is not None or file is not None:
+        with terminal.busy(f"filming {film or 'the first flight'}"):
+            flight = list(fly(world("rgb_array"), seed, setup.pilot()))
     if film is not None:
-        with terminal.busy(f"filming {film}"):
-            films.write(list(fly(world("rgb_array"), seed, setup.pilot())), film)
+        films.write(flight, film)
     rows: dict[str, list[int]] = {"straight on": straight, setup.source: steered}
-    terminal.result(
-        {
-            "source": setup.source,
-            "worlds": len(steered),
-            "seed": seed,
-            "collisions": sum(steered),
-            "straight_collisions": sum(straight),
-            "hit_worlds": sum(map(bool, steered)),
-            "straight_hit_worlds": sum(map(bool, straight)),
-            "film": None if film is None else str(film),
-        }
-    )
+    values = {
+        "source": setup.source,
+        "worlds": len(steered),
+        "seed": seed,
+        "collisions": sum(steered),
+        "straight_collisions": sum(straight),
+        "hit_worlds": sum(map(bool, steered)),
+        "straight_hit_worlds": sum(map(bool, straight)),
+        "film": None if film is None else str(film),
+    }
+    if file is not None:
+        from firmware_tools.report.avoid import of_worlds
+
+        sections = of_worlds(values, steered, straight, flight)
+        page.write(file, "Avoidance: flights", sections, terminal, setup.config)
+    terminal.result(values)
     terminal.print(_collisions(rows))
     if film is not None:
         terminal.print(f"wrote {escape(str(film))}")

@@ -18,6 +18,8 @@ from firmware_tools.npu.plot import COLOURS
 
 MORE_COLOURS = (*COLOURS, "#e69f00", "#56b4e9", "#b8a000", "#808080")
 """Okabe's and Ito's, the yellow darker, so that it can be seen on white."""
+SHADES = ["#f0f0f0", "#c6dbef", "#9ecae1", "#6baed6", "#4292c6", "#2171b5", "#08519c", "#08306b"]
+"""Of a map, from nothing to most."""
 TOOLS = "pan,box_zoom,wheel_zoom,reset,save"
 TEXT, LINE = "#1c1c1c", "#d0d0d0"
 """As page.css has them for a light page."""

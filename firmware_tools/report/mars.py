@@ -9,9 +9,8 @@ import numpy as np
 from bokeh.models import ColorBar, ColumnDataSource, FactorRange, LinearColorMapper
 
 from firmware_tools.mars.plot import LOADED, PARTS
-from firmware_tools.report.charts import BAR, axes, bars, legend, whole
+from firmware_tools.report.charts import BAR, SHADES, axes, bars, legend, whole
 from firmware_tools.report.page import Chart, Facts, Part, Section, Span, Table, Text
-from firmware_tools.report.run import SHADES
 
 MOST_BLOCKS = 4000
 """Kernel blocks that are drawn one by one."""

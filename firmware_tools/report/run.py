@@ -8,7 +8,15 @@ from bokeh.models import ColorBar, ColumnDataSource, LinearColorMapper, Range1d
 from numpy.typing import NDArray
 
 from firmware_tools.npu.plot import COLOURS
-from firmware_tools.report.charts import MORE_COLOURS, axes, chosen_lines, legend, lines, whole
+from firmware_tools.report.charts import (
+    MORE_COLOURS,
+    SHADES,
+    axes,
+    chosen_lines,
+    legend,
+    lines,
+    whole,
+)
 from firmware_tools.report.page import Chart, Choice, Facts, Section, Span, Table, Text
 from model.npu.clocks import STEP_OVERHEAD, step_clocks, used_groups
 from model.npu.config import NPUConfig
@@ -29,7 +37,6 @@ N_RATES = 500
 """Points of a rate."""
 N_CHOSEN = 4
 """Neurons that are chosen first."""
-SHADES = ["#f0f0f0", "#c6dbef", "#9ecae1", "#6baed6", "#4292c6", "#2171b5", "#08519c", "#08306b"]
 STEP = "time step"
 SOURCES = {
     "rtl": "Clocks were measured on the RTL:",
