@@ -10,8 +10,8 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 help:
 	@echo "make demo    generate a chip, run a network on model and RTL in lockstep, draw what happened"
 	@echo "make test    run all tests but the long ones"
-	@echo "make test-full  run the long ones: whole frames of VGG16 and ResNet18 on the RTL of mars, on"
-	@echo "             the golden machine at all bounds, and 200 random networks, 60 on the RTL"
+	@echo "make test-full  run the long ones: whole frames and the largest chips on the RTL, the proofs,"
+	@echo "             200 random networks, 60 of them on the RTL"
 	@echo "make formal  prove what docs/formal.md lists"
 	@echo "make ppa     area, clock and energy of poppins in 180 nm (needs Debian's opensta and"
 	@echo "             qflow-tech-osu018, as does the next)"

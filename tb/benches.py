@@ -67,6 +67,7 @@ BENCHES = {
         Bench("index_decoder", "tb.mars.tb_index_decoder", blocks="mars"),
         Bench("core", "tb.mars.tb_core", blocks="core"),
         Bench("post_processing", "tb.mars.tb_post_processing", blocks="processing"),
+        Bench("post_processing_wide", "tb.mars.tb_post_processing_wide", blocks="processing_wide"),
         Bench("lif", "tb.mars.tb_lif", blocks="lif"),
         Bench("membrane_store", "tb.mars.tb_membrane_store", blocks="mars"),
         Bench("exit_unit", "tb.mars.tb_exit_unit", blocks="mars"),

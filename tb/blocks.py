@@ -181,10 +181,8 @@ GROUPS: dict[str, dict[str, Callable[[], Component]]] = {
     },
     "lif": {"lif": lambda: LifChain(LIF_TEAMS)},
     "core": {"core": lambda: Core(CORE_FIRST, CORE_MACROS, CORE_WORDS)},
-    "processing": {
-        **{f"processing_{n}": partial(Processing, n) for n in PROCESSING},
-        "processing_wide": lambda: Processing(1, wide_multiplier=True),
-    },
+    "processing": {f"processing_{n}": partial(Processing, n) for n in PROCESSING},
+    "processing_wide": {"processing_wide": lambda: Processing(1, wide_multiplier=True)},
 }
 """Blocks by the simulator that they share: small ones together, so that all are built soon."""
 

@@ -28,7 +28,7 @@ SEEN_ON_CHIP = (
 """Parts of blocks whose host accesses only the chip's bench makes."""
 BENCH_OF_BLOCK = {
     "processing": "post_processing",
-    "processing_wide": "post_processing",
+    "processing_wide": "post_processing_wide",
     "requantiser_wide": "requantiser",
     "copier": "weight_sram",
     "macro_of_sram": "macro",

@@ -635,17 +635,6 @@ async def ends_of_tables(dut) -> None:
 
 
 @cocotb.test()
-async def wide_multipliers(dut) -> None:
-    """Headers of twice the size, second shifts, averages with one."""
-    bench = await begin(dut, 14, 1, wide=True)
-    passes = []
-    for _ in range(30):
-        more = {"gap_post_shift": bench.rng.randrange(8), "skip_mult": bench.rng.getrandbits(31)}
-        passes.append(random_pass(bench.rng, 1, wide_multiplier=True, **more))
-    await bench.run(passes)
-
-
-@cocotb.test()
 async def residuals(dut) -> None:
     """One and two nibbles with and without sign, for all and for half of the channels."""
     bench = await begin(dut, 2)

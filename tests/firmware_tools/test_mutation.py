@@ -126,6 +126,7 @@ def test_shares() -> None:
         shares({("a", "x"): 0, ("a", "y"): 10}, 9)
 
 
+@pytest.mark.full
 def test_every_file_is_mutated() -> None:
     """All files of the RTL with an `elaborate`, each in one design, under a bench that exists."""
     modules = modules_by_file(list(TARGETS.values()))

@@ -36,7 +36,13 @@ def test_vector(path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(NETWORKS_PER_CONFIG))
-@pytest.mark.parametrize("config", CONFIGS.values(), ids=lambda config: config.name)
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(config, id=name, marks=[pytest.mark.full] if name == "large" else [])
+        for name, config in CONFIGS.items()
+    ],
+)
 def test_random_network(config: NPUConfig, seed: int) -> None:
     """Every state and every clock of a random network, every other one under back pressure."""
     network = random_network(np.random.default_rng(seed), config)

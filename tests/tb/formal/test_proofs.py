@@ -1,4 +1,7 @@
-"""The proofs: each holds, reaches its covers, and fails on broken RTL."""
+"""The proofs: each holds, reaches its covers, and fails on broken RTL.
+
+All of it is long; `make formal` proves the same, with progress.
+"""
 
 import pytest
 
@@ -8,6 +11,7 @@ from tb.formal.prover import Prover
 N_MUTANTS = 2
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", PROOFS)
 def test_proof(name: str) -> None:
     """It holds and is not vacuous."""
