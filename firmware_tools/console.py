@@ -59,6 +59,12 @@ IqifColumns = Annotated[
         show_default=False,
     ),
 ]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "-j", metavar="N", min=1, help="Jobs at once. Default: cores.", show_default=False
+    ),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="Write JSON to standard output, all else to standard error.")
 ]

@@ -14,6 +14,7 @@ from rich.table import Table
 from firmware_tools.console import (
     DIFFERENCE,
     INTERRUPTED,
+    Jobs,
     Json,
     Report,
     Seed,
@@ -22,6 +23,7 @@ from firmware_tools.console import (
 )
 from firmware_tools.errors import UserError
 from firmware_tools.inputs import check_folder
+from firmware_tools.jobs.choice import executor
 from firmware_tools.report import page
 from model.config import CHIPS, ChipConfig
 from model.mars.config import CONFIGS as MARS_CONFIGS
@@ -30,6 +32,7 @@ from model.npu.config import CONFIGS as NPU_CONFIGS
 from model.npu.config import NPUConfig
 
 if TYPE_CHECKING:
+    from firmware_tools.jobs.job import Executor
     from firmware_tools.regression import Case, Config, Outcome
 
 EXAMPLES = examples(
@@ -62,12 +65,7 @@ def command(
             show_default=False,
         ),
     ] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            "-j", metavar="N", min=1, help="Cases at once. Default: cores.", show_default=False
-        ),
-    ] = None,
+    jobs: Jobs = None,
     seed: Seed = 1,
     count: Annotated[
         int | None,
@@ -121,7 +119,7 @@ def command(
     value of both, biases, counts, winner, and clocks from the frame's start to the decision.
 
     Logs, waves and networks that failed go to the folder build/regress. Ctrl-C reports what is
-    done.
+    done. What passed is kept in build/jobs and is not run again until its code changes.
     """
     from firmware_tools import regression
 
@@ -138,7 +136,7 @@ def command(
     if not todo:
         raise UserError("--only, --config and --count must leave something to run")
     with _netlist(chips[0], terminal) if gates else contextlib.nullcontext():
-        outcomes = _run(todo, jobs or os.cpu_count() or 1, terminal, waves=waves)
+        outcomes = _run(todo, executor(jobs), terminal, waves=waves)
     if junit is not None:
         junit.write_text(regression.junit(outcomes))
     failed = sum(bool(outcome.failure) for outcome in outcomes)
@@ -160,7 +158,8 @@ def command(
     if report is not None:
         from firmware_tools.report.regress import sections
 
-        page.write(report, "Regression", sections(values), terminal)
+        timed = [{**one.as_json(), "seconds": one.seconds} for one in outcomes]
+        page.write(report, "Regression", sections({**values, "outcomes": timed}), terminal)
     if not_run:
         raise typer.Exit(INTERRUPTED)
     if failed:
@@ -241,8 +240,11 @@ def _joint(outcomes: "list[Outcome]") -> list[str]:
     ]
 
 
-def _run(todo: "list[Case]", jobs: int, terminal: Terminal, *, waves: bool) -> "list[Outcome]":
+def _run(
+    todo: "list[Case]", executor: "Executor", terminal: Terminal, *, waves: bool
+) -> "list[Outcome]":
     """Outcomes in the order of the cases, up to Ctrl-C; failures are shown as they come."""
+    from firmware_tools.jobs.store import Store
     from firmware_tools.regression import Regression, design
     from tb import simulator
 
@@ -252,7 +254,8 @@ def _run(todo: "list[Case]", jobs: int, terminal: Terminal, *, waves: bool) -> "
                 simulator.build(needed, waves)
     outcomes = {}
     with contextlib.suppress(KeyboardInterrupt), terminal.progress("cases", len(todo)) as advance:
-        for outcome in Regression(FOLDER, waves=waves).run(todo, jobs):
+        store = None if waves else Store()
+        for outcome in Regression(FOLDER, waves=waves).run(todo, executor, store):
             outcomes[outcome.case] = outcome
             if outcome.failure:
                 terminal.print(f"[red]{escape(str(outcome.case))} failed[/red]")
