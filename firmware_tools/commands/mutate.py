@@ -14,6 +14,7 @@ from firmware_tools.console import (
     INTERRUPTED,
     Jobs,
     Json,
+    On,
     Report,
     Seed,
     Terminal,
@@ -71,6 +72,7 @@ def command(
     ] = None,
     again: Annotated[bool, typer.Option("--again", help="Run those again that survived.")] = False,
     jobs: Jobs = None,
+    on: On = None,
     report: Report = None,
     json: Json = False,
 ) -> None:
@@ -91,7 +93,15 @@ def command(
     with terminal.busy("drawing mutants"):
         mutants = _drawn(count, seed)
     chosen = _chosen(mutants, design, only, mutant)
-    found = _run((count, seed), chosen, executor(jobs), terminal, _Again(bool(mutant), again))
+    fresh = bool(mutant) or again
+    found = _run(
+        (count, seed),
+        chosen,
+        executor(jobs, on, fresh=fresh),
+        terminal,
+        _Again(bool(mutant), again),
+        here=on is None,
+    )
     outcomes = [found[one.label] for one in chosen if one.label in found]
     not_run = len(chosen) - len(outcomes)
     score = Score.of(outcomes)
@@ -178,6 +188,8 @@ def _run(
     executor: "Executor",
     terminal: Terminal,
     again: _Again,
+    *,
+    here: bool,
 ) -> "dict[str, Outcome]":
     """Outcomes by label, up to Ctrl-C."""
     from firmware_tools.jobs.store import Store
@@ -193,7 +205,7 @@ def _run(
     todo = [trial.mutant for trial in trials if store.get(trial.key) is None]
     found = {}
     with contextlib.suppress(KeyboardInterrupt):
-        for design, bench in own.needed(todo):
+        for design, bench in own.needed(todo) if here else ():
             with terminal.busy(f"{design}: building, and {bench} without a mutant"):
                 own.prepare(design, bench)
         with terminal.progress("mutants", len(chosen)) as advance:

@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from firmware_tools.console import DIFFERENCE, INTERRUPTED, Jobs, Json, Terminal, examples
+from firmware_tools.console import DIFFERENCE, INTERRUPTED, Jobs, Json, On, Terminal, examples
 from firmware_tools.errors import UserError
 from firmware_tools.jobs.choice import executor
 
@@ -35,6 +35,7 @@ def command(
         typer.Option(metavar="N", min=0, help="Break each block in N ways: the proof must fail."),
     ] = 0,
     jobs: Jobs = None,
+    on: On = None,
     json: Json = False,
 ) -> None:
     """Prove properties of the RTL for all inputs; exit code 1 if one does not hold.
@@ -55,7 +56,7 @@ def command(
         terminal.result({"proofs": [_described(proof) for proof in proofs]})
         terminal.print(_list(proofs))
         return
-    outcomes, broken = _run(proofs, executor(jobs, stop), mutants, terminal)
+    outcomes, broken = _run(proofs, executor(jobs, on, stop=stop), mutants, terminal)
     failed = [outcome for outcome in outcomes if not outcome.passed]
     not_run = len(proofs) - len(outcomes)
     terminal.result(

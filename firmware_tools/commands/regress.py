@@ -16,6 +16,7 @@ from firmware_tools.console import (
     INTERRUPTED,
     Jobs,
     Json,
+    On,
     Report,
     Seed,
     Terminal,
@@ -24,6 +25,7 @@ from firmware_tools.console import (
 from firmware_tools.errors import UserError
 from firmware_tools.inputs import check_folder
 from firmware_tools.jobs.choice import executor
+from firmware_tools.mars.inputs import refuse_others
 from firmware_tools.report import page
 from model.config import CHIPS, ChipConfig
 from model.mars.config import CONFIGS as MARS_CONFIGS
@@ -43,6 +45,7 @@ EXAMPLES = examples(
     "kenyon regress --only mars --report regress.html",
     "kenyon regress --only quantised --count 5000",
     "kenyon regress -c kenyon-tiny --only joint --count 100",
+    "kenyon regress --on tcp://127.0.0.1:8786 --count 400",
 )
 CONFIGS: dict[str, NPUConfig | MarsConfig | ChipConfig] = {
     **NPU_CONFIGS,
@@ -66,6 +69,7 @@ def command(
         ),
     ] = None,
     jobs: Jobs = None,
+    on: On = None,
     seed: Seed = 1,
     count: Annotated[
         int | None,
@@ -130,13 +134,15 @@ def command(
     if junit is not None:
         check_folder(junit)
     todo = regression.cases(chips, _names(only), seed, count)
+    if on is not None:
+        refuse_others("cases on a cluster", {"--waves": waves or None, "--gates": gates or None})
     if gates:
         _check_gates(chips)
         todo = [case for case in todo if case.name in (regression.CHIP, regression.RANDOM)]
     if not todo:
         raise UserError("--only, --config and --count must leave something to run")
     with _netlist(chips[0], terminal) if gates else contextlib.nullcontext():
-        outcomes = _run(todo, executor(jobs), terminal, waves=waves)
+        outcomes = _run(todo, executor(jobs, on), terminal, waves=waves, here=on is None)
     if junit is not None:
         junit.write_text(regression.junit(outcomes))
     failed = sum(bool(outcome.failure) for outcome in outcomes)
@@ -241,14 +247,17 @@ def _joint(outcomes: "list[Outcome]") -> list[str]:
 
 
 def _run(
-    todo: "list[Case]", executor: "Executor", terminal: Terminal, *, waves: bool
+    todo: "list[Case]", executor: "Executor", terminal: Terminal, *, waves: bool, here: bool
 ) -> "list[Outcome]":
-    """Outcomes in the order of the cases, up to Ctrl-C; failures are shown as they come."""
+    """Outcomes in the order of the cases, up to Ctrl-C; failures are shown as they come.
+
+    Simulators are built before if the cases run `here`; nodes of a cluster build theirs.
+    """
     from firmware_tools.jobs.store import Store
     from firmware_tools.regression import Regression, design
     from tb import simulator
 
-    for needed in {d.name: d for d in map(design, todo) if d}.values():
+    for needed in {d.name: d for d in map(design, todo) if d and here}.values():
         if not simulator.is_built(needed, waves):
             with terminal.busy(f"building the simulator of {needed.name}, once, a minute or two"):
                 simulator.build(needed, waves)

@@ -46,8 +46,18 @@ def digest(
     without : tuple of str
         Packages that decide nothing here.
     """
+    return _hashed(files(roots, alone, without))
+
+
+def everything() -> str:
+    """A name for all code, and for the tools below."""
+    found = [path for name in PACKAGES for path in sorted((ROOT / name).rglob("*"))]
+    return _hashed(path for path in found if path.is_file() and path.suffix != ".pyc")
+
+
+def _hashed(paths: Iterable[Path]) -> str:
     parts: list[str | bytes] = [sys.version, *map(_version, TOOLS)]
-    for path in files(roots, alone, without):
+    for path in paths:
         parts += [path.relative_to(ROOT).as_posix(), content_of(path)]
     return key(*parts)
 
@@ -79,6 +89,7 @@ def _version(tool: str) -> str:
 
 @lru_cache
 def content_of(path: Path) -> bytes:
+    """What a file held when this process looked first."""
     return path.read_bytes()
 
 

@@ -1,5 +1,8 @@
 """Jobs that are quick, and say where and how often they ran."""
 
+import os
+import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +17,8 @@ class Square:
 
     number: int
     log: Path
+    seconds: float = 0.0
+    kills: bool = False
 
     @property
     def key(self) -> str:
@@ -25,6 +30,9 @@ class Square:
     def run(self) -> JSON:
         with self.log.open("a") as file:
             file.write(f"{self.number}\n")
+        time.sleep(self.seconds)
+        if self.kills:
+            os.kill(os.getpid(), signal.SIGKILL)
         if self.number < 0:
             raise ValueError(f"number must be at least 0, not {self.number}")
         return {"square": self.number**2}
