@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import tempfile
 from pathlib import Path
 
 from firmware_tools.errors import UserError
@@ -50,16 +49,14 @@ class Store:
     def put(self, key: str, result: JSON) -> None:
         """Keep a result."""
         path = self._path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"key": key, "result": result}, sort_keys=True, separators=(",", ":"))
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-            try:
-                file.write(f"{text}\n")
-                file.flush()
-                Path(file.name).replace(path)
-            except BaseException:
-                Path(file.name).unlink()
-                raise
+        part = path.with_name(f"{key}.{os.getpid()}.part")
+        try:
+            part.write_text(f"{text}\n")
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_text(f"{text}\n")
+        part.replace(path)
 
     def forget(self, key: str) -> None:
         """Have the job run again."""
@@ -87,7 +84,7 @@ class Store:
         return self._known_times.get(key, 0.0)
 
     def _path(self, key: str) -> Path:
-        return self._folder / "results" / key[:2] / f"{key}.json"
+        return self._folder / "results" / f"{key}.json"
 
     @property
     def _times(self) -> Path:

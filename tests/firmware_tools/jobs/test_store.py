@@ -30,7 +30,7 @@ def test_equal_results_are_equal_files(tmp_path: Path) -> None:
     for name, result in (("a", {"x": 1, "y": 2}), ("b", {"y": 2, "x": 1})):
         Store(tmp_path / name).put(KEY, result)
         Store(tmp_path / name).took(KEY, ord(name))
-    first, second = (tmp_path / name / "results" / "01" / f"{KEY}.json" for name in "ab")
+    first, second = (tmp_path / name / "results" / f"{KEY}.json" for name in "ab")
     assert first.read_bytes() == second.read_bytes()
     assert [path.name for path in first.parent.iterdir()] == [first.name]
 
@@ -39,7 +39,7 @@ def test_equal_results_are_equal_files(tmp_path: Path) -> None:
     "text", ["", "{", "[]", '{"key": "x", "result": 1}', '{"result": 1}', "\xff"]
 )
 def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "results" / "01" / f"{KEY}.json"
+    path = tmp_path / "results" / f"{KEY}.json"
     path.parent.mkdir(parents=True)
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(UserError, match=f"{path}: must be the result of a job; remove it"):
@@ -75,7 +75,7 @@ def test_killed_while_writing(tmp_path: Path) -> None:
         writers = [context.Process(target=put_for_ever, args=(tmp_path,)) for _ in range(2)]
         for one in writers:
             one.start()
-        path = tmp_path / "results" / "01" / f"{KEY}.json"
+        path = tmp_path / "results" / f"{KEY}.json"
         while not path.exists():
             time.sleep(0.01)
         for _ in range(20):
