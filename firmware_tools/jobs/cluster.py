@@ -86,7 +86,7 @@ class _Campaign(Generic[JobT]):
         self._submit = partial(client.submit, node.perform, expected=own_versions(), fresh=fresh)
         self._coming = as_completed(loop=client.loop, with_results=True, raise_errors=False)
         self._running: dict[Any, JobT] = {}
-        self._n_workers = 0
+        self._n_workers = 1
         self._looked = 0.0
 
     def outcomes(self) -> Iterator[tuple[JobT, str, Any]]:
