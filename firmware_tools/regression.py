@@ -19,15 +19,17 @@ from firmware_tools.npu import rtl
 from firmware_tools.npu.backends import simulate
 from firmware_tools.npu.difference import first_difference
 from firmware_tools.npu.lockstep import Agreement, lockstep
+from firmware_tools.npu.waves import write_views
 from model.config import ChipConfig
 from model.mars.config import MarsConfig
 from model.npu.config import NPUConfig
 from model.npu.network import Network
 from model.npu.random_network import random_network
 from model.npu.trace import Trace
-from tb import benches
+from tb import benches, simulator
+from tb import waves as views
 from tb.benches import Bench
-from tb.cosim import chip
+from tb.cosim import Recording, chip
 from tb.mars.cosim import system
 from tb.simulator import BenchFailure, BuildError, Design
 
@@ -212,12 +214,12 @@ class Regression:
     folder : Path
         Where logs and waves go, a folder for every case.
     waves : bool
-        Whether to write waves.
+        Whether to write waves and views of them.
     """
 
     def __init__(self, folder: Path, *, waves: bool) -> None:
         self._folder = folder
-        self._waves = waves
+        self._kind = simulator.best_waves() if waves else ""
 
     def run(self, todo: list[Case], jobs: int) -> Iterator[Outcome]:
         """Outcomes as they come. Simulators are child processes, so threads fill the cores."""
@@ -261,15 +263,29 @@ class Regression:
         chip = case.config
         if not isinstance(chip, ChipConfig):
             chip = ChipConfig.alone(chip)
-        benches.run(case.name, chip, self._made(case), seed=case.seed, waves=self._waves)
+        folder = self._made(case)
+        try:
+            benches.run(case.name, chip, folder, seed=case.seed, waves=self._kind)
+        finally:
+            if self._kind and (folder / f"dump.{self._kind}").exists():
+                self._bench_views(case, chip, folder)
         return Outcome(case, "")
+
+    def _bench_views(self, case: Case, chip: ChipConfig, folder: Path) -> None:
+        """Views of a bench's waves; they open where it failed."""
+        path = folder / f"dump.{self._kind}"
+        design = benches.design((DIRECTED | benches.JOINT_BENCHES)[case.name], chip)
+        at = simulator.failed_at(folder)
+        views.write(path, simulator.build_dir(design, self._kind), None if at is None else int(at))
 
     def _random(self, case: Case, config: NPUConfig) -> Outcome:
         network, pause = random_case(config, case.seed)
-        waves = self._made(case) / "waves.vcd" if self._waves else None
-        traces = rtl.simulate(network, config, seed=case.seed, pause=pause, waves=waves)
+        recording = Recording(self._made(case) / f"dump.{self._kind}") if self._kind else None
+        traces = rtl.simulate(network, config, seed=case.seed, pause=pause, recording=recording)
         equal: list[Trace] = []
         result = lockstep(network, config, traces, on_equal=equal.append)
+        if recording:
+            write_views(recording, config, result)
         if not isinstance(result, Agreement):
             return Outcome(case, f"RTL: {result}")
         fast = Trace.join(list(simulate(network, "fast", config)))

@@ -89,7 +89,12 @@ def command(
         ),
     ] = None,
     waves: Annotated[
-        bool, typer.Option("--waves", help="Write waves of every case but networks of MARS.")
+        bool,
+        typer.Option(
+            "--waves",
+            help="Write waves of every case but networks of MARS, and views of them "
+            "(docs/waves.md).",
+        ),
     ] = False,
     gates: Annotated[
         bool,
@@ -246,10 +251,11 @@ def _run(todo: "list[Case]", jobs: int, terminal: Terminal, *, waves: bool) -> "
     from firmware_tools.regression import Regression, design
     from tb import simulator
 
+    kind: simulator.Waves = simulator.best_waves() if waves else ""
     for needed in {d.name: d for d in map(design, todo) if d}.values():
-        if not simulator.is_built(needed, waves):
+        if not simulator.is_built(needed, kind):
             with terminal.busy(f"building the simulator of {needed.name}, once, a minute or two"):
-                simulator.build(needed, waves)
+                simulator.build(needed, kind)
     outcomes = {}
     with contextlib.suppress(KeyboardInterrupt), terminal.progress("cases", len(todo)) as advance:
         for outcome in Regression(FOLDER, waves=waves).run(todo, jobs):
