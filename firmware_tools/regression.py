@@ -41,6 +41,10 @@ KINDS = ((QUANTISED_RTL, QUANTISED), (SPIKING_RTL, SPIKING))
 """Random networks of MARS: on the RTL, and on the golden machine alone."""
 ON_RTL = (QUANTISED_RTL, SPIKING_RTL)
 """Those of MARS, on the reference and the golden machine, and also on the RTL."""
+ON_MODEL = (QUANTISED, SPIKING)
+"""Those that need no simulator."""
+COUNT_ON_ICARUS = 10
+"""Random networks of each kind, unless it is told."""
 JOINT = "joint"
 """Random pairs of networks with a bridge between them, on chips that have both halves."""
 CHIP = "chip"
@@ -82,6 +86,7 @@ class Case:
     def command(self) -> str:
         """Runs this case alone."""
         words = ["-c", self.config.name, "--only", self.name, "--seed", str(self.seed)]
+        words += ["--simulator", "icarus"] if simulator.on_icarus() else []
         return shlex.join(
             ["kenyon", "regress", *words, *(["--count", "1"] if self.name in ANY_RANDOM else [])]
         )

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 
 from amaranth.back import rtlil as rtlil_backend
@@ -14,6 +15,8 @@ from hw.top import Kenyon
 os.environ["AMARANTH_USE_YOSYS"] = "builtin"
 
 TOP = "kenyon"
+WITHOUT_BITS = re.compile(r"^  wire (?:signed )?\[-1:0\] \S+ ?;\n", re.MULTILINE)
+"""Signals of no bits, which nothing uses; in Verilog they would have two."""
 
 
 def ports(component: Component) -> dict[str, tuple[Value, None]]:
@@ -38,6 +41,7 @@ def convert_with_states(component: Elaboratable, name: str, ports_of=ports) -> t
     """The same, and what the values of its state machines are called."""
     fragment = Fragment.get(component, None)
     text, paths = backend.convert_fragment(fragment, ports_of(component), name, emit_src=False)
+    text = WITHOUT_BITS.sub("", text)
     states = {}
     for signal, path in paths.items():
         if signal.decoder is not None:

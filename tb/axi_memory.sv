@@ -122,16 +122,16 @@ module axi_memory #(
     endfunction
 
     // Bursts that wait for their beats, in order; counters wrap around the queue.
-    bit [31:0] queue_addr [0:QUEUE-1], queue_due [0:QUEUE-1];
-    bit [8:0] queue_beats [0:QUEUE-1];
-    bit queue_id [0:QUEUE-1];
+    reg [31:0] queue_addr [0:QUEUE-1], queue_due [0:QUEUE-1];
+    reg [8:0] queue_beats [0:QUEUE-1];
+    reg queue_id [0:QUEUE-1];
     bit [9:0] head = 0, tail = 0;
     bit [31:0] clock = 0, addr, program_word, input_word, scratch_word;
     // Bursts that are written, and answers that wait, likewise.
-    bit [31:0] w_queue_addr [0:QUEUE-1], answer_due [0:QUEUE-1];
-    bit [8:0] w_queue_beats [0:QUEUE-1];
-    bit w_queue_id [0:QUEUE-1], answer_id [0:QUEUE-1];
-    bit [1:0] answer_resp [0:QUEUE-1];
+    reg [31:0] w_queue_addr [0:QUEUE-1], answer_due [0:QUEUE-1];
+    reg [8:0] w_queue_beats [0:QUEUE-1];
+    reg w_queue_id [0:QUEUE-1], answer_id [0:QUEUE-1];
+    reg [1:0] answer_resp [0:QUEUE-1];
     bit [9:0] w_head = 0, w_tail = 0, answer_head = 0, answer_tail = 0;
     bit [1:0] written_resp = OKAY;
     bit w_open = 1;

@@ -3,12 +3,13 @@
 Verilator is the simulator; Icarus Verilog takes its place where the environment says so.
 """
 
+import contextlib
 import importlib.metadata
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -148,6 +149,16 @@ def best_waves() -> Waves:
 def on_icarus() -> bool:
     """Whether benches run on Icarus."""
     return ICARUS in os.environ
+
+
+@contextlib.contextmanager
+def icarus() -> Iterator[None]:
+    """Benches run on Icarus."""
+    os.environ[ICARUS] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[ICARUS]
 
 
 def has_icarus() -> bool:

@@ -5,7 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
@@ -22,6 +22,7 @@ from firmware_tools.console import (
 )
 from firmware_tools.errors import UserError
 from firmware_tools.inputs import check_folder
+from firmware_tools.mars.inputs import refuse_others
 from firmware_tools.report import page
 from model.config import CHIPS, ChipConfig
 from model.mars.config import CONFIGS as MARS_CONFIGS
@@ -37,6 +38,7 @@ EXAMPLES = examples(
     "kenyon regress -c tiny -c poppins --count 200 --seed 1 -j 2 --junit regress.xml",
     "kenyon regress -c tiny --only random --seed 17 --count 1 --waves",
     "kenyon regress -c tiny --gates --count 20",
+    "kenyon regress --simulator icarus",
     "kenyon regress --only mars --report regress.html",
     "kenyon regress --only quantised --count 5000",
     "kenyon regress -c kenyon-tiny --only joint --count 100",
@@ -48,6 +50,8 @@ CONFIGS: dict[str, NPUConfig | MarsConfig | ChipConfig] = {
 }
 LARGE = ("kenyon",)
 """Whose simulator takes so long to build that it is run only by its name."""
+ON_ICARUS = ("tiny", "mars-tiny")
+"""What runs there unless it is told; it is a hundred times slower than Verilator."""
 FOLDER = Path("build") / "regress"
 
 
@@ -58,7 +62,8 @@ def command(
             "--config",
             "-c",
             metavar="CONFIG",
-            help=f"{', '.join(CONFIGS)}; may be repeated. Default: all but {', '.join(LARGE)}.",
+            help=f"{', '.join(CONFIGS)}; may be repeated. Default: all but {', '.join(LARGE)}; on "
+            f"Icarus {', '.join(ON_ICARUS)}.",
             show_default=False,
         ),
     ] = None,
@@ -75,7 +80,7 @@ def command(
             metavar="N",
             min=0,
             help="Random networks of each accelerator, over its configurations. Default: 20 of "
-            "the NPU, 200 quantised ones and 200 spiking ones of MARS, 20 pairs.",
+            "the NPU, 200 quantised ones and 200 spiking ones of MARS, 20 pairs; on Icarus 10.",
             show_default=False,
         ),
     ] = None,
@@ -104,6 +109,13 @@ def command(
             "networks of one configuration of the NPU.",
         ),
     ] = False,
+    simulator: Annotated[
+        Literal["verilator", "icarus"],
+        typer.Option(
+            help="icarus: in four states, registers begin as X, and no X reaches a port after the "
+            "reset. Needs Debian's iverilog.",
+        ),
+    ] = "verilator",
     junit: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write the outcomes as JUnit XML.", show_default=False),
@@ -132,23 +144,25 @@ def command(
 
     terminal = Terminal(json=json)
     page.check(report)
-    names = configs or [name for name in CONFIGS if name not in LARGE]
-    chips = [_config(name) for name in dict.fromkeys(names)]
+    icarus = simulator == "icarus"
+    chips = _chips(configs, icarus=icarus)
     if junit is not None:
         check_folder(junit)
+    if icarus:
+        refuse_others("--simulator icarus", {"--gates": gates or None, "--waves": waves or None})
+        only, count = _on_icarus(only, count)
     todo = regression.cases(chips, _names(only), seed, count)
     if gates:
         _check_gates(chips)
         todo = [case for case in todo if case.name in (regression.CHIP, regression.RANDOM)]
     if not todo:
         raise UserError("--only, --config and --count must leave something to run")
-    with _netlist(chips[0], terminal) if gates else contextlib.nullcontext():
+    with _simulator(chips[0], terminal, gates=gates, icarus=icarus):
         outcomes = _run(todo, jobs or os.cpu_count() or 1, terminal, waves=waves)
     if junit is not None:
         junit.write_text(regression.junit(outcomes))
-    failed = sum(bool(outcome.failure) for outcome in outcomes)
+    failed, not_run = sum(bool(o.failure) for o in outcomes), len(todo) - len(outcomes)
     passed = len(outcomes) - failed
-    not_run = len(todo) - len(outcomes)
     values = {
         "seed": seed,
         "passed": passed,
@@ -172,6 +186,12 @@ def command(
         raise typer.Exit(DIFFERENCE)
 
 
+def _chips(names: list[str] | None, *, icarus: bool) -> "list[Config]":
+    """Those that the user names, or those that are run without a name."""
+    defaults = ON_ICARUS if icarus else [name for name in CONFIGS if name not in LARGE]
+    return [_config(name) for name in dict.fromkeys(names or defaults)]
+
+
 def _config(name: str) -> NPUConfig | MarsConfig | ChipConfig:
     if name not in CONFIGS:
         raise UserError(f"configuration must be one of {', '.join(CONFIGS)}, not {name}")
@@ -181,6 +201,35 @@ def _config(name: str) -> NPUConfig | MarsConfig | ChipConfig:
 def _check_gates(chips: "list[Config]") -> None:
     if len(chips) != 1 or not isinstance(chips[0], NPUConfig):
         raise UserError(f"--gates must go with one -c of {', '.join(NPU_CONFIGS)}")
+
+
+def _on_icarus(only: list[str] | None, count: int | None) -> tuple[list[str], int]:
+    """What to run: only what is RTL, and less of it."""
+    from firmware_tools.regression import COUNT_ON_ICARUS, ON_MODEL
+    from tb import simulator
+
+    if not simulator.has_icarus():
+        package = simulator.ICARUS_PACKAGE
+        raise UserError(f"iverilog is missing; on Debian: apt-get install {package}")
+    names = [name for name in _names(only) if name not in ON_MODEL]
+    return names, COUNT_ON_ICARUS if count is None else count
+
+
+@contextlib.contextmanager
+def _simulator(
+    config: "Config", terminal: Terminal, *, gates: bool, icarus: bool
+) -> Iterator[None]:
+    """What runs in place of the RTL on Verilator, if anything does."""
+    from tb import simulator
+
+    if gates:
+        with _netlist(config, terminal):
+            yield
+    elif icarus:
+        with simulator.icarus():
+            yield
+    else:
+        yield
 
 
 @contextlib.contextmanager
