@@ -244,7 +244,7 @@ class Regression:
         except (BenchFailure, BuildError) as failure:
             outcomes = [Outcome(case, str(failure)) for case in part]
         seconds = (time.perf_counter() - begin) / len(part)
-        return [replace(outcome, seconds=seconds) for outcome in outcomes]
+        return [replace(o, seconds=seconds, again=o.command) for o in outcomes]
 
     def _run(self, part: list[Case]) -> list[Outcome]:
         case = part[0]

@@ -5,6 +5,7 @@ import random
 
 import cocotb
 from cocotb.clock import Clock
+from cocotb.handle import ValueObjectBase
 from cocotb.triggers import ClockCycles, RisingEdge
 
 CLOCK_NS = 10
@@ -47,7 +48,7 @@ class Block:
         """Inputs that nobody drives are 0, as they are in a simulator of two states."""
         if cocotb.SIM_NAME.startswith("Icarus"):
             for handle in self._dut:
-                if handle._name.startswith(self._name) and "Z" in str(handle.value):
+                if isinstance(handle, ValueObjectBase) and "Z" in str(handle.value):
                     handle.value = 0
 
     async def tick(self) -> dict[str, int]:
