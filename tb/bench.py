@@ -51,10 +51,15 @@ class Block:
                 if isinstance(handle, ValueObjectBase) and "Z" in str(handle.value):
                     handle.value = 0
 
-    async def tick(self) -> dict[str, int]:
-        """One clock; the outputs before its edge."""
+    async def tick(self) -> dict[str, int | None]:
+        """One clock; the outputs before its edge, None where there is an X."""
         await self._edge
-        return {name: int(handle.value) for name, handle in self._outputs.items()}
+        return {name: known(handle.value) for name, handle in self._outputs.items()}
+
+
+def known(value) -> int | None:
+    """A value of a port; None, which equals nothing, if it has an X."""
+    return int(value) if value.is_resolvable else None
 
 
 def signed(value: int, width: int) -> int:

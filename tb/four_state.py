@@ -1,8 +1,7 @@
 """What the sources of a design need for a four-state simulator, that X may show itself.
 
-Registers of a chip begin as X, as in silicon: what it shows after its reset comes from the reset,
-not from initial values. Memories keep theirs: what was never written reads 0 in the model too.
-Blocks alone keep all of them: some of their ports mean something only beside others.
+Registers begin as X, as in silicon: what a chip shows after its reset comes from the reset, not
+from initial values. Memories keep theirs: what was never written reads 0 in the model too.
 """
 
 import re
@@ -12,6 +11,8 @@ BIND = re.compile(r"^bind (\w+) (.*?;)\n?", re.MULTILINE | re.DOTALL)
 INITIAL = re.compile(
     r"^(  reg (?:signed )?(?:\[\d+:0\] )?(?!\\\$auto)\S+ ?) = [^;]+;$", re.MULTILINE
 )
+WAKE = re.compile(r"^  reg (\\\$auto\S+) +(?:= 0)?;$", re.MULTILINE)
+"""What Yosys puts into each `always @*`, that its change at the start lets the process run."""
 OUTPUT = re.compile(r"^  output (?:signed )?(?:\[\d+:0\] )?(\w+);$", re.MULTILINE)
 VALID = re.compile(r"^((?:\w+_axi\w*_)(?:r|b|aw|ar|w|t)|trace_\d+_)(?!valid|ready)")
 """Of an interface's ports: what its `valid` says counts."""
@@ -33,7 +34,9 @@ def adapted(texts: dict[str, str]) -> dict[str, str]:
         result[name] = BIND.sub("", text)
     for name, text in result.items():
         if name.endswith(".v"):
-            begun = INITIAL.sub(r"\1;", text) if f"module {TOP}(" in text else text
+            begun = INITIAL.sub(r"\1;", text)
+            # In SystemVerilog an initial value is no change; so that one comes behind the start.
+            begun = WAKE.sub(r"  reg \1 ; initial #0 \1 = 0;", begun)
             result[name] = _with(begun, bound)
     return result
 
