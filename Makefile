@@ -34,7 +34,7 @@ test: setup
 	@$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-full: setup
-	@$(BIN)/python -m pytest -n auto --dist worksteal -m full
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m "full and not icarus"
 
 test-silicon: setup
 	@$(BIN)/python -m pytest -n auto --dist worksteal -m silicon

@@ -15,7 +15,8 @@ from model.npu.config import CONFIGS
 from tb import cosim, simulator
 
 TINY, MARS_TINY = CONFIGS["tiny"], MARS_CONFIGS["mars-tiny"]
-BLOCKS = ["soma", "post_synaptic", "noise", "row_walker", "population", "bridge"]
+BLOCKS = ["soma", "post_synaptic", "noise", "row_walker"]
+"""The quick ones."""
 
 pytestmark = pytest.mark.icarus
 
@@ -35,10 +36,16 @@ def failures(folder: Path, names: list[str], count: int) -> list[str]:
     return [f"{o.case}: {o.failure}" for o in outcomes if o.failure]
 
 
-@pytest.mark.parametrize("name", [RANDOM, QUANTISED_RTL, SPIKING_RTL])
-def test_random_networks(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "count"), [(RANDOM, 10), (QUANTISED_RTL, 2)])
+def test_random_networks(name: str, count: int, tmp_path: Path) -> None:
     """Values and clocks as on Verilator, registers beginning as X, and no X at a port."""
-    assert failures(tmp_path, [name], 10 if name == RANDOM else 5) == []
+    assert failures(tmp_path, [name], count) == []
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", [QUANTISED_RTL, SPIKING_RTL])
+def test_more_random_networks(name: str, tmp_path: Path) -> None:
+    assert failures(tmp_path, [name], 10) == []
 
 
 def test_blocks(tmp_path: Path) -> None:
@@ -46,7 +53,7 @@ def test_blocks(tmp_path: Path) -> None:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("name", [CHIP, *regression.names()["mars"]])
+@pytest.mark.parametrize("name", [CHIP, "population", "bridge", *regression.names()["mars"]])
 def test_every_bench(name: str, tmp_path: Path) -> None:
     if name not in regression.ANY_RANDOM:
         assert failures(tmp_path, [name], 0) == []
