@@ -11,7 +11,7 @@ help:
 	@echo "make demo    generate a chip, run a network on model and RTL in lockstep, draw what happened"
 	@echo "make test    run all tests but the long ones"
 	@echo "make test-full  run the long ones: whole frames of VGG16 and ResNet18 on the RTL of mars, on"
-	@echo "             the golden machine at all bounds, and 200 random networks, 60 on the RTL"
+	@echo "             the golden machine at all bounds, and 200 random networks, 60 on the RTL (needs iverilog)"
 	@echo "make formal  prove what docs/formal.md lists"
 	@echo "make ppa     area, clock and energy of poppins in 180 nm (needs Debian's opensta and"
 	@echo "             qflow-tech-osu018, as does the next)"
@@ -34,7 +34,7 @@ test: setup
 	@$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-full: setup
-	@$(BIN)/python -m pytest -n auto --dist worksteal -m "full and not icarus"
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m full
 
 test-silicon: setup
 	@$(BIN)/python -m pytest -n auto --dist worksteal -m silicon

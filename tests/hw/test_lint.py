@@ -69,7 +69,6 @@ def test_slang(source: Path) -> None:
     assert set(slang_codes(source.read_text())) <= SLANG_EXPLAINED
 
 
-@pytest.mark.silicon
 def test_yosys(source: Path) -> None:
     """Nothing latched, undriven, driven twice or in a loop."""
     script = ["read_verilog kenyon.v", "hierarchy -check -top kenyon", "proc"]
