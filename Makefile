@@ -5,18 +5,19 @@ BIN := .venv/bin
 # Of the environment around nothing may shine in.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: help setup demo test test-full test-silicon test-browser formal mutation ppa docs lint clean
+.PHONY: help setup demo test test-full test-silicon test-browser test-icarus formal mutation ppa docs lint clean
 
 help:
 	@echo "make demo    generate a chip, run a network on model and RTL in lockstep, draw what happened"
 	@echo "make test    run all tests but the long ones"
 	@echo "make test-full  run the long ones: whole frames and the largest chips on the RTL, the proofs,"
-	@echo "             200 random networks, 60 of them on the RTL"
+	@echo "             200 random networks, 60 of them on the RTL (needs iverilog)"
 	@echo "make formal  prove what docs/formal.md lists"
 	@echo "make ppa     area, clock and energy of poppins in 180 nm (needs Debian's opensta and"
 	@echo "             qflow-tech-osu018, as does the next)"
 	@echo "make test-silicon  tiny in 180 nm: its netlist under the benches, timing, energy"
 	@echo "make test-browser  reports in headless Chromium (needs Debian's chromium, chromium-driver)"
+	@echo "make test-icarus  blocks and random networks in four states (needs Debian's iverilog)"
 	@echo "make mutation  break the RTL in 300 ways, count what the benches notice (an hour)"
 	@echo "make docs    the documentation as a site, build/site/index.html"
 	@echo "make lint    check style and types"
@@ -43,6 +44,11 @@ test-browser: setup
 		"error: chromium or chromedriver is missing; on Debian: apt-get install chromium chromium-driver" >&2; \
 		exit 2; }
 	@$(BIN)/python -m pytest -m browser
+
+test-icarus: setup
+	@command -v iverilog >/dev/null || { echo \
+		"error: iverilog is missing; on Debian: apt-get install iverilog" >&2; exit 2; }
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m "icarus and not full"
 
 formal: setup
 	@$(BIN)/kenyon prove

@@ -22,6 +22,7 @@ from firmware_tools.npu import rtl
 from firmware_tools.npu.backends import simulate
 from firmware_tools.npu.difference import first_difference
 from firmware_tools.npu.lockstep import Agreement, lockstep
+from firmware_tools.npu.waves import write_views
 from hw.cache import key
 from model.config import ChipConfig
 from model.mars.config import MarsConfig
@@ -30,10 +31,11 @@ from model.npu.network import Network
 from model.npu.random_network import random_network
 from model.npu.trace import Trace
 from tb import benches, simulator
+from tb import waves as views
 from tb.benches import Bench
-from tb.cosim import chip
+from tb.cosim import Recording, chip
 from tb.mars.cosim import system
-from tb.simulator import BenchFailure, BuildError, Design
+from tb.simulator import BenchFailure, BuildError, Design, Waves
 
 RANDOM = "random"
 """What random networks of the NPU are called among the names of the directed benches."""
@@ -43,6 +45,10 @@ KINDS = ((QUANTISED_RTL, QUANTISED), (SPIKING_RTL, SPIKING))
 """Random networks of MARS: on the RTL, and on the golden machine alone."""
 ON_RTL = (QUANTISED_RTL, SPIKING_RTL)
 """Those of MARS, on the reference and the golden machine, and also on the RTL."""
+ON_MODEL = (QUANTISED, SPIKING)
+"""Those that need no simulator."""
+COUNT_ON_ICARUS = 10
+"""Random networks of each kind, unless it is told."""
 JOINT = "joint"
 """Random pairs of networks with a bridge between them, on chips that have both halves."""
 CHIP = "chip"
@@ -98,6 +104,7 @@ class Case:
     def command(self) -> str:
         """Runs this case alone."""
         words = ["-c", self.config.name, "--only", self.name, "--seed", str(self.seed)]
+        words += ["--simulator", "icarus"] if simulator.on_icarus() else []
         return shlex.join(
             ["kenyon", "regress", *words, *(["--count", "1"] if self.name in ANY_RANDOM else [])]
         )
@@ -233,14 +240,14 @@ class Simulation:
         Where logs and waves go, a folder for every case.
     simulator : str
         Name and content of the RTL, or nothing.
-    waves : bool
-        Whether to write waves.
+    waves : Waves
+        What to write beside them, or nothing.
     """
 
     cases: tuple[Case, ...]
     folder: Path
     simulator: str = ""
-    waves: bool = False
+    waves: Waves = ""
 
     @cached_property
     def key(self) -> str:
@@ -279,15 +286,29 @@ class Simulation:
         chip = case.config
         if not isinstance(chip, ChipConfig):
             chip = ChipConfig.alone(chip)
-        benches.run(case.name, chip, self._made(case), seed=case.seed, waves=self.waves)
+        folder = self._made(case)
+        try:
+            benches.run(case.name, chip, folder, seed=case.seed, waves=self.waves)
+        finally:
+            if self.waves and (folder / f"dump.{self.waves}").exists():
+                self._bench_views(case, chip, folder)
         return Found("")
+
+    def _bench_views(self, case: Case, chip: ChipConfig, folder: Path) -> None:
+        """Views of a bench's waves; they open where it failed."""
+        path = folder / f"dump.{self.waves}"
+        design = benches.design((DIRECTED | benches.JOINT_BENCHES)[case.name], chip)
+        at = simulator.failed_at(folder)
+        views.write(path, simulator.build_dir(design, self.waves), None if at is None else int(at))
 
     def _random(self, case: Case, config: NPUConfig) -> "Found":
         network, pause = random_case(config, case.seed)
-        waves = self._made(case) / "waves.vcd" if self.waves else None
-        traces = rtl.simulate(network, config, seed=case.seed, pause=pause, waves=waves)
+        recording = Recording(self._made(case) / f"dump.{self.waves}") if self.waves else None
+        traces = rtl.simulate(network, config, seed=case.seed, pause=pause, recording=recording)
         equal: list[Trace] = []
         result = lockstep(network, config, traces, on_equal=equal.append)
+        if recording:
+            write_views(recording, config, result)
         if not isinstance(result, Agreement):
             return Found(f"RTL: {result}")
         fast = Trace.join(list(simulate(network, "fast", config)))
@@ -344,12 +365,12 @@ class Regression:
     folder : Path
         Where logs, waves and networks that failed go, a folder for every case.
     waves : bool
-        Whether to write waves.
+        Whether to write waves and views of them.
     """
 
     def __init__(self, folder: Path, *, waves: bool) -> None:
         self._folder = folder
-        self._waves = waves
+        self._kind = simulator.best_waves() if waves else ""
 
     def run(
         self, todo: list[Case], executor: Executor, store: Store | None = None
@@ -358,7 +379,7 @@ class Regression:
         simulators = _simulators(todo)
         jobs = [
             Simulation(
-                tuple(part), self._folder, simulators[part[0].name, part[0].config], self._waves
+                tuple(part), self._folder, simulators[part[0].name, part[0].config], self._kind
             )
             for part in _simulations(todo)
         ]

@@ -70,8 +70,12 @@ module axi_memory #(
     bit [31:0] program_base = 0, input_base = 0, scratch_base = 0, error_addr = 0;
     bit [31:0] write_error_addr = 0;
     int latency = 1, pause = 0, arrivals = 0;
-    bit has_error, has_write_error, has_scratch;
+    bit has_error, has_write_error, has_scratch, found;
     string program_path = "", input_path = "", arrivals_path;
+
+    function automatic [DATA_WIDTH-1:0] swapped(input bit [DATA_WIDTH-1:0] word);
+        for (int k = 0; k < BYTES; k++) swapped[8*k +: 8] = word[8*(BYTES-1-k) +: 8];
+    endfunction
 
     task automatic load;
         int file;
@@ -90,19 +94,19 @@ module axi_memory #(
             $fclose(file);
         end
         // $fread puts the first byte on top, AXI4 wants it at the bottom.
-        for (int k = 0; k < n_program_words; k++) program_words[k] = {<<8{program_words[k]}};
-        for (int k = 0; k < n_input_words; k++) input_words[k] = {<<8{input_words[k]}};
+        for (int k = 0; k < n_program_words; k++) program_words[k] = swapped(program_words[k]);
+        for (int k = 0; k < n_input_words; k++) input_words[k] = swapped(input_words[k]);
         for (int k = 0; k < n_scratch_words; k++) scratch_words[k] = 0;
         n_scratch_words = 0;
     endtask
 
     initial begin
-        void'($value$plusargs("program=%s", program_path));
-        void'($value$plusargs("input=%s", input_path));
-        void'($value$plusargs("program_base=%h", program_base));
-        void'($value$plusargs("input_base=%h", input_base));
-        void'($value$plusargs("latency=%d", latency));
-        void'($value$plusargs("pause=%d", pause));
+        found = $value$plusargs("program=%s", program_path);
+        found = $value$plusargs("input=%s", input_path);
+        found = $value$plusargs("program_base=%h", program_base);
+        found = $value$plusargs("input_base=%h", input_base);
+        found = $value$plusargs("latency=%d", latency);
+        found = $value$plusargs("pause=%d", pause);
         has_error = $value$plusargs("error_addr=%h", error_addr) != 0;
         has_write_error = $value$plusargs("write_error_addr=%h", write_error_addr) != 0;
         has_scratch = $value$plusargs("scratch_base=%h", scratch_base) != 0;
@@ -113,21 +117,21 @@ module axi_memory #(
         load;
     end
 
-    function automatic bit pauses;
-        return pause != 0 && int'($urandom_range(99)) < pause;
+    function automatic bit pauses(input int percent);
+        pauses = percent != 0 && int'($urandom_range(99)) < percent;
     endfunction
 
     // Bursts that wait for their beats, in order; counters wrap around the queue.
-    bit [31:0] queue_addr [0:QUEUE-1], queue_due [0:QUEUE-1];
-    bit [8:0] queue_beats [0:QUEUE-1];
-    bit queue_id [0:QUEUE-1];
+    reg [31:0] queue_addr [0:QUEUE-1], queue_due [0:QUEUE-1];
+    reg [8:0] queue_beats [0:QUEUE-1];
+    reg queue_id [0:QUEUE-1];
     bit [9:0] head = 0, tail = 0;
     bit [31:0] clock = 0, addr, program_word, input_word, scratch_word;
     // Bursts that are written, and answers that wait, likewise.
-    bit [31:0] w_queue_addr [0:QUEUE-1], answer_due [0:QUEUE-1];
-    bit [8:0] w_queue_beats [0:QUEUE-1];
-    bit w_queue_id [0:QUEUE-1], answer_id [0:QUEUE-1];
-    bit [1:0] answer_resp [0:QUEUE-1];
+    reg [31:0] w_queue_addr [0:QUEUE-1], answer_due [0:QUEUE-1];
+    reg [8:0] w_queue_beats [0:QUEUE-1];
+    reg w_queue_id [0:QUEUE-1], answer_id [0:QUEUE-1];
+    reg [1:0] answer_resp [0:QUEUE-1];
     bit [9:0] w_head = 0, w_tail = 0, answer_head = 0, answer_tail = 0;
     bit [1:0] written_resp = OKAY;
     bit w_open = 1;
@@ -138,8 +142,9 @@ module axi_memory #(
     wire [31:0] w_addr = w_head != w_tail ? w_queue_addr[w_head] : awaddr;
     assign wready = w_open && (w_head != w_tail || awvalid && awready);
 
-    function automatic bit allowed(bit [31:0] a, bit [7:0] len, bit [2:0] size, bit [1:0] burst);
-        return burst == INCR && int'(size) == SIZE && a % BYTES == 0
+    function automatic bit allowed(input bit [31:0] a, input bit [7:0] len, input bit [2:0] size,
+        input bit [1:0] burst);
+        allowed = burst == INCR && int'(size) == SIZE && a % BYTES == 0
             && (a & 4095) + (32'(len) + 1) * BYTES <= 4096;
     endfunction
 
@@ -154,7 +159,7 @@ module axi_memory #(
             w_queue_id[w_tail] = awid;
             w_tail += 1;
         end
-        awready <= !pauses();
+        awready <= !pauses(pause);
         if (wvalid && wready) begin
             to = w_queue_addr[w_head];
             word = (to - scratch_base) >> SIZE;
@@ -177,10 +182,10 @@ module axi_memory #(
                 w_head += 1;
             end
         end
-        w_open <= !pauses();
+        w_open <= !pauses(pause);
         if (!bvalid || bready) begin
             if (answer_head != answer_tail && int'(clock + 1 - answer_due[answer_head]) >= 0
-                && !pauses()) begin
+                && !pauses(pause)) begin
                 bresp <= answer_resp[answer_head];
                 bid <= answer_id[answer_head];
                 bvalid <= 1;
@@ -213,10 +218,10 @@ module axi_memory #(
                 queue_id[tail] = arid;
                 tail += 1;
             end
-            arready <= !pauses();
+            arready <= !pauses(pause);
             if (!rvalid || rready) begin
                 // Decided for the clock that begins with this edge.
-                if (head != tail && int'(clock + 1 - queue_due[head]) >= 0 && !pauses()) begin
+                if (head != tail && int'(clock + 1 - queue_due[head]) >= 0 && !pauses(pause)) begin
                     addr = queue_addr[head];
                     program_word = (addr - program_base) >> SIZE;
                     input_word = (addr - input_base) >> SIZE;

@@ -3,7 +3,9 @@
 import itertools
 import random
 
+import cocotb
 from cocotb.clock import Clock
+from cocotb.handle import ValueObjectBase
 from cocotb.triggers import ClockCycles, RisingEdge
 
 CLOCK_NS = 10
@@ -35,16 +37,29 @@ class Block:
     async def start(self, **inputs: int) -> None:
         """Start the clock, reset and set the inputs."""
         Clock(self._dut.clk, CLOCK_NS, "ns").start()
+        self._set_undriven()
         self.set(**inputs)
         self._dut.rst.value = 1
         await ClockCycles(self._dut.clk, 2)
         self._dut.rst.value = 0
         await self._edge
 
-    async def tick(self) -> dict[str, int]:
-        """One clock; the outputs before its edge."""
+    def _set_undriven(self) -> None:
+        """Inputs that nobody drives are 0, as they are in a simulator of two states."""
+        if cocotb.SIM_NAME.startswith("Icarus"):
+            for handle in self._dut:
+                if isinstance(handle, ValueObjectBase) and "Z" in str(handle.value):
+                    handle.value = 0
+
+    async def tick(self) -> dict[str, int | None]:
+        """One clock; the outputs before its edge, None where there is an X."""
         await self._edge
-        return {name: int(handle.value) for name, handle in self._outputs.items()}
+        return {name: known(handle.value) for name, handle in self._outputs.items()}
+
+
+def known(value) -> int | None:
+    """A value of a port; None, which equals nothing, if it has an X."""
+    return int(value) if value.is_resolvable else None
 
 
 def signed(value: int, width: int) -> int:

@@ -6,8 +6,9 @@ from pathlib import Path
 from model.config import CHIPS, ChipConfig
 from model.mars.config import CONFIGS, MarsConfig
 from tb import simulator
+from tb import waves as views
 from tb.cosim import chip
-from tb.simulator import Design
+from tb.simulator import Design, Waves
 
 BENCH_CHIPS = CHIPS | {
     chip.name: chip
@@ -110,9 +111,10 @@ def blocks(group: str = "") -> Design:
     """The blocks of a group, or all that have a bench of their own."""
 
     def sources() -> dict[str, str]:
-        from tb.blocks import verilog
+        from tb.blocks import TOP, verilog
 
-        return {"blocks.v": verilog(group)}
+        text, states = verilog(group)
+        return {"blocks.v": text, views.SCENE: views.scene(text, TOP, states)}
 
     return Design(f"blocks-{group}" if group else "blocks", "blocks", sources)
 
@@ -121,13 +123,15 @@ def line_system(config: MarsConfig) -> Design:
     """The line reader of a configuration with the memory for whole frames."""
 
     def sources() -> dict[str, str]:
-        from hw.generate import convert
+        from hw.generate import convert_with_states
         from hw.mars.line_reader import LineReader
 
         folder = Path(__file__).parent
         system = (folder / "mars" / "line_system.sv").read_text()
+        text, states = convert_with_states(LineReader(config), "line_reader")
         return {
-            "line_reader.v": convert(LineReader(config), "line_reader"),
+            "line_reader.v": text,
+            views.SCENE: views.scene(text, "line_reader", states, "line_system.reader"),
             "axi_memory.sv": (folder / "axi_memory.sv").read_text(),
             "line_system.sv": f"`define DATA_WIDTH {config.weight_bus}\n{system}",
         }
@@ -142,7 +146,7 @@ def design(bench: Bench, config: ChipConfig) -> Design:
     return blocks(bench.blocks) if bench.blocks else chip(config)
 
 
-def run(name: str, config: ChipConfig, results: Path, *, seed: int = 0, waves: bool = False) -> int:
+def run(name: str, config: ChipConfig, results: Path, *, seed: int = 0, waves: Waves = "") -> int:
     """Run a directed bench; returns how many cocotb tests passed.
 
     Raises

@@ -7,7 +7,7 @@ from amaranth.hdl import Elaboratable, Module, Value
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.bridge import Bridge
-from hw.generate import ports
+from hw.generate import States, convert_with_states, ports
 from hw.mars.core import Core
 from hw.mars.drain import Drain
 from hw.mars.exit_unit import ExitUnit
@@ -215,9 +215,6 @@ class Blocks(Elaboratable):
         return m
 
 
-def verilog(group: str = "") -> str:
-    """Verilog of the module `blocks`."""
-    from amaranth.back import verilog as backend
-
-    blocks = Blocks(group)
-    return backend.convert(blocks, name=TOP, ports=blocks.ports(), emit_src=False)
+def verilog(group: str = "") -> tuple[str, States]:
+    """Verilog of the module `blocks`, and what its states are called."""
+    return convert_with_states(Blocks(group), TOP, Blocks.ports)

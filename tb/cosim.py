@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +22,8 @@ from model.npu.config import NPUConfig
 from model.npu.image import check_fit
 from model.npu.network import Network
 from model.npu.trace import Trace, count_rows
-from tb import simulator
-from tb.simulator import BenchFailure, BuildError, Design
+from tb import simulator, waves
+from tb.simulator import BenchFailure, BuildError, Design, Waves
 from tb.trace_records import COMMIT, END, Steps, bindings, decode, mars_binding, record_words
 
 __all__ = ["BenchFailure", "BuildError", "build", "chip", "is_built", "simulate"]
@@ -46,9 +46,10 @@ def chip(config: ChipConfig) -> Design:
     """The whole chip with its trace ports and the monitors on them."""
 
     def sources() -> dict[str, str]:
-        from hw.generate import verilog
+        from hw.generate import TOP, traced
 
-        texts = {"kenyon.v": verilog(config, trace=True)}
+        text, states = traced(config)
+        texts = {"kenyon.v": text, waves.SCENE: waves.scene(text, TOP, states)}
         if config.npu is not None:
             monitors = Path(__file__).parent / "trace_monitor.sv"
             texts |= {monitors.name: monitors.read_text(), "bindings.sv": bindings(config.npu)}
@@ -62,21 +63,59 @@ def chip(config: ChipConfig) -> Design:
     return Design("-".join([config.name, *fingerprints]), "kenyon", sources)
 
 
-def build(config: NPUConfig, waves: bool = False) -> Path:
+def build(config: NPUConfig, kind: Waves = "") -> Path:
     """Build the simulator of a configuration unless it is there."""
-    return simulator.build(chip(ChipConfig.alone(config)), waves)
+    return simulator.build(chip(ChipConfig.alone(config)), kind)
 
 
-def is_built(config: NPUConfig, waves: bool = False) -> bool:
+def is_built(config: NPUConfig, kind: Waves = "") -> bool:
     """Whether `build` has nothing to do."""
-    return simulator.is_built(chip(ChipConfig.alone(config)), waves)
+    return simulator.is_built(chip(ChipConfig.alone(config)), kind)
+
+
+@dataclass
+class Recording:
+    """Waves of a run, and when everything in it retired.
+
+    Attributes
+    ----------
+    path : Path
+        Where to put them; the suffix is their format.
+    """
+
+    path: Path
+    _retired: list[NDArray[np.int64]] = field(default_factory=list)
+    _committed: list[NDArray[np.int64]] = field(default_factory=list)
+
+    @property
+    def kind(self) -> Waves:
+        """Their format."""
+        return waves.kind(self.path)
+
+    def add(self, steps: Steps) -> None:
+        """Time steps that have ended."""
+        self._retired.append(steps.retired)
+        self._committed.append(steps.committed)
+
+    def clock_of(self, step: int, population: int | None, group: int = 0) -> int | None:
+        """When the clock began in which this group of neurons retired, or the step ended; in ns.
+
+        None if the simulation did not come so far.
+        """
+        if step >= sum(map(len, self._committed)):
+            return None
+        if population is None:
+            edge = np.concatenate(self._committed)[step]
+        else:
+            edge = np.concatenate(self._retired)[step, population, group]
+        return int(edge) - waves.CLOCK_NS
 
 
 class _Simulator:
     """A running simulation that takes one network after the other."""
 
-    def __init__(self, config: NPUConfig, waves: bool) -> None:
-        build(config, waves)
+    def __init__(self, config: NPUConfig, kind: Waves) -> None:
+        build(config, kind)
         self.config = config
         self.folder = Path(tempfile.mkdtemp(prefix="kenyon-"))
         self.trace = self.folder / "trace"
@@ -84,7 +123,7 @@ class _Simulator:
         config_file = self.folder / "config"
         config_file.write_bytes(pickle.dumps(config))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tb.worker", str(config_file), str(self.folder), f"{waves:d}"],
+            [sys.executable, "-m", "tb.worker", str(config_file), str(self.folder), kind],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -135,13 +174,13 @@ class _Simulator:
         text = log.read_text(errors="replace") if log.exists() else "(no log)"
         return "\n".join(text.splitlines()[-25:])
 
-    def close(self, waves: Path | None = None) -> None:
-        """End the simulation; keeps its waves if a path is given."""
-        if waves is None and self.process.poll() is None:
+    def close(self, recording: Recording | None = None) -> None:
+        """End the simulation; keeps its waves if that is asked for."""
+        if recording is None and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.communicate()
-        if waves is not None:
-            shutil.move(self.folder / "dump.vcd", waves)
+        if recording is not None:
+            shutil.move(self.folder / f"dump.{recording.kind}", recording.path)
         os.close(self.stream)
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -162,7 +201,7 @@ def simulate(
     *,
     seed: int = 0,
     pause: float = 0.0,
-    waves: Path | None = None,
+    recording: Recording | None = None,
 ) -> Iterator[Trace]:
     """Run a network on the RTL, driven over its AXI ports.
 
@@ -175,8 +214,8 @@ def simulate(
     config : NPUConfig
     seed, pause : int, float
         Back pressure on the spike stream: probability, and the seed of its pattern.
-    waves : Path, optional
-        Where to put a VCD file of all signals.
+    recording : Recording, optional
+        Where to put waves of all signals; it learns when everything retired.
 
     Yields
     ------
@@ -193,17 +232,20 @@ def simulate(
     """
     check_fit(network, config)
     idle = _idle.setdefault(config, [])
-    worker = idle.pop() if idle and waves is None else _Simulator(config, waves is not None)
+    if recording is not None:
+        worker = _Simulator(config, recording.kind)
+    else:
+        worker = idle.pop() if idle else _Simulator(config, "")
     reusable = False
     try:
         worker.submit(Job(config, network, seed, pause))
-        yield from _collect(worker, network, pause)
-        reusable = waves is None
+        yield from _collect(worker, network, pause, recording)
+        reusable = recording is None
     finally:
         if reusable:
             idle.append(worker)
         else:
-            worker.close(waves)
+            worker.close(recording)
 
 
 def timed_run(network: Network, config: NPUConfig) -> tuple[int, float]:
@@ -212,7 +254,9 @@ def timed_run(network: Network, config: NPUConfig) -> tuple[int, float]:
     return clocks, _idle[config][-1].run_seconds
 
 
-def _collect(worker: _Simulator, network: Network, pause: float) -> Iterator[Trace]:
+def _collect(
+    worker: _Simulator, network: Network, pause: float, recording: Recording | None
+) -> Iterator[Trace]:
     config = worker.config
     width = record_words(config)
     kept = np.zeros(0, np.uint32)
@@ -235,6 +279,8 @@ def _collect(worker: _Simulator, network: Network, pause: float) -> Iterator[Tra
         steps = decode(config, kept[:cut])
         kept = kept[cut:]
         if len(steps.step_clocks):
+            if recording is not None:
+                recording.add(steps)
             trace = trace_of(network, steps, step, spikes_before, pause)
             step += len(trace)
             spikes_before = trace.spikes[-1]

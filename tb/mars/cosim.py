@@ -16,7 +16,7 @@ from model.mars.layout import Ints
 from model.mars.machine import maps_words
 from model.mars.program import to_bytes
 from model.mars.time_registers import time_registers
-from tb import simulator
+from tb import simulator, waves
 from tb.mars import records
 from tb.mars.records import SCRATCH_BASE, PassTrace
 from tb.simulator import BenchFailure, Design
@@ -98,8 +98,9 @@ def system(config: MarsConfig) -> Design:
     """The chip with its weight memory."""
 
     def sources() -> dict[str, str]:
-        from hw.generate import verilog
+        from hw.generate import TOP, traced
 
+        verilog, states = traced(ChipConfig.alone(config))
         bench, monitor = FOLDER / "system.sv", FOLDER / "monitor.sv"
         memory = FOLDER.parent / "axi_memory.sv"
         sizes = {"WEIGHT_BUS = 512": config.weight_bus, "MACROS = 8": config.n_macros}
@@ -108,7 +109,8 @@ def system(config: MarsConfig) -> Design:
             name = given.split()[0]
             text = text.replace(f"parameter int {given}", f"parameter int {name} = {size}")
         return {
-            "kenyon.v": verilog(ChipConfig.alone(config), trace=True),
+            "kenyon.v": verilog,
+            waves.SCENE: waves.scene(verilog, TOP, states, "mars_system.chip"),
             memory.name: memory.read_text(),
             monitor.name: monitor.read_text(),
             bench.name: text,

@@ -35,7 +35,7 @@ def test_agreement(kenyon, tonic, rtl) -> None:
         "and the clocks of every time step, 4,026 in all"
     )
     assert third.startswith("RTL: ")
-    assert rtl == [{"config": "tiny", "seed": 0, "pause": 0.0, "waves": None}]
+    assert rtl == [{"config": "tiny", "seed": 0, "pause": 0.0, "recording": None}]
 
 
 def test_agreement_json(kenyon, tonic, rtl) -> None:
@@ -54,7 +54,7 @@ def test_agreement_json(kenyon, tonic, rtl) -> None:
         "values": 2000,
         "clocks": 4026,
     }
-    assert rtl == [{"config": "odin", "seed": 8, "pause": 0.5, "waves": None}]
+    assert rtl == [{"config": "odin", "seed": 8, "pause": 0.5, "recording": None}]
 
 
 @pytest.mark.usefixtures("rtl")
@@ -65,7 +65,7 @@ def test_difference(kenyon, tonic) -> None:
     command = f"kenyon compare {path} -c tiny --pause 0.0 --seed 3"
     assert result.stdout.splitlines() == [
         "model and RTL of tiny differ: step 20, population 0, neuron 0: v must be 170, not 171",
-        f"again, with waves: {command} --waves difference.vcd",
+        f"again, with waves: {command} --waves difference.fst",
     ]
 
 
@@ -104,10 +104,18 @@ def test_difference_json(kenyon, tonic) -> None:
     ("waves", "error"),
     [
         ("none/out.vcd", "none/out.vcd: folder must exist: none"),
-        ("out.fst", "out.fst: wave file must end in .vcd"),
+        ("out.lxt", "out.lxt: wave file must end in .fst or .vcd"),
+        (
+            "out.fst",
+            "out.fst: FST needs the headers of lz4 and zlib (on Debian: apt-get install liblz4-dev "
+            "zlib1g-dev); without them: out.vcd",
+        ),
     ],
 )
-def test_waves_must_be_writable(kenyon, tonic, rtl, waves: str, error: str) -> None:
+def test_waves_must_be_writable(
+    kenyon, tonic, rtl, monkeypatch: pytest.MonkeyPatch, waves: str, error: str
+) -> None:
+    monkeypatch.setattr("tb.simulator.can_fst", lambda: False)
     result = kenyon("compare", tonic(), "--waves", waves)
     assert result.exit_code == 2
     assert result.stderr == f"error: {error}\n"

@@ -36,6 +36,7 @@ from model.mars.config import CONFIGS as MARS_CONFIGS
 from model.mars.config import MarsConfig
 from model.mars.network import AvgPool, Conv, Dense, Lookup, MaxPool, Select
 from model.npu.config import CONFIGS
+from tb import simulator
 from tb.mars.cosim import Frame, FrameTrace, JobResult
 from tb.mars.records import PassTrace
 from tb.simulator import BenchFailure
@@ -380,3 +381,35 @@ def test_junit_needs_a_folder(kenyon) -> None:
     result = kenyon("regress", "--junit", "none/out.xml")
     assert result.exit_code == 2
     assert result.stderr == "error: none/out.xml: folder must exist: none\n"
+
+
+@pytest.mark.usefixtures("no_rtl")
+def test_verb_on_icarus(kenyon, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what is RTL, on the small configurations; the environment is left as it was."""
+    monkeypatch.setattr("tb.simulator.has_icarus", lambda: True)
+    icarus = ("--simulator", "icarus")
+    result = kenyon("regress", *icarus, "--only", "npu", "--only", "quantised", "-j", "2", "--json")
+    outcomes = json.loads(result.stdout)["outcomes"]
+    assert {o["configuration"] for o in outcomes} == {"tiny"}
+    names = [o["name"] for o in outcomes]
+    assert names.count("random") == 10
+    assert "quantised" not in names
+    failed = next(o for o in outcomes if o["name"] == "soma")
+    assert failed["command"] == "kenyon regress -c tiny --only soma --seed 1 --simulator icarus"
+    assert not simulator.on_icarus()
+
+
+@pytest.mark.usefixtures("no_rtl")
+def test_icarus_is_missing(kenyon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tb.simulator.has_icarus", lambda: False)
+    result = kenyon("regress", "--simulator", "icarus")
+    assert result.exit_code == 2
+    assert result.stderr == "error: iverilog is missing; on Debian: apt-get install iverilog\n"
+
+
+@pytest.mark.parametrize("option", ["--gates", "--waves"])
+def test_not_on_icarus(kenyon, option: str) -> None:
+    result = kenyon("regress", "-c", "tiny", "--simulator", "icarus", option)
+    assert result.exit_code == 2
+    expected = f"error: {option} must be left out: it is not for --simulator icarus\n"
+    assert result.stderr == expected

@@ -60,14 +60,6 @@ def test_fits_or_says_so() -> None:
         next(cosim.simulate(network, CONFIGS["tiny"]))
 
 
-def test_waves(tmp_path: Path) -> None:
-    """A VCD file of all signals is left where it was asked for."""
-    network = network_file.load(VECTORS[0].with_name("tonic.json"))
-    waves = tmp_path / "tonic.vcd"
-    run_rtl(network, CONFIGS["tiny"], waves=waves)
-    assert "somas" in waves.read_text()
-
-
 def test_closing_early_ends_the_simulation() -> None:
     """A caller that stops in the middle leaves no process behind, and the next run works."""
     network = network_file.load(VECTORS[0].with_name("class1.json"))
