@@ -4,7 +4,7 @@ import itertools
 import math
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -391,7 +391,9 @@ class Regression:
     def _outcome(self, case: Case, found: Found, seconds: float) -> Outcome:
         again = self._saved(case) if found.failure and found.drawn else ""
         counts = found.steps, found.values, found.clocks
-        return Outcome(case, found.failure, seconds, *counts, again)
+        outcome = Outcome(case, found.failure, seconds, *counts, again)
+        # The command is that of the simulator which runs now.
+        return replace(outcome, again=outcome.command)
 
     def _saved(self, case: Case) -> str:
         """Leave the network of a case that failed; returns the command that shows the failure."""
