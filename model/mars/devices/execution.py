@@ -117,6 +117,7 @@ class NetworkArrays:
     Parameters
     ----------
     network : QuantizedNetwork
+        Its weights are programmed.
     device : Device
     seed, trial : int
         Another seed or trial is another chip.
@@ -130,6 +131,7 @@ class NetworkArrays:
     def __init__(
         self, network: QuantizedNetwork, device: Device, *, seed: int = 0, trial: int = 0
     ) -> None:
+        self.network = network
         self.layers = {
             layer.name: LayerArrays(
                 layer, network.types[layer.input], device, seed=seed, trial=trial, place=place
@@ -149,9 +151,9 @@ class NetworkArrays:
 
         return compute
 
-    def run(self, network: QuantizedNetwork, inputs: Ints, image: int = 0) -> Mapping[str, Ints]:
+    def run(self, inputs: Ints, image: int = 0) -> Mapping[str, Ints]:
         """Results of all layers, as of `reference.run`."""
-        return reference.run(network, inputs, self.products(image))
+        return reference.run(self.network, inputs, self.products(image))
 
 
 def _by_group(layer: Conv | Dense) -> Ints:

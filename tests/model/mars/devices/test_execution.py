@@ -34,7 +34,7 @@ def assert_exact(name: str, seed: int) -> None:
         np.testing.assert_array_equal(one.values, other.values)
         np.testing.assert_array_equal(one.writes.word, other.writes.word)
     expected = reference.run(case.network, case.features)
-    found = NetworkArrays(case.network, device, seed=seed).run(case.network, case.features)
+    found = NetworkArrays(case.network, device, seed=seed).run(case.features)
     for layer, values in expected.items():
         np.testing.assert_array_equal(values, found[layer])
 
@@ -85,10 +85,10 @@ def test_images_are_independent() -> None:
     net = dense(40)
     inputs = np.repeat(random_input(net, 3, 1), 4, axis=0)
     arrays = NetworkArrays(net, NOISY, seed=1)
-    whole = arrays.run(net, inputs)
+    whole = arrays.run(inputs)
     name = next(iter(arrays.layers))
     for k in (3, 0, 2):
-        alone = arrays.run(net, inputs[k : k + 1], image=k)
+        alone = arrays.run(inputs[k : k + 1], image=k)
         for layer, values in alone.items():
             np.testing.assert_array_equal(values[0], whole[layer][k])
     sums = {
