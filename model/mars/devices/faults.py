@@ -1,7 +1,8 @@
 """Bits of digital memories that are wrong: where the program and the input lie.
 
-A fault changes what is read, so golden machine and RTL compute the same with it. Biases and shifts
-are left alone: the compiler warrants that no accumulator overflows, and no shift is out of range.
+A fault changes what is read, so golden machine and RTL compute the same with it. What the compiler
+warrants and the hardware relies on is left alone: biases, with which no accumulator overflows,
+shifts, and the weights of 0 and 1 with which a pass finds the largest of some values.
 """
 
 from dataclasses import dataclass, replace
@@ -83,8 +84,10 @@ class Faults:
         place = 0
         for one in image.passes:
             blocks = []
+            is_fixed = one.descriptor.maximum and self.memory == "weights"
             for block in one.blocks:
-                blocks.append(self._block(image, block, seed=seed, trial=trial, place=place))
+                key = {"seed": seed, "trial": trial, "place": place}
+                blocks.append(block if is_fixed else self._block(image, block, **key))
                 place += 1
             passes.append(Pass(one.descriptor, tuple(blocks), one.table))
         lines = encode(tuple(passes), wide_multiplier=image.config.wide_multiplier)
