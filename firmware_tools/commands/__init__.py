@@ -16,6 +16,7 @@ NAMES = (
     "bench",
     "benchmark",
     "similarity",
+    "adapt",
     "zoo",
     "ppa",
     "fpga",
