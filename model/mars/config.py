@@ -15,6 +15,7 @@ KERNELS = 16
 NIBBLE = 4
 ACC_WIDTH = 32
 LINE_BITS = 512
+LINE_BYTES = LINE_BITS // 8
 """The weight memory is read in lines, whatever the width of its bus."""
 WORD_BITS = 64
 WORD_BYTES = WORD_BITS // 8

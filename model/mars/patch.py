@@ -22,8 +22,6 @@ from model.mars.layout import (
 )
 from model.mars.program import Pass
 
-LINE_BYTES = 64
-
 
 @dataclass(frozen=True)
 class Patch:

@@ -23,7 +23,7 @@ from cocotbext.axi import (
 from model.config import ChipConfig
 from model.mars import reference
 from model.mars.clocks import PassClocks, Work, simulate, work_of
-from model.mars.config import ACC_WIDTH, KERNELS, LINE_BITS, WORD_BITS, Ahead
+from model.mars.config import ACC_WIDTH, KERNELS, LINE_BYTES, WORD_BITS, Ahead
 from model.mars.image import Image
 from model.mars.layout import Ints
 from model.mars.machine import HALF, Machine, PassResult
@@ -35,7 +35,6 @@ from tb.bench import CLOCK_NS, check, signed
 
 START, ABORT, IRQ_ENABLE = (1 << bit for bit in range(3))
 RUNNING, DONE, BUS_ERROR, ABORTED = (1 << bit for bit in range(4))
-LINE_BYTES = LINE_BITS // 8
 INPUT_BASE, PROGRAM_BASE = 0x3000, 0x8000_0200
 REGION = 1 << 22
 """Room for a frame; the one after it lies elsewhere."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.config import ChipConfig
-from model.mars.config import LINE_BITS, WORDS_PER_LINE, MarsConfig
+from model.mars.config import WORDS_PER_LINE, MarsConfig
 from model.mars.image import Features, Image
 from model.mars.layout import Ints
 from model.mars.machine import maps_words
@@ -23,7 +23,6 @@ from tb.mars.records import SCRATCH_BASE, PassTrace
 from tb.simulator import BenchFailure, Design
 
 FOLDER = Path(__file__).parent
-LINE_BYTES = LINE_BITS // 8
 LATENCY = 20
 """Clocks from a request to its first beat."""
 MARGIN = 20

@@ -9,7 +9,8 @@ from pathlib import Path
 import cocotb
 import numpy as np
 
-from tb.mars.cosim import LINE_BYTES, Job, JobResult
+from model.mars.config import LINE_BYTES
+from tb.mars.cosim import Job, JobResult
 from tb.mars.host import SystemHost
 
 

@@ -17,7 +17,7 @@ from cocotb.triggers import ClockCycles
 from model.mars import clocks as mars_clocks
 from model.mars import mapper
 from model.mars.clocks import WITHOUT_SRAM
-from model.mars.config import ADDRESSES
+from model.mars.config import ADDRESSES, LINE_BYTES
 from model.mars.image import Image
 from model.mars.layout import CODE_WIDTHS
 from model.mars.mapper import FitError, compile_network
@@ -42,7 +42,6 @@ from tb.mars.chip import (
     BUS_ERROR,
     DONE,
     IRQ_ENABLE,
-    LINE_BYTES,
     RUNNING,
     START,
     Chip,

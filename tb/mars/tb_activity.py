@@ -9,7 +9,7 @@ from pathlib import Path
 import cocotb
 from cocotbext.axi import AxiReadBus, AxiSlaveRead
 
-from model.mars.config import LINE_BITS
+from model.mars.config import LINE_BYTES
 from model.mars.image import Image
 from model.mars.layout import Ints
 from model.mars.program import to_bytes
@@ -18,7 +18,6 @@ from tb.mars.chip import DONE, Memory
 from tb.mars.host import INPUT_BASE, PROGRAM_BASE, MarsHost
 from tb.tb_activity import JOB
 
-LINE_BYTES = LINE_BITS // 8
 LATENCY = 2
 """Clocks from a request to its first beat: that of the bus model."""
 MARGIN = 4

@@ -11,12 +11,11 @@ from cocotb.triggers import ClockCycles, RisingEdge
 from cocotb.utils import get_sim_time
 
 from hw.mars.regions import LINE_ADDR_WIDTH
-from model.mars.config import CONFIGS, LINE_BITS
+from model.mars.config import CONFIGS, LINE_BYTES
 from model.mars.memory import BURST_LINES, LineSource, RecordedLines, frame_regions
 from tb.bench import CLOCK_NS, check
 
 CONFIG = CONFIGS[os.environ["KENYON_MARS_CONFIG"]]
-LINE_BYTES = LINE_BITS // 8
 SETTING = {name: str(value) for name, value in cocotb.plusargs.items()}
 INPUT_BASE, PROGRAM_BASE = (int(SETTING[f"{name}_base"], 16) for name in ("input", "program"))
 LATENCY = int(SETTING["latency"])

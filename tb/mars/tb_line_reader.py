@@ -16,12 +16,11 @@ from cocotb.triggers import ClockCycles
 from cocotbext.axi import AxiRamRead, AxiReadBus
 
 from hw.mars.regions import LINE_ADDR_WIDTH
-from model.mars.config import MarsConfig
+from model.mars.config import LINE_BYTES, MarsConfig
 from model.mars.memory import BURST_LINES, LineSource, RecordedLines, Region
 from tb.bench import Block, check, pauses
 from tb.blocks import LINE_READERS
 
-LINE_BYTES = 64
 BURST_BYTES = BURST_LINES * LINE_BYTES
 OKAY, SLVERR = 0, 2
 LENGTHS = (0, 1, 7, 8, 9)

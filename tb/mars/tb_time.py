@@ -11,6 +11,7 @@ import cocotb
 import numpy as np
 
 from model.mars import frame as golden
+from model.mars.config import LINE_BYTES
 from model.mars.image import Image
 from model.mars.layout import Ints
 from model.mars.mapper import compile_network
@@ -27,7 +28,6 @@ from tb.mars.chip import (
     BUS_ERROR,
     DONE,
     IRQ_ENABLE,
-    LINE_BYTES,
     Chip,
 )
 from tb.mars.chip import Frame as PlainFrame
