@@ -75,10 +75,12 @@ def _bad_input() -> tuple[type[Exception], ...]:
     from model.mars import image as mars_image
     from model.mars import mapper, program
     from model.mars import network as mars_network
+    from model.mars.devices.device import DeviceError
     from model.npu import image, network
 
     return (
         bridge.BridgeError,
+        DeviceError,
         image.FitError,
         image.ImageError,
         network.NetworkError,

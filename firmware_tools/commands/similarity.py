@@ -8,19 +8,22 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from firmware_tools.console import Json, Terminal, examples
+from firmware_tools.console import Json, Seed, Terminal, examples
 from firmware_tools.errors import UserError
 from firmware_tools.inputs import check_folder
+from firmware_tools.mars.inputs import DeviceName
 
 if TYPE_CHECKING:
     from firmware_tools.similarity.compare import Pair, Similarity
     from firmware_tools.similarity.features import Subject
+    from model.mars.devices.device import Device
 
 By = Literal["layer", "step"]
 
 EXAMPLES = examples(
     "kenyon similarity cnn.npz spiking.npz --input images.npy",
     "kenyon similarity cnn.npz spiking.npz --input images.npy --by step --plot cka.png",
+    "kenyon similarity cnn.npz cnn.npz --input images.npy --device pcm:age=1e6",
     "kenyon similarity float.onnx cnn.npz --input real.npy --input-b images.npy --json",
 )
 SAMPLES_MIN = 4
@@ -55,6 +58,8 @@ def command(
         Path | None,
         typer.Option(metavar="FILE", help="Heat map, FILE.png or FILE.svg.", show_default=False),
     ] = None,
+    device: DeviceName = None,
+    seed: Seed = 0,
     json: Json = False,
 ) -> None:
     """How alike two networks are inside, layer by layer: minibatch unbiased CKA.
@@ -62,6 +67,8 @@ def command(
     1 is the same up to rotation and scale, 0 is unrelated. Layers of the same name are compared,
     and every layer with every other in JSON and picture. A spiking network counts as all of its
     time steps, one after the other, or with --by step as each of them.
+
+    With --device B is computed on it. CKA is blind to a gain: kenyon infer shows differences.
 
     Says which layer, or step, is the first one below a value. docs/similarity.md has the formula.
     """
@@ -72,8 +79,11 @@ def command(
         if plot.suffix not in (".png", ".svg"):
             raise UserError(f"{plot}: picture must end in .png or .svg")
         check_folder(plot)
+    from firmware_tools.mars.devices import analogue, load_device
+
+    named = analogue(load_device(device, seed))
     one = _subject(first, images)
-    other = _subject(second, images if images_b is None else images_b)
+    other = _subject(second, images if images_b is None else images_b, named)
     _check(one, other, images, by)
     from firmware_tools.similarity.compare import compare
 
@@ -88,6 +98,7 @@ def command(
     terminal.result(
         {
             "networks": [str(first), str(second)],
+            **({} if device is None else {"device": device, "seed": seed}),
             "by": by,
             "images": found.images,
             "batch": batch,
@@ -110,14 +121,19 @@ def command(
         terminal.print(f"wrote {escape(str(plot))}")
 
 
-def _subject(path: Path, images: Path) -> "Subject":
+def _subject(path: Path, images: Path, named: "tuple[Device, int] | None" = None) -> "Subject":
     from firmware_tools.mars.inputs import load_images, load_model
     from firmware_tools.similarity import features, float_onnx
 
     if float_onnx.is_float(path):
+        if named is not None:
+            raise UserError(f"{path}: must be a quantised network with --device")
         return float_onnx.load(path, images)
     model = load_model(path)
-    return features.quantised(model.network, load_images(images, model))
+    inputs = load_images(images, model)
+    if named is None:
+        return features.quantised(model.network, inputs)
+    return features.on_device(model.network, inputs, *named)
 
 
 def _check(one: "Subject", other: "Subject", images: Path, by: By) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.mars import frame, reference
+from model.mars.devices.macros import DeviceMacros
 from model.mars.early_exit import steps_taken
 from model.mars.frame import LATENCY, PassRecord, layer_outputs, rows_of
 from model.mars.image import Image
@@ -100,14 +101,14 @@ def firing_by_step(network: QuantizedNetwork, one: Inference) -> dict[str, Float
     }
 
 
-def on_model(image: Image, inputs: Ints) -> Iterator[Inference]:
-    """Images on the golden machine, one after the other."""
-    for features in inputs:
-        yield _on_model(image, features)
+def on_model(image: Image, inputs: Ints, macros: DeviceMacros | None = None) -> Iterator[Inference]:
+    """Images on the golden machine, one after the other; on macros that may not be exact."""
+    for k, features in enumerate(inputs):
+        yield _on_model(image, features, None if macros is None else macros.at(k))
 
 
-def _on_model(image: Image, features: Ints) -> Inference:
-    done = frame.run_frame(image, features)
+def _on_model(image: Image, features: Ints, macros: DeviceMacros | None = None) -> Inference:
+    done = frame.run_frame(image, features, macros=macros)
     outputs = pass_outputs(image, done.passes)
     ends = [one.clocks.end for one in done.passes]
     one = Inference(outputs, outputs[_output(image)], _times(image, ends), done.clocks)

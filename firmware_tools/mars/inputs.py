@@ -63,6 +63,19 @@ Chunk = Annotated[
         show_default=False,
     ),
 ]
+DeviceName = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="NAME[:KEY=VALUE,...]",
+        help="What the macros are made of: sram, sram-analog, pcm, fefet, rram, DEVICE.toml; or "
+        "bits, memories with wrong bits (docs/devices.md).",
+        show_default=False,
+    ),
+]
+Trials = Annotated[
+    int, typer.Option(min=1, max=10_000, help="Chips of a device, each with its own draws.")
+]
 ClockMHz = Annotated[float, typer.Option(min=0.001, help="Clock for frames per second, in MHz.")]
 
 

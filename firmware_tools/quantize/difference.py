@@ -46,7 +46,11 @@ class LayerDifference:
 
 
 def differences(
-    model: nn.Module, twin: Twin, network: QuantizedNetwork, images: Tensor
+    model: nn.Module,
+    twin: Twin,
+    network: QuantizedNetwork,
+    images: Tensor,
+    products: reference.Products | None = None,
 ) -> list[LayerDifference]:
     """Compare the three on some images, in the order of the layers.
 
@@ -58,13 +62,15 @@ def differences(
     network : QuantizedNetwork
         What `export` made of the twin, or of an earlier one.
     images : (N, C, H, W) float
+    products : Products or None
+        What computes the exported network's products, if they are not exact.
     """
     model.eval()
     twin.eval()
     floats = _float_results(model, twin, images)
     with torch.no_grad():
         features = twin.features(images)
-    integers = reference.run(network, twin.image_ints(images))
+    integers = reference.run(network, twin.image_ints(images), products)
     return [
         _difference(
             name,

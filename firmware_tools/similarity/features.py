@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.mars import reference
+from model.mars.devices.device import Device
+from model.mars.devices.execution import NetworkArrays
 from model.mars.network import Ints, QuantizedNetwork
 
 Array = NDArray[Any]
@@ -41,13 +43,14 @@ class Subject:
     inputs : (N, ...)
         What it is given.
     run : callable
-        From some inputs to the results of its layers, (n, ...) each, in order.
+        From some inputs, and the number of the first, to the results of its layers, (n, ...) each,
+        in order.
     timed : {str: int}
         Time steps of the layers that change in time; their results are (n, time_steps, ...).
     """
 
     inputs: Array
-    run: Callable[[Array], Mapping[str, Array]]
+    run: Callable[[Array, int], Mapping[str, Array]]
     timed: Mapping[str, int]
 
     @property
@@ -58,7 +61,7 @@ class Subject:
     def features(self, part: slice, by: By) -> dict[Place, Array]:
         """Features of some inputs; of all steps one after the other, or of each."""
         found: dict[Place, Array] = {}
-        for layer, values in self.run(self.inputs[part]).items():
+        for layer, values in self.run(self.inputs[part], part.start).items():
             if by == "layer" or layer not in self.timed:
                 found[Place(layer)] = values
                 continue
@@ -71,10 +74,24 @@ def quantised(network: QuantizedNetwork, inputs: Ints) -> Subject:
     """A quantised or spiking network on the reference; logits are those of the steps so far."""
     return Subject(
         inputs,
-        lambda some: reference.run(network, np.asarray(some, np.int64)),
-        {
-            layer.name: kind.time_steps
-            for layer in network.layers
-            if (kind := network.types[layer.name]).time_steps
-        },
+        lambda some, _first: reference.run(network, np.asarray(some, np.int64)),
+        _timed(network),
     )
+
+
+def on_device(network: QuantizedNetwork, inputs: Ints, device: Device, seed: int) -> Subject:
+    """The same on arrays of a device."""
+    arrays = NetworkArrays(network, device, seed=seed)
+    return Subject(
+        inputs,
+        lambda some, first: arrays.run(np.asarray(some, np.int64), first),
+        _timed(network),
+    )
+
+
+def _timed(network: QuantizedNetwork) -> dict[str, int]:
+    return {
+        layer.name: kind.time_steps
+        for layer in network.layers
+        if (kind := network.types[layer.name]).time_steps
+    }

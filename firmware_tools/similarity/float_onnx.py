@@ -120,7 +120,7 @@ def load(path: Path, images: Path) -> Subject:
             if value.ndim > 1 and len(value) == len(filled) and value.dtype.kind == "f"
         }
 
-    return Subject(inputs.astype(np.float32), run, {})
+    return Subject(inputs.astype(np.float32), lambda some, _first: run(some), {})
 
 
 def _line(error: Exception) -> str:

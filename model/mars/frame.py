@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from model.mars.clocks import PassClocks, simulate, work_of
 from model.mars.config import KERNELS, WORD_BITS
+from model.mars.devices.macros import DeviceMacros
 from model.mars.early_exit import ExitUnit, exit_clocks
 from model.mars.image import Features, Image, PassContents, split_steps
 from model.mars.layout import STEPS_PER_WORD, Descriptor, Ints
@@ -128,11 +129,16 @@ class FrameRun:
         return tuple(one for chunk in self.chunks for one in chunk)
 
 
-def run_frame(image: Image, features: Ints, latency: int = LATENCY) -> FrameRun:
-    """A frame on the golden machine, chunk by chunk until the network stops; as `run`."""
+def run_frame(
+    image: Image, features: Ints, latency: int = LATENCY, macros: DeviceMacros | None = None
+) -> FrameRun:
+    """A frame on the golden machine, chunk by chunk until the network stops; as `run`.
+
+    `macros` are arrays that are not exact.
+    """
     registers = image.exit_registers
     unit = ExitUnit(registers) if registers else None
-    machine = Machine(image.config)
+    machine = Machine(image.config, macros)
     chunks: list[tuple[PassRun, ...]] = []
     clocks = 0
     for chunk in range(image.n_chunks):

@@ -6,7 +6,7 @@ from `model.mars.clocks`. Its only liberty: all pixels of a kernel block are com
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from model.mars.config import (
     WORDS_PER_LINE,
     MarsConfig,
 )
+from model.mars.devices.macros import Access, DeviceMacros
 from model.mars.layout import (
     DESCRIPTOR_LINES,
     MAX_LOADS,
@@ -203,8 +204,19 @@ def _team_sums(
     n_entries, n, n_rounds, _ = activations.shape
     by_macro = weights.transpose(1, 0, 2, 3).reshape(n, n_entries * WORD_LINES, KERNELS)
     sums = activations.transpose(1, 2, 0, 3).reshape(n, n_rounds, -1) @ by_macro
+    return _by_team(d, sums)
+
+
+def _by_team(d: Descriptor, sums: NDArray[Any]) -> Ints:
+    """Sums of macros (macros, rounds, 16) as those of their teams, (rounds, teams, 16)."""
+    n_rounds = sums.shape[1]
     by_team = sums.reshape(d.n_teams, d.split, n_rounds, KERNELS).sum(axis=1)
     return np.asarray(by_team.swapaxes(0, 1), np.int64)
+
+
+def _largest(products: NDArray[Any]) -> Ints:
+    """The largest of the entries' products (entries, macros, rounds, 16), (rounds, macros, 16)."""
+    return np.asarray(products.max(axis=0).swapaxes(0, 1), np.int64)
 
 
 def _words_of_steps(spikes: Ints) -> Ints:
@@ -251,6 +263,8 @@ class Machine:
     Parameters
     ----------
     config : MarsConfig
+    macros : DeviceMacros or None
+        Arrays that are not exact, in place of the macros.
 
     Attributes
     ----------
@@ -259,8 +273,10 @@ class Machine:
         The memory behind `SCRATCH_BASE` of the last frame.
     """
 
-    def __init__(self, config: MarsConfig) -> None:
+    def __init__(self, config: MarsConfig, macros: DeviceMacros | None = None) -> None:
         self.config = config
+        self.macros = macros
+        self.number = 0
         self.banks = np.zeros((config.n_macros, config.feature_words), np.uint64)
         self.first_chunk = True
         self.maps: Words = np.zeros(0, np.uint64)
@@ -277,7 +293,7 @@ class Machine:
         self.maps = memory.maps
         first = Pass(unpack_descriptor(packet[:DESCRIPTOR_LINES]), ())
         words = iter([packet[DESCRIPTOR_LINES:].reshape(-1)])
-        for one in (first, *program):
+        for self.number, one in enumerate((first, *program)):
             d = one.descriptor
             if d.is_input:
                 yield one, self._store_input(d, next(words))
@@ -325,7 +341,7 @@ class Machine:
         valid = teams * d.rows_per_team + rows[:, np.newaxis] < d.n_rows
         values, writes, accesses, reads = [], [], 0, 0
         for number, block in enumerate(one.blocks):
-            acc, words_read = self._accumulate(d, block, rows, cols)
+            acc, words_read = self._accumulate(d, block, rows, cols, number)
             skip, skip_words = self._skip(d, number, rows, cols)
             y = self._requantise(d, block, acc, skip)
             values.append(y)
@@ -347,7 +363,7 @@ class Machine:
         valid = np.arange(d.n_teams) * d.rows_per_team + rows[:, np.newaxis] < d.n_rows
         values, membranes, writes, stores, accesses, reads = [], [], [], [], 0, 0
         for number, block in enumerate(one.blocks):
-            sums, words_read = self._sums_in_time(d, block, rows, cols)
+            sums, words_read = self._sums_in_time(d, block, rows, cols, number)
             skip, skip_words = self._skip_in_time(d, number, rows, cols)
             charge = sums + skip * d.skip_mult
             if d.pixel_sum:
@@ -445,11 +461,11 @@ class Machine:
         )
 
     def _sums_in_time(
-        self, d: Descriptor, block: KernelBlock, rows: Ints, cols: Ints
+        self, d: Descriptor, block: KernelBlock, rows: Ints, cols: Ints, number: int
     ) -> tuple[Ints, int]:
         """Sums of the teams' macros by step, (rounds, teams, 16, steps), and words read."""
         if d.direct:
-            acc, n_read = self._accumulate(d, block, rows, cols)
+            acc, n_read = self._accumulate(d, block, rows, cols, number)
             return np.repeat(acc[..., np.newaxis], d.n_steps, axis=-1), n_read
         by_step: list[Ints] = []
         n_read = 0
@@ -459,7 +475,8 @@ class Machine:
             n_steps = min(STEPS_PER_WORD, d.n_steps - len(by_step))
             for step in range(n_steps):
                 spikes = decode_activations(words[..., 0], signed=False) >> step & 1
-                by_step.append(_team_sums(d, spikes.astype(np.float64), weights))
+                access = Access(self.number, number, len(by_step))
+                by_step.append(self._sums(d, spikes, weights, 1, False, access))
         return np.stack(by_step, axis=-1), n_read
 
     def _skip_in_time(self, d: Descriptor, number: int, rows: Ints, cols: Ints) -> tuple[Ints, int]:
@@ -539,15 +556,40 @@ class Machine:
         return np.where(valid, words, nibble_plane(np.full(KERNELS, around), 0))
 
     def _accumulate(
-        self, d: Descriptor, block: KernelBlock, rows: Ints, cols: Ints
+        self, d: Descriptor, block: KernelBlock, rows: Ints, cols: Ints, number: int
     ) -> tuple[Ints, int]:
         """Sums of the teams' macros, (rounds, teams, 16), and how many words were read."""
         planes, weights, n_read = self._operands(d, block, rows, cols)
-        activations = from_planes(planes, signed=bool(d.in_signed)).astype(np.float64)
-        if d.maximum and block.n_entries:
-            largest = (activations @ weights).max(axis=0)
-            return largest.swapaxes(0, 1).astype(np.int64), n_read
-        return _team_sums(d, activations, weights), n_read
+        activations = from_planes(planes, signed=bool(d.in_signed))
+        access = Access(self.number, number)
+        bits, signed = NIBBLE * d.accesses, bool(d.in_signed)
+        return self._sums(d, activations, weights, bits, signed, access), n_read
+
+    def _sums(
+        self,
+        d: Descriptor,
+        activations: NDArray[np.integer],
+        weights: NDArray[np.float64],
+        bits: int,
+        signed: bool,
+        access: Access,
+    ) -> Ints:
+        """Sums of products, or the largest of the entries', (rounds, teams, 16)."""
+        takes_largest = d.maximum and len(weights)
+        if self.macros is None:
+            values = activations.astype(np.float64)
+            if not takes_largest:
+                return _team_sums(d, values, weights)
+            return _largest(values @ weights)
+        products = self.macros.products(
+            d,
+            weights.astype(np.int64),
+            activations.astype(np.int64),
+            bits,
+            signed=signed,
+            access=access,
+        )
+        return _largest(products) if takes_largest else _by_team(d, products.sum(axis=0))
 
     def _operands(
         self, d: Descriptor, block: KernelBlock, rows: Ints, cols: Ints, word: int = 0

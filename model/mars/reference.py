@@ -1,6 +1,6 @@
 """The reference: what a quantised network computes, without a thought of the hardware."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,8 +31,13 @@ from model.mars.network import (
     neuron_of,
 )
 
+Products = Callable[[Conv | Dense, Ints], Ints]
+"""Sums of products of a layer and what it reads, (N, Cout, H, W), the bias not included."""
 
-def run(network: QuantizedNetwork, inputs: NDArray[np.integer]) -> dict[str, Ints]:
+
+def run(
+    network: QuantizedNetwork, inputs: NDArray[np.integer], products: Products | None = None
+) -> dict[str, Ints]:
     """Results of all layers, by name, in order: the last one is the network's output.
 
     Parameters
@@ -40,6 +45,9 @@ def run(network: QuantizedNetwork, inputs: NDArray[np.integer]) -> dict[str, Int
     network : QuantizedNetwork
     inputs : (N, C, H, W) or (C, H, W) int
         Images, values of the network's input type.
+    products : Products or None
+        What computes convolutions and dense layers (`model.mars.devices`), step by step of a
+        spiking network; None is exact.
 
     Returns
     -------
@@ -53,10 +61,10 @@ def run(network: QuantizedNetwork, inputs: NDArray[np.integer]) -> dict[str, Int
         The images are not as above.
     """
     if network.time_steps:
-        return run_steps(network, inputs).values
+        return run_steps(network, inputs, products).values
     values = {"input": check_features(network.input_type, inputs)}
     for layer in network.layers:
-        values[layer.name] = run_layer(layer, network.types, values)
+        values[layer.name] = run_layer(layer, network.types, values, products)
     del values["input"]
     return values
 
@@ -80,15 +88,17 @@ class SpikingRun:
     steps: Ints
 
 
-def run_steps(network: QuantizedNetwork, inputs: NDArray[np.integer]) -> SpikingRun:
+def run_steps(
+    network: QuantizedNetwork, inputs: NDArray[np.integer], products: Products | None = None
+) -> SpikingRun:
     """A spiking network, step by step, in each step layer by layer; parameters as of `run`."""
     types = network.types
     values = {INPUT: check_features(network.input_type, inputs)}
     in_time = [layer for layer in network.layers if types[layer.name].time_steps]
     for layer in network.layers:
         if layer not in in_time:
-            values[layer.name] = run_layer(layer, types, values)
-    state = _State(network, len(values[INPUT]))
+            values[layer.name] = run_layer(layer, types, values, products)
+    state = _State(network, len(values[INPUT]), products)
     for now in range(network.time_steps):
         of_step = {
             name: maps[:, now] if types[name].time_steps else maps for name, maps in values.items()
@@ -107,8 +117,9 @@ def run_steps(network: QuantizedNetwork, inputs: NDArray[np.integer]) -> Spiking
 class _State:
     """What lasts from step to step, and what came of each."""
 
-    def __init__(self, network: QuantizedNetwork, n_images: int) -> None:
+    def __init__(self, network: QuantizedNetwork, n_images: int, products: Products | None) -> None:
         self.types = network.types
+        self.products = products
         self.memories: dict[str, Ints] = {}
         self.memory_of: dict[str, str] = {}
         self.values: dict[str, list[Ints]] = {}
@@ -129,7 +140,7 @@ class _State:
     def _result(self, layer: Layer, values: Mapping[str, Ints]) -> Ints:
         if not isinstance(layer, Conv | Dense):
             return run_layer(layer, self.types, values)
-        charge = _accumulate(layer, values[layer.input])
+        charge = accumulate(layer, values[layer.input], self.products)
         if layer.neuron is None:
             before = self.values.get(layer.name)
             return charge if before is None else before[-1] + charge
@@ -142,7 +153,12 @@ class _State:
         return spikes
 
 
-def run_layer(layer: Layer, types: Mapping[str, FeatureType], values: Mapping[str, Ints]) -> Ints:
+def run_layer(
+    layer: Layer,
+    types: Mapping[str, FeatureType],
+    values: Mapping[str, Ints],
+    products: Products | None = None,
+) -> Ints:
     """Results of one layer without a neuron, (N, C, H, W) int64.
 
     Parameters
@@ -152,6 +168,8 @@ def run_layer(layer: Layer, types: Mapping[str, FeatureType], values: Mapping[st
         Of the results and of what the layer reads.
     values : {str: (N, C, H, W) int64}
         At least what the layer reads.
+    products : Products or None
+        As of `run`.
     """
     kind = types[layer.name]
     if isinstance(layer, Select):
@@ -159,7 +177,7 @@ def run_layer(layer: Layer, types: Mapping[str, FeatureType], values: Mapping[st
     source = values[layer.input]
     match layer:
         case Conv() | Dense():
-            acc = _accumulate(layer, source)
+            acc = accumulate(layer, source, products)
             skip: ArrayLike = 0
             if isinstance(layer, Conv) and layer.skip is not None:
                 skip = values[layer.skip] - layer.skip_zero
@@ -182,9 +200,11 @@ def run_layer(layer: Layer, types: Mapping[str, FeatureType], values: Mapping[st
             )
 
 
-def _accumulate(layer: Conv | Dense, source: Ints) -> Ints:
+def accumulate(layer: Conv | Dense, source: Ints, products: Products | None = None) -> Ints:
     """Accumulators (N, C, H, W), the bias included."""
-    if isinstance(layer, Dense):
+    if products is not None:
+        acc = products(layer, source)
+    elif isinstance(layer, Dense):
         acc = convolve(source.reshape(len(source), -1, 1, 1), layer.weight[..., None, None])
     else:
         acc = convolve(
@@ -246,10 +266,10 @@ def convolve(
     """
     n_images = len(source)
     n_kernels, n_channels, *size = weight.shape
-    padded = _padded(source.astype(np.float64), padding, pad_value)
+    filled = padded(source.astype(np.float64), padding, pad_value)
     reach = [(size[k] - 1) * dilation[k] + 1 for k in range(2)]
-    rows, columns = ((padded.shape[k + 2] - reach[k]) // stride[k] + 1 for k in range(2))
-    by_group = padded.reshape(n_images, groups, n_channels, *padded.shape[2:])
+    rows, columns = ((filled.shape[k + 2] - reach[k]) // stride[k] + 1 for k in range(2))
+    by_group = filled.reshape(n_images, groups, n_channels, *filled.shape[2:])
     taps = weight.reshape(groups, n_kernels // groups, n_channels, *size)
     taps = taps.transpose(3, 4, 0, 1, 2).astype(np.float64, order="C")
     acc = np.zeros((n_images, groups, n_kernels // groups, rows * columns))
@@ -309,8 +329,8 @@ def max_pool(
     source: Ints, kernel: Pair = (2, 2), stride: Pair = (2, 2), padding: Sides = (0, 0, 0, 0)
 ) -> Ints:
     """The largest value in every window of (N, C, H, W); parameters as in `MaxPool`."""
-    padded = _padded(source, padding, int(np.iinfo(np.int64).min))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=(2, 3))
+    filled = padded(source, padding, int(np.iinfo(np.int64).min))
+    windows = np.lib.stride_tricks.sliding_window_view(filled, kernel, axis=(2, 3))
     largest: Ints = windows[:, :, :: stride[0], :: stride[1]].max(axis=(4, 5))
     return largest
 
@@ -322,7 +342,8 @@ def sum_pool(source: Ints, kernel: Pair, stride: Pair) -> Ints:
     return total
 
 
-def _padded(source: NDArray[Any], padding: Sides, value: int) -> NDArray[Any]:
+def padded(source: NDArray[Any], padding: Sides, value: int) -> NDArray[Any]:
+    """A map with a value around it."""
     top, left, bottom, right = padding
     around = ((0, 0), (0, 0), (top, bottom), (left, right))
     return np.pad(source, around, constant_values=value)

@@ -14,6 +14,7 @@ from model.mars.config import LINE_BITS, WORDS_PER_LINE, MarsConfig
 from model.mars.image import Features, Image
 from model.mars.layout import Ints
 from model.mars.machine import maps_words
+from model.mars.patch import Patch
 from model.mars.program import to_bytes
 from model.mars.time_registers import time_registers
 from tb import simulator
@@ -34,12 +35,14 @@ class Frame:
     """What is run: an image and one input (channels, rows, columns).
 
     With a policy its image runs first, on the same input, and the largest of its results, read by
-    the host, says how many time steps the other one takes.
+    the host, says how many time steps the other one takes. With a patch the image is that of the
+    frame before, of whose program the host rewrites only those lines in memory.
     """
 
     image: Image
     features: Ints
     policy: Image | None = None
+    patch: Patch | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ class Job:
 
     `registers` and `tables` are what the host writes before, `n_words` what of the feature memory
     and `n_logits` what of the exit unit it reads afterwards. A policy has the `choices` of what the
-    host writes for the frame behind it, by the number of its largest result.
+    host writes for the frame behind it, by the number of its largest result. `patches` are numbers
+    of lines and what they become, where `program` is empty and memory has it already.
     """
 
     packets: bytes
@@ -63,6 +67,7 @@ class Job:
     n_logits: int
     output: Features
     choices: tuple[dict[str, int], ...] = ()
+    patches: tuple[tuple[int, bytes], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -216,10 +221,11 @@ def job(frame: Frame, first: int) -> Job:
     )
     n_lines = sum(region.n_lines for one in image.segments for region in one.regions)
     n_lines += sum(one.descriptor.n_words for one in image.passes) // WORDS_PER_LINE
+    patched = frame.patch
     return Job(
         b"".join(packet.ljust(stride, b"\0") for packet in packets) if stride else packets[0],
         image.n_input_lines,
-        to_bytes(image.lines),
+        to_bytes(image.lines) if patched is None else b"",
         image.n_program_lines,
         MARGIN * n_chunks * (n_lines * WORDS_PER_LINE + work),
         registers,
@@ -228,7 +234,13 @@ def job(frame: Frame, first: int) -> Job:
         0 if image.contents.stored else image.output_words,
         image.output.shape[0] if image.exit_registers else 0,
         image.output,
+        patches=() if patched is None else _patches(patched),
     )
+
+
+def _patches(patch: Patch) -> tuple[tuple[int, bytes], ...]:
+    pairs = zip(patch.numbers.tolist(), patch.lines, strict=True)
+    return tuple((number, to_bytes(line[np.newaxis])) for number, line in pairs)
 
 
 def _joined(results: list[JobResult]) -> JobResult:

@@ -9,7 +9,7 @@ from pathlib import Path
 import cocotb
 import numpy as np
 
-from tb.mars.cosim import Job, JobResult
+from tb.mars.cosim import LINE_BYTES, Job, JobResult
 from tb.mars.host import SystemHost
 
 
@@ -35,10 +35,21 @@ def largest(job: Job, result: JobResult) -> int:
     return int(job.output.from_words(np.array(result.words, np.uint64)).argmax())
 
 
+def write_program(path: Path, job: Job) -> None:
+    """The whole program, or lines of the one that memory has."""
+    if job.program:
+        path.write_bytes(job.program)
+        return
+    with path.open("r+b") as file:
+        for number, line in job.patches:
+            file.seek(number * LINE_BYTES)
+            file.write(line)
+
+
 async def run(host: SystemHost, folder: Path, job: Job) -> JobResult:
     """A frame."""
     (folder / "input").write_bytes(job.packets)
-    (folder / "program").write_bytes(job.program)
+    write_program(folder / "program", job)
     await host.reload()
     await host.set_job(job)
     began = time.perf_counter()

@@ -1,0 +1,179 @@
+"""What the user names as `--device`, and networks on it, trial by trial."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from firmware_tools.errors import UserError
+from firmware_tools.mars.inference import Inference, on_model, on_rtl, stopped
+from model.mars import reference
+from model.mars.devices import faults
+from model.mars.devices.device import Device, parse, presets
+from model.mars.devices.execution import NetworkArrays
+from model.mars.devices.faults import Faults
+from model.mars.devices.macros import DeviceMacros
+from model.mars.image import Image
+from model.mars.layout import Ints
+from model.mars.network import QuantizedNetwork
+
+BATCH = 64
+"""Images that arrays compute at once."""
+
+Backend = Literal["reference", "model", "rtl"]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Named:
+    """A device as it was named, and the key of its draws."""
+
+    text: str
+    device: Device | Faults
+    seed: int
+
+    @property
+    def is_digital(self) -> bool:
+        """Whether only bits are wrong."""
+        return isinstance(self.device, Faults)
+
+
+def load_device(text: str | None, seed: int, trials: int = 1) -> Named | None:
+    """The device of a command line, None if there is none."""
+    if text is None:
+        if trials != 1:
+            raise UserError("--trials must be left out: it is for --device")
+        return None
+    is_digital = text.partition(":")[0] == faults.NAME
+    return Named(text, faults.parse(text) if is_digital else parse(text), seed)
+
+
+def check_backend(named: Named, backend: Backend) -> None:
+    """Refuse a backend that has no such device."""
+    if named.is_digital and backend == "reference":
+        raise UserError(
+            "--backend must be model or rtl with --device bits: it is bits of their memories"
+        )
+    if not named.is_digital and backend == "rtl":
+        raise UserError(
+            f"--backend must be reference or model with --device {named.text}, not rtl: the RTL's "
+            "macros are digital"
+        )
+
+
+def analogue(named: Named | None) -> tuple[Device, int] | None:
+    """The device and its seed, where only arrays can be computed with."""
+    if named is None:
+        return None
+    if isinstance(named.device, Faults):
+        raise UserError(
+            f"--device must be one of {', '.join(presets())} or a file .toml here, not "
+            f"{faults.NAME}: kenyon infer --backend model or rtl runs memories with wrong bits"
+        )
+    return named.device, named.seed
+
+
+def run_trial(
+    named: Named,
+    network: QuantizedNetwork,
+    image: Image | None,
+    inputs: Ints,
+    backend: Backend,
+    trial: int,
+) -> Iterator[Inference]:
+    """Images on one chip of a device; the simulator must be built for the RTL."""
+    device = named.device
+    if isinstance(device, Faults):
+        assert image is not None
+        kind = network.input_type
+        key = {"seed": named.seed, "trial": trial}
+        read = [device.features(kind, one, **key, image=k) for k, one in enumerate(inputs)]
+        run = on_model if backend == "model" else on_rtl
+        results = run(device.image(image, **key), np.stack(read))
+    elif image is None:
+        results = _on_arrays(NetworkArrays(network, device, seed=named.seed, trial=trial), inputs)
+    else:
+        results = on_model(image, inputs, DeviceMacros(device, named.seed, trial))
+    return stopped(network, results)
+
+
+def _on_arrays(arrays: NetworkArrays, inputs: Ints) -> Iterator[Inference]:
+    network = arrays.network
+    for first in range(0, len(inputs), BATCH):
+        part = inputs[first : first + BATCH]
+        maps = arrays.run(part, first)
+        for k in range(len(part)):
+            outputs = {name: values[k] for name, values in maps.items()}
+            yield Inference(outputs, outputs[network.output])
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far the chips of a device are from the exact network.
+
+    Parameters
+    ----------
+    agreement : (trials,) float64 or None
+        Share of the images with the exact network's class; None if results are no vector.
+    difference : (trials,) float64
+        Root of the mean square by which results differ, divided by that of the exact results.
+    """
+
+    agreement: Floats | None
+    difference: Floats
+
+    def as_json(self) -> dict[str, object]:
+        """Everything, with mean and standard deviation of the trials."""
+        result: dict[str, object] = {}
+        for name, values in (("agreement", self.agreement), ("difference", self.difference)):
+            if values is not None:
+                result[name] = {
+                    "trials": values.tolist(),
+                    "mean": float(values.mean()),
+                    "sd": float(values.std(ddof=1)) if len(values) > 1 else 0.0,
+                }
+        return result
+
+
+def spread(exact: Ints, trials: list[Ints]) -> Spread:
+    """Of the results (N, C, H, W) of each trial against the exact ones."""
+    scale = float(np.sqrt(np.mean(np.square(exact, dtype=np.float64)))) or 1.0
+    apart = [np.sqrt(np.mean(np.square(one - exact, dtype=np.float64))) for one in trials]
+    channels, rows, columns = exact.shape[1:]
+    agreement = None
+    if channels > 1 and rows == columns == 1:
+        classes = exact.reshape(len(exact), -1).argmax(axis=1)
+        own = [one.reshape(len(one), -1).argmax(axis=1) for one in trials]
+        agreement = np.array([np.mean(one == classes) for one in own])
+    return Spread(agreement, np.array(apart) / scale)
+
+
+def exact_outputs(network: QuantizedNetwork, inputs: Ints) -> Ints:
+    """Results of the exact network behind the step that it takes last, (N, C, H, W)."""
+    outputs: list[Ints] = []
+    for first in range(0, len(inputs), BATCH):
+        part = inputs[first : first + BATCH]
+        maps = reference.run(network, part)[network.output]
+        one_by_one = (Inference({}, values) for values in maps)
+        outputs += [one.output for one in stopped(network, one_by_one)]
+    return np.stack(outputs)
+
+
+def trials_of(
+    named: Named,
+    network: QuantizedNetwork,
+    image: Image | None,
+    inputs: Ints,
+    backend: Backend,
+    trials: range,
+    advance: Callable[[int], None],
+) -> list[Ints]:
+    """Results (N, C, H, W) of some chips; `advance` is told how many are done."""
+    done: list[Ints] = []
+    for trial in trials:
+        results = run_trial(named, network, image, inputs, backend, trial)
+        done.append(np.stack([replace(one, outputs={}).output for one in results]))
+        advance(len(done))
+    return done

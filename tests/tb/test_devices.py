@@ -1,0 +1,93 @@
+"""Faulty memories and adapted tables on the RTL, against the golden machine."""
+
+import numpy as np
+import pytest
+
+from firmware_tools.adaptation.moments import statistics
+from firmware_tools.mars.inference import DONE
+from firmware_tools.mars.pass_difference import Compared, compare_frame
+from firmware_tools.mars.regression import random_case
+from model.mars import frame
+from model.mars.config import CONFIGS
+from model.mars.devices.device import parse
+from model.mars.devices.execution import NetworkArrays
+from model.mars.devices.faults import Faults
+from model.mars.image import Image
+from model.mars.layout import Ints
+from model.mars.machine import Writes
+from model.mars.mapper import compile_network
+from model.mars.network import Conv, Dense
+from model.mars.patch import patch
+from model.mars.random_network import random_input
+from tb.mars import cosim
+from tb.mars.cosim import Frame, FrameTrace
+
+TINY = CONFIGS["mars-tiny"]
+
+
+def written(writes: Writes) -> np.ndarray:
+    """Words, of halves that are not written 0."""
+    halves = writes.word.view("<u4").reshape(-1, 2)
+    return halves * (writes.halves[:, np.newaxis] >> np.arange(2) & 1)
+
+
+def assert_golden(image: Image, features: Ints, trace: FrameTrace) -> None:
+    """Every value, every word and every clock of a frame."""
+    golden = frame.run_frame(image, features)
+    assert trace.result.status == DONE
+    for one, record in zip(golden.passes, trace.passes, strict=True):
+        np.testing.assert_array_equal(one.values, record.values)
+        np.testing.assert_array_equal(written(one.writes), written(record.writes))
+        np.testing.assert_array_equal(one.writes.offset, record.writes.offset)
+        assert one.clocks.end == record.end
+    np.testing.assert_array_equal(golden.result, trace.output)
+
+
+@pytest.mark.parametrize("memory", ["weights", "multipliers", "input"])
+def test_bits(memory: str) -> None:
+    """Flipped and stuck bits of each memory, some networks one after the other."""
+    faults = Faults(flips=0.02, stuck0=0.02, stuck1=0.02, memory=memory)
+    frames = []
+    for seed in (3, 5, 9, 11):
+        case = random_case(TINY, seed)
+        key = {"seed": seed, "trial": 0}
+        image = faults.image(case.image, **key)
+        features = faults.features(case.network.input_type, case.features, **key, image=0)
+        changed = np.array_equal(image.lines, case.image.lines)
+        assert changed == (memory == "input")
+        frames.append(Frame(image, features))
+    for one, trace in zip(frames, cosim.run(TINY, frames), strict=True):
+        assert_golden(one.image, one.features, trace)
+
+
+def test_tables_are_rewritten() -> None:
+    """One chip, one program: between two frames the host rewrites some of its lines in memory.
+
+    The first frame is the network as it was, the second one the adapted network, the third one
+    the network as it was again. Weights are written once.
+    """
+    frames, expected = [], []
+    device = parse("fefet:rows=64")
+    for seed in (4, 8):
+        case = random_case(TINY, seed)
+        images = random_input(case.network, seed, 24)
+        arrays = NetworkArrays(case.network, device, seed=seed)
+        adapted = statistics(case.network, arrays, images)
+        after = compile_network(adapted, TINY)
+        there, back = patch(case.image, after), patch(after, case.image)
+        assert 0 < len(there) < len(after.lines)
+        np.testing.assert_array_equal(there.apply(case.image.lines), after.lines)
+        for one, its in zip(case.network.layers, adapted.layers, strict=True):
+            if isinstance(one, Conv | Dense):
+                np.testing.assert_array_equal(one.weight, its.weight)
+        for network, image, lines in (
+            (case.network, case.image, None),
+            (adapted, after, there),
+            (case.network, case.image, back),
+        ):
+            frames.append(Frame(image, case.features, patch=lines))
+            expected.append(network)
+    for network, one, trace in zip(expected, frames, cosim.run(TINY, frames), strict=True):
+        difference = compare_frame(network, one.image, one.features, trace, Compared())
+        assert not difference
+        assert_golden(one.image, one.features, trace)
