@@ -67,7 +67,7 @@ def _replaced(smooth: Tensor, exact: Tensor) -> Tensor:
 
 
 @dataclass
-class _Trained:
+class Trained:
     """A layer's scale and shift, in units of `unit`: ``unit*(scale*x/spread + shift)``."""
 
     layer: Conv | Dense
@@ -121,7 +121,7 @@ def fine_tune(
     """
     _check(network, images, labels)
     start = statistics(network, arrays, images)
-    trained = _begin(start, arrays, images)
+    trained = begin(start, arrays, images)
     parameters = [p for one in trained.values() for p in (one.scale, one.shift)]
     optimizer = torch.optim.Adam(parameters, RATE)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, RATE_STEP, RATE_FACTOR)
@@ -131,7 +131,7 @@ def fine_tune(
         order = torch.randperm(len(images), generator=generator).numpy()
         for k in range(0, len(images), BATCH):
             chosen = order[k : k + BATCH]
-            logits = _forward(start, arrays, trained, images[chosen], epoch * len(images) + k)
+            logits = forward(start, arrays, trained, images[chosen], epoch * len(images) + k)
             loss = functional.cross_entropy(logits.flatten(1), targets[chosen])
             optimizer.zero_grad()
             loss.backward()
@@ -169,7 +169,7 @@ def _check(network: QuantizedNetwork, images: Ints, labels: Ints) -> None:
         )
 
 
-def _begin(network: QuantizedNetwork, arrays: NetworkArrays, images: Ints) -> dict[str, _Trained]:
+def begin(network: QuantizedNetwork, arrays: NetworkArrays, images: Ints) -> dict[str, Trained]:
     """Scales and shifts that compute what the network computes."""
     seen: dict[str, Ints] = {}
 
@@ -190,7 +190,7 @@ def _begin(network: QuantizedNetwork, arrays: NetworkArrays, images: Ints) -> di
         if layer.out_bits == RAW_BITS:
             spread = np.full_like(spread, np.sqrt(np.mean(spread**2)))
             unit = float(spread[0])
-        result[layer.name] = _Trained(
+        result[layer.name] = Trained(
             layer,
             torch.from_numpy(arrays.layers[layer.name].held_weights()).float(),
             torch.from_numpy(spread),
@@ -205,10 +205,10 @@ def _parameter(values: np.ndarray, *, train: bool = True) -> Tensor:
     return torch.from_numpy(values.astype(np.float32)).requires_grad_(train)
 
 
-def _forward(
+def forward(
     network: QuantizedNetwork,
     arrays: NetworkArrays,
-    trained: Mapping[str, _Trained],
+    trained: Mapping[str, Trained],
     images: Ints,
     first: int,
 ) -> Tensor:
@@ -228,7 +228,7 @@ def _forward(
 def _products(
     network: QuantizedNetwork,
     arrays: NetworkArrays,
-    own: _Trained,
+    own: Trained,
     maps: Mapping[str, Tensor],
     first: int,
 ) -> Tensor:

@@ -17,6 +17,7 @@ NAMES = (
     "bench",
     "benchmark",
     "similarity",
+    "adapt",
     "zoo",
     "ppa",
     "fpga",

@@ -15,7 +15,7 @@ from model.mars.zoo import ZOO
 if TYPE_CHECKING:
     from firmware_tools.npu.figures import Figure
 
-Subject = Literal["npu", "mars", "quantizers", "spiking-training"]
+Subject = Literal["npu", "mars", "quantizers", "spiking-training", "adaptation"]
 Backend = Literal["model", "rtl"]
 EXAMPLES = examples(
     "kenyon bench",
@@ -28,6 +28,7 @@ EXAMPLES = examples(
     "kenyon bench mars --report vgg16.html",
     "kenyon bench quantizers --seeds 5 -o docs/quantizers.png",
     "kenyon bench spiking-training --seeds 5",
+    "kenyon bench adaptation --seeds 5",
 )
 
 
@@ -49,7 +50,7 @@ def command(
         typer.Option(
             "--quick",
             help="npu: fewer and shorter runs, vectors not on the RTL. quantizers, "
-            "spiking-training: one epoch each.",
+            "spiking-training, adaptation: one epoch each.",
         ),
     ] = False,
     network: Annotated[
@@ -113,7 +114,9 @@ def command(
     seeds: Annotated[
         int | None,
         typer.Option(
-            min=1, help="quantizers, spiking-training: seeds. Default: 5.", show_default=False
+            min=1,
+            help="quantizers, spiking-training, adaptation: seeds. Default: 5.",
+            show_default=False,
         ),
     ] = None,
     output: Annotated[
@@ -148,6 +151,10 @@ def command(
 
     spiking-training: trains networks of four time steps with membranes of 4 and 2 bits, and shared
     ones, on the digits: accuracy, and where an exit stops. Kept in build/quantizers, too.
+
+    adaptation: trains a network of eight convolutions, programs it into arrays of RRAM with wires
+    and read noise, and repairs it by every method of kenyon adapt, on the digits. Kept in
+    build/adaptation.
     """
     terminal = Terminal(json=json)
     page.check(report)
@@ -180,6 +187,12 @@ def command(
         from firmware_tools.quantize import spiking_study
 
         spiking_study.bench(terminal, n_seeds=seeds or 5, quick=quick, report=report)
+        return
+    if subject == "adaptation":
+        refuse_others("bench adaptation", {**given, "--output": output, "--report": report})
+        from firmware_tools.adaptation import study as adaptation
+
+        adaptation.bench(terminal, device="rram:wires=exact", n_seeds=seeds or 5, quick=quick)
         return
     refuse_others(f"bench {subject}", study)
     if subject == "npu":

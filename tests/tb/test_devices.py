@@ -1,7 +1,6 @@
 """Faulty memories and adapted tables on the RTL, against the golden machine."""
 
 import numpy as np
-import pytest
 
 from firmware_tools.adaptation.moments import statistics
 from firmware_tools.mars.inference import DONE
@@ -43,19 +42,19 @@ def assert_golden(image: Image, features: Ints, trace: FrameTrace) -> None:
     np.testing.assert_array_equal(golden.result, trace.output)
 
 
-@pytest.mark.parametrize("memory", ["weights", "multipliers", "input"])
-def test_bits(memory: str) -> None:
+def test_bits() -> None:
     """Flipped and stuck bits of each memory, some networks one after the other."""
-    faults = Faults(flips=0.02, stuck0=0.02, stuck1=0.02, memory=memory)
     frames = []
-    for seed in (3, 5, 9, 11):
-        case = random_case(TINY, seed)
-        key = {"seed": seed, "trial": 0}
-        image = faults.image(case.image, **key)
-        features = faults.features(case.network.input_type, case.features, **key, image=0)
-        changed = np.array_equal(image.lines, case.image.lines)
-        assert changed == (memory == "input")
-        frames.append(Frame(image, features))
+    for memory in ("weights", "multipliers", "input"):
+        faults = Faults(flips=0.02, stuck0=0.02, stuck1=0.02, memory=memory)
+        for seed in (3, 5, 9, 11):
+            case = random_case(TINY, seed)
+            key = {"seed": seed, "trial": 0}
+            image = faults.image(case.image, **key)
+            features = faults.features(case.network.input_type, case.features, **key, image=0)
+            assert np.array_equal(image.lines, case.image.lines) == (memory == "input")
+            assert np.array_equal(features, case.features) == (memory != "input")
+            frames.append(Frame(image, features))
     for one, trace in zip(frames, cosim.run(TINY, frames), strict=True):
         assert_golden(one.image, one.features, trace)
 
