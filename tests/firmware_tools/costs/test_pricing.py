@@ -12,7 +12,7 @@ from firmware_tools.costs.options import options_of
 from firmware_tools.costs.pricing import MACRO, price
 from firmware_tools.costs.system import System
 from model.mars.devices.device import Device, parse
-from model.mars.network import Conv, Dense, MaxPool, QuantizedNetwork
+from model.mars.network import Conv, Dense, FeatureType, MaxPool, QuantizedNetwork
 
 
 def one(**values: float) -> Layers:
@@ -115,9 +115,7 @@ def test_layers_and_links_of_a_network():
     pool = MaxPool(name="p", input="b", kernel=(2, 2), stride=(2, 2))
     network = QuantizedNetwork(
         name="n",
-        input_shape=(16, 8, 8),
-        input_bits=4,
-        input_signed=False,
+        input_type=FeatureType((16, 8, 8), 4, signed=False),
         layers=(conv("a", "input", 16), conv("b", "a", 16), pool, dense),
     )
     layers = layers_of(network)
@@ -128,7 +126,7 @@ def test_layers_and_links_of_a_network():
     # The pool stands where its input is made, so what it leaves of the map crosses.
     assert layers.links == ((0, 1, 16 * 64 * 4), (1, 2, 16 * 16 * 4))
     system = System(layers, [parse("sram"), parse("pcm:rows=64")], constants())
-    alike, mixed = system.totals(np.array([[0, 0, 0], [0, 1, 1]])), None
+    alike = system.totals(np.array([[0, 0, 0], [0, 1, 1]]))
     mixed = system.totals(np.array([[0, 1, 0]]))
     own = system.table.energy[[0, 1, 2], [0, 1, 0]].sum()
     bit = 0.54 * (180 / 28) * (1.8 / 0.9) ** 2
