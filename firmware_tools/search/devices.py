@@ -4,7 +4,8 @@
 2. Phase 1: a method fills the front of cost and expected noise (`methods`).
 3. Phase 2: along that front, where the measured drop of accuracy reaches what is allowed is found
    by halving; from the cheapest network that is allowed, changes of one or two layers that cost
-   less are measured, the least noisy first, until none is allowed.
+   less are measured, the least noisy first, until none is allowed. If there are no more networks
+   than may be measured, all are.
 4. What was chosen is measured again on other chips and other images, once.
 """
 
@@ -158,8 +159,11 @@ class Search:
         for n_priced in fill(archive, settings.method, settings.seed):
             self._say("networks priced", n_priced, 0)
         self._measure(space.homogeneous())
-        self._halve(archive)
-        self._climb(space)
+        if space.size <= settings.measurements:
+            self._measure_all(space)
+        else:
+            self._halve(archive)
+            self._climb(space)
         if found.best is not None:
             self._report(found.best)
         return found
@@ -229,6 +233,14 @@ class Search:
     def _left(self) -> int:
         return self.settings.measurements - len(self.found.measured)
 
+    def _measure_all(self, space: Space) -> None:
+        """Know the truth, where there are so few."""
+        n_layers, n_options = space.shape
+        numbers = np.arange(space.size)[:, np.newaxis]
+        every = numbers // n_options ** np.arange(n_layers) % n_options
+        for first in range(0, len(every), BATCH):
+            self._measure(every[first : first + BATCH])
+
     def _halve(self, archive: Archive) -> None:
         """Find where along the front, the cheapest first, the drop becomes what is allowed."""
         low, high = 0, len(archive.choices) - 1
@@ -266,11 +278,9 @@ class Search:
 def neighbours(choice: Choices, n_options: int) -> Choices:
     """Networks that differ in one layer or two, (N, layers)."""
     n_layers = len(choice)
-    steps = range(1, n_options)
-    moves = [((a, i),) for a in range(n_layers) for i in steps]
-    moves += [
-        ((a, i), (b, j)) for a, b in combinations(range(n_layers), 2) for i in steps for j in steps
-    ]
+    single = [(layer, step) for layer in range(n_layers) for step in range(1, n_options)]
+    pairs = [(a, b) for a, b in combinations(single, 2) if a[0] != b[0]]
+    moves: list[tuple[tuple[int, int], ...]] = [*((one,) for one in single), *pairs]
     found = np.repeat(choice[np.newaxis], len(moves), axis=0)
     for k, move in enumerate(moves):
         for layer, step in move:

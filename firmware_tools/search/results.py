@@ -9,8 +9,11 @@ from firmware_tools.costs.constants import Constants, constants
 from firmware_tools.costs.system import Choices
 from firmware_tools.search.devices import Found, Measured, Settings
 from firmware_tools.search.measuring import model_of, sample_of
+from firmware_tools.search.methods import fill
 from firmware_tools.search.space import Archive, Space
 
+FEW = 1 << 13
+"""Networks that are quicker priced one and all."""
 UNITS = {"tops-per-mm2": "TOPS/mm2", "energy": "uJ a frame", "edp": "uJ ms"}
 
 
@@ -130,8 +133,6 @@ def _matters(name: str, settings: Settings) -> bool:
 def _sensitive(
     found: Found, settings: Settings, known: Constants, name: str, value: float
 ) -> dict[str, Any]:
-    from firmware_tools.search import gradient
-
     assert found.space is not None
     assert found.best is not None
     space = Space(
@@ -139,7 +140,7 @@ def _sensitive(
     )
     archive = Archive(space)
     archive.add(np.array([found.best.choice]))
-    for _ in gradient.search(archive, settings.seed):
+    for _ in fill(archive, "exhaustive" if space.size <= FEW else "gradient", settings.seed):
         pass
     chosen = archive.cheapest(max(found.best.expected, 0.0))
     assert chosen is not None
