@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from firmware_tools.costs.constants import Constants, constants
 from firmware_tools.costs.layers import Layers, layers_of
+from firmware_tools.costs.options import options_of as prices_of
 from firmware_tools.costs.system import Choices, Objective
 from firmware_tools.jobs.campaign import results
 from firmware_tools.jobs.job import Executor
@@ -146,7 +147,8 @@ class Search:
         self._known = known or constants()
         network = model_of(settings.task).network
         if len(set(settings.options)) < len(settings.options):
-            raise SearchError("options must be different: a device is named twice")
+            raise SearchError("--devices must be different: a device is named twice")
+        prices_of([one.device for one in settings.options], self._known)
         self.found = Found(layers_of(network))
 
     def run(self) -> Found:
