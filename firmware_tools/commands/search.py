@@ -1,5 +1,6 @@
 """`kenyon search`."""
 
+import string
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -22,6 +23,7 @@ Subject = Literal["devices"]
 Objective = Literal["tops-per-mm2", "energy", "edp"]
 Method = Literal["gradient", "exhaustive", "nsga2", "tpe"]
 DEVICES = "sram;pcm;fefet"
+LETTERS = string.ascii_lowercase
 EXAMPLES = examples(
     "kenyon search devices digits.npz -o found",
     "kenyon search devices digits.npz --objective energy --accuracy-drop 0.5 --report search.html",
@@ -200,24 +202,30 @@ def _finish(
 
 
 def _print(terminal: Terminal, values: Mapping[str, Any]) -> None:
-    from firmware_tools.report.search import devices_of
-
     terminal.print(
         f"[bold]{escape(values['network'])}[/bold], {values['objective']}: "
         f"{values['networks_priced']:,} networks priced, {values['networks_measured']:,} measured "
         f"with {values['image_count']:,} {escape(values['images'])}, {values['chips']} chips each"
     )
+    for letter, text in zip(LETTERS, values["options"], strict=False):
+        terminal.print(f"  {letter}: {escape(text)}")
     table = Table()
-    table.add_column("")
-    for title in ("points lost", "mm2", "uJ", "ms", "TOPS/mm2", "arrays only: mm2", "uJ", "ms"):
+    table.add_column("", no_wrap=True)
+    for title in ("points lost", "mm2", "uJ", "ms", "TOPS/mm2", "arrays only"):
         table.add_column(title, justify="right")
-    table.add_column("devices")
+    table.add_column("layers", no_wrap=True)
     for name in ("front", "homogeneous"):
         for one in values[name]:
-            table.add_row(name if name == "front" else "one device", *_cells(one), devices_of(one))
+            table.add_row(name if name == "front" else "one device", *_cells(one, values))
     if values["best"] is not None:
-        table.add_row("best", *_cells(values["best"]), devices_of(values["best"]))
+        table.add_row("best", *_cells(values["best"], values))
     terminal.print(table)
+    for one in values.get("at_equal_noise", ()):
+        terminal.print(
+            f"no noisier than all {escape(one['noise_of'])}: {one['gain']:.3f} times the best "
+            f"single device, {one['gain_arrays_only']:.3f} times with arrays alone: "
+            f"{_letters(one, values)}"
+        )
     best = values["best"]
     if best is None:
         lost = values["allowed_drop"]
@@ -232,11 +240,14 @@ def _print(terminal: Terminal, values: Mapping[str, Any]) -> None:
         )
 
 
-def _cells(one: Mapping[str, Any]) -> list[str]:
-    names = ("area_mm2", "energy_uj", "time_ms")
-    return [
-        f"{one['drop']:.2f}",
-        *(f"{one[name]:.4g}" for name in names),
-        f"{one['tops_per_mm2']:.4g}",
-        *(f"{one[f'{name}_arrays_only']:.4g}" for name in names),
-    ]
+def _cells(one: Mapping[str, Any], values: Mapping[str, Any]) -> list[str]:
+    names = ("area_mm2", "energy_uj", "time_ms", "tops_per_mm2", "tops_per_mm2_arrays_only")
+    return [f"{one['drop']:.2f}", *(f"{one[name]:.4g}" for name in names), _letters(one, values)]
+
+
+def _letters(one: Mapping[str, Any], values: Mapping[str, Any]) -> str:
+    """A letter for each layer's option; numbers where there are too many."""
+    numbers = [values["options"].index(text) for text in one["devices"]]
+    if len(values["options"]) > len(LETTERS):
+        return " ".join(map(str, numbers))
+    return "".join(LETTERS[k] for k in numbers)

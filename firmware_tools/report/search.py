@@ -57,6 +57,20 @@ def sections(values: Mapping[str, Any]) -> list[Section]:
             ],
         )
     )
+    equal = [
+        [
+            one["noise_of"],
+            one["noise"],
+            one["best_single"],
+            one["gain"],
+            one["gain_arrays_only"],
+            devices_of(one),
+        ]
+        for one in values["at_equal_noise"]
+    ]
+    columns = ["device", "its noise", "best single device", "gain", "arrays only", "devices"]
+    caption = "Gain of the best network that is expected to have no more noise than one device."
+    result.append(Section("At equal noise", [Table(caption, columns, equal)]))
     best = values["best"]
     if best is not None:
         each = list(zip(values["layers"], best["devices"], strict=True))

@@ -51,6 +51,8 @@ def as_json(found: Found, settings: Settings) -> dict[str, Any]:
             {"objective": _shown(settings, cost), "noise": float(noise)}
             for cost, noise in zip(prices, found.archive.noise, strict=True)
         ]
+        values["hypervolume"] = volume(space, found.archive)
+        values["at_equal_noise"] = at_equal_noise(space, found.archive)
     alone = [tuple(map(int, one)) for one in space.homogeneous()]
     known = [found.measured[one] for one in alone if one in found.measured]
     values["homogeneous"] = [_figures(space, one) for one in known]
@@ -101,6 +103,43 @@ def _figures(space: Space, one: Measured) -> dict[str, Any]:
     values["program_uj"] = float(table.program_energy[own].sum()) / 1e6
     values["program_ms"] = float(table.program_time[own].max()) / 1e6
     return values
+
+
+def volume(space: Space, archive: Archive) -> float:
+    """Hypervolume of the expected front; the worst single devices bound it for all methods.
+
+    In the logarithm of the cost, so that its unit does not matter.
+    """
+    alone = space.homogeneous()
+    worst = 1.1 * float(space.cost(alone).max()), 1.1 * float(space.noise(alone).max())
+    return archive.hypervolume(worst)
+
+
+def at_equal_noise(space: Space, archive: Archive) -> list[dict[str, Any]]:
+    """For the expected noise of each single device: the best single one, and the best of all."""
+    alone = space.homogeneous()
+    cost, noise = space.cost(alone), space.noise(alone)
+    rows = []
+    for k, option in enumerate(space.options):
+        single = int(np.where(noise <= noise[k], cost, np.inf).argmin())
+        chosen = archive.cheapest(float(noise[k]))
+        if chosen is None:
+            continue
+        texts = [space.options[j].text for j in chosen]
+        gain = float(cost[single] / space.cost(chosen[np.newaxis])[0])
+        both = np.stack([alone[single], chosen])
+        arrays = space.system.totals(both, arrays_only=True).cost(space.objective)
+        rows.append(
+            {
+                "noise_of": option.text,
+                "noise": float(noise[k]),
+                "best_single": space.options[single].text,
+                "gain": gain,
+                "gain_arrays_only": float(arrays[0] / arrays[1]),
+                "devices": texts,
+            }
+        )
+    return rows
 
 
 def sensitivity(found: Found, settings: Settings) -> list[dict[str, Any]]:

@@ -112,6 +112,17 @@ def test_ctrl_c_leaves_what_was_found(settings):
     assert as_json(Search(settings, Local(1)).found, settings)["front"] == []
 
 
+def test_gain_at_equal_noise_is_against_the_best_single_device(settings):
+    found = Search(replace(settings, measurements=2), Local(1)).run()
+    rows = as_json(found, settings)["at_equal_noise"]
+    assert [row["noise_of"].split(":")[0] for row in rows] == ["sram", "fefet"]
+    alone = found.space.cost(found.space.homogeneous())
+    assert rows[0]["noise"] == 0
+    assert rows[0]["gain"] == 1
+    best = found.archive.cost[found.archive.noise <= rows[1]["noise"]].min()
+    assert rows[1]["gain"] == pytest.approx(alone.min() / best)
+
+
 def test_sensitivity_varies_every_constant_that_matters(settings):
     found = Search(settings, Local(1)).run()
     rows = sensitivity(found, settings)
