@@ -161,7 +161,7 @@ def command(
             search.run()
         except KeyboardInterrupt:
             where = "" if output is None else f"; {output} holds the front"
-            _finish(search, settings, output, report, terminal)
+            _finish(search, settings, output, report, terminal, finished=False)
             n = len(search.found.measured)
             raise KeyboardInterrupt(f"interrupted after {n} networks measured{where}") from None
     _finish(search, settings, output, report, terminal)
@@ -180,13 +180,18 @@ def _finish(
     output: Path | None,
     report: Path | None,
     terminal: Terminal,
+    *,
+    finished: bool = True,
 ) -> None:
-    """Say and write what there is."""
+    """Say and write what there is; how much constants matter only of a whole search."""
     from firmware_tools.search.devices import write
     from firmware_tools.search.results import as_json, sensitivity
 
     values = as_json(search.found, settings)
-    values["sensitivity"] = sensitivity(search.found, settings)
+    values["sensitivity"] = []
+    if finished and (terminal.json or report is not None):
+        with terminal.busy("moving each constant to the ends of its range"):
+            values["sensitivity"] = sensitivity(search.found, settings)
     values["output"] = None if output is None else str(output)
     terminal.result(values)
     _print(terminal, values)
