@@ -9,6 +9,7 @@ from firmware_tools.search import gradient
 from firmware_tools.search.errors import SearchError
 from firmware_tools.search.front import hypervolume, nondominated
 from firmware_tools.search.methods import fill
+from firmware_tools.search.results import volume
 from firmware_tools.search.space import Archive, Option, Space
 
 OPTIONS = [Option(text) for text in ("sram", "pcm:rows=64,columns=64", "fefet:rows=64,columns=64")]
@@ -92,6 +93,20 @@ def test_gradient_of_the_gates_is_what_one_change_costs():
     assert np.isclose(slope[0, 4, 2], alone)
     over = gradient.gradient(one, choices, np.array([1e-12]))
     assert np.allclose(over - slope, gradient.PENALTY / one.noise(choices)[0] * one.noise_table)
+
+
+def test_logits_alone_go_down():
+    for seed in range(3):
+        one = space(seed)
+        truth = filled("exhaustive", one)
+        steps = list(gradient.descend(one, np.random.default_rng(0)))
+        shares = []
+        for choices in (steps[0], steps[-1]):
+            archive = Archive(one)
+            archive.add(choices)
+            shares.append(volume(one, archive) / volume(one, truth))
+        assert shares[0] < 0.85
+        assert shares[1] > 0.95
 
 
 @pytest.mark.parametrize(("method", "least"), [("nsga2", 0.9), ("tpe", 0.5)])
