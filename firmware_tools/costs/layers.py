@@ -1,6 +1,6 @@
 """What of a network's layers decides their cost, as columns of numbers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,19 @@ from model.mars.group_sets import n_kept_sets
 from model.mars.network import INPUT, Conv, Dense, QuantizedNetwork, references
 
 Numbers = NDArray[np.float64]
+COLUMNS = (
+    "groups",
+    "rows",
+    "kernels",
+    "pixels",
+    "in_bits",
+    "weight_bits",
+    "sets",
+    "planes",
+    "mean_weight",
+    "macs",
+)
+"""Of a layer, in the order of `_figures`."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +76,9 @@ def layers_of(network: QuantizedNetwork) -> Layers:
     weighted = [layer for layer in network.layers if isinstance(layer, Conv | Dense)]
     if not weighted:
         raise CostError(f"{network.name}: network must have a convolution or a dense layer")
-    columns = np.array([_figures(network, layer) for layer in weighted], np.float64).T
-    return Layers(tuple(one.name for one in weighted), *columns, links=_links(network))
+    figures = np.array([_figures(network, layer) for layer in weighted], np.float64)
+    columns: dict[str, Any] = dict(zip(COLUMNS, figures.T, strict=True))
+    return Layers(names=tuple(one.name for one in weighted), links=_links(network), **columns)
 
 
 def _figures(network: QuantizedNetwork, layer: Conv | Dense) -> tuple[float, ...]:
@@ -112,17 +126,4 @@ def _links(network: QuantizedNetwork) -> tuple[tuple[int, int, float], ...]:
 
 def at(layers: Layers, index: Any) -> Layers:
     """The same with every column indexed, for instance by a new axis."""
-    columns = (
-        "groups",
-        "rows",
-        "kernels",
-        "pixels",
-        "in_bits",
-        "weight_bits",
-        "sets",
-        "planes",
-        "mean_weight",
-        "macs",
-    )
-    values = {name: getattr(layers, name)[index] for name in columns}
-    return Layers(names=layers.names, links=layers.links, **values)
+    return replace(layers, **{name: getattr(layers, name)[index] for name in COLUMNS})
