@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 Subject = Literal["devices"]
 Objective = Literal["tops-per-mm2", "energy", "edp"]
 Method = Literal["gradient", "exhaustive", "nsga2", "tpe"]
-DEVICES = "sram;pcm;fefet"
+DEVICES = ("sram", "pcm", "fefet")
 LETTERS = string.ascii_lowercase
 EXAMPLES = examples(
     "kenyon search devices digits.npz -o found",
     "kenyon search devices digits.npz --objective energy --accuracy-drop 0.5 --report search.html",
     "kenyon search devices vgg16.npz --images 4 --chips 1 --method exhaustive --json",
-    'kenyon search devices net.npz --devices "sram;pcm:age=1e6;rram" --arrays 64,128',
+    "kenyon search devices net.npz --device sram --device pcm:age=1e6 --arrays 64,128",
     "kenyon infer digits.npz --input x.npy --device found/best.json",
     "kenyon bench devices --network digits.npz --device found/best.json",
 )
@@ -48,12 +48,15 @@ def command(
         Method,
         typer.Option(help="How phase 1 fills the front; nsga2 and tpe are Optuna's."),
     ] = "gradient",
-    devices: Annotated[
-        str,
+    device: Annotated[
+        list[str] | None,
         typer.Option(
-            metavar="NAME[:KEY=VALUE,...];...", help="Devices that a layer may have (docs/hyde.md)."
+            metavar="NAME[:KEY=VALUE,...]",
+            help="A device that a layer may have, once for each (docs/hyde.md). Default: "
+            f"{', '.join(DEVICES)}.",
+            show_default=False,
         ),
-    ] = DEVICES,
+    ] = None,
     arrays: Annotated[
         str, typer.Option(metavar="N,...", help="Word lines and bit lines of analogue arrays.")
     ] = "64",
@@ -135,12 +138,10 @@ def command(
     from firmware_tools.search.measuring import task
 
     options = options_of(
-        [one.strip() for one in devices.split(";") if one.strip()],
+        device or DEVICES,
         _numbers("--arrays", arrays),
         _numbers("--adc-bits", adc_bits),
     )
-    if not options:
-        raise UserError("--devices must name at least one device")
     settings = Settings(
         task(network, images, labels, count, seed),
         options,

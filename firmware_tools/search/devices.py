@@ -147,7 +147,7 @@ class Search:
         self._known = known or constants()
         network = model_of(settings.task).network
         if len(set(settings.options)) < len(settings.options):
-            raise SearchError("--devices must be different: a device is named twice")
+            raise SearchError("--device must be different each time: a device is named twice")
         prices_of([one.device for one in settings.options], self._known)
         self.found = Found(layers_of(network))
 
