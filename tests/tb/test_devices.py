@@ -47,7 +47,7 @@ def test_bits() -> None:
     frames = []
     for memory in ("weights", "multipliers", "input"):
         faults = Faults(flips=0.02, stuck0=0.02, stuck1=0.02, memory=memory)
-        for seed in (3, 5, 9, 11):
+        for seed in (3, 9):
             case = random_case(TINY, seed)
             key = {"seed": seed, "trial": 0}
             image = faults.image(case.image, **key)

@@ -168,7 +168,7 @@ class Crossbar:
         for part in range(n):
             is_top = part == n - 1
             nibble = a >> width * part
-            if not (is_top and signed):
+            if not is_top:
                 nibble = nibble & ((1 << width) - 1)
             volts = nibble.astype(np.float64)
             magnitude = 1 << (min(width, bits - width * part) - (1 if is_top and signed else 0))

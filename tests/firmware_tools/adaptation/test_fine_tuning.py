@@ -48,11 +48,15 @@ def loss(net: QuantizedNetwork, arrays: NetworkArrays, inputs, labels) -> float:
     return float(-z[np.arange(len(labels)), labels].mean())
 
 
-def test_training(net: QuantizedNetwork, data: digits.Data) -> None:
+def test_training(
+    net: QuantizedNetwork, data: digits.Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The start computes what `statistics` leaves; training lowers the loss; weights stay."""
-    inputs, labels = as_inputs(net, data.training.images[:96]), data.training.labels[:96].numpy()
+    inputs, labels = as_inputs(net, data.training.images[:64]), data.training.labels[:64].numpy()
     arrays = NetworkArrays(net, parse(DEVICE), seed=SEED)
     start = moments.statistics(net, arrays, inputs)
+    monkeypatch.setattr(fine_tuning, "EPOCHS", 3)
+    monkeypatch.setattr(fine_tuning, "BATCH", 32)
     tuned = fine_tuning.fine_tune(net, arrays, inputs, labels)
     again = fine_tuning.fine_tune(net, arrays, inputs, labels)
     assert loss(tuned, arrays, inputs, labels) < loss(start, arrays, inputs, labels) - 0.02

@@ -23,7 +23,10 @@ NOISY = Device(name="noisy", program_noise=0.05, read_noise=0.05, rows=16, colum
 
 
 def assert_exact(name: str, seed: int) -> None:
-    """Arrays and golden machine on a device that is ideal equal the golden machine."""
+    """Arrays and golden machine on a device that is ideal equal the golden machine.
+
+    Network 41 has pairs of group-sets and maxima; 4 is a spiking one.
+    """
     device = presets()[name].without_faults()
     make = regression.random_spiking_case if seed % 4 == 0 else regression.random_case
     case = make(TINY, seed)
@@ -40,7 +43,7 @@ def assert_exact(name: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("name", presets())
-@pytest.mark.parametrize("seed", [1, 4])
+@pytest.mark.parametrize("seed", [4, 41])
 def test_without_faults(name: str, seed: int) -> None:
     assert_exact(name, seed)
 
