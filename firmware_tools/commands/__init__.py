@@ -18,6 +18,7 @@ NAMES = (
     "benchmark",
     "similarity",
     "adapt",
+    "search",
     "zoo",
     "ppa",
     "fpga",

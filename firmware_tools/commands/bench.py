@@ -15,7 +15,7 @@ from model.mars.zoo import ZOO
 if TYPE_CHECKING:
     from firmware_tools.npu.figures import Figure
 
-Subject = Literal["npu", "mars", "quantizers", "spiking-training", "adaptation"]
+Subject = Literal["npu", "mars", "quantizers", "spiking-training", "adaptation", "devices"]
 Backend = Literal["model", "rtl"]
 EXAMPLES = examples(
     "kenyon bench",
@@ -29,6 +29,7 @@ EXAMPLES = examples(
     "kenyon bench quantizers --seeds 5 -o docs/quantizers.png",
     "kenyon bench spiking-training --seeds 5",
     "kenyon bench adaptation --seeds 5",
+    "kenyon bench devices --network vgg16 --device pcm:rows=64",
 )
 
 
@@ -82,6 +83,15 @@ def command(
         float | None,
         _mars_option(
             "also orders with an exit, for so many steps of --steps in the mean.", min=1, max=8
+        ),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[:KEY=VALUE,...]",
+            help="devices: what layers are made of, or DEVICES.json of kenyon search. "
+            "Default: sram.",
+            show_default=False,
         ),
     ] = None,
     weight_bus: Annotated[
@@ -155,6 +165,9 @@ def command(
     adaptation: trains a network of eight convolutions, programs it into arrays of RRAM with wires
     and read noise, and repairs it by every method of kenyon adapt, on the digits. Kept in
     build/adaptation.
+
+    devices: area, energy and time of a frame on a device, layer by layer, with converters and
+    without, and how quickly design points are priced (docs/hyde.md).
     """
     terminal = Terminal(json=json)
     page.check(report)
@@ -176,6 +189,10 @@ def command(
     if subject != "mars":
         refuse_others(f"bench {subject}", {"-j": jobs, "--on": on})
     study = {"--seeds": seeds, "--output": output}
+    if subject == "devices":
+        _bench_devices(network or "vgg16", device, {**given, **study}, terminal)
+        return
+    refuse_others(f"bench {subject}", {"--device": device})
     if subject == "quantizers":
         refuse_others("bench quantizers", given)
         from firmware_tools.quantize import study_report
@@ -227,6 +244,17 @@ def command(
         refuse_others("bench mars without --table", {"-j": jobs, "--on": on})
         on_rtl = backend == "rtl"
         bench(choice, on_rtl=on_rtl, exit_mean=exit_mean, report=report, terminal=terminal)
+
+
+def _bench_devices(
+    network: str, device: str | None, given: "dict[str, object]", terminal: Terminal
+) -> None:
+    from firmware_tools.costs import bench
+
+    only = ("--network", "--sparsity", "--weight-bits", "--act-bits", "--seed")
+    refuse_others("bench devices", {k: v for k, v in given.items() if k not in only})
+    options = {name.strip("-").replace("-", "_"): given[name] for name in only[1:]}
+    bench.bench(network, device or "sram", terminal, **{k: v for k, v in options.items() if v})
 
 
 def _bench_npu(quick: bool, report: Path | None, terminal: Terminal) -> None:

@@ -1,7 +1,8 @@
 """What the user names as `--device`, and networks on it, trial by trial."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from firmware_tools.errors import UserError
 from firmware_tools.mars.inference import Inference, on_model, on_rtl, stopped
+from firmware_tools.search import assignment
 from model.mars import reference
 from model.mars.devices import faults
 from model.mars.devices.device import Device, parse, presets
@@ -31,7 +33,7 @@ class Named:
     """A device as it was named, and the key of its draws."""
 
     text: str
-    device: Device | Faults
+    device: Device | Faults | Mapping[str, Device]
     seed: int
 
     @property
@@ -46,6 +48,8 @@ def load_device(text: str | None, seed: int, trials: int = 1) -> Named | None:
         if trials != 1:
             raise UserError("--trials must be left out: it is for --device")
         return None
+    if text.endswith(assignment.SUFFIX):
+        return Named(text, assignment.load(Path(text)), seed)
     is_digital = text.partition(":")[0] == faults.NAME
     return Named(text, faults.parse(text) if is_digital else parse(text), seed)
 
@@ -55,6 +59,11 @@ def check_backend(named: Named, backend: Backend) -> None:
     if named.is_digital and backend == "reference":
         raise UserError(
             "--backend must be model or rtl with --device bits: it is bits of their memories"
+        )
+    if isinstance(named.device, Mapping) and backend != "reference":
+        raise UserError(
+            f"--backend must be reference with --device {named.text}, not {backend}: macros of "
+            "different devices are on different chiplets"
         )
     if not named.is_digital and backend == "rtl":
         raise UserError(
@@ -67,6 +76,10 @@ def analogue(named: Named | None) -> tuple[Device, int] | None:
     """The device and its seed, where only arrays can be computed with."""
     if named is None:
         return None
+    if isinstance(named.device, Mapping):
+        raise UserError(
+            f"--device must be one device here, not {named.text}: kenyon infer runs files of them"
+        )
     if isinstance(named.device, Faults):
         raise UserError(
             f"--device must be one of {', '.join(presets())} or a file .toml here, not "
@@ -92,6 +105,10 @@ def run_trial(
         read = [device.features(kind, one, **key, image=k) for k, one in enumerate(inputs)]
         run = on_model if backend == "model" else on_rtl
         results = run(device.image(image, **key), np.stack(read))
+    elif isinstance(device, Mapping):
+        assignment.check(named.text, device, network)
+        own = {name: one for name, one in device.items() if one.name != "sram"}
+        results = _on_arrays(NetworkArrays(network, own, seed=named.seed, trial=trial), inputs)
     elif image is None:
         results = _on_arrays(NetworkArrays(network, device, seed=named.seed, trial=trial), inputs)
     else:

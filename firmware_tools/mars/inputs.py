@@ -68,8 +68,8 @@ DeviceName = Annotated[
     typer.Option(
         "--device",
         metavar="NAME[:KEY=VALUE,...]",
-        help="What the macros are made of: sram, sram-analog, pcm, fefet, rram, DEVICE.toml; or "
-        "bits, memories with wrong bits (docs/devices.md).",
+        help="What the macros are made of: sram, sram-analog, pcm, fefet, rram, DEVICE.toml; "
+        "DEVICES.json of kenyon search; or bits, memories with wrong bits (docs/devices.md).",
         show_default=False,
     ),
 ]

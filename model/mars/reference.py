@@ -202,22 +202,24 @@ def run_layer(
 
 def accumulate(layer: Conv | Dense, source: Ints, products: Products | None = None) -> Ints:
     """Accumulators (N, C, H, W), the bias included."""
-    if products is not None:
-        acc = products(layer, source)
-    elif isinstance(layer, Dense):
-        acc = convolve(source.reshape(len(source), -1, 1, 1), layer.weight[..., None, None])
-    else:
-        acc = convolve(
-            source,
-            layer.weight,
-            layer.stride,
-            layer.padding,
-            pad_value=layer.pad_value,
-            dilation=layer.dilation,
-            groups=layer.groups,
-        )
+    acc = (products or exact_products)(layer, source)
     total: Ints = acc + _per_channel(layer.bias)
     return total
+
+
+def exact_products(layer: Conv | Dense, source: Ints) -> Ints:
+    """Sums of products (N, C, H, W), the bias not included."""
+    if isinstance(layer, Dense):
+        return convolve(source.reshape(len(source), -1, 1, 1), layer.weight[..., None, None])
+    return convolve(
+        source,
+        layer.weight,
+        layer.stride,
+        layer.padding,
+        pad_value=layer.pad_value,
+        dilation=layer.dilation,
+        groups=layer.groups,
+    )
 
 
 def _finish(layer: Conv | Dense, total: Ints, kind: FeatureType, skip: ArrayLike = 0) -> Ints:

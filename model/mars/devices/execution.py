@@ -118,7 +118,8 @@ class NetworkArrays:
     ----------
     network : QuantizedNetwork
         Its weights are programmed.
-    device : Device
+    device : Device or {str: Device}
+        Of all layers, or by layer; those that are not named are exact.
     seed, trial : int
         Another seed or trial is another chip.
 
@@ -129,22 +130,30 @@ class NetworkArrays:
     """
 
     def __init__(
-        self, network: QuantizedNetwork, device: Device, *, seed: int = 0, trial: int = 0
+        self,
+        network: QuantizedNetwork,
+        device: Device | Mapping[str, Device],
+        *,
+        seed: int = 0,
+        trial: int = 0,
     ) -> None:
         self.network = network
-        self.layers = {
-            layer.name: LayerArrays(
-                layer, network.types[layer.input], device, seed=seed, trial=trial, place=place
-            )
-            for place, layer in enumerate(network.layers)
-            if isinstance(layer, Conv | Dense)
-        }
+        self.layers: dict[str, LayerArrays] = {}
+        for place, layer in enumerate(network.layers):
+            if isinstance(layer, Conv | Dense):
+                own = device if isinstance(device, Device) else device.get(layer.name)
+                if own is not None:
+                    self.layers[layer.name] = LayerArrays(
+                        layer, network.types[layer.input], own, seed=seed, trial=trial, place=place
+                    )
 
     def products(self, image: int = 0) -> reference.Products:
         """How `reference.run` lets these arrays compute; `image` is the first one's number."""
         steps: dict[str, int] = dict.fromkeys(self.layers, 0)
 
         def compute(layer: Conv | Dense, source: Ints) -> Ints:
+            if layer.name not in self.layers:
+                return reference.exact_products(layer, source)
             step = steps[layer.name]
             steps[layer.name] += 1
             return self.layers[layer.name].products(source, image, step)
