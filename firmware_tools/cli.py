@@ -34,7 +34,7 @@ class _Verb(TyperCommand):
     """Remembers how it was called, for reports."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        words = ("kenyon", self.name or "", *args)
+        words = ("kenyon", *ctx.command_path.split()[1:], *args)
         rest = super().parse_args(ctx, args)
         options = {_spelling(one): ctx.params[one.name] for one in self.params if one.expose_value}
         invoked(Invocation(words, options))
@@ -132,10 +132,10 @@ def _options(
     """An open neuromorphic processor: golden model, RTL and co-simulation."""
 
 
-def _register(name: str) -> None:
-    verb = import_module(f"{commands.__name__}.{name}")
+def _register(group: typer.Typer, name: str, module: str) -> None:
+    verb = import_module(f"{commands.__name__}.{module}")
     paragraphs = cleandoc(verb.command.__doc__ or "").split("\n\n")
-    app.command(
+    group.command(
         name=name,
         help="\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs),
         epilog=verb.EXAMPLES,
@@ -143,8 +143,20 @@ def _register(name: str) -> None:
     )(verb.command)
 
 
+def _register_group(name: str, about: str, subjects: tuple[str, ...]) -> None:
+    """A verb whose subjects have options of their own."""
+    group = typer.Typer(name=name, help=about, no_args_is_help=True, rich_markup_mode="rich")
+    group.callback()(lambda: None)  # so that it stays a group with one subject
+    for subject in subjects:
+        _register(group, subject, f"{name}_{subject}")
+    app.add_typer(group)
+
+
 for _name in commands.NAMES:
-    _register(_name)
+    if _name in commands.GROUPS:
+        _register_group(_name, *commands.GROUPS[_name])
+    else:
+        _register(app, _name, _name)
 
 
 def main() -> None:

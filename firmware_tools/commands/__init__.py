@@ -29,3 +29,5 @@ NAMES = (
     "demo",
 )
 """In the order in which `kenyon --help` shows them."""
+GROUPS = {"search": ("Search a device for each layer, or a network in a federation.", ("devices",))}
+"""Verbs whose subjects have options of their own, each a module `VERB_SUBJECT`."""

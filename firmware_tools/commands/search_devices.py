@@ -1,4 +1,4 @@
-"""`kenyon search`."""
+"""`kenyon search devices`."""
 
 import string
 from collections.abc import Mapping
@@ -19,7 +19,6 @@ from firmware_tools.report import page
 if TYPE_CHECKING:
     from firmware_tools.search.devices import Search, Settings
 
-Subject = Literal["devices"]
 Objective = Literal["tops-per-mm2", "energy", "edp"]
 Method = Literal["gradient", "exhaustive", "nsga2", "tpe"]
 DEVICES = ("sram", "pcm", "fefet")
@@ -35,7 +34,6 @@ EXAMPLES = examples(
 
 
 def command(
-    subject: Annotated[Subject, typer.Argument(help="What is chosen.", show_default=False)],
     network: Quantised,
     objective: Annotated[
         Objective, typer.Option(help="What the network should be best in.")
@@ -121,7 +119,6 @@ def command(
     The same seed gives the same results on any number of workers. After Ctrl-C the front that was
     found so far is written.
     """
-    del subject  # there is one
     terminal = Terminal(json=json)
     page.check(report)
     if labels is not None and images is None:
