@@ -59,6 +59,21 @@ IqifColumns = Annotated[
         show_default=False,
     ),
 ]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "-j", metavar="N", min=1, help="Jobs at once. Default: cores.", show_default=False
+    ),
+]
+On = Annotated[
+    str | None,
+    typer.Option(
+        "--on",
+        metavar="ADDRESS",
+        help="Run jobs on the cluster at tcp://HOST:PORT instead (kenyon cluster).",
+        show_default=False,
+    ),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="Write JSON to standard output, all else to standard error.")
 ]

@@ -3,15 +3,18 @@
 import itertools
 import math
 import shlex
-import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import numpy as np
 
+from firmware_tools.jobs import code
+from firmware_tools.jobs.campaign import results
+from firmware_tools.jobs.job import JSON, Executor
+from firmware_tools.jobs.store import Store
 from firmware_tools.joint import regression as joint_regression
 from firmware_tools.mars import regression as mars_regression
 from firmware_tools.mars.regression import BATCH
@@ -19,13 +22,14 @@ from firmware_tools.npu import rtl
 from firmware_tools.npu.backends import simulate
 from firmware_tools.npu.difference import first_difference
 from firmware_tools.npu.lockstep import Agreement, lockstep
+from hw.cache import key
 from model.config import ChipConfig
 from model.mars.config import MarsConfig
 from model.npu.config import NPUConfig
 from model.npu.network import Network
 from model.npu.random_network import random_network
 from model.npu.trace import Trace
-from tb import benches
+from tb import benches, simulator
 from tb.benches import Bench
 from tb.cosim import chip
 from tb.mars.cosim import system
@@ -56,6 +60,20 @@ DIRECTED = benches.BENCHES | benches.MARS_BENCHES
 FREE_STREAM_RATE = 0.25
 """Share of random networks whose spike stream is never paused: only those show our own stalls."""
 PAUSES = (0.05, 0.9)
+RANDOM_CODE = (
+    "firmware_tools.npu.backends",
+    "firmware_tools.npu.difference",
+    "firmware_tools.npu.lockstep",
+    "model.npu.random_network",
+    "tb.cosim",
+)
+MODEL_CODE = (
+    "firmware_tools.mars.pass_difference",
+    "model.mars.mapper",
+    "model.mars.random_network",
+    "model.mars.random_spiking",
+)
+"""What computes random networks of the NPU, and those of MARS that no RTL runs."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +127,7 @@ class Outcome:
         return self.again or self.case.command
 
     def as_json(self) -> dict[str, object]:
-        """Everything, ready for JSON."""
+        """Everything but the time, ready for JSON: the same wherever the case ran."""
         return {
             "name": self.case.name,
             "configuration": self.case.config.name,
@@ -117,7 +135,6 @@ class Outcome:
             "command": self.command,
             "passed": not self.failure,
             "failure": self.failure,
-            "seconds": self.seconds,
             "steps": self.steps,
             "values": self.values,
             "clocks": self.clocks,
@@ -204,13 +221,128 @@ def random_case(config: NPUConfig, seed: int) -> tuple[Network, float]:
     return network, 0.0 if rng.random() < FREE_STREAM_RATE else rng.uniform(*PAUSES)
 
 
+@dataclass(frozen=True)
+class Simulation:
+    """A job: cases that are one simulation.
+
+    Attributes
+    ----------
+    cases : tuple of Case
+        Of one name and configuration.
+    folder : Path
+        Where logs and waves go, a folder for every case.
+    simulator : str
+        Name and content of the RTL, or nothing.
+    waves : bool
+        Whether to write waves.
+    """
+
+    cases: tuple[Case, ...]
+    folder: Path
+    simulator: str = ""
+    waves: bool = False
+
+    @cached_property
+    def key(self) -> str:
+        """The cases, what computes them, and the simulator if there is one."""
+        case = self.cases[0]
+        parts = ["regress", case.name, repr(case.config), _code(case), self.simulator]
+        return key(*parts, *(str(one.seed) for one in self.cases))
+
+    def keeps(self, result: JSON) -> bool:
+        """Whether all passed."""
+        return not any(found["failure"] for found in result)
+
+    def run(self) -> JSON:
+        """For each case what failed, how much was compared, and whether a network was drawn."""
+        try:
+            return [found.as_json() for found in self._run()]
+        except (BenchFailure, BuildError) as failure:
+            return [Found(str(failure)).as_json() for _ in self.cases]
+
+    def _run(self) -> "list[Found]":
+        case = self.cases[0]
+        if case.name in DIRECTED or case.name in benches.JOINT_BENCHES:
+            return [self._bench(case)]
+        if isinstance(case.config, ChipConfig):
+            return self._joint(case.config)
+        if isinstance(case.config, MarsConfig):
+            return self._quantised(case.config)
+        return [self._random(case, case.config)]
+
+    def _made(self, case: Case) -> Path:
+        folder = results_folder(self.folder, case).absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _bench(self, case: Case) -> "Found":
+        chip = case.config
+        if not isinstance(chip, ChipConfig):
+            chip = ChipConfig.alone(chip)
+        benches.run(case.name, chip, self._made(case), seed=case.seed, waves=self.waves)
+        return Found("")
+
+    def _random(self, case: Case, config: NPUConfig) -> "Found":
+        network, pause = random_case(config, case.seed)
+        waves = self._made(case) / "waves.vcd" if self.waves else None
+        traces = rtl.simulate(network, config, seed=case.seed, pause=pause, waves=waves)
+        equal: list[Trace] = []
+        result = lockstep(network, config, traces, on_equal=equal.append)
+        if not isinstance(result, Agreement):
+            return Found(f"RTL: {result}")
+        fast = Trace.join(list(simulate(network, "fast", config)))
+        difference = first_difference(network, Trace.join(equal), fast)
+        failure = f"fast engine: {difference}" if difference else ""
+        return Found(failure, result.steps, result.values, result.clocks)
+
+    def _quantised(self, config: MarsConfig) -> "list[Found]":
+        networks = [_drawn(case, config) for case in self.cases]
+        if self.cases[0].name in ON_RTL:
+            found = list(mars_regression.on_rtl(config, networks))
+        else:
+            found = [mars_regression.on_model(network) for network in networks]
+        return [
+            Found(
+                failure,
+                values=equal.values + equal.drained + equal.words,
+                clocks=equal.clocks,
+                drawn=True,
+            )
+            for failure, equal in found
+        ]
+
+    def _joint(self, config: ChipConfig) -> "list[Found]":
+        pairs = [joint_regression.random_case(config, case.seed) for case in self.cases]
+        found = []
+        for failure, equal in joint_regression.on_rtl(config, pairs):
+            values = equal.values + equal.mars.values + equal.mars.drained + equal.mars.words
+            values += equal.biases + equal.counts
+            found.append(Found(failure, equal.steps, values, equal.clocks, drawn=True))
+        return found
+
+
+@dataclass(frozen=True)
+class Found:
+    """How a case went, wherever it ran; `drawn` if a network can be saved that shows a failure."""
+
+    failure: str
+    steps: int = 0
+    values: int = 0
+    clocks: int = 0
+    drawn: bool = False
+
+    def as_json(self) -> dict[str, object]:
+        """Everything, ready for JSON."""
+        return asdict(self)
+
+
 class Regression:
     """Runs cases.
 
     Parameters
     ----------
     folder : Path
-        Where logs and waves go, a folder for every case.
+        Where logs, waves and networks that failed go, a folder for every case.
     waves : bool
         Whether to write waves.
     """
@@ -219,96 +351,73 @@ class Regression:
         self._folder = folder
         self._waves = waves
 
-    def run(self, todo: list[Case], jobs: int) -> Iterator[Outcome]:
-        """Outcomes as they come. Simulators are child processes, so threads fill the cores."""
-        with ThreadPoolExecutor(jobs) as executor:
-            futures = [executor.submit(self._outcomes, part) for part in _simulations(todo)]
-            try:
-                for future in as_completed(futures):
-                    yield from future.result()
-            finally:
-                executor.shutdown(cancel_futures=True)
+    def run(
+        self, todo: list[Case], executor: Executor, store: Store | None = None
+    ) -> Iterator[Outcome]:
+        """Outcomes as they come; what passed before on this code is not run again."""
+        simulators = _simulators(todo)
+        jobs = [
+            Simulation(
+                tuple(part), self._folder, simulators[part[0].name, part[0].config], self._waves
+            )
+            for part in _simulations(todo)
+        ]
+        for done in results(jobs, executor, store):
+            seconds = done.seconds / len(done.job.cases)
+            for case, entry in zip(done.job.cases, done.result, strict=True):
+                yield self._outcome(case, Found(**entry), seconds)
 
-    def _outcomes(self, part: list[Case]) -> list[Outcome]:
-        """Outcomes of cases that are one simulation, each with its share of the time."""
-        begin = time.perf_counter()
-        try:
-            outcomes = self._run(part)
-        except (BenchFailure, BuildError) as failure:
-            outcomes = [Outcome(case, str(failure)) for case in part]
-        seconds = (time.perf_counter() - begin) / len(part)
-        return [replace(outcome, seconds=seconds) for outcome in outcomes]
+    def _outcome(self, case: Case, found: Found, seconds: float) -> Outcome:
+        again = self._saved(case) if found.failure and found.drawn else ""
+        counts = found.steps, found.values, found.clocks
+        return Outcome(case, found.failure, seconds, *counts, again)
 
-    def _run(self, part: list[Case]) -> list[Outcome]:
-        case = part[0]
-        if case.name in DIRECTED or case.name in benches.JOINT_BENCHES:
-            return [self._bench(case)]
+    def _saved(self, case: Case) -> str:
+        """Leave the network of a case that failed; returns the command that shows the failure."""
+        folder = results_folder(self._folder, case)
         if isinstance(case.config, ChipConfig):
-            return self._joint(part, case.config)
-        if isinstance(case.config, MarsConfig):
-            return self._quantised(part, case.config)
-        return [self._random(case, case.config)]
+            pair = joint_regression.random_case(case.config, case.seed)
+            pair.save(folder)
+            return pair.command(folder, case.config)
+        assert isinstance(case.config, MarsConfig)
+        network = _drawn(case, case.config)
+        network.save(folder)
+        return network.command(folder)
 
-    def _results(self, case: Case) -> Path:
-        return self._folder / f"{case.config.name}-{case.name}-{case.seed}"
 
-    def _made(self, case: Case) -> Path:
-        folder = self._results(case).absolute()
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+def results_folder(folder: Path, case: Case) -> Path:
+    """Where a case leaves what it writes."""
+    return folder / f"{case.config.name}-{case.name}-{case.seed}"
 
-    def _bench(self, case: Case) -> Outcome:
-        chip = case.config
-        if not isinstance(chip, ChipConfig):
-            chip = ChipConfig.alone(chip)
-        benches.run(case.name, chip, self._made(case), seed=case.seed, waves=self._waves)
-        return Outcome(case, "")
 
-    def _random(self, case: Case, config: NPUConfig) -> Outcome:
-        network, pause = random_case(config, case.seed)
-        waves = self._made(case) / "waves.vcd" if self._waves else None
-        traces = rtl.simulate(network, config, seed=case.seed, pause=pause, waves=waves)
-        equal: list[Trace] = []
-        result = lockstep(network, config, traces, on_equal=equal.append)
-        if not isinstance(result, Agreement):
-            return Outcome(case, f"RTL: {result}")
-        fast = Trace.join(list(simulate(network, "fast", config)))
-        difference = first_difference(network, Trace.join(equal), fast)
-        failure = f"fast engine: {difference}" if difference else ""
-        return Outcome(case, failure, 0.0, result.steps, result.values, result.clocks)
+def _drawn(case: Case, config: MarsConfig) -> mars_regression.Network:
+    """The random network of MARS of a case."""
+    if case.name in (SPIKING, SPIKING_RTL):
+        return mars_regression.random_spiking_case(config, case.seed)
+    return mars_regression.random_case(config, case.seed)
 
-    def _quantised(self, part: list[Case], config: MarsConfig) -> list[Outcome]:
-        draw = mars_regression.random_case
-        if part[0].name in (SPIKING, SPIKING_RTL):
-            draw = mars_regression.random_spiking_case
-        networks = [draw(config, case.seed) for case in part]
-        if part[0].name in ON_RTL:
-            found = list(mars_regression.on_rtl(config, networks))
-        else:
-            found = [mars_regression.on_model(network) for network in networks]
-        outcomes = []
-        for case, network, (failure, equal) in zip(part, networks, found, strict=True):
-            again = ""
-            if failure:
-                network.save(self._results(case))
-                again = network.command(self._results(case))
-            values = equal.values + equal.drained + equal.words
-            outcomes.append(Outcome(case, failure, values=values, clocks=equal.clocks, again=again))
-        return outcomes
 
-    def _joint(self, part: list[Case], config: ChipConfig) -> list[Outcome]:
-        pairs = [joint_regression.random_case(config, case.seed) for case in part]
-        outcomes = []
-        found = joint_regression.on_rtl(config, pairs)
-        for case, pair, (failure, equal) in zip(part, pairs, found, strict=True):
-            again = ""
-            if failure:
-                pair.save(self._results(case))
-                again = pair.command(self._results(case), config)
-            values = equal.values + equal.mars.values + equal.mars.drained + equal.mars.words
-            values += equal.biases + equal.counts
-            outcomes.append(Outcome(case, failure, 0.0, equal.steps, values, equal.clocks, again))
-        return outcomes
+def _code(case: Case) -> str:
+    """A name for the code that computes a case."""
+    if case.name in DIRECTED or case.name in benches.JOINT_BENCHES:
+        modules = (DIRECTED | benches.JOINT_BENCHES)[case.name].modules.split(",")
+        return code.digest(("tb.cosim", *modules), alone=(__name__, benches.__name__))
+    if isinstance(case.config, ChipConfig):
+        return code.digest((joint_regression.__name__,), alone=(__name__,))
+    if isinstance(case.config, NPUConfig):
+        return code.digest(RANDOM_CODE, alone=(__name__,))
+    if case.name in ON_RTL:
+        return code.digest((mars_regression.__name__,), alone=(__name__,))
+    return code.digest(MODEL_CODE, alone=(__name__, mars_regression.__name__), without=("hw", "tb"))
+
+
+def _simulators(todo: list[Case]) -> dict[tuple[str, Config], str]:
+    """Names of what cases run on, which their content is part of, by case and configuration."""
+    found: dict[tuple[str, Config], str] = {}
+    for case in {(one.name, one.config): one for one in todo}.values():
+        rtl = design(case)
+        found[case.name, case.config] = simulator.build_dir(rtl).name if rtl else ""
+    return found
 
 
 def _simulations(todo: list[Case]) -> list[list[Case]]:
@@ -322,13 +431,12 @@ def _simulations(todo: list[Case]) -> list[list[Case]]:
 
 
 def junit(outcomes: list[Outcome]) -> str:
-    """The outcomes as JUnit XML."""
+    """The outcomes as JUnit XML, without times, so that equal outcomes are equal files."""
     suite = ET.Element(
         "testsuite",
         name="kenyon regress",
         tests=str(len(outcomes)),
         failures=str(sum(bool(outcome.failure) for outcome in outcomes)),
-        time=f"{sum(outcome.seconds for outcome in outcomes):.3f}",
     )
     for outcome in outcomes:
         case = outcome.case
@@ -337,7 +445,6 @@ def junit(outcomes: list[Outcome]) -> str:
             "testcase",
             classname=case.config.name,
             name=f"{case.name}-{case.seed}",
-            time=f"{outcome.seconds:.3f}",
         )
         if outcome.failure:
             failure = ET.SubElement(element, "failure", message=outcome.failure.splitlines()[0])

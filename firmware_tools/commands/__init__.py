@@ -10,6 +10,7 @@ NAMES = (
     "regress",
     "prove",
     "mutate",
+    "cluster",
     "avoid",
     "train",
     "diff",

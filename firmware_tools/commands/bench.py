@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from firmware_tools.console import DIFFERENCE, Json, Report, Terminal, examples
+from firmware_tools.console import DIFFERENCE, Jobs, Json, On, Report, Terminal, examples
+from firmware_tools.jobs.choice import executor
 from firmware_tools.mars.inputs import DEFAULT, NAMES, mars_config, refuse_others
 from firmware_tools.report import page
 from model.mars.zoo import ZOO
@@ -125,6 +126,8 @@ def command(
             show_default=False,
         ),
     ] = None,
+    jobs: Jobs = None,
+    on: On = None,
     report: Report = None,
     json: Json = False,
 ) -> None:
@@ -163,6 +166,8 @@ def command(
         "--clock-mhz": clock_mhz,
         "--seed": seed,
     }
+    if subject != "mars":
+        refuse_others(f"bench {subject}", {"-j": jobs, "--on": on})
     study = {"--seeds": seeds, "--output": output}
     if subject == "quantizers":
         refuse_others("bench quantizers", given)
@@ -204,8 +209,9 @@ def command(
         clock_mhz=100.0 if clock_mhz is None else clock_mhz,
     )
     if table:
-        bench_table(choice, report, terminal)
+        bench_table(choice, executor(jobs, on), report, terminal)
     else:
+        refuse_others("bench mars without --table", {"-j": jobs, "--on": on})
         on_rtl = backend == "rtl"
         bench(choice, on_rtl=on_rtl, exit_mean=exit_mean, report=report, terminal=terminal)
 

@@ -1,19 +1,31 @@
 """`kenyon mutate`."""
 
 import contextlib
-import os
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from firmware_tools.console import DIFFERENCE, INTERRUPTED, Json, Report, Seed, Terminal, examples
+from firmware_tools.console import (
+    DIFFERENCE,
+    INTERRUPTED,
+    Jobs,
+    Json,
+    On,
+    Report,
+    Seed,
+    Terminal,
+    examples,
+)
 from firmware_tools.errors import UserError
+from firmware_tools.jobs.choice import executor
 from firmware_tools.report import page
 
 if TYPE_CHECKING:
+    from firmware_tools.jobs.job import Executor
     from firmware_tools.mutation.mutants import Mutant
     from firmware_tools.mutation.score import Campaign, Outcome
 
@@ -59,12 +71,8 @@ def command(
         ),
     ] = None,
     again: Annotated[bool, typer.Option("--again", help="Run those again that survived.")] = False,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            "-j", metavar="N", min=1, help="Mutants at once. Default: cores.", show_default=False
-        ),
-    ] = None,
+    jobs: Jobs = None,
+    on: On = None,
     report: Report = None,
     json: Json = False,
 ) -> None:
@@ -75,24 +83,26 @@ def command(
     to prove that they change nothing; reasons for others are in
     firmware_tools/mutation/survivors.json.
 
-    Outcomes are kept in build/mutation: after Ctrl-C the same command goes on. Exit code 1 if a
-    mutant survived that nobody explained.
+    Outcomes are kept in build/jobs until RTL or benches change: after Ctrl-C the same command goes
+    on. Exit code 1 if a mutant survived that nobody explained.
     """
-    from firmware_tools.mutation.score import SURVIVED, Campaign, Score
+    from firmware_tools.mutation.score import Score
 
     terminal = Terminal(json=json)
     page.check(report)
-    folder = FOLDER / f"{count}-{seed}"
     with terminal.busy("drawing mutants"):
-        mutants = _drawn(count, seed, folder)
-    campaign = Campaign(folder, mutants)
+        mutants = _drawn(count, seed)
     chosen = _chosen(mutants, design, only, mutant)
-    known = {} if mutant else campaign.known()
-    if again:
-        known = {key: o for key, o in known.items() if o.outcome != SURVIVED}
-    todo = [one for one in chosen if one.label not in known]
-    known |= _run(campaign, todo, jobs or os.cpu_count() or 1, terminal)
-    outcomes = [known[one.label] for one in chosen if one.label in known]
+    fresh = bool(mutant) or again
+    found = _run(
+        (count, seed),
+        chosen,
+        executor(jobs, on, fresh=fresh),
+        terminal,
+        _Again(bool(mutant), again),
+        here=on is None,
+    )
+    outcomes = [found[one.label] for one in chosen if one.label in found]
     not_run = len(chosen) - len(outcomes)
     score = Score.of(outcomes)
     values = {
@@ -111,6 +121,8 @@ def command(
     if report is not None:
         from firmware_tools.report.mutate import sections
 
+        timed = [{**one.as_json(), "seconds": one.seconds} for one in outcomes]
+        values = {**values, "outcomes": timed}
         page.write(report, "Mutants of the RTL", sections(values), terminal)
     if not_run:
         terminal.print(f"interrupted, {not_run} not run")
@@ -119,12 +131,28 @@ def command(
         raise typer.Exit(DIFFERENCE)
 
 
-def _drawn(count: int, seed: int, folder: Path) -> "list[Mutant]":
+class _Again(NamedTuple):
+    """What runs although its outcome is known."""
+
+    all: bool
+    survivors: bool
+
+
+@lru_cache
+def _drawn(count: int, seed: int) -> "list[Mutant]":
     """All mutants, whichever are run."""
     from firmware_tools.mutation.mutants import draw
     from firmware_tools.mutation.targets import TARGETS
 
-    return draw(list(TARGETS.values()), count, seed, folder)
+    return draw(list(TARGETS.values()), count, seed, FOLDER)
+
+
+@lru_cache
+def campaign(count: int, seed: int) -> "Campaign":
+    """The campaign of a draw, the same in all processes."""
+    from firmware_tools.mutation.score import Campaign
+
+    return Campaign(FOLDER, _drawn(count, seed))
 
 
 def _chosen(
@@ -155,19 +183,36 @@ def _list(names: list[str]) -> str:
 
 
 def _run(
-    campaign: "Campaign", todo: "list[Mutant]", jobs: int, terminal: Terminal
+    draw: tuple[int, int],
+    chosen: "list[Mutant]",
+    executor: "Executor",
+    terminal: Terminal,
+    again: _Again,
+    *,
+    here: bool,
 ) -> "dict[str, Outcome]":
     """Outcomes by label, up to Ctrl-C."""
-    outcomes = {}
+    from firmware_tools.jobs.store import Store
+    from firmware_tools.mutation.score import SURVIVED, outcomes
+
+    store = Store()
+    own = campaign(*draw)
+    trials = own.trials(chosen, partial(campaign, *draw))
+    known = {trial.key: store.get(trial.key) for trial in trials}
+    for key, result in known.items():
+        if result and (again.all or (again.survivors and result["outcome"] == SURVIVED)):
+            store.forget(key)
+    todo = [trial.mutant for trial in trials if store.get(trial.key) is None]
+    found = {}
     with contextlib.suppress(KeyboardInterrupt):
-        for design, bench in campaign.needed(todo):
+        for design, bench in own.needed(todo) if here else ():
             with terminal.busy(f"{design}: building, and {bench} without a mutant"):
-                campaign.prepare(design, bench)
-        with terminal.progress("mutants", len(todo)) as advance:
-            for outcome in campaign.run(todo, jobs):
-                outcomes[outcome.mutant.label] = outcome
-                advance(len(outcomes))
-    return outcomes
+                own.prepare(design, bench)
+        with terminal.progress("mutants", len(chosen)) as advance:
+            for outcome in outcomes(trials, executor, store):
+                found[outcome.mutant.label] = outcome
+                advance(len(found))
+    return found
 
 
 def _table(outcomes: "list[Outcome]") -> Table:

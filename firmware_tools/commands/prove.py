@@ -1,18 +1,18 @@
 """`kenyon prove`."""
 
 import contextlib
-import os
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from firmware_tools.console import DIFFERENCE, INTERRUPTED, Json, Terminal, examples
+from firmware_tools.console import DIFFERENCE, INTERRUPTED, Jobs, Json, On, Terminal, examples
 from firmware_tools.errors import UserError
+from firmware_tools.jobs.choice import executor
 
 if TYPE_CHECKING:
+    from firmware_tools.jobs.job import Executor
     from tb.formal.harness import Proof
     from tb.formal.prover import Mutant, Outcome
 
@@ -34,31 +34,29 @@ def command(
         int,
         typer.Option(metavar="N", min=0, help="Break each block in N ways: the proof must fail."),
     ] = 0,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            "-j", metavar="N", min=1, help="Proofs at once. Default: cores.", show_default=False
-        ),
-    ] = None,
+    jobs: Jobs = None,
+    on: On = None,
     json: Json = False,
 ) -> None:
     """Prove properties of the RTL for all inputs; exit code 1 if one does not hold.
 
     Each proof also reaches its covers: situations that show that it does not hold for nothing.
-    Results are kept by content in the folder build/proofs, so a proof runs again only after its
+    Results are kept by content in build/proofs and build/jobs, so a proof runs again only after its
     block or its text has changed. A proof that fails names the statement and the trace (VCD).
     --list says what each one states.
 
     With --mutants, random bits of the block are broken, one at a time. The proof should fail on
     each; a survivor is shown, and may be one that changes nothing.
     """
+    from tb.formal.prover import stop
+
     terminal = Terminal(json=json)
     proofs = _proofs(names)
     if show:
         terminal.result({"proofs": [_described(proof) for proof in proofs]})
         terminal.print(_list(proofs))
         return
-    outcomes, broken = _run(proofs, jobs or os.cpu_count() or 1, mutants, terminal)
+    outcomes, broken = _run(proofs, executor(jobs, on, stop=stop), mutants, terminal)
     failed = [outcome for outcome in outcomes if not outcome.passed]
     not_run = len(proofs) - len(outcomes)
     terminal.result(
@@ -94,28 +92,23 @@ def _proofs(names: list[str] | None) -> "list[Proof]":
 
 
 def _run(
-    proofs: "list[Proof]", jobs: int, n_mutants: int, terminal: Terminal
+    proofs: "list[Proof]", executor: "Executor", n_mutants: int, terminal: Terminal
 ) -> "tuple[list[Outcome], dict[str, list[Mutant]]]":
     """Outcomes and mutants in the order of the proofs, up to Ctrl-C."""
-    from tb.formal.prover import Prover, ProverError, stop
-
-    def work(proof: "Proof") -> "tuple[Outcome, list[Mutant]]":
-        prover = Prover(proof)
-        return prover.prove(), list(prover.mutants(n_mutants)) if n_mutants else []
+    from firmware_tools.jobs.campaign import results
+    from firmware_tools.jobs.store import Store
+    from firmware_tools.proofs import Proving
+    from tb.formal.prover import ProverError
 
     done = {}
-    pool = ThreadPoolExecutor(jobs)
+    jobs = [Proving(proof.name, n_mutants) for proof in proofs]
     with contextlib.suppress(KeyboardInterrupt), terminal.progress("proofs", len(proofs)) as step:
         try:
-            futures = {pool.submit(work, proof): proof.name for proof in proofs}
-            for future in as_completed(futures):
-                done[futures[future]] = future.result()
+            for one in results(jobs, executor, Store()):
+                done[one.job.name] = one.job.found(one.result, one.seconds)
                 step(len(done))
         except ProverError as error:
             raise UserError(str(error)) from error
-        finally:
-            stop()
-            pool.shutdown(cancel_futures=True)
     known = [proof.name for proof in proofs if proof.name in done]
     return [done[name][0] for name in known], {name: done[name][1] for name in known}
 
@@ -131,7 +124,6 @@ def _as_json(outcome: "Outcome", mutants: "list[Mutant]") -> dict[str, object]:
         "reason": outcome.reason,
         "engine": outcome.proof.engine,
         "covers": outcome.cover.properties,
-        "seconds": outcome.seconds,
         "mutants": [
             {"command": mutant.command, "status": mutant.run.status, "refuted": mutant.refuted}
             for mutant in mutants

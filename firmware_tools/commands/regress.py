@@ -14,7 +14,9 @@ from rich.table import Table
 from firmware_tools.console import (
     DIFFERENCE,
     INTERRUPTED,
+    Jobs,
     Json,
+    On,
     Report,
     Seed,
     Terminal,
@@ -22,6 +24,8 @@ from firmware_tools.console import (
 )
 from firmware_tools.errors import UserError
 from firmware_tools.inputs import check_folder
+from firmware_tools.jobs.choice import executor
+from firmware_tools.mars.inputs import refuse_others
 from firmware_tools.report import page
 from model.config import CHIPS, ChipConfig
 from model.mars.config import CONFIGS as MARS_CONFIGS
@@ -30,6 +34,7 @@ from model.npu.config import CONFIGS as NPU_CONFIGS
 from model.npu.config import NPUConfig
 
 if TYPE_CHECKING:
+    from firmware_tools.jobs.job import Executor
     from firmware_tools.regression import Case, Config, Outcome
 
 EXAMPLES = examples(
@@ -40,6 +45,7 @@ EXAMPLES = examples(
     "kenyon regress --only mars --report regress.html",
     "kenyon regress --only quantised --count 5000",
     "kenyon regress -c kenyon-tiny --only joint --count 100",
+    "kenyon regress --on tcp://127.0.0.1:8786 --count 400",
 )
 CONFIGS: dict[str, NPUConfig | MarsConfig | ChipConfig] = {
     **NPU_CONFIGS,
@@ -62,12 +68,8 @@ def command(
             show_default=False,
         ),
     ] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            "-j", metavar="N", min=1, help="Cases at once. Default: cores.", show_default=False
-        ),
-    ] = None,
+    jobs: Jobs = None,
+    on: On = None,
     seed: Seed = 1,
     count: Annotated[
         int | None,
@@ -121,7 +123,7 @@ def command(
     value of both, biases, counts, winner, and clocks from the frame's start to the decision.
 
     Logs, waves and networks that failed go to the folder build/regress. Ctrl-C reports what is
-    done.
+    done. What passed is kept in build/jobs and is not run again until its code changes.
     """
     from firmware_tools import regression
 
@@ -132,13 +134,15 @@ def command(
     if junit is not None:
         check_folder(junit)
     todo = regression.cases(chips, _names(only), seed, count)
+    if on is not None:
+        refuse_others("cases on a cluster", {"--waves": waves or None, "--gates": gates or None})
     if gates:
         _check_gates(chips)
         todo = [case for case in todo if case.name in (regression.CHIP, regression.RANDOM)]
     if not todo:
         raise UserError("--only, --config and --count must leave something to run")
     with _netlist(chips[0], terminal) if gates else contextlib.nullcontext():
-        outcomes = _run(todo, jobs or os.cpu_count() or 1, terminal, waves=waves)
+        outcomes = _run(todo, executor(jobs, on), terminal, waves=waves, here=on is None)
     if junit is not None:
         junit.write_text(regression.junit(outcomes))
     failed = sum(bool(outcome.failure) for outcome in outcomes)
@@ -160,7 +164,8 @@ def command(
     if report is not None:
         from firmware_tools.report.regress import sections
 
-        page.write(report, "Regression", sections(values), terminal)
+        timed = [{**one.as_json(), "seconds": one.seconds} for one in outcomes]
+        page.write(report, "Regression", sections({**values, "outcomes": timed}), terminal)
     if not_run:
         raise typer.Exit(INTERRUPTED)
     if failed:
@@ -241,18 +246,25 @@ def _joint(outcomes: "list[Outcome]") -> list[str]:
     ]
 
 
-def _run(todo: "list[Case]", jobs: int, terminal: Terminal, *, waves: bool) -> "list[Outcome]":
-    """Outcomes in the order of the cases, up to Ctrl-C; failures are shown as they come."""
+def _run(
+    todo: "list[Case]", executor: "Executor", terminal: Terminal, *, waves: bool, here: bool
+) -> "list[Outcome]":
+    """Outcomes in the order of the cases, up to Ctrl-C; failures are shown as they come.
+
+    Simulators are built before if the cases run `here`; nodes of a cluster build theirs.
+    """
+    from firmware_tools.jobs.store import Store
     from firmware_tools.regression import Regression, design
     from tb import simulator
 
-    for needed in {d.name: d for d in map(design, todo) if d}.values():
+    for needed in {d.name: d for d in map(design, todo) if d and here}.values():
         if not simulator.is_built(needed, waves):
             with terminal.busy(f"building the simulator of {needed.name}, once, a minute or two"):
                 simulator.build(needed, waves)
     outcomes = {}
     with contextlib.suppress(KeyboardInterrupt), terminal.progress("cases", len(todo)) as advance:
-        for outcome in Regression(FOLDER, waves=waves).run(todo, jobs):
+        store = None if waves else Store()
+        for outcome in Regression(FOLDER, waves=waves).run(todo, executor, store):
             outcomes[outcome.case] = outcome
             if outcome.failure:
                 terminal.print(f"[red]{escape(str(outcome.case))} failed[/red]")

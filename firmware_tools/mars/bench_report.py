@@ -13,12 +13,17 @@ from rich.table import Table
 
 from firmware_tools.console import DIFFERENCE, Terminal
 from firmware_tools.errors import UserError
+from firmware_tools.jobs import code
+from firmware_tools.jobs.campaign import results
+from firmware_tools.jobs.job import JSON, Executor
+from firmware_tools.jobs.store import Store
 from firmware_tools.mars.bench import NOTE, FrameFigures, Order, measure, measure_order
 from firmware_tools.mars.inference import frames_on_rtl
 from firmware_tools.mars.inputs import build_rtl, compiled, is_quantised, load_network
 from firmware_tools.mars.inspect import share
 from firmware_tools.mars.pass_difference import Compared, compare_frame
 from firmware_tools.report import page
+from hw.cache import key
 from model.mars.config import WORD_BITS, MarsConfig
 from model.mars.image import Image
 from model.mars.layout import STEPS_PER_WORD, Ints
@@ -31,6 +36,13 @@ from model.mars.zoo.spiking import as_spiking
 TABLE_NETWORKS = ("vgg16", "resnet18")
 SPARSITIES = (0.0, 0.5, 0.75)
 """Rows of the table, for each network."""
+TABLE_CODE = (
+    "firmware_tools.mars.bench",
+    "model.mars.mapper",
+    "model.mars.random_network",
+    "model.mars.zoo",
+    "model.mars.zoo.spiking",
+)
 DEFAULT_NETWORK, DEFAULT_SPARSITY, DEFAULT_BITS, DEFAULT_STEPS = "vgg16", 0.5, 4, 4
 
 
@@ -169,30 +181,61 @@ def _order_table(figures: FrameFigures, orders: list[Order], exit_mean: float) -
     return table
 
 
-def bench_table(choice: Choice, report: Path | None, terminal: Terminal) -> None:
+@dataclass(frozen=True)
+class Row:
+    """A job: a line of the table.
+
+    Attributes
+    ----------
+    choice : Choice
+    network : str
+    sparsity : float
+    """
+
+    choice: Choice
+    network: str
+    sparsity: float
+
+    @property
+    def key(self) -> str:
+        """The choice, and the code of mapper and golden machine."""
+        content = code.digest(TABLE_CODE, alone=(__name__,), without=("hw", "tb"))
+        return key("bench mars", content, repr(self.choice), self.network, repr(self.sparsity))
+
+    def keeps(self, _result: JSON) -> bool:
+        """All are measured in clocks, not in seconds."""
+        return True
+
+    def run(self) -> JSON:
+        """Clocks of a frame on the golden machine, and their bounds."""
+        network = self.choice.make(self.network, self.sparsity)
+        image = compile_network(network, self.choice.config)
+        figures = measure(image, random_input(network, self.choice.seed)[0])
+        return {
+            "network": self.network,
+            "sparsity": self.sparsity,
+            "bound": figures.total("bound"),
+            "clocks": figures.program_clocks,
+            "ratio": figures.program_clocks / figures.total("bound"),
+            "frame_bound": figures.frame_bound,
+            "frame_ratio": figures.program_clocks / figures.frame_bound,
+            "bus_bound": figures.total("bus_bound"),
+            "bus_ratio": figures.program_clocks / figures.total("bus_bound"),
+            "frames_per_second": figures.frames_per_s(self.choice.clock_mhz),
+        }
+
+
+def bench_table(
+    choice: Choice, executor: Executor, report: Path | None, terminal: Terminal
+) -> None:
     """Measure both networks at three sparsities on the golden machine."""
-    cases = [(name, sparsity) for name in TABLE_NETWORKS for sparsity in SPARSITIES]
-    rows: list[dict[str, Any]] = []
-    with terminal.progress("networks", len(cases)) as advance:
-        for name, sparsity in cases:
-            network = choice.make(name, sparsity)
-            image = compile_network(network, choice.config)
-            figures = measure(image, random_input(network, choice.seed)[0])
-            rows.append(
-                {
-                    "network": name,
-                    "sparsity": sparsity,
-                    "bound": figures.total("bound"),
-                    "clocks": figures.program_clocks,
-                    "ratio": figures.program_clocks / figures.total("bound"),
-                    "frame_bound": figures.frame_bound,
-                    "frame_ratio": figures.program_clocks / figures.frame_bound,
-                    "bus_bound": figures.total("bus_bound"),
-                    "bus_ratio": figures.program_clocks / figures.total("bus_bound"),
-                    "frames_per_second": figures.frames_per_s(choice.clock_mhz),
-                }
-            )
-            advance(len(rows))
+    jobs = [Row(choice, name, sparsity) for name in TABLE_NETWORKS for sparsity in SPARSITIES]
+    found: dict[str, dict[str, Any]] = {}
+    with terminal.progress("networks", len(jobs)) as advance:
+        for done in results(jobs, executor, Store()):
+            found[done.job.key] = done.result
+            advance(len(found))
+    rows = [found[job.key] for job in jobs]
     config, clock_mhz = choice.config, choice.clock_mhz
     values = {
         "note": NOTE,

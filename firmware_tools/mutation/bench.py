@@ -33,10 +33,11 @@ def _directed(name: str, config: str) -> str:
 
 def _random(name: str, config: str) -> str:
     from firmware_tools import regression
+    from firmware_tools.jobs.local import Local
 
     (accelerator,) = CHIPS[config].accelerators
     cases = regression.cases([accelerator], [name], SEED, N_RANDOM[name])
-    for outcome in regression.Regression(Path.cwd(), waves=False).run(cases, 1):
+    for outcome in regression.Regression(Path.cwd(), waves=False).run(cases, Local(1)):
         if outcome.failure:
             return outcome.failure
     return ""

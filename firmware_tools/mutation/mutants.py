@@ -9,12 +9,15 @@ from firmware_tools.errors import UserError
 from firmware_tools.mutation.targets import (
     CONTROL,
     CONTROL_WIDTH,
+    READY,
     Module,
     Target,
+    cells,
     modules_by_file,
     relative,
 )
 from hw import yosys
+from hw.cache import cached, key
 
 LEAST = 5
 """Mutants of every RTL file."""
@@ -106,21 +109,22 @@ def shares(cells: dict[tuple[str, str], int], count: int) -> dict[tuple[str, str
         raise UserError(f"--count must be at least {LEAST * len(cells)}, not {count}")
     total = sum(cells.values())
     exact = {key: rest * n / total for key, n in cells.items()}
-    result = {key: LEAST + int(share) for key, share in exact.items()}
-    for key in sorted(exact, key=lambda key: int(exact[key]) - exact[key]):
-        result[key] += sum(result.values()) < count
+    result = {place: LEAST + int(share) for place, share in exact.items()}
+    for place in sorted(exact, key=lambda one: int(exact[one]) - exact[one]):
+        result[place] += sum(result.values()) < count
     return result
 
 
 def draw(targets: list[Target], count: int, seed: int, folder: Path) -> list[Mutant]:
-    """Mutants of all designs; each design leaves its files in a folder of its name.
+    """Mutants of all designs; each design leaves its files in a folder of its name and content.
 
     Raises
     ------
     UserError
         `count` is less than what all files together need.
     """
-    n_cells = {target.name: target.prepare(folder / target.name) for target in targets}
+    ready = {target.name: target.prepared(folder) for target in targets}
+    n_cells = {name: cells(own / "stat.json") for name, own in ready.items()}
     modules = modules_by_file(targets)
     sizes = {key: sum(_of_classes(own, n_cells[key[0]]).values()) for key, own in modules.items()}
     by_file = shares(sizes, count)
@@ -128,7 +132,7 @@ def draw(targets: list[Target], count: int, seed: int, folder: Path) -> list[Mut
     for target in targets:
         files = {key[1]: own for key, own in modules.items() if key[0] == target.name}
         counts = {file: by_file[target.name, file] for file in files}
-        result += _drawn(target, files, counts, seed, folder / target.name)
+        result += _drawn(target, files, counts, seed, ready[target.name])
     return result
 
 
@@ -143,21 +147,31 @@ def _of_classes(modules: list[Module], n_cells: dict[str, int]) -> dict[str, int
 def _drawn(
     target: Target, files: dict[str, list[Module]], counts: dict[str, int], seed: int, folder: Path
 ) -> list[Mutant]:
-    script = ["read_rtlil ready.il"]
+    script = [f"read_rtlil {READY}"]
     for k, (file, modules) in enumerate(files.items()):
         n = SPARE * counts[file]
         script.append(f"mutate -list {n} -seed {seed} -o list{k} {_selection(modules)}")
-    yosys.run("\n".join(script), folder, "list")
+    lists = _made(folder, "list", "\n".join(script))
     found: list[Mutant] = []
     for k, (file, modules) in enumerate(files.items()):
         prints = {m.name: _digest(m.text) for m in modules}
-        lines = (folder / f"list{k}").read_text().splitlines()
+        lines = (lists / f"list{k}").read_text().splitlines()
         chosen = [options for options in map(_options, lines) if options["port"] not in CLOCKS]
         found += [
             _mutant(options, target.name, file, len(found) + i, prints)
             for i, options in enumerate(chosen[: counts[file]], start=1)
         ]
     return found
+
+
+def _made(ready: Path, name: str, script: str) -> Path:
+    """The folder in which a script has worked on a design that is ready."""
+
+    def work(folder: Path) -> None:
+        (folder / READY).hardlink_to(ready / READY)  # Yosys sees its folder only
+        yosys.run(script, folder, name)
+
+    return cached(ready / f"{name}-{key(script)}", work)
 
 
 def _selection(modules: list[Module]) -> str:
@@ -194,16 +208,15 @@ def _mutant(
     )
 
 
-def verilog(target: Target, mutants: Iterable[Mutant], folder: Path) -> str:
-    """Verilog of a design with all its mutants asleep."""
+def verilog(target: Target, mutants: Iterable[Mutant], ready: Path) -> str:
+    """Verilog of a design, where `Target.prepared` left it, with all its mutants asleep."""
     script = [
-        "read_rtlil ready.il",
+        f"read_rtlil {READY}",
         f"add -wire {CONTROL} {CONTROL_WIDTH} {target.top}",
         *(mutant.switched for mutant in mutants),
         "write_verilog -noattr mutated.v",
     ]
-    yosys.run("\n".join(script), folder, "mutate")
-    return (folder / "mutated.v").read_text()
+    return (_made(ready, "mutate", "\n".join(script)) / "mutated.v").read_text()
 
 
 def digest(mutants: Iterable[Mutant]) -> str:

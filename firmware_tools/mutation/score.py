@@ -5,16 +5,19 @@ import os
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
+from firmware_tools.jobs import code
+from firmware_tools.jobs.campaign import results
+from firmware_tools.jobs.job import JSON, Executor
+from firmware_tools.jobs.store import Store
 from firmware_tools.mutation import equivalence
 from firmware_tools.mutation.mutants import Mutant, digest, verilog
 from firmware_tools.mutation.targets import TARGETS, Bench, Target
+from hw.cache import cached, key
 from tb import simulator
 from tb.simulator import BenchFailure
 
@@ -25,6 +28,8 @@ MARGIN, SPARE_CLOCKS = 2, 20_000
 """A bench that takes so many times the clocks that it takes without a mutant, and some, hangs."""
 MOST_SECONDS = 3600
 """Clocks that stand still."""
+CODE = ("firmware_tools.mutation.bench", "firmware_tools.mutation.equivalence")
+"""What decides the outcome of a mutant."""
 FAILED_TEST = re.compile(r"\*\* (\S+)\s+FAIL")
 
 
@@ -62,9 +67,10 @@ class Outcome:
         return explanations().get((self.mutant.name, self.mutant.fingerprint), "")
 
     def as_json(self) -> dict[str, object]:
-        """Everything, ready for JSON."""
+        """Everything but the time, ready for JSON: the same wherever the mutant ran."""
         mutant = {"label": self.mutant.label, "name": self.mutant.name, **asdict(self.mutant)}
-        return {**asdict(self), "mutant": mutant, "reason": self.reason}
+        found = {name: getattr(self, name) for name in ("outcome", "bench", "failure")}
+        return {"mutant": mutant, **found, "reason": self.reason}
 
 
 @dataclass(frozen=True)
@@ -118,8 +124,42 @@ def explanations() -> dict[tuple[str, str], str]:
     return {(e["mutant"], e["fingerprint"]): e["reason"] for e in entries}
 
 
+@dataclass(frozen=True)
+class Trial:
+    """A job: a mutant under its benches.
+
+    Attributes
+    ----------
+    campaign : callable
+        Makes the `Campaign`, wherever the job runs.
+    mutant : Mutant
+    benches : tuple of str
+        Those that see it.
+    """
+
+    campaign: "Callable[[], Campaign]"
+    mutant: Mutant
+    benches: tuple[str, ...]
+
+    @cached_property
+    def key(self) -> str:
+        """The mutant, the RTL around it, its benches and all code."""
+        content = code.digest(CODE, alone=(__name__,), without=("firmware_tools.jobs",))
+        parts = [self.mutant.design, self.mutant.name, self.mutant.fingerprint, *self.benches]
+        return key("mutate", content, *parts)
+
+    def keeps(self, _result: JSON) -> bool:
+        """Whatever became of it, it will again."""
+        return True
+
+    def run(self) -> JSON:
+        """Outcome, bench and failure."""
+        found = self.campaign().outcome(self.mutant)
+        return {"outcome": found.outcome, "bench": found.bench, "failure": found.failure}
+
+
 class Campaign:
-    """Mutants, their simulators and the outcomes that are known.
+    """Mutants and their simulators.
 
     Parameters
     ----------
@@ -137,35 +177,24 @@ class Campaign:
         self._mutants = mutants
         self._targets = targets
         self._folder = self._designs / digest(mutants)
-        self._folder.mkdir(exist_ok=True)
+        self._folder.mkdir(parents=True, exist_ok=True)
         self._simulators: dict[tuple[str, str], Path] = {}
-
-    def known(self) -> dict[str, Outcome]:
-        """Outcomes of earlier runs by the mutant's label; later ones replace earlier ones."""
-        results = self._folder / "results.jsonl"
-        mutants = {mutant.label: mutant for mutant in self._mutants}
-        outcomes = {}
-        for line in results.read_text().splitlines() if results.exists() else ():
-            entry = json.loads(line)
-            label = entry.pop("label")
-            outcomes[label] = Outcome(mutants[label], **entry)
-        return outcomes
 
     def simulator(self, target: Target, bench: str) -> Path:
         """Build the simulator that holds all mutants of a design, unless it is there."""
-        key = target.name, target.design_of(Bench(bench)).name
-        if key not in self._simulators:
+        names = target.name, target.design_of(Bench(bench)).name
+        if names not in self._simulators:
             own = [mutant for mutant in self._mutants if mutant.design == target.name]
-            mutated = verilog(target, own, self._designs / target.name)
+            mutated = verilog(target, own, target.prepared(self._designs))
             design = target.simulator(Bench(bench), mutated, digest(own))
-            self._simulators[key] = simulator.build(design)
-        return self._simulators[key]
+            self._simulators[names] = simulator.build(design)
+        return self._simulators[names]
 
     def needed(self, todo: Sequence[Mutant]) -> list[tuple[str, str]]:
         """Designs and benches that have to be prepared for mutants."""
         return list(dict.fromkeys((m.design, bench) for m in todo for bench in self._benches(m)))
 
-    def prepare(self, design: str, bench: str) -> None:
+    def prepare(self, design: str, bench: str) -> Path:
         """Build what a bench needs, and see that it passes as long as all mutants sleep.
 
         Raises
@@ -174,47 +203,40 @@ class Campaign:
             It does not pass.
         """
         folder = self.simulator(self._targets[design], bench)
-        if self._baseline(folder, bench).exists():
-            return
-        failure = self._run(folder, bench, 0)
-        if failure:
-            raise BenchFailure(f"{bench} must pass on {design} without a mutant: {failure}")
-        clocks = self._clocks_file(folder, bench, 0).read_text().split()
-        self._baseline(folder, bench).write_text(str(max(map(int, clocks))))
 
-    def run(self, todo: Sequence[Mutant], jobs: int) -> Iterator[Outcome]:
-        """Outcomes as they come; each one is kept. All that is `needed` must be prepared."""
-        with ThreadPoolExecutor(jobs) as executor:
-            futures = [executor.submit(self._outcome, mutant) for mutant in todo]
-            try:
-                for future in as_completed(futures):
-                    yield self._kept(future.result())
-            finally:
-                executor.shutdown(cancel_futures=True)
+        def work(baseline: Path) -> None:
+            failure = self._run(folder, bench, 0)
+            if failure:
+                raise BenchFailure(f"{bench} must pass on {design} without a mutant: {failure}")
+            clocks = self._clocks_file(folder, bench, 0).read_text().split()
+            (baseline / "clocks").write_text(str(max(map(int, clocks))))
 
-    def _kept(self, outcome: Outcome) -> Outcome:
-        entry: dict[str, object] = {"label": outcome.mutant.label}
-        entry |= {name: getattr(outcome, name) for name in ("outcome", "bench", "failure")}
-        with (self._folder / "results.jsonl").open("a") as file:
-            file.write(json.dumps({**entry, "seconds": round(outcome.seconds, 1)}) + "\n")
-        return outcome
+        cached(self._baseline(folder, bench), work)
+        return folder
 
-    def _outcome(self, mutant: Mutant) -> Outcome:
-        begin = time.perf_counter()
+    def trials(
+        self, todo: Sequence[Mutant], again: "Callable[[], Campaign] | None" = None
+    ) -> list[Trial]:
+        """Jobs; `again` makes this campaign in another process."""
+        campaign = again or (lambda: self)
+        return [Trial(campaign, mutant, self._benches(mutant)) for mutant in todo]
+
+    def outcome(self, mutant: Mutant) -> Outcome:
+        """Run the benches of a mutant until one notices, or else try to prove that none can."""
         for bench in self._benches(mutant):
-            folder = self.simulator(self._targets[mutant.design], bench)
+            folder = self.prepare(mutant.design, bench)
             failure = self._run(folder, bench, mutant.number)
             if failure:
-                outcome = HUNG if failure == HUNG else CAUGHT
-                return Outcome(mutant, outcome, bench, failure, time.perf_counter() - begin)
-        proved = equivalence.is_equivalent(mutant, self._designs / mutant.design)
-        outcome = EQUIVALENT if proved else SURVIVED
-        return Outcome(mutant, outcome, seconds=time.perf_counter() - begin)
+                return Outcome(mutant, HUNG if failure == HUNG else CAUGHT, bench, failure)
+        ready = self._targets[mutant.design].prepared(self._designs)
+        proved = equivalence.is_equivalent(mutant, ready)
+        return Outcome(mutant, EQUIVALENT if proved else SURVIVED)
 
     def environment(self, folder: Path, bench: str, number: int) -> dict[str, str]:
         """What makes a bench run under a mutant; it stops at the first failure."""
         baseline = self._baseline(folder, bench)
-        limit = MARGIN * int(baseline.read_text()) + SPARE_CLOCKS if baseline.exists() else 0
+        known = (baseline / "clocks").exists()
+        limit = MARGIN * int((baseline / "clocks").read_text()) + SPARE_CLOCKS if known else 0
         clocks = self._clocks_file(folder, bench, number)
         return {
             simulator.STAND_IN: str(folder),
@@ -252,7 +274,15 @@ class Campaign:
         return self._folder / folder.name / f"{bench}-{number}" / "clocks"
 
     def _baseline(self, folder: Path, bench: str) -> Path:
-        return self._folder / folder.name / f"{bench}.clocks"
+        return self._folder / folder.name / f"{bench}-baseline"
+
+
+def outcomes(
+    trials: Sequence[Trial], executor: Executor, store: Store | None = None
+) -> Iterator[Outcome]:
+    """Outcomes as they come, those that are known first."""
+    for done in results(trials, executor, store):
+        yield Outcome(done.job.mutant, **done.result, seconds=done.seconds)
 
 
 def _short(failure: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from firmware_tools import regression
 from firmware_tools.regression import MARS, QUANTISED_RTL, RANDOM, SPIKING_RTL
 from hw import yosys
+from hw.cache import cached, key
 from model.mars.config import CONFIGS as MARS_CONFIGS
 from model.npu.config import CONFIGS as NPU_CONFIGS
 from tb.benches import blocks
@@ -17,6 +18,7 @@ BLOCKS = "blocks"
 CONTROL = "mutant"
 """The wire that carries the number of the mutant that is alive, zero if none is."""
 CONTROL_WIDTH = 16
+READY = "ready.il"
 PREPARE = ("proc", "opt_expr", "opt_clean", "wreduce", "opt_expr", "opt_clean")
 """Logic that nothing reads, and bits that nothing uses, are not worth breaking."""
 SEEN_ON_CHIP = (
@@ -137,14 +139,17 @@ class Target:
                 found.append(Module(name, relative(source[1]), text))
         return found
 
-    def prepare(self, folder: Path) -> dict[str, int]:
-        """Leave `ready.il`, from which mutants are drawn and made; returns cells by module."""
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "design.il").write_text(self.rtlil)
-        script = ["read_rtlil design.il", *PREPARE, "write_rtlil ready.il", "tee -o stat.json stat"]
+    def prepared(self, folder: Path) -> Path:
+        """The folder, named by content, of `ready.il`, from which mutants are drawn and made."""
+        rtlil = self.rtlil
+        script = ["read_rtlil design.il", *PREPARE, f"write_rtlil {READY}", "tee -o stat.json stat"]
         script[-1] += " -json"
-        yosys.run("\n".join(script), folder, "prepare")
-        return cells(folder / "stat.json")
+
+        def work(made: Path) -> None:
+            (made / "design.il").write_text(rtlil)
+            yosys.run("\n".join(script), made, "prepare")
+
+        return cached(folder.absolute() / f"{self.name}-{key(rtlil, *script)}", work)
 
     def bench_names(self, module: str) -> tuple[str, ...]:
         """The benches that see a module, the quickest first."""

@@ -1,6 +1,5 @@
 """The figures that the project promises, measured."""
 
-import os
 import statistics
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from firmware_tools import regression
+from firmware_tools.jobs.choice import executor
 from firmware_tools.npu import bench_engine
 from firmware_tools.npu.backends import simulate
 from model.npu import network_file
@@ -175,7 +175,7 @@ def _equals_vector(path: Path, run: Callable[[Network], Iterator[Trace]]) -> boo
 
 def _random_networks(count: int) -> list[Figure]:
     todo = regression.cases(list(CONFIGS.values()), [regression.RANDOM], RANDOM_SEED, count)
-    runs = regression.Regression(FOLDER, waves=False).run(todo, os.cpu_count() or 1)
+    runs = regression.Regression(FOLDER, waves=False).run(todo, executor(None))
     equal = sum(not outcome.failure for outcome in runs)
     name = f"random networks, seed {RANDOM_SEED}, with every state and clock equal"
     return [Figure(name, f"of {count}", equal, count, exact=True)]

@@ -60,7 +60,6 @@ def test_mutate(kenyon, read, monkeypatch: pytest.MonkeyPatch) -> None:
         "blocks-1": Outcome(mutants[0], CAUGHT, "soma", "tb.soma.ends", 1.0),
         "blocks-2": Outcome(mutants[1], SURVIVED, seconds=2.0),
     }
-    Path("build/mutation/2-1").mkdir(parents=True)
     monkeypatch.setattr("firmware_tools.commands.mutate._drawn", lambda *_: mutants)
     monkeypatch.setattr("firmware_tools.commands.mutate._run", lambda *_: outcomes)
     assert kenyon("mutate", "--count", "2", "--report", "m.html").exit_code == 1
