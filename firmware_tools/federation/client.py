@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from firmware_tools.federation import supernet
 from firmware_tools.federation.partition import DataName, client_images, load
-from firmware_tools.federation.space import UNIT, Genome, Subnet
+from firmware_tools.federation.space import BLOCKS, UNIT, Genome, Place, Subnet
 from firmware_tools.federation.supernet import Weights
 from firmware_tools.jobs import code
 from firmware_tools.jobs.job import JSON
@@ -90,7 +90,7 @@ class ClientJob:
         for epoch in range(self.epochs):
             order = _generator(self.seed, self.k, self.client, self.number, epoch)
             train_epoch(network, part, self.rate, order)
-        learned = supernet.values(subnet, network)
+        learned = supernet.learned(subnet, network)
         return {
             "units": subnet.units,
             "weights": packed(learned),
@@ -114,8 +114,8 @@ def pruned(subnet: Subnet, weights: Weights, part: Part, share: float) -> Subnet
     """The sub-network without the units that a client's images need least.
 
     A unit's score is the first-order change of the loss if its 16 channels were 0, by the scales
-    and shifts of their normalisation: ``|sum(gamma * dL/dgamma + beta * dL/dbeta)|``; all layers are
-    ranked together, and each keeps a unit.
+    and shifts of their normalisation: ``|sum(gamma * dL/dgamma + beta * dL/dbeta)|``. Units inside all
+    blocks are ranked together, and each block keeps one.
 
     Parameters
     ----------
@@ -130,23 +130,22 @@ def pruned(subnet: Subnet, weights: Weights, part: Part, share: float) -> Subnet
     network = supernet.module(subnet, weights).train()
     functional.cross_entropy(network(part.images), part.labels).backward()  # type: ignore[no-untyped-call]
     units = [list(own) for own in subnet.units]
-    scores = []
-    for place, own in enumerate(subnet.units):
-        if not own:
-            continue
-        scores += list(zip(_scores(network, place, subnet), ((place, unit) for unit in own)))
-    left = int(share * sum(len(own) - 1 for own in units if own))
-    for _score, (place, unit) in sorted(scores):
-        if left and len(units[place]) > 1:
-            units[place].remove(unit)
+    ranked = sorted(
+        (score, k + 1, unit)
+        for k, place in enumerate(BLOCKS)
+        if subnet.block(k)
+        for unit, score in zip(units[k + 1], _scores(network, place), strict=True)
+    )
+    left = int(share * sum(len(own) - 1 for own in units[1:] if own))
+    for _score, k, unit in ranked:
+        if left and len(units[k]) > 1:
+            units[k].remove(unit)
             left -= 1
     return Subnet(subnet.genome, tuple(map(tuple, units)))
 
 
-def _scores(network: nn.Module, place: int, subnet: Subnet) -> list[float]:
-    from firmware_tools.federation.space import PLACES
-
-    norm: Any = network.get_submodule(f"{PLACES[place].name}_norm")
+def _scores(network: nn.Module, place: Place) -> list[float]:
+    norm: Any = network.get_submodule(f"{place.name}_in_norm")
     change: Tensor = norm.weight * norm.weight.grad + norm.bias * norm.bias.grad
     return [float(x) for x in change.detach().reshape(-1, UNIT).sum(1).abs()]
 

@@ -1,8 +1,9 @@
 """What is searched: networks of the accelerator's layers, as options of genes.
 
-A stem, five blocks with two pools between them, and a dense layer, for images of 8x8. A block is a
-convolution (1x1 or 3x3), a normalisation and a ReLU, or nothing. Widths count units of 16 channels,
-which are a kernel block of MARS: a unit less is less for the chip to do.
+A stem, five residual blocks with two pools between them, and a dense layer, for images of 8x8. A
+block is two convolutions (both 1x1 or both 3x3) around which its input is added, or nothing. Widths
+count units of 16 channels, which are a kernel block of MARS: a unit less is less for the chip to
+do. All blocks add to maps of one width; what differs is the width inside.
 """
 
 from dataclasses import dataclass
@@ -16,14 +17,16 @@ SIDE = 8
 """Rows and columns of an image."""
 N_CLASSES = 10
 KERNELS = (0, 1, 3)
-"""0 is no layer."""
+"""0 is no block."""
 GROUPS = (1, 2)
 STEM_WIDTHS = (1, 2)
+"""Units of the stem, and of all that is added to its maps."""
+STEM_KERNEL = 3
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a layer may be.
+    """Where a block may be.
 
     Attributes
     ----------
@@ -31,7 +34,7 @@ class Place:
     side : int
         Rows and columns of its maps.
     widths : tuple of int
-        Units that it may have.
+        Units that it may have between its convolutions.
     """
 
     name: str
@@ -39,7 +42,7 @@ class Place:
     widths: tuple[int, ...]
 
 
-STEM = Place("stem", SIDE, STEM_WIDTHS)
+STEM = "stem"
 BLOCKS = (
     Place("block1", SIDE, (1, 2)),
     Place("block2", SIDE // 2, (1, 2, 3)),
@@ -47,8 +50,8 @@ BLOCKS = (
     Place("block4", SIDE // 4, (1, 2, 3, 4)),
     Place("block5", SIDE // 4, (1, 2, 3, 4)),
 )
-PLACES = (STEM, *BLOCKS)
-CLASSIFIER_SIDE = SIDE // 4
+LAST_SIDE = SIDE // 4
+"""Of the maps that the dense layer reads."""
 GENES = (
     len(STEM_WIDTHS),
     *(n for block in BLOCKS for n in (len(KERNELS), len(block.widths), len(GROUPS))),
@@ -70,9 +73,8 @@ class Layer:
 
     Attributes
     ----------
-    place : Place
-    kernel : int
-        1 or 3.
+    name : str
+    kernel, side : int
     inputs, outputs : tuple of int
         Units of the supernet that it reads and makes; of the stem's inputs there are none, it
         reads the image.
@@ -80,27 +82,23 @@ class Layer:
         An output unit reads the input units of the same remainder.
     """
 
-    place: Place
+    name: str
     kernel: int
+    side: int
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    groups: int
-
-    @property
-    def pairs(self) -> tuple[tuple[int, int], ...]:
-        """Output and input units that are connected."""
-        return tuple(
-            (out, source)
-            for out in self.outputs
-            for source in self.inputs
-            if out % self.groups == source % self.groups
-        )
+    groups: int = 1
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates for an image, padding included."""
-        products = len(self.pairs) * UNIT * UNIT if self.inputs else len(self.outputs) * UNIT
-        return products * self.kernel**2 * self.place.side**2
+        if not self.inputs:
+            products = len(self.outputs) * UNIT
+        else:
+            remainders = [unit % self.groups for unit in self.inputs]
+            pairs = sum(remainders.count(unit % self.groups) for unit in self.outputs)
+            products = pairs * UNIT**2
+        return products * self.kernel**2 * self.side**2
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ class Subnet:
     ----------
     genome : Genome
     units : tuple of tuple of int
-        Output units of stem and blocks; none where there is no layer.
+        Units of the stem, and inside each block; none where there is no block.
     """
 
     genome: Genome
@@ -120,50 +118,59 @@ class Subnet:
     @classmethod
     def of(cls, genome: Genome) -> "Subnet":
         """All units that the genome asks for: the first ones of the supernet."""
-        genes = [
-            genome[1 + 3 * k : 4 + 3 * k] for k in range(len(BLOCKS))
-        ]
         units = [tuple(range(STEM_WIDTHS[genome[0]]))]
-        for block, (kernel, width, _groups) in zip(BLOCKS, genes, strict=True):
-            units.append(tuple(range(block.widths[width])) if KERNELS[kernel] else ())
+        for k, place in enumerate(BLOCKS):
+            kernel, width, _groups = _genes(genome, k)
+            units.append(tuple(range(place.widths[width])) if KERNELS[kernel] else ())
         return cls(genome, tuple(units))
 
     @property
-    def layers(self) -> tuple[Layer, ...]:
-        """Its convolutions, the stem first."""
-        whole = Subnet.of(self.genome).units
-        found = [Layer(STEM, 3, (), self.units[0], 1)]
-        source = 0
-        for k, place in enumerate(BLOCKS, 1):
-            kernel, _width, groups = self.genome[3 * k - 2 : 3 * k + 1]
-            if not self.units[k]:
-                continue
-            # A group without an input would be dead: layers of one unit have no groups.
-            n_groups = min(GROUPS[groups], len(whole[source]), len(whole[k]))
-            found.append(
-                Layer(place, KERNELS[kernel], self.units[source], self.units[k], n_groups)
-            )
-            source = k
-        return tuple(found)
+    def stem(self) -> Layer:
+        """The first convolution."""
+        return Layer(STEM, STEM_KERNEL, SIDE, (), self.units[0])
+
+    def block(self, k: int) -> tuple[Layer, Layer] | None:
+        """The two convolutions of block k, from 0, if there are any."""
+        kernel, width, groups = _genes(self.genome, k)
+        if not KERNELS[kernel]:
+            return None
+        place, around, inside = BLOCKS[k], self.units[0], self.units[k + 1]
+        # A unit alone has nothing to be apart from.
+        n_groups = min(GROUPS[groups], len(around), place.widths[width])
+        shape = KERNELS[kernel], place.side
+        return (
+            Layer(f"{place.name}_in", *shape, around, inside, n_groups),
+            Layer(f"{place.name}_out", *shape, inside, around, n_groups),
+        )
 
     @property
-    def last(self) -> tuple[int, ...]:
-        """Units that the dense layer reads."""
-        return self.layers[-1].outputs
+    def layers(self) -> tuple[Layer, ...]:
+        """Its convolutions in order."""
+        blocks = [self.block(k) or () for k in range(len(BLOCKS))]
+        return (self.stem, *(layer for block in blocks for layer in block))
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates for an image, forwards."""
-        dense = len(self.last) * UNIT * CLASSIFIER_SIDE**2 * N_CLASSES
+        dense = len(self.units[0]) * UNIT * LAST_SIDE**2 * N_CLASSES
         return sum(layer.macs for layer in self.layers) + dense
 
     def __str__(self) -> str:
-        def one(layer: Layer) -> str:
+        words = [f"stem {UNIT * len(self.units[0])}"]
+        for k in range(len(BLOCKS)):
+            block = self.block(k)
+            if block is None:
+                words.append("-")
+                continue
+            layer = block[0]
             groups = f"/{layer.groups}" if layer.groups > 1 else ""
-            return f"{layer.kernel}x{layer.kernel}:{UNIT * len(layer.outputs)}{groups}"
+            words.append(f"{layer.kernel}x{layer.kernel} {UNIT * len(layer.outputs)}{groups}")
+        return ", ".join(words)
 
-        present = {layer.place: one(layer) for layer in self.layers}
-        return " ".join(present.get(place, "-") for place in PLACES)
+
+def _genes(genome: Genome, k: int) -> tuple[int, int, int]:
+    kernel, width, groups = genome[1 + 3 * k : 4 + 3 * k]
+    return kernel, width, groups
 
 
 def distance(a: Genome, b: Genome) -> int:

@@ -1,11 +1,10 @@
 """One vector of weights that all networks of the space share.
 
-A sub-network holds some of its numbers: the first units of each layer, the middle of a 3x3 kernel
-if its own is 1x1, and of layers in groups those of connected units. Groups are zeros between units:
-whole group-sets, which MARS neither stores nor computes.
+A sub-network holds some of its numbers: those of the first units of its layers, and of layers in
+groups those of connected units; kernels of 1x1 and 3x3 have weights of their own. Groups are zeros
+between units: whole group-sets, which MARS neither stores nor computes.
 """
 
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,10 +16,13 @@ from torch import Tensor, nn
 
 from firmware_tools.federation.space import (
     BLOCKS,
-    CLASSIFIER_SIDE,
+    KERNELS,
+    LAST_SIDE,
     N_CLASSES,
-    PLACES,
+    SIDE,
     STEM,
+    STEM_KERNEL,
+    STEM_WIDTHS,
     UNIT,
     Layer,
     Subnet,
@@ -31,50 +33,6 @@ Positions = NDArray[np.int64]
 ABSENT = -1
 """Position of a weight between unconnected units."""
 DENSE = "dense"
-
-
-@lru_cache(maxsize=1)
-def _shapes() -> dict[str, tuple[int, ...]]:
-    """Shape of each parameter of the supernet."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    widest = 0
-    for place in PLACES:
-        n = UNIT * max(place.widths)
-        shapes[f"{place.name}.weight"] = (n, widest or 1, 3, 3)
-        shapes[f"{place.name}_norm.weight"] = shapes[f"{place.name}_norm.bias"] = (n,)
-        widest = max(widest, n)
-    shapes[f"{DENSE}.weight"] = (N_CLASSES, widest, CLASSIFIER_SIDE**2)
-    shapes[f"{DENSE}.bias"] = (N_CLASSES,)
-    return shapes
-
-
-@lru_cache(maxsize=1)
-def _numbered() -> dict[str, Positions]:
-    """Positions of each parameter in the vector, in its shape."""
-    found, begin = {}, 0
-    for name, shape in _shapes().items():
-        n = int(np.prod(shape))
-        found[name] = np.arange(begin, begin + n).reshape(shape)
-        begin += n
-    return found
-
-
-def size() -> int:
-    """Numbers of the vector."""
-    return sum(int(np.prod(shape)) for shape in _shapes().values())
-
-
-def initial(seed: int) -> Weights:
-    """Weights before anything is learned: He's distribution; scales 1, shifts 0."""
-    rng = np.random.default_rng(seed)
-    weights = np.zeros(size(), np.float32)
-    for name, positions in _numbered().items():
-        if positions.ndim > 1:
-            fan_in = np.prod(positions.shape[1:])
-            weights[positions] = rng.normal(0, np.sqrt(2 / fan_in), positions.shape)
-        elif name.endswith("_norm.weight"):
-            weights[positions] = 1
-    return weights
 
 
 @dataclass(frozen=True)
@@ -98,14 +56,100 @@ class Held:
         return self.positions != ABSENT
 
 
+class Network(nn.Module):
+    """A sub-network as torch computes it."""
+
+    def __init__(self, subnet: Subnet) -> None:
+        super().__init__()
+        self._blocks = [(place, subnet.block(k)) for k, place in enumerate(BLOCKS)]
+        self._add(subnet.stem)
+        for _place, block in self._blocks:
+            for layer in block or ():
+                self._add(layer)
+        for side in {SIDE // 2, LAST_SIDE}:
+            self.add_module(f"pool{side}", nn.MaxPool2d(2))
+        self.add_module(DENSE, nn.Linear(UNIT * len(subnet.units[0]) * LAST_SIDE**2, N_CLASSES))
+
+    def _add(self, layer: Layer) -> None:
+        n_inputs, n_outputs = UNIT * len(layer.inputs) or 1, UNIT * len(layer.outputs)
+        padding = layer.kernel // 2
+        convolution = nn.Conv2d(n_inputs, n_outputs, layer.kernel, padding=padding, bias=False)
+        self.add_module(layer.name, convolution)
+        self.add_module(f"{layer.name}_norm", nn.BatchNorm2d(n_outputs, momentum=None))
+
+    def _apply_layer(self, layer_name: str, x: Tensor) -> Tensor:
+        normal: Tensor = getattr(self, f"{layer_name}_norm")(getattr(self, layer_name)(x))
+        return normal
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self._apply_layer(STEM, x))
+        side = SIDE
+        for place, block in self._blocks:
+            if place.side < side:
+                side = place.side
+                x = getattr(self, f"pool{side}")(x)
+            if block is not None:
+                first, second = block
+                inner = torch.relu(self._apply_layer(first.name, x))
+                x = torch.relu(self._apply_layer(second.name, inner) + x)
+        result: Tensor = getattr(self, DENSE)(torch.flatten(x, 1))
+        return result
+
+
+@lru_cache(maxsize=1)
+def _numbered() -> dict[str, Positions]:
+    """Positions of each parameter of the supernet in the vector, in its shape."""
+    found, begin = {}, 0
+    for name, shape in _shapes().items():
+        n = int(np.prod(shape))
+        found[name] = np.arange(begin, begin + n).reshape(shape)
+        begin += n
+    return found
+
+
+def _shapes() -> dict[str, tuple[int, ...]]:
+    around = UNIT * max(STEM_WIDTHS)
+    shapes: dict[str, tuple[int, ...]] = {STEM: (around, 1, STEM_KERNEL, STEM_KERNEL)}
+    norms = {STEM: around}
+    for place in BLOCKS:
+        inside = UNIT * max(place.widths)
+        for name, n, n_inputs in (("in", inside, around), ("out", around, inside)):
+            norms[f"{place.name}_{name}"] = n
+            for k in KERNELS[1:]:
+                shapes[f"{place.name}_{name} {k}x{k}"] = (n, n_inputs, k, k)
+    for name, n in norms.items():
+        shapes[f"{name}_norm.weight"] = shapes[f"{name}_norm.bias"] = (n,)
+    shapes[f"{DENSE}.weight"] = (N_CLASSES, around, LAST_SIDE**2)
+    shapes[f"{DENSE}.bias"] = (N_CLASSES,)
+    return shapes
+
+
+def size() -> int:
+    """Numbers of the vector."""
+    return sum(positions.size for positions in _numbered().values())
+
+
+def initial(seed: int) -> Weights:
+    """Weights before anything is learned: He's distribution; scales 1, shifts 0."""
+    rng = np.random.default_rng(seed)
+    weights = np.zeros(size(), np.float32)
+    for name, positions in _numbered().items():
+        if positions.ndim > 1:
+            fan_in = np.prod(positions.shape[1:])
+            weights[positions] = rng.normal(0, np.sqrt(2 / fan_in), positions.shape)
+        elif name.endswith("_norm.weight"):
+            weights[positions] = 1
+    return weights
+
+
 def held(subnet: Subnet) -> Iterator[Held]:
-    """The parameters of a sub-network, in the order of its module."""
+    """The parameters of a sub-network."""
     for layer in subnet.layers:
-        yield Held(f"{layer.place.name}.weight", _convolution(layer))
+        yield Held(f"{layer.name}.weight", _convolution(layer))
         for name in ("weight", "bias"):
-            full = f"{layer.place.name}_norm.{name}"
+            full = f"{layer.name}_norm.{name}"
             yield Held(full, _numbered()[full][_channels(layer.outputs)])
-    dense = _numbered()[f"{DENSE}.weight"][:, _channels(subnet.last)]
+    dense = _numbered()[f"{DENSE}.weight"][:, _channels(subnet.units[0])]
     yield Held(f"{DENSE}.weight", dense.reshape(N_CLASSES, -1))
     yield Held(f"{DENSE}.bias", _numbered()[f"{DENSE}.bias"])
 
@@ -120,49 +164,26 @@ def _channels(units: tuple[int, ...]) -> Positions:
 
 
 def _convolution(layer: Layer) -> Positions:
-    everything = _numbered()[f"{layer.place.name}.weight"]
     outputs = _channels(layer.outputs)
-    if layer.place is STEM:
-        return everything[outputs]
+    if not layer.inputs:
+        return _numbered()[layer.name][outputs]
     inputs = _channels(layer.inputs)
-    found = everything[np.ix_(outputs, inputs)]
-    if layer.kernel == 1:
-        found = found[:, :, 1:2, 1:2]
+    everything = _numbered()[f"{layer.name} {layer.kernel}x{layer.kernel}"]
     groups = np.equal.outer(outputs // UNIT % layer.groups, inputs // UNIT % layer.groups)
-    return np.where(groups[:, :, None, None], found, ABSENT)
+    return np.where(groups[:, :, None, None], everything[np.ix_(outputs, inputs)], ABSENT)
 
 
-def module(subnet: Subnet, weights: Weights) -> nn.Module:
+def module(subnet: Subnet, weights: Weights) -> Network:
     """The network with its weights; zeros between unconnected units get no gradient."""
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    by_place = {layer.place: layer for layer in subnet.layers}
-    _add(layers, by_place[STEM], 1)
-    source, side = by_place[STEM], STEM.side
-    for place in BLOCKS:
-        if place.side < side:
-            layers[f"pool{place.side}"] = nn.MaxPool2d(2)
-            side = place.side
-        if place in by_place:
-            _add(layers, by_place[place], UNIT * len(source.outputs))
-            source = by_place[place]
-    layers["flatten"] = nn.Flatten()
-    layers[DENSE] = nn.Linear(UNIT * len(subnet.last) * CLASSIFIER_SIDE**2, N_CLASSES)
-    network = nn.Sequential(layers)
+    network = Network(subnet)
     parameters = dict(network.named_parameters())
     with torch.no_grad():
         for one in held(subnet):
             values = np.where(one.present, weights[one.positions], np.float32(0))
             parameters[one.name].copy_(torch.from_numpy(values))
-    _keep_zeros(subnet, parameters)
+    for name, mask in masks(subnet).items():
+        parameters[f"{name}.weight"].register_hook(mask.mul)
     return network
-
-
-def _add(layers: "OrderedDict[str, nn.Module]", layer: Layer, n_inputs: int) -> None:
-    name, n = layer.place.name, UNIT * len(layer.outputs)
-    padding = layer.kernel // 2
-    layers[name] = nn.Conv2d(n_inputs, n, layer.kernel, padding=padding, bias=False)
-    layers[f"{name}_norm"] = nn.BatchNorm2d(n, momentum=None)
-    layers[f"{name}_relu"] = nn.ReLU()
 
 
 def masks(subnet: Subnet) -> dict[str, Tensor]:
@@ -174,13 +195,8 @@ def masks(subnet: Subnet) -> dict[str, Tensor]:
     }
 
 
-def _keep_zeros(subnet: Subnet, parameters: dict[str, nn.Parameter]) -> None:
-    for name, mask in masks(subnet).items():
-        parameters[f"{name}.weight"].register_hook(mask.mul)
-
-
-def values(subnet: Subnet, network: nn.Module) -> Weights:
-    """What a network's module has learned, in the order of `positions`."""
+def learned(subnet: Subnet, network: nn.Module) -> Weights:
+    """The weights of a sub-network's module, in the order of `positions`."""
     parameters = dict(network.named_parameters())
     parts = [parameters[one.name].detach().numpy()[one.present] for one in held(subnet)]
     return np.concatenate(parts)
