@@ -131,7 +131,7 @@ def _options(
 
 
 def _register(name: str) -> None:
-    verb = import_module(f"{commands.__name__}.{name}")
+    verb = import_module(f"{commands.__name__}.{name.replace('-', '_')}")
     paragraphs = cleandoc(verb.command.__doc__ or "").split("\n\n")
     app.command(
         name=name,

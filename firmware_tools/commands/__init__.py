@@ -13,6 +13,7 @@ NAMES = (
     "cluster",
     "avoid",
     "train",
+    "search-architecture",
     "diff",
     "bench",
     "benchmark",

@@ -19,7 +19,7 @@ from firmware_tools.jobs.job import JSON
 from firmware_tools.quantize.digits import Part
 from hw.cache import key
 
-BATCH = 16
+BATCH = 32
 SCORED_IMAGES = 32
 """With which a client finds out which units it does without."""
 BYTES = 4

@@ -23,7 +23,7 @@ from firmware_tools.interrupts import uninterrupted
 from firmware_tools.jobs.campaign import results
 from firmware_tools.jobs.job import JSON, Executor
 
-RATE = 0.1
+RATE = 0.2
 VERSION = 1
 """Counts changes of what settings mean."""
 

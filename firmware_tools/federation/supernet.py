@@ -130,14 +130,14 @@ def size() -> int:
 
 
 def initial(seed: int) -> Weights:
-    """Weights before anything is learned: He's distribution; scales 1, shifts 0."""
+    """Weights before anything is learned: He's distribution; blocks add nothing."""
     rng = np.random.default_rng(seed)
     weights = np.zeros(size(), np.float32)
     for name, positions in _numbered().items():
         if positions.ndim > 1:
             fan_in = np.prod(positions.shape[1:])
             weights[positions] = rng.normal(0, np.sqrt(2 / fan_in), positions.shape)
-        elif name.endswith("_norm.weight"):
+        elif name.endswith("_norm.weight") and "_out" not in name:
             weights[positions] = 1
     return weights
 
