@@ -241,7 +241,7 @@ class Federation:
 
 def _read(path: Path) -> tuple[dict[str, Any], Weights]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             about, weights = json.loads(str(file["about"])), file["weights"]
         if weights.shape == (supernet.size(),) and weights.dtype == np.float32:
             return about, weights

@@ -35,16 +35,19 @@ def test_bound_is_not_beaten_by_any_choice(genes: tuple[int, ...], n: int) -> No
     assert best_possible(genes, n) <= bound(genes, n)
 
 
-@pytest.mark.parametrize(
-    ("genes", "n", "expected"),
-    [((2, 2, 2), 4, 2), ((3, 3), 3, 2), ((2, 2, 3), 2, 3), ((2,) * 4, 2, 4), ((2,), 2, 1)],
-)
-def test_diverse_samples_are_as_far_apart_as_any(
-    genes: tuple[int, ...], n: int, expected: int
-) -> None:
-    assert best_possible(genes, n) == expected
+@pytest.mark.parametrize("genes", [(2, 2, 2), (3, 3), (2, 2, 3), (2, 2, 2, 2), (2,)])
+def test_two_diverse_samples_are_as_far_apart_as_any(genes: tuple[int, ...]) -> None:
     for seed in range(20):
-        assert least_distance(sample("diverse", genes, n, 0, 10, seed)) == expected
+        found = least_distance(sample("diverse", genes, 2, 0, 10, seed))
+        assert found == best_possible(genes, 2) == len(genes)
+
+
+@pytest.mark.parametrize(("genes", "n"), [((2, 2, 2), 4), ((3, 3), 3), ((2,) * 4, 4), ((2, 3, 2), 4)])
+def test_more_are_at_least_half_as_far_apart_as_any(genes: tuple[int, ...], n: int) -> None:
+    """What taking the farthest one each time guarantees in a metric space (Gonzalez 1985)."""
+    best = best_possible(genes, n)
+    found = [least_distance(sample("diverse", genes, n, 0, 10, seed)) for seed in range(40)]
+    assert 2 * min(found) >= best == max(found)
 
 
 def test_hadamard_samples_keep_half_of_the_genes_apart_in_every_round() -> None:
