@@ -86,7 +86,7 @@ class _Campaign(Generic[JobT]):
         self._submit = partial(client.submit, node.perform, expected=own_versions(), fresh=fresh)
         self._coming = as_completed(loop=client.loop, with_results=True, raise_errors=False)
         self._running: dict[Any, JobT] = {}
-        self._n_workers = 0
+        self._n_workers = 1
         self._looked = 0.0
 
     def outcomes(self) -> Iterator[tuple[JobT, str, Any]]:
@@ -105,7 +105,9 @@ class _Campaign(Generic[JobT]):
 
     def _refill(self) -> None:
         if time.monotonic() - self._looked > LOOK_SECONDS:
-            self._n_workers = max(1, len(self._client.nthreads()))
+            # A scheduler that went away is told by the jobs that run.
+            with contextlib.suppress(OSError):
+                self._n_workers = max(1, len(self._client.nthreads()))
             self._looked = time.monotonic()
         for job in itertools.islice(self._todo, max(0, self._n_workers - len(self._running))):
             future = self._submit(job, key=f"kenyon-{job.key}")
@@ -138,7 +140,8 @@ def connected(address: Address) -> "Iterator[Client]":
     try:
         yield client
     finally:
-        client.close(timeout=SECONDS)
+        with contextlib.suppress(OSError):  # the scheduler may be gone
+            client.close(timeout=SECONDS)
 
 
 def own_versions() -> dict[str, str]:

@@ -52,7 +52,7 @@ def digest(
 def everything() -> str:
     """A name for all code, and for the tools below."""
     found = [path for name in PACKAGES for path in sorted((ROOT / name).rglob("*"))]
-    return _hashed(path for path in found if path.is_file() and path.suffix != ".pyc")
+    return _hashed(path for path in found if path.is_file() and "__pycache__" not in path.parts)
 
 
 def _hashed(paths: Iterable[Path]) -> str:

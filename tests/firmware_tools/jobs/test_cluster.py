@@ -224,6 +224,22 @@ def test_workers_end_with_their_node(address: str, tmp_path: Path, stop: signal.
     assert psutil.wait_procs(workers, timeout=10)[1] == []
 
 
+def test_scheduler_dies(tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "SECONDS", 2)
+    one = begin(tmp_path / "node", "start", "tcp://127.0.0.1:0", "-j", "1", "--json")
+    address = address_of(one)
+    wait(lambda: n_registered(address) == 1)
+    store = Store(tmp_path / "s")
+    jobs = [Square(number, log, seconds=0.02) for number in range(500, 700)]
+    found = campaign.results(jobs, Cluster(address), store)
+    first = [next(found).job for _ in range(5)]
+    one.kill()
+    one.communicate()
+    with pytest.raises(UserError, match=f"{address}: cluster went away; what came is kept"):
+        list(found)
+    assert all(store.get(job.key) for job in first)
+
+
 @pytest.mark.parametrize(
     ("text", "error"),
     [

@@ -157,5 +157,18 @@ def test_all_that_the_table_runs_counts() -> None:
     assert ran <= {*files, Path(__file__)}
 
 
+def test_everything_is_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Python and numba write beside the sources comes and goes."""
+    read: list[Path] = []
+    monkeypatch.setattr(code, "content_of", lambda path: read.append(path) or b"")
+    assert code.everything()
+    assert {path.relative_to(code.ROOT) for path in read} >= {
+        Path("hw/top.py"),
+        Path("tb/mars/system.sv"),
+        Path("model/registers.rdl"),
+    }
+    assert not [path for path in read if path.parent.name == "__pycache__"]
+
+
 def test_every_proof_has_a_key() -> None:
     assert len({proofs.Proving(name, 0).key for name in PROOFS}) == len(PROOFS)
