@@ -15,7 +15,7 @@ from model.mars.zoo import ZOO
 if TYPE_CHECKING:
     from firmware_tools.npu.figures import Figure
 
-Subject = Literal["npu", "mars", "quantizers", "spiking-training"]
+Subject = Literal["npu", "mars", "quantizers", "spiking-training", "federation"]
 Backend = Literal["model", "rtl"]
 EXAMPLES = examples(
     "kenyon bench",
@@ -28,6 +28,7 @@ EXAMPLES = examples(
     "kenyon bench mars --report vgg16.html",
     "kenyon bench quantizers --seeds 5 -o docs/quantizers.png",
     "kenyon bench spiking-training --seeds 5",
+    "kenyon bench federation --seeds 5",
 )
 
 
@@ -49,7 +50,7 @@ def command(
         typer.Option(
             "--quick",
             help="npu: fewer and shorter runs, vectors not on the RTL. quantizers, "
-            "spiking-training: one epoch each.",
+            "spiking-training: one epoch each. federation: two rounds.",
         ),
     ] = False,
     network: Annotated[
@@ -113,7 +114,9 @@ def command(
     seeds: Annotated[
         int | None,
         typer.Option(
-            min=1, help="quantizers, spiking-training: seeds. Default: 5.", show_default=False
+            min=1,
+            help="quantizers, spiking-training, federation: seeds. Default: 5.",
+            show_default=False,
         ),
     ] = None,
     output: Annotated[
@@ -148,6 +151,9 @@ def command(
 
     spiking-training: trains networks of four time steps with membranes of 4 and 2 bits, and shared
     ones, on the digits: accuracy, and where an exit stops. Kept in build/quantizers, too.
+
+    federation: kenyon search-architecture's samplers with half of the rounds against uniform
+    sampling with all of them, seed by seed (docs/dc-nas.md). Kept in build/jobs.
     """
     terminal = Terminal(json=json)
     page.check(report)
@@ -166,7 +172,7 @@ def command(
         "--clock-mhz": clock_mhz,
         "--seed": seed,
     }
-    if subject != "mars":
+    if subject not in {"mars", "federation"}:
         refuse_others(f"bench {subject}", {"-j": jobs, "--on": on})
     study = {"--seeds": seeds, "--output": output}
     if subject == "quantizers":
@@ -180,6 +186,12 @@ def command(
         from firmware_tools.quantize import spiking_study
 
         spiking_study.bench(terminal, n_seeds=seeds or 5, quick=quick, report=report)
+        return
+    if subject == "federation":
+        refuse_others("bench federation", {**given, "--output": output, "--report": report})
+        from firmware_tools.federation import study as samplers
+
+        samplers.bench(terminal, executor(jobs, on), n_seeds=seeds or 5, quick=quick)
         return
     refuse_others(f"bench {subject}", study)
     if subject == "npu":

@@ -77,7 +77,7 @@ def command(
     report: Report = None,
     json: Json = False,
 ) -> None:
-    """Search a network in a federation, after DC-NAS; train it quantised, export it (docs/dc-nas.md).
+    """Search a network in a federation, after DC-NAS; train it quantised and export it.
 
     Clients have images of their own and train parts of one supernet, jobs of this machine or of a
     cluster. Then networks are compared on held-out images and in clocks on the chip, and the
@@ -85,7 +85,7 @@ def command(
     as it takes them (NET-images.npy) and their classes (NET-labels.npy).
 
     After Ctrl-C the same command goes on from the last round or epoch and ends with the same
-    network. Exit code 1 if a layer's integers are not those of the training on all test images.
+    network (docs/dc-nas.md). Exit code 1 if a layer's integers are not those of the training on all test images.
     """
     terminal = Terminal(json=json)
     page.check(report)

@@ -114,8 +114,8 @@ def pruned(subnet: Subnet, weights: Weights, part: Part, share: float) -> Subnet
     """The sub-network without the units that a client's images need least.
 
     A unit's score is the first-order change of the loss if its 16 channels were 0, by the scales
-    and shifts of their normalisation: ``|sum(gamma * dL/dgamma + beta * dL/dbeta)|``. Units inside all
-    blocks are ranked together, and each block keeps one.
+    and shifts of their normalisation: ``|sum(gamma * dL/dgamma + beta * dL/dbeta)|``. Units inside
+    all blocks are ranked together, and each block keeps one.
 
     Parameters
     ----------

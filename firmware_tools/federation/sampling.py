@@ -88,9 +88,7 @@ def draw(genes: Sequence[int], rng: np.random.Generator) -> Genome:
     return tuple(int(option) for option in rng.integers(0, genes))
 
 
-def _apart(
-    genes: Sequence[int], n: int, least: int, rng: np.random.Generator
-) -> list[Genome]:
+def _apart(genes: Sequence[int], n: int, least: int, rng: np.random.Generator) -> list[Genome]:
     chosen = [draw(genes, rng)]
     candidates = _candidates(genes, rng)
     while len(chosen) < n:
@@ -106,12 +104,10 @@ def _apart(
     return chosen
 
 
-def _candidates(
-    genes: Sequence[int], rng: np.random.Generator
-) -> Callable[[], Iterable[Genome]]:
+def _candidates(genes: Sequence[int], rng: np.random.Generator) -> Callable[[], Iterable[Genome]]:
     """Draws genomes, or all of a small space in a random order."""
     if prod(genes) > CANDIDATES:
-        return lambda: map(lambda _: draw(genes, rng), range(CANDIDATES))
+        return lambda: (draw(genes, rng) for _ in range(CANDIDATES))
     everything = [tuple(map(int, one)) for one in np.ndindex(*genes)]
     return lambda: [everything[k] for k in rng.permutation(len(everything))]
 

@@ -120,9 +120,7 @@ class Search:
         parents = front(self.candidates)
         if not parents:
             return [draw(GENES, rng) for _ in range(OFFSPRING)]
-        return [
-            _mutated(parents[rng.integers(len(parents))].genome, rng) for _ in range(OFFSPRING)
-        ]
+        return [_mutated(parents[rng.integers(len(parents))].genome, rng) for _ in range(OFFSPRING)]
 
     def _look(self, genome: Genome) -> None:
         if genome in self._seen:

@@ -8,6 +8,9 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
+from rich.table import Table
+
+from firmware_tools.console import Terminal
 from firmware_tools.federation.evaluation import accuracies, probes
 from firmware_tools.federation.partition import load
 from firmware_tools.federation.rounds import Federation, Settings
@@ -18,7 +21,7 @@ from firmware_tools.jobs.job import Executor
 from firmware_tools.jobs.store import Store
 from hw.cache import key
 
-ROUNDS = 16
+ROUNDS, QUICK_ROUNDS = 16, 2
 SAMPLERS: tuple[Sampler, ...] = ("uniform", "diverse", "hadamard", "full")
 SHARE = 0.5
 """Of uniform sampling's work that is to be enough."""
@@ -130,3 +133,59 @@ def pairs(runs: list[Run]) -> list[Pair]:
         points = tuple(100 * (run.accuracy - base[run.seed].accuracy) for run in halves)
         found.append(Pair(sampler, work, points))
     return found
+
+
+def bench(terminal: Terminal, executor: Executor, *, n_seeds: int, quick: bool) -> None:
+    """Run the study and show it; Ctrl-C keeps the runs that are done.
+
+    Parameters
+    ----------
+    terminal : Terminal
+    executor : Executor
+        Of the clients.
+    n_seeds : int
+    quick : bool
+        Two rounds, which say nothing.
+    """
+    todo = plan(n_seeds, QUICK_ROUNDS if quick else ROUNDS)
+    runs = []
+    with terminal.progress("federations", len(todo)) as advance:
+        for run in study(todo, executor):
+            runs.append(run)
+            advance(len(runs))
+    found = pairs(runs)
+    terminal.result(
+        {
+            "runs": [asdict(run) for run in runs],
+            "pairs": [{**asdict(pair), "confirmed": pair.confirmed} for pair in found],
+        }
+    )
+    terminal.print(_table(runs, found))
+
+
+def _table(runs: list[Run], found: list[Pair]) -> Table:
+    table = Table("sampler, half of the rounds")
+    for title in ("accuracy", "largest", "work", "points", "by seed", "enough"):
+        table.add_column(title, justify="right")
+    whole = max(run.rounds for run in runs)
+    for pair in found:
+        own = [run for run in runs if run.sampler == pair.sampler and run.rounds < whole]
+        table.add_row(pair.sampler, *_means(own), *_compared(pair))
+    own = [run for run in runs if run.rounds == whole]
+    table.add_row("uniform, all rounds", *_means(own), "1.00", "", "", "")
+    return table
+
+
+def _means(runs: list[Run]) -> tuple[str, str]:
+    accuracy, largest = (
+        statistics.mean(shares)
+        for shares in ([run.accuracy for run in runs], [run.largest for run in runs])
+    )
+    return f"{accuracy:.2%}", f"{largest:.2%}"
+
+
+def _compared(pair: Pair) -> tuple[str, str, str, str]:
+    seeds = " ".join(f"{points:+.1f}" for points in pair.points)
+    enough = "yes" if pair.confirmed else "no"
+    work, points = statistics.mean(pair.work), statistics.mean(pair.points)
+    return f"{work:.2f}", f"{points:+.2f}", seeds, enough

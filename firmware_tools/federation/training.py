@@ -11,6 +11,8 @@ from firmware_tools.federation.supernet import Weights
 from firmware_tools.quantize.digits import Data
 from firmware_tools.quantize.training import Settings, Training
 
+EPOCHS = Settings.epochs
+
 
 class SubnetTraining(Training):
     """Quantised epochs that begin with the supernet's weights; zeros between groups stay."""
@@ -22,12 +24,11 @@ class SubnetTraining(Training):
         images: Images,
         seed: int,
         checkpoint: Path | None = None,
-        epochs: int = Settings.epochs,
     ) -> None:
         data: Data = images.final
         network = normalised(subnet, weights, data.training.images)
         self._subnet = subnet
-        settings = Settings(weight_bits=BITS, act_bits=BITS, seed=seed, epochs=epochs)
+        settings = Settings(weight_bits=BITS, act_bits=BITS, seed=seed, epochs=EPOCHS)
         super().__init__(settings, data, checkpoint, network)
 
     def _enter(self, stage: str) -> None:

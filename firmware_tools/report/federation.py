@@ -41,7 +41,9 @@ def _front(front: list[dict[str, Any]]) -> list[Part]:
     shares = {"front": [100 * one["accuracy"] for one in front]}
     lines(chart, [one["clocks"] for one in front], shares, points=True)
     return [
-        Chart("Networks that no other one beats in both; float, with the supernet's weights.", chart),
+        Chart(
+            "Networks that no other one beats in both; float, with the supernet's weights.", chart
+        ),
         Table(
             "The same as numbers",
             ["clocks", "held-out accuracy", "MAC", "network"],

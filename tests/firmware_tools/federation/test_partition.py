@@ -22,7 +22,9 @@ def test_same_seed_same_parts() -> None:
 
 def test_small_alpha_makes_clients_differ_and_infinite_not() -> None:
     def spread(alpha: float) -> float:
-        counts = [np.bincount(LABELS[part], minlength=10) for part in partition(LABELS, 10, alpha, 0)]
+        counts = [
+            np.bincount(LABELS[part], minlength=10) for part in partition(LABELS, 10, alpha, 0)
+        ]
         return float(np.std(counts))
 
     assert spread(float("inf")) == 0
@@ -31,10 +33,18 @@ def test_small_alpha_makes_clients_differ_and_infinite_not() -> None:
 
 def test_shares_of_a_class_have_the_variance_of_the_distribution() -> None:
     alpha, n = 0.7, 4
-    shares = np.array(
-        [[(part % 10 == 0).sum() for part in partition(np.arange(50_000) % 10, n, alpha, seed)]
-         for seed in range(200)]
-    ) / 5_000
+    shares = (
+        np.array(
+            [
+                [
+                    (part % 10 == 0).sum()
+                    for part in partition(np.arange(50_000) % 10, n, alpha, seed)
+                ]
+                for seed in range(200)
+            ]
+        )
+        / 5_000
+    )
     expected = (1 / n) * (1 - 1 / n) / (n * alpha + 1)
     assert shares.mean() == pytest.approx(1 / n)
     assert shares.var() == pytest.approx(expected, rel=0.25)  # 800 shares: 4 standard errors
@@ -59,7 +69,11 @@ def test_client_without_images_is_refused() -> None:
 
 def test_digits_parts_are_disjoint() -> None:
     images = load("digits")
-    assert [len(part) for part in (images.training, images.held_out, images.test)] == [1000, 297, 500]
+    assert [len(part) for part in (images.training, images.held_out, images.test)] == [
+        1000,
+        297,
+        500,
+    ]
     assert len(images.final.training) == 1297
 
 

@@ -9,7 +9,7 @@ import torch
 from firmware_tools.errors import UserError
 from firmware_tools.federation import supernet
 from firmware_tools.federation.aggregation import Update, aggregate
-from firmware_tools.federation.client import BYTES, ClientJob, _generator, packed, train_epoch  # noqa: PLC2701
+from firmware_tools.federation.client import BYTES, ClientJob, _generator, packed, train_epoch
 from firmware_tools.federation.partition import client_images, load
 from firmware_tools.federation.rounds import Federation, Settings, Work
 from firmware_tools.federation.space import LARGEST, Genome, Subnet
@@ -63,7 +63,9 @@ def test_aggregate_is_the_mean_over_those_that_held_a_weight() -> None:
 
 def test_one_client_sends_what_it_has_bit_by_bit() -> None:
     rng = np.random.default_rng(0)
-    values = rng.normal(0, 1, 10_000).astype(np.float32) * np.float32(10.0) ** rng.integers(-20, 20, 10_000)
+    values = rng.normal(0, 1, 10_000).astype(np.float32) * np.float32(10.0) ** rng.integers(
+        -20, 20, 10_000
+    )
     values = values.astype(np.float32)
     found = aggregate(np.ones_like(values), [Update(np.arange(10_000), values, 977)])
     assert np.array_equal(found, values)
@@ -92,7 +94,9 @@ def test_threads_change_nothing(small: Federation) -> None:
 
 
 def test_full_federation_has_every_client_train_every_network() -> None:
-    settings = Settings(clients=2, alpha=10.0, rounds=1, samples=2, epochs=1, prune=0, sampler="full")
+    settings = Settings(
+        clients=2, alpha=10.0, rounds=1, samples=2, epochs=1, prune=0, sampler="full"
+    )
     found = run(settings)
     networks = [Subnet.of(one) for one in settings.genomes(0)]
     macs = sum(one.macs for one in networks) * len(load("digits").training)
@@ -157,9 +161,33 @@ def test_settings_are_checked(fields: dict[str, object], text: str) -> None:
 
 def test_key_is_of_all_that_decides() -> None:
     weights = packed(supernet.initial(0)[:3])
-    one = dict(data="digits", n_clients=2, alpha=1.0, seed=0, client=0, k=0, number=0,
-               genome=LARGEST, weights=weights, epochs=1, rate=0.1, prune=0.0)
-    other = {"n_clients": 3, "alpha": 2.0, "seed": 1, "client": 1, "k": 1, "number": 1,
-             "genome": LARGEST[::-1], "weights": weights[::-1], "epochs": 2, "rate": 0.2, "prune": 0.5}
+    one = {}
+    one.update(
+        data="digits",
+        n_clients=2,
+        alpha=1.0,
+        seed=0,
+        client=0,
+        k=0,
+        number=0,
+        genome=LARGEST,
+        weights=weights,
+        epochs=1,
+        rate=0.1,
+        prune=0.0,
+    )
+    other = {
+        "n_clients": 3,
+        "alpha": 2.0,
+        "seed": 1,
+        "client": 1,
+        "k": 1,
+        "number": 1,
+        "genome": LARGEST[::-1],
+        "weights": weights[::-1],
+        "epochs": 2,
+        "rate": 0.2,
+        "prune": 0.5,
+    }
     keys = {ClientJob(**one).key, *(ClientJob(**{**one, name: x}).key for name, x in other.items())}
     assert len(keys) == 1 + len(other)

@@ -14,7 +14,9 @@ BINARY = (2,) * 16
 def best_possible(genes: tuple[int, ...], n: int) -> int:
     """The largest least distance of n genomes, of all choices there are."""
     everything = list(product(*map(range, genes)))
-    return max(least_distance((everything[0], *rest)) for rest in combinations(everything[1:], n - 1))
+    return max(
+        least_distance((everything[0], *rest)) for rest in combinations(everything[1:], n - 1)
+    )
 
 
 @pytest.mark.parametrize("order", [1, 2, 8, 16])
@@ -42,7 +44,9 @@ def test_two_diverse_samples_are_as_far_apart_as_any(genes: tuple[int, ...]) -> 
         assert found == best_possible(genes, 2) == len(genes)
 
 
-@pytest.mark.parametrize(("genes", "n"), [((2, 2, 2), 4), ((3, 3), 3), ((2,) * 4, 4), ((2, 3, 2), 4)])
+@pytest.mark.parametrize(
+    ("genes", "n"), [((2, 2, 2), 4), ((3, 3), 3), ((2,) * 4, 4), ((2, 3, 2), 4)]
+)
 def test_more_are_at_least_half_as_far_apart_as_any(genes: tuple[int, ...], n: int) -> None:
     """What taking the farthest one each time guarantees in a metric space (Gonzalez 1985)."""
     best = best_possible(genes, n)
@@ -55,7 +59,11 @@ def test_hadamard_samples_keep_half_of_the_genes_apart_in_every_round() -> None:
         for n in (2, 8, 16):
             genomes = sample("hadamard", GENES, n, k, 8, 3)
             assert least_distance(genomes) == 8
-            assert all(0 <= x < n_options for one in genomes for x, n_options in zip(one, GENES))
+            assert all(
+                0 <= x < n_options
+                for one in genomes
+                for x, n_options in zip(one, GENES, strict=True)
+            )
 
 
 def test_floor_falls_from_the_bound_to_one() -> None:
@@ -71,7 +79,9 @@ def test_diverse_keeps_the_floor_once_it_can_and_shrinks() -> None:
     for k, genomes in enumerate(rounds):
         if floor(GENES, 8, k, 20) <= 8:
             assert least_distance(genomes) >= floor(GENES, 8, k, 20)
-    early, late = (np.mean([least_distance(one) for one in part]) for part in (rounds[:5], rounds[-5:]))
+    early, late = (
+        np.mean([least_distance(one) for one in part]) for part in (rounds[:5], rounds[-5:])
+    )
     assert early > late + 1
 
 

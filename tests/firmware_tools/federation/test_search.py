@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from firmware_tools.errors import UserError
-from firmware_tools.federation import search, supernet
+from firmware_tools.federation import search, supernet, training
 from firmware_tools.federation.evaluation import accuracies, clocks, normalised
 from firmware_tools.federation.partition import Images, load
 from firmware_tools.federation.search import TOLERANCE, Candidate, Search, front, winner
@@ -25,20 +25,25 @@ TINY = CONFIGS["mars-tiny"]
 
 def few(n: int) -> Images:
     images = load("digits")
-    return Images(*(Part(p.images[:n], p.labels[:n]) for p in (images.training, images.held_out, images.test)))
+    return Images(
+        *(Part(p.images[:n], p.labels[:n]) for p in (images.training, images.held_out, images.test))
+    )
 
 
 def test_front_is_what_no_other_beats() -> None:
     rng = np.random.default_rng(0)
     drawn = [
         Candidate((k,), float(a), int(c))
-        for k, (a, c) in enumerate(zip(rng.integers(0, 12, 60) / 12, rng.integers(0, 30, 60), strict=True))
+        for k, (a, c) in enumerate(
+            zip(rng.integers(0, 12, 60) / 12, rng.integers(0, 30, 60), strict=True)
+        )
     ]
     found = front(drawn)
     beaten = {
         a
         for a, b in product(drawn, drawn)
-        if b.accuracy >= a.accuracy and b.clocks <= a.clocks
+        if b.accuracy >= a.accuracy
+        and b.clocks <= a.clocks
         and (b.accuracy, -b.clocks) != (a.accuracy, -a.clocks)
     }
     points = {(one.accuracy, one.clocks) for one in drawn if one not in beaten}
@@ -48,7 +53,10 @@ def test_front_is_what_no_other_beats() -> None:
 
 def test_winner_is_the_fastest_that_is_good_enough() -> None:
     best = Candidate((0,), 0.9, 1000)
-    near, far = Candidate((1,), 0.9 - TOLERANCE + 1e-9, 500), Candidate((2,), 0.9 - 2 * TOLERANCE, 10)
+    near, far = (
+        Candidate((1,), 0.9 - TOLERANCE + 1e-9, 500),
+        Candidate((2,), 0.9 - 2 * TOLERANCE, 10),
+    )
     assert winner([best, near, far]) == near
     assert winner([best, far]) == best
     with pytest.raises(UserError, match="no network of the search fits"):
@@ -68,20 +76,25 @@ def test_normalisation_is_that_of_the_images() -> None:
 
 def test_clocks_count_groups_and_layers() -> None:
     plain = (*GROUPED[:6], 0, *GROUPED[7:])
-    assert clocks(SMALLEST, TINY) < clocks(GROUPED, TINY) < clocks(plain, TINY) < clocks(LARGEST, TINY)
+    assert (
+        clocks(SMALLEST, TINY) < clocks(GROUPED, TINY) < clocks(plain, TINY) < clocks(LARGEST, TINY)
+    )
 
 
-def test_trained_network_is_equal_everywhere_and_as_fast_as_was_said() -> None:
+def test_trained_network_is_equal_everywhere_and_as_fast_as_was_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(training, "EPOCHS", 1)
     images, subnet = few(64), Subnet.of(GROUPED)
-    training = SubnetTraining(subnet, supernet.initial(0), images, 0, epochs=1)
-    assert [stage for stage, _ in training.run()] == ["quantised"]
-    result = training.finish()
+    trained = SubnetTraining(subnet, supernet.initial(0), images, 0)
+    assert [stage for stage, _ in trained.run()] == ["quantised"]
+    result = trained.finish()
     features = result.twin.image_ints(images.test.images[:4]).astype(np.int16)
     expected = result.twin.integers(images.test.images[:4])
     image = compile_network(result.network, TINY)
     for k, one in enumerate(features):
         done = run_frame(image, one)
-        assert np.array_equal(done.output.ravel(), expected["dense"][k].ravel())
+        assert np.array_equal(done.result.ravel(), expected["dense"][k].ravel())
     assert done.clocks == clocks(GROUPED, TINY)
     by_name = {layer.name: layer for layer in result.network.layers}
     layer = by_name["block2_in"]
@@ -119,7 +132,9 @@ def test_networks_that_do_not_fit_are_left_out(monkeypatch: pytest.MonkeyPatch) 
 
 def test_study_compares_halves_with_the_whole_seed_by_seed() -> None:
     kinds = {(one.sampler, one.rounds, one.seed) for one in plan(2, 8)}
-    halves = {(name, 4, seed) for name in ("uniform", "diverse", "hadamard", "full") for seed in (0, 1)}
+    halves = {
+        (name, 4, seed) for name in ("uniform", "diverse", "hadamard", "full") for seed in (0, 1)
+    }
     assert kinds == halves | {("uniform", 8, 0), ("uniform", 8, 1)}
     runs = [Run("uniform", 8, s, 0.9, 0.9, 990, 10) for s in (0, 1)]
     runs += [Run("diverse", 4, s, 0.9 + 0.01 * s, 0.9, 400 + 90 * s, 10) for s in (1, 0)]

@@ -37,9 +37,11 @@ def part(n: int) -> Part:
 
 
 def test_largest_subnet_holds_what_has_its_kernels_and_all_hold_the_whole() -> None:
-    everything = np.concatenate([supernet.positions(one) for one in [Subnet.of(LARGEST), *some(60)]])
+    everything = np.concatenate(
+        [supernet.positions(one) for one in [Subnet.of(LARGEST), *some(60)]]
+    )
     assert set(everything) == set(range(supernet.size()))
-    assert N_GENOMES == np.prod(GENES)
+    assert np.prod(GENES) == N_GENOMES
 
 
 @pytest.mark.parametrize("subnet", [Subnet.of(SMALLEST), Subnet.of(LARGEST), GROUPED, *some(4)])
@@ -130,7 +132,9 @@ def test_score_is_the_first_order_change_of_the_loss() -> None:
         with torch.no_grad():
             for values in norm.parameters():
                 values[UNIT * unit : UNIT * (unit + 1)] *= 1 - step
-            after = torch.nn.functional.cross_entropy(network(images.images.double()), images.labels)
+            after = torch.nn.functional.cross_entropy(
+                network(images.images.double()), images.labels
+            )
             for values in norm.parameters():
                 values[UNIT * unit : UNIT * (unit + 1)] /= 1 - step
         assert abs(float(after - loss.detach())) / step == pytest.approx(score, rel=1e-2)
