@@ -85,7 +85,8 @@ def command(
     as it takes them (NET-images.npy) and their classes (NET-labels.npy).
 
     After Ctrl-C the same command goes on from the last round or epoch and ends with the same
-    network (docs/dc-nas.md). Exit code 1 if a layer's integers are not those of the training on all test images.
+    network (docs/dc-nas.md). Exit code 1 if a layer's integers are not those of the training on all
+    test images.
     """
     terminal = Terminal(json=json)
     page.check(report)

@@ -106,7 +106,7 @@ def train_epoch(network: nn.Module, part: Part, rate: float, order: torch.Genera
     optimizer = torch.optim.SGD(network.parameters(), lr=rate)
     for batch in torch.randperm(len(part), generator=order).split(BATCH):
         optimizer.zero_grad()
-        functional.cross_entropy(network(part.images[batch]), part.labels[batch]).backward()  # type: ignore[no-untyped-call]
+        functional.cross_entropy(network(part.images[batch]), part.labels[batch]).backward()
         optimizer.step()
 
 
@@ -128,7 +128,7 @@ def pruned(subnet: Subnet, weights: Weights, part: Part, share: float) -> Subnet
         0..1, of the units that could go.
     """
     network = supernet.module(subnet, weights).train()
-    functional.cross_entropy(network(part.images), part.labels).backward()  # type: ignore[no-untyped-call]
+    functional.cross_entropy(network(part.images), part.labels).backward()
     units = [list(own) for own in subnet.units]
     ranked = sorted(
         (score, k + 1, unit)

