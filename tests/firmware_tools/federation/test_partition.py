@@ -79,7 +79,8 @@ def test_digits_parts_are_disjoint() -> None:
 
 def test_mnist_is_averaged_and_split() -> None:
     images = load("mnist")
-    assert [len(part) for part in (images.training, images.held_out, images.test)] == [3500, 500, 1000]
+    parts = images.training, images.held_out, images.test
+    assert [len(part) for part in parts] == [3500, 500, 1000]
     assert images.training.images.shape == (3500, 1, 8, 8)
     assert float(images.training.images.max()) <= 1
     assert np.bincount(images.test.labels).tolist() == [100] * 10
