@@ -29,5 +29,10 @@ NAMES = (
     "demo",
 )
 """In the order in which `kenyon --help` shows them."""
-GROUPS = {"search": ("Search a device for each layer, or a network in a federation.", ("devices",))}
+GROUPS = {
+    "search": (
+        "Search a device for each layer, or a network in a federation.",
+        ("devices", "architecture"),
+    )
+}
 """Verbs whose subjects have options of their own, each a module `VERB_SUBJECT`."""

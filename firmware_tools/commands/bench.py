@@ -13,9 +13,19 @@ from firmware_tools.report import page
 from model.mars.zoo import ZOO
 
 if TYPE_CHECKING:
+    from firmware_tools.jobs.job import Executor
     from firmware_tools.npu.figures import Figure
 
-Subject = Literal["npu", "mars", "quantizers", "spiking-training", "adaptation", "devices"]
+Subject = Literal[
+    "npu", "mars", "quantizers", "spiking-training", "adaptation", "devices", "federation"
+]
+STUDIES = {
+    "quantizers": ("--output", "--report"),
+    "spiking-training": ("--report",),
+    "adaptation": (),
+    "federation": (),
+}
+"""Subjects that train, and what they take beside --quick and --seeds."""
 Backend = Literal["model", "rtl"]
 EXAMPLES = examples(
     "kenyon bench",
@@ -30,6 +40,7 @@ EXAMPLES = examples(
     "kenyon bench spiking-training --seeds 5",
     "kenyon bench adaptation --seeds 5",
     "kenyon bench devices --network vgg16 --device pcm:rows=64",
+    "kenyon bench federation --seeds 5",
 )
 
 
@@ -51,7 +62,7 @@ def command(
         typer.Option(
             "--quick",
             help="npu: fewer and shorter runs, vectors not on the RTL. quantizers, "
-            "spiking-training, adaptation: one epoch each.",
+            "spiking-training, adaptation: one epoch each. federation: two rounds.",
         ),
     ] = False,
     network: Annotated[
@@ -125,7 +136,7 @@ def command(
         int | None,
         typer.Option(
             min=1,
-            help="quantizers, spiking-training, adaptation: seeds. Default: 5.",
+            help="quantizers, spiking-training, adaptation, federation: seeds. Default: 5.",
             show_default=False,
         ),
     ] = None,
@@ -168,6 +179,9 @@ def command(
 
     devices: area, energy and time of a frame on a device, layer by layer, with converters and
     without, and how quickly design points are priced (docs/hyde.md).
+
+    federation: kenyon search architecture's samplers with half of the rounds against uniform
+    sampling with all of them, seed by seed (docs/dc-nas.md). Kept in build/jobs.
     """
     terminal = Terminal(json=json)
     page.check(report)
@@ -186,30 +200,16 @@ def command(
         "--clock-mhz": clock_mhz,
         "--seed": seed,
     }
-    if subject != "mars":
+    if subject not in {"mars", "federation"}:
         refuse_others(f"bench {subject}", {"-j": jobs, "--on": on})
     study = {"--seeds": seeds, "--output": output}
     if subject == "devices":
         _bench_devices(network or "vgg16", device, {**given, **study}, terminal)
         return
     refuse_others(f"bench {subject}", {"--device": device})
-    if subject == "quantizers":
-        refuse_others("bench quantizers", given)
-        from firmware_tools.quantize import study_report
-
-        study_report.bench(terminal, n_seeds=seeds or 5, quick=quick, output=output, report=report)
-        return
-    if subject == "spiking-training":
-        refuse_others("bench spiking-training", {**given, "--output": output})
-        from firmware_tools.quantize import spiking_study
-
-        spiking_study.bench(terminal, n_seeds=seeds or 5, quick=quick, report=report)
-        return
-    if subject == "adaptation":
-        refuse_others("bench adaptation", {**given, "--output": output, "--report": report})
-        from firmware_tools.adaptation import study as adaptation
-
-        adaptation.bench(terminal, device="rram:wires=exact", n_seeds=seeds or 5, quick=quick)
+    if subject in STUDIES:
+        options = {**given, "--output": output, "--report": report}
+        _bench_study(subject, options, seeds or 5, quick, executor(jobs, on), terminal)
         return
     refuse_others(f"bench {subject}", study)
     if subject == "npu":
@@ -244,6 +244,35 @@ def command(
         refuse_others("bench mars without --table", {"-j": jobs, "--on": on})
         on_rtl = backend == "rtl"
         bench(choice, on_rtl=on_rtl, exit_mean=exit_mean, report=report, terminal=terminal)
+
+
+def _bench_study(
+    subject: str,
+    options: "dict[str, Any]",
+    n_seeds: int,
+    quick: bool,
+    run: "Executor",
+    terminal: Terminal,
+) -> None:
+    takes = STUDIES[subject]
+    refuse_others(f"bench {subject}", {k: v for k, v in options.items() if k not in takes})
+    if subject == "quantizers":
+        from firmware_tools.quantize import study_report
+
+        output, report = (options[name] for name in takes)
+        study_report.bench(terminal, n_seeds=n_seeds, quick=quick, output=output, report=report)
+    elif subject == "spiking-training":
+        from firmware_tools.quantize import spiking_study
+
+        spiking_study.bench(terminal, n_seeds=n_seeds, quick=quick, report=options["--report"])
+    elif subject == "adaptation":
+        from firmware_tools.adaptation import study
+
+        study.bench(terminal, device="rram:wires=exact", n_seeds=n_seeds, quick=quick)
+    else:
+        from firmware_tools.federation import study as samplers
+
+        samplers.bench(terminal, run, n_seeds=n_seeds, quick=quick)
 
 
 def _bench_devices(

@@ -23,9 +23,15 @@ def test_help_shows_every_verb(kenyon) -> None:
         assert f" {verb} " in result.stdout
 
 
-@pytest.mark.parametrize("verb", commands.NAMES)
+VERBS = [
+    *(name for name in commands.NAMES if name not in commands.GROUPS),
+    *(f"{group} {one}" for group, (_, subjects) in commands.GROUPS.items() for one in subjects),
+]
+
+
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help_with_examples_and_json(kenyon, verb: str) -> None:
-    result = kenyon(verb, "--help")
+    result = kenyon(*verb.split(), "--help")
     assert result.exit_code == 0
     assert "--json" in result.stdout
     assert f"kenyon {verb}" in result.stdout.partition("Examples:")[2]

@@ -13,6 +13,7 @@ import typer
 from typer.exceptions import Exit, TyperException
 
 from firmware_tools.cli import app
+from firmware_tools.commands import GROUPS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -67,8 +68,11 @@ def test_commands_of_all_pages_exist() -> None:
         if verb not in group.commands:
             wrong.append(f"{page}: kenyon {command}: no such verb")
             continue
+        called = group.commands[verb]
+        if verb in GROUPS and arguments and arguments[0] in called.commands:
+            called = called.commands[arguments.pop(0)]
         try:
-            group.commands[verb].make_context(verb, arguments)
+            called.make_context(verb, arguments)
         except Exit:
             pass  # --help
         except TyperException as error:
