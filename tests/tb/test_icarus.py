@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from firmware_tools import regression
+from firmware_tools.jobs.local import Local
 from firmware_tools.regression import CHIP, QUANTISED_RTL, RANDOM, SPIKING_RTL, Regression
 from model.config import CHIPS
 from model.mars.config import CONFIGS as MARS_CONFIGS
@@ -31,7 +32,7 @@ def failures(folder: Path, names: list[str], count: int) -> list[str]:
     """What failed of the cases with these names on the small configurations."""
     todo = regression.cases([TINY, MARS_TINY], names, 1, count)
     assert todo
-    outcomes = list(Regression(folder, waves=False).run(todo, 1))
+    outcomes = list(Regression(folder, waves=False).run(todo, Local(1)))
     assert len(outcomes) == len(todo)
     return [f"{o.case}: {o.failure}" for o in outcomes if o.failure]
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from firmware_tools import regression
+from firmware_tools.jobs.local import Local
 from firmware_tools.mars import regression as mars_regression
 from firmware_tools.mars.regression import Network
 from firmware_tools.regression import (
@@ -87,7 +88,7 @@ def test_whole_frame(name: str) -> None:
 def test_regression(on_model: str, on_rtl: str, tmp_path: Path) -> None:
     """200 random networks, reference = golden machine, 60 of them also = RTL."""
     todo = regression.cases([TINY, MARS], [on_model, on_rtl], 1, 200)
-    outcomes = list(Regression(tmp_path, waves=False).run(todo, 1))
+    outcomes = list(Regression(tmp_path, waves=False).run(todo, Local(1)))
     assert [str(o.case) + o.failure for o in outcomes if o.failure] == []
     ran = Counter((o.case.name, o.case.config.name) for o in outcomes)
     assert ran == {

@@ -77,6 +77,7 @@ def test_digits_parts_are_disjoint() -> None:
     assert len(images.final.training) == 1297
 
 
+@pytest.mark.full
 def test_mnist_is_averaged_and_split() -> None:
     images = load("mnist")
     parts = images.training, images.held_out, images.test

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from firmware_tools import regression
+from firmware_tools.jobs.local import Local
 from firmware_tools.joint.regression import random_case
 from firmware_tools.regression import JOINT, Regression, cases
 from model.config import CHIPS
@@ -161,14 +162,14 @@ def test_regression() -> None:
     assert [case.command for case in todo] == [
         f"kenyon regress -c kenyon-tiny --only joint --seed {seed} --count 1" for seed in (3, 4)
     ]
-    outcomes = list(Regression(Path("out"), waves=False).run(todo, 1))
+    outcomes = list(Regression(Path("out"), waves=False).run(todo, Local(1)))
     assert not any(outcome.failure for outcome in outcomes)
     assert min(outcome.clocks for outcome in outcomes) > 0
 
 
 def test_failed_pair_is_kept(stand_in, kenyon) -> None:
     stand_in.append(lambda one: replace(one, result=replace(one.result, status=0)))
-    (outcome,) = Regression(Path("out"), waves=False).run(cases([TINY], [JOINT], 5, 1), 1)
+    (outcome,) = Regression(Path("out"), waves=False).run(cases([TINY], [JOINT], 5, 1), Local(1))
     assert outcome.failure == "frame 1: bridge: STATUS must be 2, not 0"
     stand_in.clear()
     result = kenyon(*shlex.split(outcome.command)[1:])

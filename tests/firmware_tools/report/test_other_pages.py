@@ -61,7 +61,7 @@ def test_mutate(kenyon, read, monkeypatch: pytest.MonkeyPatch) -> None:
         "blocks-2": Outcome(mutants[1], SURVIVED, seconds=2.0),
     }
     monkeypatch.setattr("firmware_tools.commands.mutate._drawn", lambda *_: mutants)
-    monkeypatch.setattr("firmware_tools.commands.mutate._run", lambda *_: outcomes)
+    monkeypatch.setattr("firmware_tools.commands.mutate._run", lambda *_, **__: outcomes)
     assert kenyon("mutate", "--count", "2", "--report", "m.html").exit_code == 1
     found = read("m.html")
     assert [row[0] for row in found.tables["Mutants, survivors first."]] == [
