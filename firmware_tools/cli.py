@@ -146,7 +146,6 @@ def _register(group: typer.Typer, name: str, module: str) -> None:
 def _register_group(name: str, about: str, subjects: tuple[str, ...]) -> None:
     """A verb whose subjects have options of their own."""
     group = typer.Typer(name=name, help=about, no_args_is_help=True, rich_markup_mode="rich")
-    group.callback()(lambda: None)  # so that it stays a group with one subject
     for subject in subjects:
         _register(group, subject, f"{name}_{subject}")
     app.add_typer(group)

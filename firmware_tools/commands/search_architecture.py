@@ -7,6 +7,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from firmware_tools import trainings
 from firmware_tools.console import DIFFERENCE, Jobs, Json, On, Report, Seed, Terminal, examples
 from firmware_tools.errors import UserError
 from firmware_tools.inputs import check_folder
@@ -117,9 +118,9 @@ def command(
     _federate(federation, terminal)
     search = Search(federation.weights, images, chip, seed)
     _search(search, terminal)
-    checkpoint = output.with_name(f"{output.name}.checkpoint")
+    checkpoint = trainings.checkpoint_of(output)
     training = SubnetTraining(_winner(search), federation.weights, images, seed, checkpoint)
-    _train(training, terminal)
+    trainings.run(training, terminal)
     _finish(federation, search, training, images, chip, output, report, terminal)
 
 
@@ -159,19 +160,6 @@ def _search(search: "Search", terminal: Terminal) -> None:
         ) from None
 
 
-def _train(training: "SubnetTraining", terminal: Terminal) -> None:
-    try:
-        with terminal.progress("epochs", len(training)) as advance:
-            advance(training.done)
-            for _stage, done in training.run():
-                advance(done)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"interrupted after epoch {training.done} of {len(training)}; "
-            "the same command goes on from there"
-        ) from None
-
-
 def _finish(
     federation: "Federation",
     search: "Search",
@@ -183,23 +171,15 @@ def _finish(
     terminal: Terminal,
 ) -> None:
     """Write the network and say how good it is."""
-    import numpy as np
-
     from firmware_tools.federation.search import front, winner
     from firmware_tools.mars.bench import measure
-    from firmware_tools.quantize.difference import differences
     from model.mars import network_file
     from model.mars.mapper import compile_network
 
     result, best = training.finish(), winner(search.candidates)
-    network_file.dump(result.network, output)
-    features = result.twin.image_ints(images.test.images).astype(np.int16)
-    np.save(output.with_name(f"{output.stem}-images.npy"), features)
-    np.save(output.with_name(f"{output.stem}-labels.npy"), images.test.labels.numpy())
-    written = network_file.load(output)
-    rows = differences(result.model, result.twin, written, images.test.images)
-    n_unequal = sum(row.unequal for row in rows)
-    figures = measure(compile_network(written, chip), features[0])
+    n_unequal = trainings.write_network(result, images.test, output)
+    features = result.twin.image_ints(images.test.images[:1])
+    figures = measure(compile_network(network_file.load(output), chip), features[0])
     values: dict[str, Any] = {
         "data": federation.settings.data,
         "clients": federation.settings.clients,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.markup import escape
 
+from firmware_tools import trainings
 from firmware_tools.console import DIFFERENCE, Json, Report, Seed, Terminal, examples
 from firmware_tools.errors import UserError
 from firmware_tools.inputs import check_folder
@@ -222,8 +223,8 @@ def _train_quantised(
     from firmware_tools.quantize.training import Training
 
     data = digits.load()
-    training = Training(settings, data, _checkpoint(output))
-    _run(training, terminal)
+    training = Training(settings, data, trainings.checkpoint_of(output))
+    trainings.run(training, terminal)
     result = training.finish()
     lines = [
         f"float accuracy      {result.float_accuracy:8.2%}",
@@ -240,8 +241,8 @@ def _train_perception(
 
     with terminal.busy("rendering what is seen"):
         data = perception.load()
-    training = perception.PerceptionTraining(settings, data, _checkpoint(output))
-    _run(training, terminal)
+    training = perception.PerceptionTraining(settings, data, trainings.checkpoint_of(output))
+    trainings.run(training, terminal)
     result = training.perception()
     lines = [
         f"{what:9}  motion {seen.mode:8.2%}  direction {seen.direction:8.2%}"
@@ -261,8 +262,11 @@ def _finish(
     terminal: Terminal,
 ) -> None:
     """Write what was trained and say how good it is, for people in `lines`."""
+    from firmware_tools.quantize.training import save_result
+
     settings = training.settings
-    n_unequal = _write(training, result, test, output)
+    save_result(settings, result.model, result.twin, output.with_suffix(".pt"))
+    n_unequal = trainings.write_network(result, test, output)
     training.discard_checkpoint()
     values = {
         "data": data,
@@ -301,8 +305,8 @@ def _train_spiking(
     from firmware_tools.quantize.spiking_training import SpikingTraining
 
     loaded = settings.load()
-    training = SpikingTraining(settings, loaded, _checkpoint(output))
-    _run(training, terminal)
+    training = SpikingTraining(settings, loaded, trainings.checkpoint_of(output))
+    trainings.run(training, terminal)
     result = training.finish()
     n_unequal = spiking_report.write(settings, result, loaded.test, output)
     stored, alone = spiking_report.membrane_bytes(result.network)
@@ -345,8 +349,8 @@ def _train_policy(
     from firmware_tools.quantize.policy import PolicyTraining
     from model.mars import network_file
 
-    training = PolicyTraining(spiking, data, _checkpoint(path), seed=seed)
-    _run(training, terminal)
+    training = PolicyTraining(spiking, data, trainings.checkpoint_of(path), seed=seed)
+    trainings.run(training, terminal)
     result = training.finish()
     network_file.dump(result.network, path)
     training.discard_checkpoint()
@@ -362,42 +366,3 @@ def _write_report(
 
     title = f"Training on {values['data']}"
     page.write(path, title, sections(values, training.losses), terminal)
-
-
-def _checkpoint(output: Path) -> Path:
-    return output.with_name(f"{output.name}.checkpoint")
-
-
-def _run(training: "StagedTraining", terminal: Terminal) -> None:
-    if training.done:
-        terminal.err.print(f"going on after epoch {training.done} of {len(training)}")
-    try:
-        with terminal.progress("epochs", len(training)) as advance:
-            advance(training.done)
-            for _stage, done in training.run():
-                advance(done)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"interrupted after epoch {training.done} of {len(training)}; "
-            "the same command goes on from there"
-        ) from None
-
-
-def _write(
-    training: "Training", result: "Result | PerceptionResult", test: Any, output: Path
-) -> int:
-    """Write everything; the number of integers in which the exported network differs."""
-    import numpy as np
-
-    from firmware_tools.quantize.difference import differences
-    from firmware_tools.quantize.training import save_result
-    from model.mars import network_file
-
-    network_file.dump(result.network, output)
-    save_result(training.settings, result.model, result.twin, output.with_suffix(".pt"))
-    images = result.twin.image_ints(test.images).astype(np.int16)
-    np.save(output.with_name(f"{output.stem}-images.npy"), images)
-    np.save(output.with_name(f"{output.stem}-labels.npy"), test.labels.numpy())
-    written = network_file.load(output)
-    rows = differences(result.model, result.twin, written, test.images)
-    return sum(row.unequal for row in rows)

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -225,7 +224,7 @@ class Federation:
         part = self._checkpoint.with_name(f"{self._checkpoint.name}.part")
         with part.open("wb") as file:
             np.savez(file, about=np.array(json.dumps(about)), weights=self.weights)
-        os.replace(part, self._checkpoint)  # noqa: PTH105  (atomic; says so)
+        part.replace(self._checkpoint)
 
     def _resume(self, path: Path) -> None:
         about, weights = _read(path)

@@ -10,6 +10,7 @@ from firmware_tools.console import Terminal
 from firmware_tools.quantize.digits import Part
 from firmware_tools.quantize.spiking_training import SpikingResult, SpikingSettings
 from firmware_tools.quantize.training import save_result
+from firmware_tools.trainings import write_tests
 from model.mars import network_file, reference
 from model.mars.config import CONFIGS, WORD_BYTES
 from model.mars.mapper import compile_network
@@ -21,8 +22,7 @@ def write(settings: SpikingSettings, result: SpikingResult, test: Part, output: 
     network_file.dump(result.network, output)
     save_result(settings, result.model, result.twin, output.with_suffix(".pt"))
     images = result.twin.image_ints(test.images).astype(np.int16)
-    np.save(output.with_name(f"{output.stem}-images.npy"), images)
-    np.save(output.with_name(f"{output.stem}-labels.npy"), test.labels.numpy())
+    write_tests(output, images, test.labels)
     return n_unequal(result, network_file.load(output), test)
 
 

@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -474,7 +473,7 @@ def save(state: dict[str, Any], path: Path) -> None:
     """Write a file of tensors at once: what was there stays until the new one is complete."""
     part = path.with_name(f"{path.name}.part")
     torch.save(state, part)
-    os.replace(part, path)  # noqa: PTH105  (atomic; says so)
+    part.replace(path)
 
 
 def load(path: Path) -> dict[str, Any]:

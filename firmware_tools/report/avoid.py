@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from bokeh.models import ColumnDataSource, FactorRange, LinearColorMapper
 from numpy.typing import NDArray
 
 from firmware_tools.avoid import CELLS, DIRECTIONS, MODES, film
@@ -15,7 +14,7 @@ from firmware_tools.avoid.flying import Moment
 from firmware_tools.avoid.populations import STEPS
 from firmware_tools.avoid.rendering import SIDE, Grey
 from firmware_tools.avoid.report import Judged
-from firmware_tools.report.charts import BAR, SHADES, axes, bars, lines
+from firmware_tools.report.charts import axes, bars, heat_map, lines
 from firmware_tools.report.page import Chart, Facts, Frames, Section, Table
 
 MODE_NAMES = (*MODES, "none")
@@ -214,36 +213,22 @@ def _confusion(names: Sequence[str], counts: Sequence[Sequence[int]]) -> Any:
     """Rows: what is right; columns: what was decided."""
     flat = [n for row in counts for n in row]
     high = max(1, *flat)
-    source = ColumnDataSource(
+    chart, source, _ = heat_map(
+        names,
+        names,
         {
-            "right": [name for name in names for _ in names],
-            "decided": [*names] * len(names),
-            "n": flat,
+            "row": [name for name in names for _ in names],
+            "column": [*names] * len(names),
+            "value": flat,
             "text": [str(n) if n else "" for n in flat],
             "ink": ["white" if 2 * n > high else "black" for n in flat],
-        }
-    )
-    chart = axes(
-        "decided",
-        "right",
-        height=BAR * len(names) + 130,
-        x_range=FactorRange(*names),
-        y_range=FactorRange(*reversed(names)),
-        tooltips=[("right", "@right"), ("decided", "@decided"), ("clips", "@n")],
-    )
-    shades = LinearColorMapper(palette=SHADES, low=0, high=high)
-    chart.rect(
-        "decided",
-        "right",
-        width=0.96,
-        height=0.9,
-        source=source,
-        fill_color={"field": "n", "transform": shades},
-        line_color=None,
+        },
+        ("decided", "right"),
+        [("right", "@row"), ("decided", "@column"), ("clips", "@value")],
     )
     chart.text(
-        "decided",
-        "right",
+        "column",
+        "row",
         "text",
         source=source,
         text_color="ink",

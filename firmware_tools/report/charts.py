@@ -10,6 +10,7 @@ from bokeh.models import (
     HoverTool,
     Legend,
     LegendItem,
+    LinearColorMapper,
     Range1d,
 )
 from bokeh.plotting import figure
@@ -170,6 +171,51 @@ def bars(
     chart.ygrid.visible = False
     legend(chart, items)
     return chart
+
+
+def heat_map(
+    rows: Sequence[str],
+    columns: Sequence[str],
+    cells: Mapping[str, Sequence[Any]],
+    labels: tuple[str, str],
+    tooltips: Any,
+) -> tuple[Any, ColumnDataSource, LinearColorMapper]:
+    """Squares that are the darker the larger their value is.
+
+    Parameters
+    ----------
+    rows, columns : sequence of str
+        Names on the axes, rows from the top.
+    cells : {str: sequence}
+        `row`, `column` and `value` of each square, and what else tooltips or texts show.
+    labels : (str, str)
+        Of the columns' axis and the rows'.
+    tooltips : list of (str, str)
+
+    Returns
+    -------
+    (chart, source, shades)
+    """
+    source = ColumnDataSource({name: list(values) for name, values in cells.items()})
+    top = max(1.0, *(float(value) for value in source.data["value"]))
+    shades = LinearColorMapper(palette=SHADES, low=0, high=top)
+    chart = axes(
+        *labels,
+        height=BAR * len(rows) + 120,
+        x_range=FactorRange(*columns),
+        y_range=FactorRange(*reversed(rows)),
+        tooltips=tooltips,
+    )
+    chart.rect(
+        "column",
+        "row",
+        width=0.96,
+        height=0.9,
+        source=source,
+        fill_color={"field": "value", "transform": shades},
+        line_color=None,
+    )
+    return chart, source, shades
 
 
 def chosen_lines(

@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from bokeh.models import ColorBar, ColumnDataSource, FactorRange, LinearColorMapper
+from bokeh.models import ColorBar, ColumnDataSource, FactorRange
 
 from firmware_tools.mars.plot import LOADED, PARTS
-from firmware_tools.report.charts import BAR, SHADES, axes, bars, legend, whole
+from firmware_tools.report.charts import BAR, axes, bars, heat_map, legend, whole
 from firmware_tools.report.page import Chart, Facts, Part, Section, Span, Table, Text
 
 MOST_BLOCKS = 4000
@@ -400,26 +399,12 @@ def spikes(shares: Mapping[str, Sequence[float]]) -> list[Section]:
         for name, own in zip(names, shares.values(), strict=True)
         for step, share in zip(steps, own, strict=False)
     ]
-    columns = zip(("layer", "step", "share"), zip(*cells, strict=True), strict=True)
-    source = ColumnDataSource({name: list(values) for name, values in columns})
-    high = max(1.0, float(np.max(source.data["share"])))
-    shades = LinearColorMapper(palette=SHADES, low=0, high=high)
-    chart = axes(
-        "time step",
-        "",
-        height=BAR * len(names) + 110,
-        x_range=FactorRange(*steps),
-        y_range=FactorRange(*reversed(names)),
-        tooltips=[("", "@layer, step @step"), ("fire", "@share{0.00} %")],
-    )
-    chart.rect(
-        "step",
-        "layer",
-        width=0.96,
-        height=0.9,
-        source=source,
-        fill_color={"field": "share", "transform": shades},
-        line_color=None,
+    chart, _, shades = heat_map(
+        names,
+        steps,
+        dict(zip(("row", "column", "value"), zip(*cells, strict=True), strict=True)),
+        ("time step", ""),
+        [("", "@row, step @column"), ("fire", "@value{0.00} %")],
     )
     chart.add_layout(ColorBar(color_mapper=shades, title="% fire"), "right")
     rows = [[name, *(f"{100 * one:.2f} %" for one in own)] for name, own in shares.items()]
