@@ -17,13 +17,21 @@ if TYPE_CHECKING:
     from firmware_tools.npu.figures import Figure
 
 Subject = Literal[
-    "npu", "mars", "quantizers", "spiking-training", "adaptation", "devices", "federation"
+    "npu",
+    "mars",
+    "quantizers",
+    "spiking-training",
+    "adaptation",
+    "devices",
+    "federation",
+    "prompts",
 ]
 STUDIES = {
     "quantizers": ("--output", "--report"),
     "spiking-training": ("--report",),
     "adaptation": (),
     "federation": (),
+    "prompts": (),
 }
 """Subjects that train, and what they take beside --quick and --seeds."""
 Backend = Literal["model", "rtl"]
@@ -41,6 +49,7 @@ EXAMPLES = examples(
     "kenyon bench adaptation --seeds 5",
     "kenyon bench devices --network vgg16 --device pcm:rows=64",
     "kenyon bench federation --seeds 5",
+    "kenyon bench prompts --seeds 5 -j 2",
 )
 
 
@@ -62,7 +71,7 @@ def command(
         typer.Option(
             "--quick",
             help="npu: fewer and shorter runs, vectors not on the RTL. quantizers, "
-            "spiking-training, adaptation: one epoch each. federation: two rounds.",
+            "spiking-training, adaptation, prompts: one epoch each. federation: two rounds.",
         ),
     ] = False,
     network: Annotated[
@@ -136,7 +145,8 @@ def command(
         int | None,
         typer.Option(
             min=1,
-            help="quantizers, spiking-training, adaptation, federation: seeds. Default: 5.",
+            help="quantizers, spiking-training, adaptation, federation, prompts: seeds. "
+            "Default: 5.",
             show_default=False,
         ),
     ] = None,
@@ -182,6 +192,10 @@ def command(
 
     federation: kenyon search architecture's samplers with half of the rounds against uniform
     sampling with all of them, seed by seed (docs/dc-nas.md). Kept in build/jobs.
+
+    prompts: a small vision transformer that stands still learns six tasks by prompts, of which 30 %
+    are kept, against all, a random share, and as few from the start (docs/prompts.md). Kept in
+    build/jobs.
     """
     terminal = Terminal(json=json)
     page.check(report)
@@ -200,7 +214,7 @@ def command(
         "--clock-mhz": clock_mhz,
         "--seed": seed,
     }
-    if subject not in {"mars", "federation"}:
+    if subject not in {"mars", "federation", "prompts"}:
         refuse_others(f"bench {subject}", {"-j": jobs, "--on": on})
     study = {"--seeds": seeds, "--output": output}
     if subject == "devices":
@@ -269,6 +283,10 @@ def _bench_study(
         from firmware_tools.adaptation import study
 
         study.bench(terminal, device="rram:wires=exact", n_seeds=n_seeds, quick=quick)
+    elif subject == "prompts":
+        from firmware_tools.prompts import study as prompts
+
+        prompts.bench(terminal, run, n_seeds=n_seeds, quick=quick)
     else:
         from firmware_tools.federation import study as samplers
 

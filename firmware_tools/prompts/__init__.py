@@ -1,0 +1,1 @@
+"""Prompts of a frozen vision transformer, and how few of them do (after 2305.17223)."""

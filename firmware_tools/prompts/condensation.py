@@ -1,0 +1,141 @@
+"""Prompts are trained, ranked by what the loss owes to each, and all but a share taken away.
+
+2305.17223 states that few prompts do: a gradient-based score ranks them and about 30 % are kept.
+Score and schedule are a reconstruction: the score of a prompt is the derivative of the loss with
+respect to a factor in front of it, the inner product of prompt and gradient; its absolute value is
+averaged over the batches, and prompts of all blocks are ranked together.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from firmware_tools.prompts.transformer import (
+    DEPTH,
+    EMBEDDING_SPREAD,
+    WIDTH,
+    VisionTransformer,
+)
+from firmware_tools.quantize.digits import Part
+
+BATCH = 64
+RATE, DECAY = 5e-3, 1e-4
+
+Prompts = tuple[Tensor, ...]
+"""Deep prompts (n, WIDTH) of each block."""
+
+
+@dataclass
+class Adapted:
+    """What a task has of its own, all else is the frozen transformer's.
+
+    Attributes
+    ----------
+    prompts : Prompts
+    head : nn.Linear
+    """
+
+    prompts: Prompts
+    head: nn.Linear
+
+    def logits(self, backbone: VisionTransformer, images: Tensor) -> Tensor:
+        """What the transformer says with these prompts and this head."""
+        features = backbone.features(images, self.prompts)
+        return self.head(features)  # type: ignore[no-any-return]
+
+    def parameters(self) -> list[Tensor]:
+        """What is learned."""
+        return [*self.prompts, *self.head.parameters()]
+
+
+def fresh(counts: Sequence[int], classes: int, seed: int) -> Adapted:
+    """So many random prompts for each block, and a new head."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        prompts = tuple((EMBEDDING_SPREAD * torch.randn(n, WIDTH)).requires_grad_() for n in counts)
+        return Adapted(prompts, nn.Linear(WIDTH, classes))
+
+
+def train(
+    backbone: VisionTransformer, adapted: Adapted, part: Part, epochs: int, seed: int
+) -> None:
+    """Learn prompts and head; the transformer's own parameters stand still."""
+    optimizer = torch.optim.AdamW(adapted.parameters(), lr=RATE, weight_decay=DECAY)
+    generator = torch.Generator().manual_seed(seed)
+    n_steps = epochs * math.ceil(len(part) / BATCH)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
+    for _ in range(epochs):
+        for batch in torch.randperm(len(part), generator=generator).split(BATCH):
+            loss = _loss(backbone, adapted, part, batch)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+
+
+def _loss(backbone: VisionTransformer, adapted: Adapted, part: Part, batch: Tensor) -> Tensor:
+    logits = adapted.logits(backbone, part.images[batch])
+    return functional.cross_entropy(logits, part.labels[batch])
+
+
+def scores(backbone: VisionTransformer, adapted: Adapted, part: Part) -> tuple[Tensor, ...]:
+    """What the loss owes to each prompt: the mean over the batches of |prompt . gradient|.
+
+    Returns
+    -------
+    tuple of (n,) float
+        Of each block.
+    """
+    total: list[Tensor] = [torch.zeros(len(one)) for one in adapted.prompts]
+    batches = torch.arange(len(part)).split(BATCH)
+    for batch in batches:
+        loss = _loss(backbone, adapted, part, batch)
+        gradients = torch.autograd.grad(loss, adapted.prompts)
+        owed = [
+            (prompts.detach() * gradient).sum(1).abs()
+            for prompts, gradient in zip(adapted.prompts, gradients, strict=True)
+        ]
+        total = [before + one / len(batches) for before, one in zip(total, owed, strict=True)]
+    return tuple(total)
+
+
+def kept(ranks: Sequence[Tensor], share: float) -> tuple[Tensor, ...]:
+    """Which prompts are among the best of all blocks together; of equal ones the first.
+
+    Returns
+    -------
+    tuple of (k,) int64
+        Indices for each block, ascending.
+    """
+    flat = torch.cat(list(ranks))
+    n = max(1, round(share * len(flat)))
+    chosen = torch.zeros(len(flat), dtype=torch.bool)
+    chosen[torch.sort(flat, descending=True, stable=True).indices[:n]] = True
+    return tuple(part.nonzero()[:, 0] for part in chosen.split([len(one) for one in ranks]))
+
+
+def of(adapted: Adapted, chosen: Sequence[Tensor]) -> Adapted:
+    """A copy with these prompts only."""
+    head = nn.Linear(WIDTH, adapted.head.out_features)
+    head.load_state_dict(adapted.head.state_dict())
+    prompts = tuple(
+        all_of[own].detach().clone().requires_grad_()
+        for all_of, own in zip(adapted.prompts, chosen, strict=True)
+    )
+    return Adapted(prompts, head)
+
+
+def accuracy(backbone: VisionTransformer, adapted: Adapted, part: Part) -> float:
+    """Share of the images that are classified rightly."""
+    with torch.no_grad():
+        hits = adapted.logits(backbone, part.images).argmax(1) == part.labels
+    return float(hits.double().mean())
+
+
+def spread(n: int) -> tuple[int, ...]:
+    """So many prompts over the blocks, the first ones one more if they do not divide."""
+    return tuple(n // DEPTH + (k < n % DEPTH) for k in range(DEPTH))

@@ -1,0 +1,31 @@
+"""`kenyon bench prompts` of two tasks."""
+
+import json
+
+import pytest
+
+from firmware_tools.prompts import study, tasks
+
+
+@pytest.fixture(autouse=True)
+def _few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "targets", lambda real=tasks.targets: real()[3:5])
+
+
+def test_all_methods_of_all_tasks(kenyon) -> None:
+    result = kenyon("bench", "prompts", "--quick", "--seeds", "1", "-j", "1", "--json")
+    assert result.exit_code == 0, result.stderr
+    values = json.loads(result.stdout)
+    assert [run["task"] for run in values["runs"]] == ["parity", "photograph"]
+    for run in values["runs"]:
+        assert set(run["accuracy"]) == set(study.METHODS)
+        assert sum(run["kept"]) == round(study.SHARE * study.N_PROMPTS)
+    again = kenyon("bench", "prompts", "--quick", "--seeds", "1", "-j", "2", "--json")
+    assert again.stdout == result.stdout
+
+
+@pytest.mark.parametrize("option", [("--device", "pcm"), ("--network", "vgg16")])
+def test_options_of_other_subjects_are_refused(kenyon, option) -> None:
+    result = kenyon("bench", "prompts", *option)
+    assert result.exit_code == 2
+    assert option[0] in result.stderr
