@@ -6,7 +6,7 @@ import cocotb
 import numpy as np
 from cocotb.triggers import ClockCycles, RisingEdge
 
-from model.npu.clocks import STEP_OVERHEAD, step_clocks
+from model.npu.clocks import STEP_OVERHEAD, STREAM_LATENCY
 from tb.bus.master import CLOCK_NS
 from tb.npu.chip import (
     CLEAR,
@@ -21,8 +21,10 @@ from tb.npu.chip import (
     STOP,
     TEST_TIMEOUT_US,
     Bus,
+    axon_row,
     begin,
     check_run,
+    fill_blocks,
     set_neurons,
     some_network,
 )
@@ -34,14 +36,20 @@ async def stall_clocks(dut) -> None:
     bus = Bus(dut)
     await bus.start()
     await set_neurons(bus, 300)
-    clocks = (CONFIG.n_neurons + 1) * CONFIG.n_groups + STEP_OVERHEAD
+    clocks = CONFIG.n_groups + STEP_OVERHEAD
+    n_spikes = CONFIG.n_populations * CONFIG.n_neurons
+    paused = 100 * clocks
     bus.sink.pause = True
     await bus.set("RUN_STEPS", 2)
     await bus.set("CONTROL", START | IRQ_ENABLE)
-    await ClockCycles(dut.clk, 5 * clocks)
+    await ClockCycles(dut.clk, paused)
     bus.sink.pause = False
     await bus.irq()
-    assert 3 * clocks < await bus.get("STALL_CLOCKS") < 5 * clocks
+    assert paused - 5 * clocks < await bus.get("STALL_CLOCKS") < paused + n_spikes
+    assert await bus.get("STEP_CLOCKS") == clocks
+    # A receiver that is ready makes no step wait but for what it takes to send the spikes.
+    await bus.run(3)
+    assert await bus.get("STALL_CLOCKS") == n_spikes + STREAM_LATENCY - clocks
     assert await bus.get("STEP_CLOCKS") == clocks
     await bus.run(1)
     assert await bus.get("STALL_CLOCKS") == 0
@@ -67,7 +75,7 @@ async def timer(dut) -> None:
     await bus.irq()
     n_steps = await bus.get("STEP")
     run.steps(n_steps, silent=True)
-    clocks = [int(step_clocks(network, CONFIG, part.rows)[0]) for part in run.parts]
+    clocks = [int(part.clocks[0]) for part in run.parts]
     starts = [end - c for end, c in zip(ends, clocks, strict=False)]
     assert {b - a for a, b in itertools.pairwise(starts)} == {longest}
     assert await bus.get("STATUS") == 0
@@ -153,6 +161,7 @@ async def step_written_as_it_begins(dut) -> None:
     bus = Bus(dut)
     await bus.start()
     await set_neurons(bus, 0)
+    await fill_blocks(bus, range(axon_row(0, 0), axon_row(0, 1)))
     await bus.set("RUN_STEPS", 1)
     for delay in range(14):
         await bus.set("CONTROL", CLEAR)
