@@ -147,7 +147,7 @@ class Gathered:
         fired = np.concatenate([self._fired, trace.spikes])
         self._fired = fired[-1:]
         first = trace.first_step
-        events = self.network.events_at(first, first + len(trace)) - [first, 0]
+        events = self.network.events_at(first, first + len(trace)) - np.array([first, 0])
         contract = contract_of.of_steps(fired[:-1], events)
         self.unequal += int((trace.clocks != contract).sum())
         self._clocks.add(trace.first_step, np.stack([trace.clocks, contract], axis=1))

@@ -109,4 +109,5 @@ def back_to_back(clocks: Ints, spikes: Ints) -> Ints:
         Of all populations.
     """
     leaving = np.concatenate([[0], spikes[:-1]]) + STREAM_LATENCY
-    return np.maximum(clocks, leaving)
+    result: Ints = np.maximum(clocks, leaving)
+    return result

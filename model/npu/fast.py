@@ -437,7 +437,7 @@ class FastEngine:
         clocks = NO_CLOCKS
         if self._clocks is not None:
             before = np.concatenate([spikes_before, spikes])[:steps]
-            clocks = self._clocks.of_steps(before, events - [first_step, 0])
+            clocks = self._clocks.of_steps(before, events - np.array([first_step, 0]))
         return Trace(
             first_step=first_step,
             v=traces.v,
