@@ -224,22 +224,19 @@ async def set_neurons(bus: Bus, bias: int) -> None:
     await bus.set("STEP", 0)
 
 
-async def fill_blocks(bus: Bus, rows: range | None = None) -> None:
-    """One weight of 1 in each block of some rows of every population, or of all.
+async def fill_blocks(bus: Bus, n_neurons: int, n_axons: int) -> None:
+    """A weight of 1 in each block of some neurons and axons, the first ones of every population.
 
     To the neurons of `set_neurons` weights do not matter, but the rows are walked then.
     """
     for p in range(CONFIG.n_populations):
         n_rows = CONFIG.n_rows(p)
+        first_axon = n_rows - CONFIG.n_axons
+        rows = (*range(n_neurons), *range(first_axon, first_axon + n_axons))
         for group in range(CONFIG.n_groups):
-            for row in range(n_rows) if rows is None else rows:
-                address = (group * n_rows + row) * CONFIG.n_lanes
-                assert await bus.write(bus.map[f"weights[{p}]"] + address, b"\1") == AxiResp.OKAY
-
-
-def axon_row(population: int, axon: int) -> int:
-    """The row of weights of an axon."""
-    return CONFIG.n_rows(population) - CONFIG.n_axons + axon
+            for row in rows:
+                address = bus.map[f"weights[{p}]"] + (group * n_rows + row) * CONFIG.n_lanes
+                assert await bus.write(address, b"\1") == AxiResp.OKAY
 
 
 async def run_session(bus: Bus, network: Network) -> Run:

@@ -20,7 +20,6 @@ from tb.npu.chip import (
     STOP,
     TEST_TIMEOUT_US,
     Bus,
-    axon_row,
     begin,
     check_run,
     fill_blocks,
@@ -64,7 +63,7 @@ async def unknown_axons(dut) -> None:
     """An event just beyond the last axon or population, or far beyond, is reported and no row."""
     bus = Bus(dut)
     await bus.start()
-    await fill_blocks(bus)
+    await fill_blocks(bus, 0, CONFIG.n_axons)
     await set_neurons(bus, 0)
     await bus.set("RUN_STEPS", 1)
     for step, (population, axon) in enumerate(
@@ -111,7 +110,7 @@ async def event_burst(dut) -> None:
     await bus.start()
     await set_neurons(bus, 0)
     n_events = min(CONFIG.n_axons, 8)
-    await fill_blocks(bus, range(axon_row(0, 0), axon_row(0, n_events)))
+    await fill_blocks(bus, 0, n_events)
     await bus.set("RUN_STEPS", 1)
     for axon in range(n_events):
         await bus.send(0, 0, axon)
