@@ -4,6 +4,7 @@ import itertools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -189,10 +190,15 @@ def _decided(one: Inference, steps: int, logits: Ints) -> Inference:
     return replace(one, output=logits[:, np.newaxis, np.newaxis], logits=one.output, steps=steps)
 
 
-def frames_on_rtl(image: Image, inputs: Ints, policy: Image | None = None) -> list[FrameTrace]:
-    """What the RTL did in one simulation with the golden machine's memory; raises as `on_rtl`."""
+def frames_on_rtl(
+    image: Image, inputs: Ints, policy: Image | None = None, recorded: Path | None = None
+) -> list[FrameTrace]:
+    """What the RTL did in one simulation with the golden machine's memory; raises as `on_rtl`.
+
+    With `recorded` waves of all signals go there.
+    """
     frames = [Frame(image, features, policy) for features in inputs]
-    traces = list(cosim.run(image.config, frames, latency=LATENCY))
+    traces = list(cosim.run(image.config, frames, latency=LATENCY, recorded=recorded))
     for k, trace in enumerate(traces):
         for one in (trace.policy, trace):
             if one is not None and one.result.status != DONE:

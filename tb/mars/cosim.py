@@ -1,10 +1,12 @@
 """Co-simulation of the accelerator: whole frames out of a memory, all that they did handed back."""
 
 import pickle
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +22,7 @@ from model.mars.time_registers import time_registers
 from tb import simulator, waves
 from tb.mars import records
 from tb.mars.records import SCRATCH_BASE, PassTrace
-from tb.simulator import BenchFailure, Design
+from tb.simulator import BenchFailure, Design, Waves
 
 FOLDER = Path(__file__).parent
 LATENCY = 20
@@ -123,20 +125,26 @@ def system(config: MarsConfig) -> Design:
     return Design(f"{config.name}-system-{config.fingerprint:08x}", "mars_system", sources)
 
 
-def build(config: MarsConfig) -> Path:
+def build(config: MarsConfig, kind: Waves = "") -> Path:
     """Build the simulator of a configuration unless it is there."""
-    return simulator.build(system(config))
+    return simulator.build(system(config), kind)
 
 
-def is_built(config: MarsConfig) -> bool:
+def is_built(config: MarsConfig, kind: Waves = "") -> bool:
     """Whether `build` has nothing to do."""
-    return simulator.is_built(system(config))
+    return simulator.is_built(system(config), kind)
 
 
 def run(
-    config: MarsConfig, frames: Sequence[Frame], *, latency: int = LATENCY
+    config: MarsConfig,
+    frames: Sequence[Frame],
+    *,
+    latency: int = LATENCY,
+    recorded: Path | None = None,
 ) -> Iterator[FrameTrace]:
     """Run frames on the RTL, one after the other without a reset in between.
+
+    With `recorded` waves of all signals go there, also if it fails.
 
     Raises
     ------
@@ -150,10 +158,11 @@ def run(
         (folder / "config").write_bytes(pickle.dumps(config))
         for k, frame in enumerate(frames):
             (folder / f"job{k}").write_bytes(pickle.dumps(_jobs(frame)))
-        simulator.run(
+        run_recorded(
             system(config),
             "tb.mars.serve",
             folder,
+            recorded,
             plusargs=(
                 f"+program={folder / 'program'}",
                 "+program_base=1000000",
@@ -175,6 +184,18 @@ def run(
                 policy, passes = _trace(k, frame.policy, [first], passes)
             trace, passes = _trace(k, frame.image, results, passes)
             yield replace(trace, policy=policy)
+
+
+def run_recorded(
+    design: Design, module: str, folder: Path, recorded: Path | None, **options: Any
+) -> None:
+    """Run as `tb.simulator.run` does, and keep waves of all signals if that is asked for."""
+    kind = waves.kind(recorded) if recorded else ""
+    try:
+        simulator.run(design, module, folder, waves=kind, **options)
+    finally:
+        if recorded and (folder / f"dump.{kind}").exists():
+            shutil.move(folder / f"dump.{kind}", recorded)
 
 
 def _trace(
