@@ -66,7 +66,7 @@ def compare(
     """
     if files.bridge is None or files.populations is None:
         raise UserError("--bridge BRIDGE.json and --populations NETWORK.json must go together")
-    chip = _chip(config)
+    chip, kind = _chip(config), check(waves)
     bridge = bridge_file.load(files.bridge)
     populations = network_file.load(files.populations)
     assert chip.mars is not None
@@ -74,7 +74,7 @@ def compare(
     image = compiled(model.network, chip.mars, terminal, chunk)
     pair = Pair(image, populations, bridge, inputs_of(model, files.images, n_images, seed))
     golden = Chip(chip, image, populations, bridge)
-    design, kind = design_of(chip), check(waves)
+    design = design_of(chip)
     if not simulator.is_built(design, kind):
         with terminal.busy(f"building the simulator of {chip.name}, once, some minutes"):
             simulator.build(design, kind)

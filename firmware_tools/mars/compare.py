@@ -65,12 +65,12 @@ def compare(
         Page to write.
     terminal : Terminal
     """
-    chip = mars_config(config)
+    chip, kind = mars_config(config), check(waves)
     model = load_model(path, chip)
     network = model.network
     inputs = inputs_of(model, images, n_images, seed)
     image = compiled(network, chip, terminal, chunk)
-    build_rtl(chip, terminal, check(waves))
+    build_rtl(chip, terminal, kind)
     design = system(chip)
     compared = Compared()
     begin = time.perf_counter()
