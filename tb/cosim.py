@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.config import ChipConfig
+from model.npu.clocks import STREAM_LATENCY
 from model.npu.config import NPUConfig
 from model.npu.image import check_fit
 from model.npu.network import Network
@@ -39,6 +40,8 @@ __all__ = ["BenchFailure", "BuildError", "build", "chip", "is_built", "simulate"
 
 CHUNK_STEPS, CHUNK_S = 256, 0.2
 """A chunk is handed over after so many steps or seconds, whichever comes first."""
+TIME_RANGE = 1 << 32
+"""Times of records in ns wrap."""
 
 
 @dataclass(frozen=True)
@@ -262,6 +265,7 @@ def _collect(
     kept = np.zeros(0, np.uint32)
     step = 0
     spikes_before = np.zeros(network.n_neurons, np.bool_)
+    committed_before = 0
     expected_beats: list[tuple[int, int, int, bool]] = []
     beats: list[tuple[int, int, int, bool]] = []
     saturated = np.zeros(len(network.populations), np.bool_)
@@ -281,9 +285,12 @@ def _collect(
         if len(steps.step_clocks):
             if recording is not None:
                 recording.add(steps)
-            trace = trace_of(network, steps, step, spikes_before, pause)
+            trace = trace_of(network, steps, step, spikes_before)
+            if not pause:
+                check_stalls(steps, spikes_before, committed_before)
             step += len(trace)
             spikes_before = trace.spikes[-1]
+            committed_before = int(steps.times.committed[-1])
             saturated |= trace.saturated.any(axis=0)
             expected_beats += beats_of(network, trace)
         beats += steps.beats
@@ -305,15 +312,12 @@ def trace_of(
     steps: Steps,
     first_step: int,
     spikes_before: NDArray[np.bool_],
-    pause: float,
 ) -> Trace:
     """The neurons that the network uses, in its numbering."""
     used = [(slice(None), p, slice(0, n)) for p, n in enumerate(network.populations)]
     spikes = np.concatenate([steps.spikes[part] for part in used], axis=1)
     if steps.spikes.sum() != spikes.sum():
         raise BenchFailure("a neuron that the network does not use has fired")
-    # Without back pressure a step never waits for the spike stream; with it, waiting is no error.
-    stalls = 0 if pause else steps.stall_clocks
     return Trace(
         first_step=first_step,
         v=np.concatenate([steps.v[part] for part in used], axis=1),
@@ -322,8 +326,23 @@ def trace_of(
         noise=np.concatenate([steps.noise[part] for part in used], axis=1),
         rows=count_rows(network, first_step, np.vstack([spikes_before, spikes[:-1]])),
         saturated=steps.saturated[:, : len(network.populations)],
-        clocks=steps.step_clocks + stalls,
+        clocks=steps.step_clocks,
     )
+
+
+def check_stalls(steps: Steps, spikes_before: NDArray[np.bool_], committed_before: int) -> None:
+    """A step waits for the spikes of the one before, which leave one per clock, and no longer.
+
+    Only for a receiver that is always ready.
+    """
+    fired = steps.spikes.reshape(len(steps.spikes), -1).sum(axis=1)
+    fired = np.concatenate([[spikes_before.sum()], fired[:-1]])
+    between = np.diff(steps.times.committed, prepend=committed_before) % TIME_RANGE // waves.CLOCK_NS
+    right = np.maximum(fired + STREAM_LATENCY - (between - steps.stall_clocks), 0)
+    for t in np.flatnonzero(right != steps.stall_clocks)[:1]:
+        raise BenchFailure(
+            f"STALL_CLOCKS must be {right[t]} after {fired[t]} spikes, not {steps.stall_clocks[t]}"
+        )
 
 
 def beats_of(network: Network, trace: Trace) -> list[tuple[int, int, int, bool]]:

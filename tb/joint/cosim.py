@@ -15,7 +15,7 @@ from model.mars.image import Image
 from model.mars.layout import Ints
 from model.npu.network import Network
 from model.npu.trace import Trace
-from tb.cosim import beats_of, chip, trace_of
+from tb.cosim import beats_of, check_stalls, chip, trace_of
 from tb.mars import cosim as mars
 from tb.mars import records
 from tb.mars.cosim import FrameTrace, Job, JobResult
@@ -125,7 +125,8 @@ def _collect(config: ChipConfig, pairs: Sequence[Pair], folder: Path) -> Iterato
         if n_steps:
             part = _part(steps, slice(first_step, first_step + n_steps))
             silent = np.zeros(pair.network.n_neurons, np.bool_)
-            trace, times = trace_of(pair.network, part, 0, silent, 0.0), part.times
+            trace, times = trace_of(pair.network, part, 0, silent), part.times
+            check_stalls(part, silent, 0)
             beats = beats_of(pair.network, trace)
             if steps.beats[first_beat:][: len(beats)] != beats:
                 raise BenchFailure(f"spike stream of pair {k} must carry {beats}")
