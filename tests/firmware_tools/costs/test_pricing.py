@@ -124,7 +124,7 @@ def test_layers_and_links_of_a_network():
     assert layers.pixels.tolist() == [64, 64, 1]
     assert layers.sets.tolist() == [9, 9, 16]
     # The pool stands where its input is made, so what it leaves of the map crosses.
-    assert layers.links == ((0, 1, 16 * 64 * 4), (1, 2, 16 * 16 * 4))
+    assert layers.links == ((0, 1, 16 * 64, 0), (1, 2, 16 * 16, 0))
     system = System(layers, [parse("sram"), parse("pcm:rows=64")], constants())
     alike = system.totals(np.array([[0, 0, 0], [0, 1, 1]]))
     mixed = system.totals(np.array([[0, 1, 0]]))
