@@ -178,7 +178,8 @@ def command(
     build/adaptation.
 
     devices: area, energy and time of a frame on a device, layer by layer, with converters and
-    without, and how quickly design points are priced (docs/hyde.md).
+    without, and how quickly design points are priced (docs/hyde.md). --network neurram: a macro
+    against its published figures.
 
     federation: kenyon search architecture's samplers with half of the rounds against uniform
     sampling with all of them, seed by seed (docs/dc-nas.md). Kept in build/jobs.
@@ -278,11 +279,16 @@ def _bench_study(
 def _bench_devices(
     network: str, device: str | None, given: "dict[str, object]", terminal: Terminal
 ) -> None:
-    from firmware_tools.costs import bench
+    from firmware_tools.costs import bench, published
 
     only = ("--network", "--sparsity", "--weight-bits", "--act-bits", "--seed")
     refuse_others("bench devices", {k: v for k, v in given.items() if k not in only})
     options = {name.strip("-").replace("-", "_"): given[name] for name in only[1:]}
+    if network == published.NAME:
+        others = {name: given[name] for name in only[1:]} | {"--device": device}
+        refuse_others(f"bench devices --network {network}", others)
+        published.bench(terminal)
+        return
     bench.bench(network, device or "sram", terminal, **{k: v for k, v in options.items() if v})
 
 
