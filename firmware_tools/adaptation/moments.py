@@ -171,6 +171,23 @@ def check(network: QuantizedNetwork) -> None:
         raise AdaptationError(f"{network.name}: must have a convolution or a dense layer")
 
 
+def check_labels(network: QuantizedNetwork, n_images: int, labels: Ints) -> None:
+    """Refuse labels that are not classes of the images."""
+    kind = network.types[network.output]
+    n_classes = kind.shape[0]
+    if kind.shape[1:] != (1, 1) or n_classes < 2:
+        raise AdaptationError(f"{network.name}: results must be logits, not maps of {kind.shape}")
+    if labels.shape != (n_images,) or labels.dtype.kind not in "iu":
+        raise AdaptationError(
+            f"labels must be {n_images} integers, a class for each image, not "
+            f"{labels.dtype} of shape {labels.shape}"
+        )
+    if labels.min() < 0 or labels.max() >= n_classes:
+        raise AdaptationError(
+            f"labels must be 0..{n_classes - 1}, not {labels.min()}..{labels.max()}"
+        )
+
+
 def adapt(
     network: QuantizedNetwork, arrays: NetworkArrays, images: Ints, rule: Rule, last: Rule
 ) -> QuantizedNetwork:

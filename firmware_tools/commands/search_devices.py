@@ -146,6 +146,8 @@ def command(
     if not is_quantised(network):
         raise UserError(f"{network}: quantised network must end in .npz, .tflite or .onnx")
     if output is not None:
+        if output.exists() and not output.is_dir():
+            raise UserError(f"{output}: must be a folder, not a file")
         check_folder(output / "best.json" if output.is_dir() else output)
     from firmware_tools.jobs.store import Store
     from firmware_tools.search.devices import Search, Settings, options_of, reductions_of

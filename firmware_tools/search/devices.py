@@ -32,6 +32,7 @@ from firmware_tools.search.methods import Method, fill
 from firmware_tools.search.reduction import AS_IT_IS, Reduction, check, effective, reduced
 from firmware_tools.search.space import Archive, Option, Space
 from model.mars import network_file
+from model.mars.devices import faults
 from model.mars.network import QuantizedNetwork
 
 Numbers = NDArray[np.float64]
@@ -325,6 +326,8 @@ def options_of(
     """
     found: list[Option] = []
     for text in devices:
+        if text.partition(":")[0] == faults.NAME:
+            raise SearchError(f"--device must be a device of arrays, not {text}")
         option = Option(text)
         if option.is_exact:
             found.append(option)

@@ -154,7 +154,8 @@ def run_frame(
             continue
         clocks += ONWARD_CLOCKS * (len(chunks) > 1)
         taken = unit.taken
-        stops = unit.stops(_logits(image, runs[-1]))
+        logits = _result(image, machine)
+        stops = unit.stops(logits.reshape(len(logits), -1))
         # The state that the unit begins in also leads to the next chunk.
         clocks += exit_clocks(image.output.shape[0], unit.taken - taken) + DECIDES_AFTER * stops
         if stops:
@@ -175,13 +176,6 @@ def starts(runs: Sequence[PassRun]) -> list[int]:
         if one.program.descriptor.is_last:
             start += one.clocks.end + ONWARD_CLOCKS
     return result
-
-
-def _logits(image: Image, last: PassRun) -> Ints:
-    """Logits (steps, classes) of a chunk, summed over its steps."""
-    outputs = layer_outputs(last.program.descriptor, image.contents.passes[-1], last)
-    logits = outputs[image.contents.passes[-1].layers[-1]]
-    return logits.reshape(len(logits), -1)
 
 
 def _chunk(

@@ -149,6 +149,11 @@ def test_verb(kenyon, net: QuantizedNetwork) -> None:
             "--labels must be given",
         ),
         (["--device", "sram", "--input", "y.npy"], "y.npy: shape must be"),
+        (["--device", "sram", "--input", "none.npy"], "error: none.npy: no such file"),
+        (
+            ["--device", "sram", "--input", "x.npy", "--labels", "l.npy"],
+            "labels must be 4 integers, a class for each image, not int64 of shape (3,)",
+        ),
         (["--device", "sram:adc_bits=0"], "device sram: adc_bits must be 2..32, not 0"),
     ],
 )
@@ -156,6 +161,7 @@ def test_bad_input(kenyon, net: QuantizedNetwork, options: list[str], message: s
     network_file.dump(net, Path("net.npz"))
     np.save("x.npy", np.zeros((4, 1, 8, 8), np.int64))
     np.save("y.npy", np.zeros((4, 2, 8, 8), np.int64))
+    np.save("l.npy", np.zeros(3, np.int64))
     result = kenyon("adapt", "net.npz", *options)
     assert result.exit_code == 2
     assert message in result.stderr
