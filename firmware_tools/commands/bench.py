@@ -279,7 +279,7 @@ def _bench_study(
     elif subject == "adaptation":
         from firmware_tools.adaptation import study
 
-        data = options["--data"] or "digits"
+        data: DataName = options["--data"] or "digits"
         study.bench(terminal, device="rram:wires=exact", n_seeds=n_seeds, data=data, quick=quick)
     else:
         from firmware_tools.federation import study as samplers

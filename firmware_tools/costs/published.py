@@ -7,13 +7,14 @@ the 2*256*128 operations of an access.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from rich.table import Table
 
 from firmware_tools.console import Terminal
 from firmware_tools.costs.constants import constants
-from firmware_tools.costs.layers import Layers
+from firmware_tools.costs.layers import COLUMNS, Layers
 from firmware_tools.costs.options import options_of
 from firmware_tools.costs.pricing import price
 from model.mars.devices.device import parse
@@ -65,7 +66,10 @@ def ours(out_bits: int, in_bits: int) -> tuple[Figures, dict[str, float]]:
     for name in ("digital.accumulate", "digital.result"):
         known = known.having(name, 0.0)
     figures = (1, ROWS, KERNELS, 1, in_bits, 4, 0, 0, MEAN_WEIGHT, ROWS * KERNELS)
-    layers = Layers((NAME,), *(np.array([float(one)]) for one in figures), links=())
+    columns: dict[str, Any] = {
+        name: np.array([float(one)]) for name, one in zip(COLUMNS, figures, strict=True)
+    }
+    layers = Layers(names=(NAME,), links=(), **columns)
     options = options_of([parse(DEVICE.format(out_bits))], known)
     costs = price(layers, options, known)
     femto = 1000 / OPERATIONS
@@ -85,7 +89,7 @@ def bench(terminal: Terminal) -> None:
     table = Table()
     for title in ("results, inputs", "", "lines", "converters", "cells", "TOPS/W", "TOPS"):
         table.add_column(title, justify="right")
-    rows = []
+    rows: list[dict[str, Any]] = []
     for bits, stated in PUBLISHED.items():
         own, area = ours(*bits)
         rows.append(

@@ -270,7 +270,7 @@ def _costs(name: str, table: Any) -> dict[str, float]:
         )
     found_costs = {}
     for key, given in table.items():
-        value = given.get("value") if isinstance(given, dict) else given
+        value: Any = given.get("value") if isinstance(given, dict) else given
         if type(value) not in (int, float) or not 0 < value < math.inf:
             raise DeviceError(f"device {name}: costs.{key} must be above 0, not {value!r}")
         found_costs[key] = float(value)
