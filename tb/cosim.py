@@ -25,7 +25,16 @@ from model.npu.network import Network
 from model.npu.trace import Trace, count_rows
 from tb import simulator, waves
 from tb.simulator import BenchFailure, BuildError, Design, Waves
-from tb.trace_records import COMMIT, END, Steps, bindings, decode, mars_binding, record_words
+from tb.trace_records import (
+    COMMIT,
+    END,
+    Steps,
+    StepTimes,
+    bindings,
+    decode,
+    mars_binding,
+    record_words,
+)
 
 __all__ = ["BenchFailure", "BuildError", "build", "chip", "is_built", "simulate"]
 
@@ -87,8 +96,7 @@ class Recording:
     """
 
     path: Path
-    _retired: list[NDArray[np.int64]] = field(default_factory=list)
-    _committed: list[NDArray[np.int64]] = field(default_factory=list)
+    _times: list[StepTimes] = field(default_factory=list)
 
     @property
     def kind(self) -> Waves:
@@ -97,21 +105,13 @@ class Recording:
 
     def add(self, steps: Steps) -> None:
         """Time steps that have ended."""
-        self._retired.append(steps.retired)
-        self._committed.append(steps.committed)
+        self._times.append(steps.times)
 
     def clock_of(self, step: int, population: int | None, group: int = 0) -> int | None:
-        """When the clock began in which this group of neurons retired, or the step ended; in ns.
-
-        None if the simulation did not come so far.
-        """
-        if step >= sum(map(len, self._committed)):
+        """As `StepTimes.clock_of`."""
+        if not self._times:
             return None
-        if population is None:
-            edge = np.concatenate(self._committed)[step]
-        else:
-            edge = np.concatenate(self._retired)[step, population, group]
-        return int(edge) - waves.CLOCK_NS
+        return StepTimes.join(self._times).clock_of(step, population, group)
 
 
 class _Simulator:
@@ -290,7 +290,7 @@ def _collect(
                 check_stalls(steps, spikes_before, committed_before)
             step += len(trace)
             spikes_before = trace.spikes[-1]
-            committed_before = int(steps.committed[-1])
+            committed_before = int(steps.times.committed[-1])
             saturated |= trace.saturated.any(axis=0)
             expected_beats += beats_of(network, trace)
         beats += steps.beats
@@ -337,7 +337,9 @@ def check_stalls(steps: Steps, spikes_before: NDArray[np.bool_], committed_befor
     """
     fired = steps.spikes.reshape(len(steps.spikes), -1).sum(axis=1)
     fired = np.concatenate([[spikes_before.sum()], fired[:-1]])
-    between = np.diff(steps.committed, prepend=committed_before) % TIME_RANGE // waves.CLOCK_NS
+    between = (
+        np.diff(steps.times.committed, prepend=committed_before) % TIME_RANGE // waves.CLOCK_NS
+    )
     right = np.maximum(fired + STREAM_LATENCY - (between - steps.stall_clocks), 0)
     for t in np.flatnonzero(right != steps.stall_clocks)[:1]:
         raise BenchFailure(

@@ -78,7 +78,7 @@ class Decision:
     @property
     def direction(self) -> int:
         """Of `DIRECTIONS`, or `NOTHING`."""
-        return NOTHING if self.cell == N_CELLS else direction_of(self.cell)
+        return looming_direction(self.cell_counts)
 
     @property
     def clocks(self) -> int | None:
@@ -91,6 +91,12 @@ class Decision:
 def winner(counts: Ints) -> int:
     """The lowest number with the most spikes; how many there are if none spiked."""
     return int(counts.argmax()) if counts.any() else len(counts)
+
+
+def looming_direction(cell_counts: Ints) -> int:
+    """The direction of the cell with the most spikes, of `DIRECTIONS`, or `NOTHING`."""
+    cell = winner(cell_counts)
+    return NOTHING if cell == N_CELLS else direction_of(cell)
 
 
 @dataclass(frozen=True)
