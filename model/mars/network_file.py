@@ -24,11 +24,14 @@ from model.mars.network import (
     FeatureType,
     Ints,
     Layer,
+    LayerNorm,
     Lookup,
+    MatMul,
     MaxPool,
     NetworkError,
     QuantizedNetwork,
     Select,
+    Softmax,
     SumPool,
     check_features,
 )
@@ -197,6 +200,45 @@ class SelectEntry(_Object):
     scale: _Scale | None = None
 
 
+class MatMulEntry(_LayerEntry):
+    """Products of two maps."""
+
+    op: Literal["matmul"]
+    operand: _Text
+    transposed: bool = False
+    heads: int = 1
+    mult: int
+    shift: int
+    post_shift: int = 0
+    offset: int = 0
+    out_bits: int
+    out_signed: bool
+
+
+class SoftmaxEntry(_LayerEntry):
+    """Probabilities of channels."""
+
+    op: Literal["softmax"]
+    heads: int = 1
+    octaves: int
+    offset: int = 0
+    out_bits: int
+    out_signed: bool
+
+
+class LayerNormEntry(_LayerEntry):
+    """Normalisation of channels; the arrays are names of other entries of the file."""
+
+    op: Literal["layernorm"]
+    epsilon: int = 0
+    bias: _Text
+    mult: _Text
+    shift: _Text
+    offset: int = 0
+    out_bits: int
+    out_signed: bool
+
+
 LayerEntry = Annotated[
     ConvEntry
     | DenseEntry
@@ -205,7 +247,10 @@ LayerEntry = Annotated[
     | SumPoolEntry
     | AvgPoolEntry
     | LookupEntry
-    | SelectEntry,
+    | SelectEntry
+    | MatMulEntry
+    | SoftmaxEntry
+    | LayerNormEntry,
     Field(discriminator="op"),
 ]
 LAYER_ENTRIES: dict[str, type[_Object]] = {
@@ -217,6 +262,9 @@ LAYER_ENTRIES: dict[str, type[_Object]] = {
     "avgpool": AvgPoolEntry,
     "lookup": LookupEntry,
     "select": SelectEntry,
+    "matmul": MatMulEntry,
+    "softmax": SoftmaxEntry,
+    "layernorm": LayerNormEntry,
 }
 
 
@@ -483,7 +531,7 @@ def _time_steps(entry: NetworkEntry) -> int:
 
 def _array_names(entry: LayerEntry) -> dict[str, str]:
     """The arrays that a layer names, by field."""
-    if not isinstance(entry, _ProductsEntry | LookupEntry):
+    if not isinstance(entry, _ProductsEntry | LookupEntry | LayerNormEntry):
         return {}
     names = {field: getattr(entry, field, None) for field in DTYPES}
     return {field: name for field, name in names.items() if name is not None}
@@ -557,6 +605,9 @@ _OPS: dict[type[Layer], str] = {
     AvgPool: "avgpool",
     Lookup: "lookup",
     Select: "select",
+    MatMul: "matmul",
+    Softmax: "softmax",
+    LayerNorm: "layernorm",
 }
 _SUFFIXES = {
     "weight": "w",
