@@ -23,6 +23,9 @@ from model.mars.devices.macros import Access, DeviceMacros
 from model.mars.layout import (
     DESCRIPTOR_LINES,
     MAX_LOADS,
+    OPERAND,
+    ROW_PHASES,
+    SOFTMAX,
     STEPS_PER_WORD,
     Descriptor,
     Ints,
@@ -34,6 +37,7 @@ from model.mars.lif import chain
 from model.mars.macro import decode_activations, decode_nibbles, decode_weights
 from model.mars.program import KernelBlock, Pass
 from model.mars.requantiser import raw, requantise
+from model.mars.rows import normalise, softmax
 
 Words = NDArray[np.uint64]
 HALF = KERNELS // 2
@@ -333,9 +337,11 @@ class Machine:
         )
 
     def _convolve(self, one: Pass) -> PassResult:
-        if one.descriptor.timed:
-            return self._convolve_in_time(one)
         d = one.descriptor
+        if d.timed:
+            return self._convolve_in_time(one)
+        if d.is_row:
+            return self._rows(one)
         rows, cols = walk(d)
         teams = np.arange(d.n_teams)
         valid = teams * d.rows_per_team + rows[:, np.newaxis] < d.n_rows
@@ -348,6 +354,8 @@ class Machine:
             writes.append(self._results(one, number, rows, cols, valid, y))
             accesses += block.codes.shape[0] * d.in_planes * len(rows) * d.n_teams * d.split
             reads += words_read + skip_words
+            if d.function == OPERAND:
+                reads += block.n_entries * KERNELS * d.n_teams * d.split
         stored = _joined(writes)
         lanes = HALF if d.wide else KERNELS
         counters = Counters(
@@ -355,6 +363,51 @@ class Machine:
         )
         drained = np.array(values)[:, valid].reshape(-1, KERNELS)
         return PassResult(drained, stored, counters)
+
+    def _rows(self, one: Pass) -> PassResult:
+        """Softmax or normalisation, pixel by pixel, in each block by block."""
+        d = one.descriptor
+        team, row = np.divmod(np.arange(d.n_rows), d.rows_per_team)
+        cols, blocks = np.arange(d.n_cols), np.arange(d.row_blocks)
+        shape = (d.n_rows, d.n_cols, d.row_blocks)
+        macro = np.broadcast_to((team << d.split_log2)[:, np.newaxis, np.newaxis], shape)
+        address = (
+            np.array(d.in_base)[macro]
+            + (row * d.in_row_step)[:, np.newaxis, np.newaxis]
+            + (cols * d.in_col_step)[:, np.newaxis]
+            + blocks * d.in_planes
+        )
+        planes = [
+            self.banks[macro, (address + p) % self.config.feature_words] for p in range(d.in_planes)
+        ]
+        values = from_planes(np.stack(planes, axis=-1), signed=bool(d.in_signed))
+        channels = values.reshape(-1, d.row_blocks * KERNELS)[:, : d.row_channels]
+        is_softmax = d.function == SOFTMAX
+        found = softmax(channels, d.octaves) if is_softmax else normalise(channels, d.epsilon)
+        acc = np.zeros((len(channels), d.row_blocks * KERNELS), np.int64)
+        acc[:, : d.row_channels] = found
+        y = np.concatenate(
+            [
+                self._requantise(d, one.blocks[k % len(one.blocks)], part, np.zeros_like(part))
+                for k, part in enumerate(np.split(acc, d.row_blocks, axis=1))
+            ],
+            axis=1,
+        ).reshape(-1, KERNELS)
+        out_planes = np.arange(d.out_planes)
+        out = (
+            (team * d.team_out_pitch + row * d.out_row_pitch)[:, np.newaxis, np.newaxis]
+            + (cols * d.out_col_pitch)[:, np.newaxis]
+            + blocks * d.out_planes
+        ).reshape(-1, 1) + out_planes
+        stored = Writes(
+            np.repeat(np.arange(d.n_rows), d.n_cols * d.row_blocks * d.out_planes),
+            out.reshape(-1) % ADDRESS_SPACE,
+            np.stack([nibble_plane(y, p) for p in out_planes], axis=-1).reshape(-1),
+            np.full(out.size, BOTH_HALVES),
+        )
+        phases = ROW_PHASES[d.function]
+        counters = Counters(0, phases * y.shape[0] * d.in_planes, self._write(d, stored), y.size)
+        return PassResult(y, stored, counters)
 
     def _convolve_in_time(self, one: Pass) -> PassResult:
         """A pass that works in time; what is (rounds, sub-rounds, teams, 16) is drained so."""
@@ -470,7 +523,7 @@ class Machine:
         by_step: list[Ints] = []
         n_read = 0
         for word in range(d.n_sub_rounds):
-            words, weights, n = self._operands(d, block, rows, cols, word)
+            words, weights, n = self._operands(d, block, rows, cols, number, word)
             n_read += n
             n_steps = min(STEPS_PER_WORD, d.n_steps - len(by_step))
             for step in range(n_steps):
@@ -559,7 +612,7 @@ class Machine:
         self, d: Descriptor, block: KernelBlock, rows: Ints, cols: Ints, number: int
     ) -> tuple[Ints, int]:
         """Sums of the teams' macros, (rounds, teams, 16), and how many words were read."""
-        planes, weights, n_read = self._operands(d, block, rows, cols)
+        planes, weights, n_read = self._operands(d, block, rows, cols, number)
         activations = from_planes(planes, signed=bool(d.in_signed))
         access = Access(self.number, number)
         bits, signed = NIBBLE * d.accesses, bool(d.in_signed)
@@ -592,7 +645,13 @@ class Machine:
         return _largest(products) if takes_largest else _by_team(d, products.sum(axis=0))
 
     def _operands(
-        self, d: Descriptor, block: KernelBlock, rows: Ints, cols: Ints, word: int = 0
+        self,
+        d: Descriptor,
+        block: KernelBlock,
+        rows: Ints,
+        cols: Ints,
+        number: int,
+        word: int = 0,
     ) -> tuple[Words, NDArray[np.float64], int]:
         """What the macros multiply, and how many words were read.
 
@@ -627,8 +686,34 @@ class Machine:
             axis=-1,
         )
         words = block.words[:, macros % d.split]
+        if d.function == OPERAND:
+            words = self._operand(d, block.codes[:, macros % d.split], number)
         weights = _weights(d, words).astype(np.float64)
         return planes, weights, int(valid.sum()) * d.accesses
+
+    def _operand(self, d: Descriptor, codes: Ints, number: int) -> Words:
+        """Rows of entries out of a map, (entries, macros, 16), each macro's from its own memory.
+
+        Where there are no pixels or channels they are 0.
+        """
+        n_planes = 1 + d.stacked
+        n_entries, n_macros = codes.shape
+        plane = (np.arange(n_entries) % n_planes)[:, np.newaxis, np.newaxis]
+        codes = codes[..., np.newaxis]
+        within = np.arange(KERNELS)
+        token, channel_block = (
+            (number * KERNELS + within, codes)
+            if d.op_transposed
+            else (codes * KERNELS + within, np.int64(number))
+        )
+        address = d.op_base + token * d.op_col_pitch + channel_block * n_planes + plane
+        macros = np.arange(n_macros)[:, np.newaxis]
+        words = self.banks[macros, address % self.config.feature_words]
+        nibbles = decode_activations(words, signed=False)  # (entries, macros, 16 words, 16 lanes)
+        lanes = np.asarray(channel_block)[..., np.newaxis] * KERNELS + within
+        inside = (token < d.op_tokens)[..., np.newaxis] & (lanes < d.op_channels)
+        nibbles = np.where(inside, nibbles, 0).astype(np.int64)
+        return nibble_plane(nibbles.swapaxes(-1, -2) if d.op_transposed else nibbles, 0)
 
     def _skip(self, d: Descriptor, number: int, rows: Ints, cols: Ints) -> tuple[Ints, int]:
         """Residual of each lane, (rounds, teams, 16), and how many words were read."""

@@ -208,8 +208,8 @@ def _part(
 ) -> Lowered:
     """Some passes, what they read, and what is stored: what others read, and the last result."""
     before = {INPUT, *(lowered.homes[one.output].map for one in lowered.passes[:first])}
-    read = [name for one in passes for name in _read(lowered, one)]
-    later = {name for one in lowered.passes[end:] for name in _read(lowered, one)}
+    read = [name for one in passes for name in lowered.read_maps(one)]
+    later = {name for one in lowered.passes[end:] for name in lowered.read_maps(one)}
     stores = {one.output for one in passes if lowered.homes[one.output].map in later}
     stores |= set() if stays else {passes[-1].output}
     return replace(
@@ -218,8 +218,3 @@ def _part(
         loads=tuple(dict.fromkeys(name for name in read if name in before)),
         stores=frozenset(stores),
     )
-
-
-def _read(lowered: Lowered, one: Convolution) -> tuple[str, ...]:
-    """Maps that a pass reads."""
-    return (one.source,) if one.skip is None else (one.source, lowered.homes[one.skip].map)
