@@ -65,7 +65,7 @@ def compare(
     network = model.network
     inputs = inputs_of(model, images, n_images, seed)
     image = compiled(network, chip, terminal, chunk)
-    build_rtl(chip, terminal)
+    build_rtl(image, terminal)
     compared = Compared()
     begin = time.perf_counter()
     difference, n_done = None, 0

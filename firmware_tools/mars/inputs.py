@@ -160,10 +160,19 @@ def compiled(
         return compile_network(network, config, chunk)
 
 
-def build_rtl(config: MarsConfig, terminal: Terminal) -> None:
-    """Build the simulator of a configuration unless it is there."""
+def build_rtl(image: "Image", terminal: Terminal) -> None:
+    """Build the simulator of an image's configuration unless it is there.
+
+    Raises
+    ------
+    ImageError
+        The RTL has not what the image needs.
+    """
+    from model.mars.image import check_rtl
     from tb.mars import cosim
 
+    check_rtl(image)
+    config = image.config
     if not cosim.is_built(config):
         with terminal.busy(f"building the simulator of {config.name}, once, some minutes"):
             cosim.build(config)

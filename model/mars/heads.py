@@ -8,7 +8,7 @@ so that the maps of one head make room for those of the next. Who reads all head
 import itertools
 from dataclasses import replace
 
-from model.mars.network import Conv, Layer, MatMul, QuantizedNetwork, Select, Softmax, references
+from model.mars.network import Conv, Layer, MatMul, QuantizedNetwork, Select, Softmax
 
 
 def by_head(network: QuantizedNetwork) -> QuantizedNetwork:
@@ -39,21 +39,15 @@ class _ByHead:
 
     def run(self) -> QuantizedNetwork:
         """The network."""
-        n_heads = lambda layer: self.split.get(layer.name, 1)  # noqa: E731
-        for heads, group in itertools.groupby(self.network.layers, n_heads):
+        for heads, group in itertools.groupby(
+            self.network.layers, lambda layer: self.split.get(layer.name, 1)
+        ):
             layers = list(group)
             if heads == 1:
-                self._add_whole(layers)
-                continue
-            for head in range(heads):
                 for layer in layers:
-                    self._add_head(layer, head, heads)
-            for layer in layers:
-                if self._is_read_whole(layer):
-                    parts = tuple(_name(layer.name, head, heads) for head in range(heads))
-                    n_channels = self.network.types[layer.name].shape[0]
-                    channels = tuple(range(n_channels))
-                    self._add(Select(name=layer.name, inputs=parts, channels=channels))
+                    self._add(layer)
+            else:
+                self._add_by_head(layers, heads)
         return replace(self.network, layers=tuple(self.layers))
 
     def _split(self, layer: Layer) -> int:
@@ -73,9 +67,16 @@ class _ByHead:
         readers = self.network.consumers(layer.name)
         return not readers or any(_heads(reader) != heads for reader in readers)
 
-    def _add_whole(self, layers: list[Layer]) -> None:
+    def _add_by_head(self, layers: list[Layer], heads: int) -> None:
+        """Layers that follow each other, head by head, and what is read whole."""
+        for head in range(heads):
+            for layer in layers:
+                self._add_head(layer, head, heads)
         for layer in layers:
-            self._add(layer)
+            if self._is_read_whole(layer):
+                parts = tuple(_name(layer.name, head, heads) for head in range(heads))
+                channels = tuple(range(self.network.types[layer.name].shape[0]))
+                self._add(Select(name=layer.name, inputs=parts, channels=channels))
 
     def _add(self, layer: Layer) -> None:
         self.layers.append(layer)
@@ -87,10 +88,10 @@ class _ByHead:
             self._add(_kernels(layer, name, head, heads))
             return
         assert isinstance(layer, MatMul | Softmax)
-        parts = {
-            field: self._part(source, head, heads) for field, source in references(layer).items()
-        }
-        self._add(replace(layer, name=name, heads=1, **parts))
+        one = replace(layer, name=name, heads=1, input=self._part(layer.input, head, heads))
+        if isinstance(one, MatMul):
+            one = replace(one, operand=self._part(one.operand, head, heads))
+        self._add(one)
 
     def _part(self, source: str, head: int, heads: int) -> str:
         """A head of what a layer reads."""

@@ -629,7 +629,8 @@ class Machine:
     ) -> Ints:
         """Sums of products, or the largest of the entries', (rounds, teams, 16)."""
         takes_largest = d.maximum and len(weights)
-        if self.macros is None:
+        # What comes and goes with every pixel is not programmed into cells of a device.
+        if self.macros is None or d.function == OPERAND:
             values = activations.astype(np.float64)
             if not takes_largest:
                 return _team_sums(d, values, weights)
