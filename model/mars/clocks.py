@@ -56,9 +56,9 @@ OPERAND_AFTER = 2
 """From the last word of a map that stands for weights until the first access."""
 TRANSPOSED_AFTER = WORD_LINES
 """The same on top if channels become word lines."""
-ROW_WAITS = {SOFTMAX: 11, NORMALISATION: 19}
-"""Clocks of a pixel between its phases: largest value 2, sum and reciprocal 9; root 9, reciprocal
-7, the rest 3."""
+ROW_WAITS = {SOFTMAX: 9, NORMALISATION: 19}
+"""From the last step of a phase until the last phase can begin: sums 2 and reciprocal 7; root 9
+besides, and 1 for the variance."""
 ROW_DRAIN_AFTER = 9
 """From the last step of a pixel until its last block is drained."""
 DESCRIBED_AFTER = 1
@@ -156,8 +156,13 @@ class Work:
 
     @property
     def row_clocks(self) -> int:
-        """Clocks of a pixel of softmax or normalisation."""
-        return ROW_PHASES[self.function] * self.row_blocks + ROW_WAITS[self.function]
+        """Clocks of a pixel of softmax or normalisation: a phase of as many pixels as there are."""
+        return max(ROW_PHASES[self.function] * self.row_blocks, ROW_WAITS[self.function])
+
+    @property
+    def row_steps(self) -> int:
+        """Clocks of all pixels, the last of which has its later phases behind the others."""
+        return (self.n_rounds + ROW_PHASES[self.function] - 1) * self.row_clocks
 
     def filling(self, n_entries: int) -> tuple[int, int]:
         """Clocks in which a map is read into the macros as weights, and those until it is there."""
@@ -376,7 +381,7 @@ def _row_clocks(work: Work, loader: _Loader, start: int, taken: int) -> PassCloc
         loaded.append(loader.block(work, 0))
         begun = max(begun, loaded[-1]) + 1
         loader.copier.first_steps.append(begun)
-    steps = work.n_rounds * work.row_clocks
+    steps = work.row_steps
     last = begun + steps - 1
     drained = last + ROW_DRAIN_AFTER
     loader.headers_freed += [drained + HEADER_FREED_AFTER] * len(loaded)

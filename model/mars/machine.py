@@ -402,7 +402,7 @@ class Machine:
         stored = Writes(
             np.repeat(np.arange(d.n_rows), d.n_cols * d.row_blocks * d.out_planes),
             out.reshape(-1) % ADDRESS_SPACE,
-            np.stack([nibble_plane(y, p) for p in out_planes], axis=-1).reshape(-1),
+            np.stack([nibble_plane(y, p) for p in range(d.out_planes)], axis=-1).reshape(-1),
             np.full(out.size, BOTH_HALVES),
         )
         phases = ROW_PHASES[d.function]
@@ -713,8 +713,8 @@ class Machine:
         nibbles = decode_activations(words, signed=False)  # (entries, macros, 16 words, 16 lanes)
         lanes = np.asarray(channel_block)[..., np.newaxis] * KERNELS + within
         inside = (token < d.op_tokens)[..., np.newaxis] & (lanes < d.op_channels)
-        nibbles = np.where(inside, nibbles, 0).astype(np.int64)
-        return nibble_plane(nibbles.swapaxes(-1, -2) if d.op_transposed else nibbles, 0)
+        rows = np.where(inside, nibbles, 0).astype(np.int64)
+        return nibble_plane(rows.swapaxes(-1, -2) if d.op_transposed else rows, 0)
 
     def _skip(self, d: Descriptor, number: int, rows: Ints, cols: Ints) -> tuple[Ints, int]:
         """Residual of each lane, (rounds, teams, 16), and how many words were read."""

@@ -872,7 +872,7 @@ def _descriptor(one: Convolution, shape: Shape, places: Places) -> Descriptor:
     )
 
 
-def _function_fields(one: Convolution, places: Places) -> dict[str, int]:
+def _function_fields(one: Convolution, places: Places) -> dict[str, Any]:
     """What a pass has that does not multiply by weights of the program."""
     if one.operand is not None:
         operand = places.of(one.operand.name)

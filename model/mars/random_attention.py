@@ -5,7 +5,7 @@ are anything that is legal. What surrounds attention is there or not: an embeddi
 residuals, a second half of linear layers with a table between them, a last dense layer.
 """
 
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from model.mars.network import (
     INPUT,
     Conv,
     FeatureType,
+    Layer,
     LayerNorm,
     MatMul,
     QuantizedNetwork,
@@ -112,11 +113,11 @@ class _Builder(Builder):
         """A signed type."""
         return int(self._rng.choice((8, 8, 8, 4, int(self._rng.integers(2, 9))))), True
 
-    def _append(self, layer: Any) -> str:
+    def _append(self, layer: Layer) -> str:
         self._layers.append(layer)
         self._types[layer.name] = output_type(layer, self._types)
         self._values[layer.name] = run_layer(layer, self._types, self._values)
-        return str(layer.name)
+        return layer.name
 
     def _linear(
         self,
@@ -171,22 +172,23 @@ class _Builder(Builder):
         rng = self._rng
         bits, signed = self._any_type()
         kind = FeatureType((1, 1, 1), bits, signed)
-        fields: dict[str, Any] = {
-            "name": name,
-            "input": source,
-            "operand": operand,
-            "transposed": transposed,
-            "heads": heads,
-            "out_bits": bits,
-            "out_signed": signed,
-        }
-        bare = MatMul(**fields, mult=0, shift=1)
+        bare = MatMul(
+            name=name,
+            input=source,
+            operand=operand,
+            transposed=transposed,
+            heads=heads,
+            mult=0,
+            shift=1,
+            offset=random_offset(rng, kind),
+            out_bits=bits,
+            out_signed=signed,
+        )
         acc = multiply(bare, self._values[source], self._values[operand]).reshape(1, -1)
         wide = self._limits.wide and chance(rng, 0.8)
         scales = random_scale(rng, kind.high, acc, wide=wide)
         mult, shift, post_shift = (int(numbers[0]) for numbers in scales)
-        scale = {"mult": mult, "shift": shift, "post_shift": post_shift}
-        return self._append(MatMul(**fields, **scale, offset=random_offset(rng, kind)))
+        return self._append(replace(bare, mult=mult, shift=shift, post_shift=post_shift))
 
     def _softmax(self, name: str, source: str, heads: int) -> str:
         rng = self._rng

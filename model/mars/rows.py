@@ -1,7 +1,8 @@
 """Softmax and layer normalisation of the channels of a pixel, in integers: the row unit.
 
 A row is what one pixel has: the scores of a token, or its features. The unit walks a row in phases,
-16 channels per clock, and hands on a value per channel that is requantised as a sum of products is.
+16 channels per clock, and hands on a value per channel that is requantised as a sum of products is;
+meanwhile the rows before and behind are in their other phases (`model.mars.clocks`).
 
 ```
 softmax        largest value, sum of exponentials; reciprocal; each exponential times that

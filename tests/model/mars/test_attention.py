@@ -290,15 +290,22 @@ def test_clocks_of_products_with_a_map() -> None:
 
 
 @pytest.mark.parametrize(
-    ("function", "per_pixel"), [(SOFTMAX, 3 * 13 + 11), (NORMALISATION, 2 * 13 + 19)]
+    ("function", "n_blocks", "steps"),
+    [
+        (SOFTMAX, 13, (20 + 2) * 3 * 13),
+        (SOFTMAX, 2, (20 + 2) * 9),
+        (NORMALISATION, 12, (20 + 1) * 2 * 12),
+        (NORMALISATION, 9, (20 + 1) * 19),
+    ],
 )
-def test_clocks_of_rows(function: int, per_pixel: int) -> None:
+def test_clocks_of_rows(function: int, n_blocks: int, steps: int) -> None:
+    """Three or two pixels are under way at once, each in another phase."""
     for config, n_headers in ((MARS, 13), (TINY, 4)):
         headers = (0,) * n_headers
-        work = Work(0, 1, headers, n_rounds=20, function=function, row_blocks=13)
+        work = Work(0, 1, headers, n_rounds=20, function=function, row_blocks=n_blocks)
         (one,) = simulate([work], RecordedLines([1] * 40), config.ahead)
         (first, *_), last = one.blocks, one.blocks[-1].last_step
-        assert one.steps == 20 * per_pixel == last - first.first_step + 1
+        assert one.steps == steps == last - first.first_step + 1
         assert one.end == last + 9 + 8
         assert first.first_step > one.blocks[-1].loaded
 
