@@ -35,6 +35,7 @@ from model.mars.network import (
     Sides,
     Softmax,
     SumPool,
+    Tokens,
     clamp_of,
     memory_of,
     neuron_of,
@@ -192,11 +193,12 @@ class Convolution:
         Rows and columns of the convolution's own result.
     band : Band or None
         The rows that this pass computes, if not all.
-    flat, wide, stacked, whole, raw, maximum, copy, partial, pool : bool
-        All pixels of the source are channels of one; 8-bit weights, in pairs of columns or of
-        entries; results have both halves of their last word; no requantisation; the largest
-        product counts, not the sum; the convolution is none of the layers but copies the source;
-        what it computes is a step on the way to the layer's result; 2x2 max pooling.
+    flat, column, wide, stacked, whole, raw, maximum, copy, partial, pool : bool
+        All pixels of the source are channels of one, or stand in one column; 8-bit weights, in
+        pairs of columns or of entries; results have both halves of their last word; no
+        requantisation; the largest product counts, not the sum; the convolution is none of the
+        layers but copies the source; what it computes is a step on the way to the layer's result;
+        2x2 max pooling.
     table : (256,) int or None
         By the low byte of a value.
     n_steps : int
@@ -232,6 +234,7 @@ class Convolution:
     skip_mult: int = 0
     skip_zero: int = 0
     flat: bool = False
+    column: bool = False
     wide: bool = False
     stacked: bool = False
     whole: bool = False
@@ -550,7 +553,7 @@ class _Lowering:
             if self._leaves_out_shared(chain[-1], readers[0]):
                 return chain
             averages = self.averages_alone or isinstance(layer, MatMul)
-            if isinstance(layer, Softmax | LayerNorm) or (
+            if isinstance(layer, Softmax | LayerNorm | Tokens) or (
                 averages and isinstance(readers[0], AvgPool)
             ):
                 return chain
@@ -578,6 +581,8 @@ class _Lowering:
             case Softmax():
                 scale = _one_scale(layer, self.kinds[layer.name], KERNELS)
                 first = self._rows(layer, SOFTMAX, layer.octaves, scale)
+            case Tokens():
+                first = self._tokens(layer)
             case LayerNorm():
                 post = _normal_post(layer, self.kinds[layer.name])
                 first = self._rows(layer, NORMALISATION, layer.epsilon, post)
@@ -829,6 +834,40 @@ class _Lowering:
             post=post,
             map_size=kind.shape[1:],
         )
+
+    def _tokens(self, layer: Tokens) -> Convolution:
+        """The last constant pixel, behind the others and the copied map: passes that write a row.
+
+        A constant is a bias without weights.
+        """
+        kind, n = self.kinds[layer.name], layer.values.shape[1]
+        view = self._view(layer.input)
+        channels, rows, cols = view.kind.shape
+        column = replace(view.kind, shape=(channels, rows * cols, 1))
+        copy = replace(
+            self._copying(replace(view, kind=column)),
+            layers=(layer.name,),
+            output=layer.name,
+            outputs=(kind,),
+            map_size=kind.shape[1:],
+            top=n,
+            column=True,
+            partial=True,
+        )
+        self._append(copy)
+        for number, values in enumerate(layer.values.T):
+            one = replace(
+                copy,
+                weight=np.zeros_like(copy.weight),
+                post=replace(copy.post, bias=values),
+                band=Band(n_teams=1, pitch=1, first=number, rows=1),
+                copy=False,
+                partial=False,
+            )
+            if number == n - 1:
+                return one
+            self._append(one)
+        raise AssertionError("there must be a constant pixel")
 
     def _copying(self, view: _View, groups: int = 1) -> Convolution:
         """A convolution whose results are what it reads."""

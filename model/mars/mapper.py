@@ -935,6 +935,8 @@ def _time_fields(one: Convolution, out: Features, shape: Shape, places: Places) 
 def _source_fields(one: Convolution, shape: Shape, source: Placement) -> dict[str, Any]:
     """Where the convolution reads what."""
     row_pitch, col_pitch = (0, 0) if one.flat else (source.kind.row_pitch, source.kind.col_pitch)
+    if one.column:
+        row_pitch = col_pitch
     step = one.stride[0] * row_pitch
     top = shape.first * one.stride[0] - one.top
     base = source.base + one.source_block * source.kind.planes
@@ -944,7 +946,7 @@ def _source_fields(one: Convolution, shape: Shape, source: Placement) -> dict[st
         "in_signed": int(source.kind.signed),
         "in_two": source.kind.planes - 1,
         "in_height": 1 if one.flat else one.source_kind.shape[1],
-        "in_width": 1 if one.flat else source.kind.shape[2],
+        "in_width": 1 if one.flat or one.column else source.kind.shape[2],
         "in_row_step": step & ADDRESS_MASK,
         "in_col_step": one.stride[1] * col_pitch & ADDRESS_MASK,
         "tap_row_pitch": one.dilation[0] * row_pitch & ADDRESS_MASK,

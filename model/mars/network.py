@@ -761,7 +761,56 @@ class LayerNorm:
         return FeatureType(source.shape, self.out_bits, self.out_signed)
 
 
-Layer = Conv | Dense | MaxPool | SumPool | AvgPool | Lookup | Select | MatMul | Softmax | LayerNorm
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Tokens:
+    """Constant pixels, and behind them those of a map, all in one column: class tokens, prompts.
+
+    Parameters
+    ----------
+    name, input : str
+    values : (C, n) int
+        Of the n constant pixels; values of the input's type.
+
+    Raises
+    ------
+    NetworkError
+        A parameter is not as above.
+    """
+
+    name: str
+    input: str
+    values: Ints
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        _take_array(self, "values", "(C, n)", lambda shape: len(shape) == 2)
+
+    def output_type(self, source: FeatureType) -> FeatureType:
+        """Type of the result for an input; raises as `Conv.output_type` does."""
+        channels, rows, columns = source.shape
+        if len(self.values) != channels:
+            raise NetworkError(
+                f"{_of(self)}values must be for {channels} channels, those of {self.input!r}, "
+                f"not {len(self.values)}"
+            )
+        _check_values(self, "values", source.low, source.high)
+        n_tokens = self.values.shape[1] + rows * columns
+        return FeatureType((channels, n_tokens, 1), source.bits, source.signed)
+
+
+Layer = (
+    Conv
+    | Dense
+    | MaxPool
+    | SumPool
+    | AvgPool
+    | Lookup
+    | Select
+    | MatMul
+    | Softmax
+    | LayerNorm
+    | Tokens
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -1027,7 +1076,7 @@ def _check_type(place: str, bits: int, signed: bool) -> None:
 
 
 def _take_array(
-    layer: Conv | Dense | Lookup | LayerNorm,
+    layer: Conv | Dense | Lookup | LayerNorm | Tokens,
     name: str,
     shape: str,
     is_right: Callable[[tuple[int, ...]], bool],
@@ -1040,7 +1089,7 @@ def _take_array(
         raise NetworkError(f"{_of(layer)}{name} must be integers, not {array.dtype}")
     if not is_right(array.shape) or not array.size:
         raise NetworkError(f"{_of(layer)}{name} must have the shape {shape}, not {array.shape}")
-    own = array.astype(np.int64)
+    own = array if array.dtype == np.int64 and not array.flags.writeable else array.astype(np.int64)
     own.setflags(write=False)
     object.__setattr__(layer, name, own)
 
@@ -1151,7 +1200,9 @@ def _check_channels(
     _check_values(layer, name, low, high)
 
 
-def _check_values(layer: Conv | Dense | Lookup | LayerNorm, name: str, low: int, high: int) -> None:
+def _check_values(
+    layer: Conv | Dense | Lookup | LayerNorm | Tokens, name: str, low: int, high: int
+) -> None:
     values = getattr(layer, name)
     if values.min() >= low and values.max() <= high:
         return
@@ -1255,7 +1306,7 @@ def _check_sources(layer: Layer, types: Mapping[str, FeatureType], *, is_last: b
             raise NetworkError(f"{place} must be spikes with a neuron, which {name!r} is not")
         if not kind.time_steps:
             continue
-        if isinstance(layer, AvgPool | Lookup | MatMul | Softmax | LayerNorm):
+        if isinstance(layer, AvgPool | Lookup | MatMul | Softmax | LayerNorm | Tokens):
             raise NetworkError(
                 f"{place} must not change in time, as {name!r} does: spikes are summed by a "
                 "sumpool and fire again in a layer with a neuron"

@@ -33,6 +33,7 @@ from model.mars.network import (
     Select,
     Softmax,
     SumPool,
+    Tokens,
     check_features,
 )
 from model.mars.neuron import TIME_STEPS_MAX, Exit, Metric, Mode, Neuron, Reset
@@ -49,6 +50,7 @@ DTYPES: dict[str, tuple[type[np.integer[Any]], ...]] = {
     "table": (np.int16,),
     "threshold": (np.int32,),
     "initial": (np.int16,),
+    "values": (np.int16,),
 }
 """What the arrays of a layer may be in the file; the first that holds the values is written."""
 SHOWN_LENGTH = 40
@@ -239,6 +241,13 @@ class LayerNormEntry(_LayerEntry):
     out_signed: bool
 
 
+class TokensEntry(_LayerEntry):
+    """Constant pixels before those of a map; the array is the name of another entry of the file."""
+
+    op: Literal["tokens"]
+    values: _Text
+
+
 LayerEntry = Annotated[
     ConvEntry
     | DenseEntry
@@ -250,7 +259,8 @@ LayerEntry = Annotated[
     | SelectEntry
     | MatMulEntry
     | SoftmaxEntry
-    | LayerNormEntry,
+    | LayerNormEntry
+    | TokensEntry,
     Field(discriminator="op"),
 ]
 LAYER_ENTRIES: dict[str, type[_Object]] = {
@@ -265,6 +275,7 @@ LAYER_ENTRIES: dict[str, type[_Object]] = {
     "matmul": MatMulEntry,
     "softmax": SoftmaxEntry,
     "layernorm": LayerNormEntry,
+    "tokens": TokensEntry,
 }
 
 
@@ -531,7 +542,7 @@ def _time_steps(entry: NetworkEntry) -> int:
 
 def _array_names(entry: LayerEntry) -> dict[str, str]:
     """The arrays that a layer names, by field."""
-    if not isinstance(entry, _ProductsEntry | LookupEntry | LayerNormEntry):
+    if not isinstance(entry, _ProductsEntry | LookupEntry | LayerNormEntry | TokensEntry):
         return {}
     names = {field: getattr(entry, field, None) for field in DTYPES}
     return {field: name for field, name in names.items() if name is not None}
@@ -608,6 +619,7 @@ _OPS: dict[type[Layer], str] = {
     MatMul: "matmul",
     Softmax: "softmax",
     LayerNorm: "layernorm",
+    Tokens: "tokens",
 }
 _SUFFIXES = {
     "weight": "w",
@@ -618,6 +630,7 @@ _SUFFIXES = {
     "table": "t",
     "threshold": "th",
     "initial": "u",
+    "values": "v",
 }
 _ALWAYS = frozenset({"stride", "padding", "kernel"})
 """Written also where they are what is assumed without them."""

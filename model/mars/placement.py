@@ -163,10 +163,10 @@ def _rows_read(
     lowered: Lowered, one: Convolution, shape: Shape, macro: int
 ) -> Iterator[tuple[str, int, int]]:
     """Maps that a macro reads, and the first row and the end of those of each."""
-    height = one.source_kind.shape[1]
+    height = lowered.maps[one.source].shape[1]
     team = shape.team_rows[macro // shape.split]
     first, end = max(team, 0), min(team + shape.rows_per_team, one.map_size[0])
-    if one.flat:
+    if one.flat or one.column:
         yield one.source, 0, height
     else:
         reach = (one.kernel[0] - 1) * one.dilation[0] + 1

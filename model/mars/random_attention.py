@@ -1,8 +1,9 @@
 """Random attention blocks, for comparing the reference, the golden machine and the RTL.
 
 Tokens are the pixels of a row, a column or a grid; heads, dimensions of a head, types and scales
-are anything that is legal. What surrounds attention is there or not: an embedding, normalisation,
-residuals, a second half of linear layers with a table between them, a last dense layer.
+are anything that is legal. What surrounds attention is there or not: an embedding, constant
+tokens, normalisation, residuals, a second half of linear layers with a table between them, a last
+dense layer.
 """
 
 from dataclasses import replace
@@ -18,6 +19,7 @@ from model.mars.network import (
     MatMul,
     QuantizedNetwork,
     Softmax,
+    Tokens,
     output_type,
 )
 from model.mars.random_layers import (
@@ -78,6 +80,8 @@ class _Builder(Builder):
         source = INPUT
         if chance(rng, 0.5):
             source = self._linear("embed", INPUT, int(rng.integers(1, self._limits.channels + 1)))
+        if chance(rng, 0.3):
+            source = self._tokens("tokens", source)
         attended = self._attention(self._maybe_norm("norm1", source))
         if chance(rng, 0.15):
             return
@@ -141,6 +145,15 @@ class _Builder(Builder):
         return self._append(
             Conv(name=name, input=source, weight=weight, weight_bits=weight_bits, **fields)
         )
+
+    def _tokens(self, name: str, source: str) -> str:
+        """A few constant pixels before those of a map, if one column has room for all."""
+        kind = self._types[source]
+        n = int(self._rng.integers(1, 6))
+        if n + kind.shape[1] * kind.shape[2] > MAX_SIDE:
+            return source
+        values = self._rng.integers(kind.low, kind.high + 1, (kind.shape[0], n))
+        return self._append(Tokens(name=name, input=source, values=values))
 
     def _maybe_norm(self, name: str, source: str) -> str:
         """The normalised channels of a map, or the map."""

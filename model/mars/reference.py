@@ -28,6 +28,7 @@ from model.mars.network import (
     Sides,
     Softmax,
     SumPool,
+    Tokens,
     check_features,
     clamp_of,
     memory_of,
@@ -175,8 +176,8 @@ def run_layer(
         As of `run`.
     """
     kind = types[layer.name]
-    if isinstance(layer, Select):
-        return np.concatenate([values[name] for name in layer.inputs], axis=1)[:, layer.channels]
+    if isinstance(layer, Select | Tokens):
+        return _moved(layer, values)
     source = values[layer.input]
     match layer:
         case Conv() | Dense():
@@ -220,6 +221,17 @@ def _requantized(
             acc = np.moveaxis(by_token, -1, 1) + _per_channel(layer.bias)
             mult, shift = _per_channel(layer.mult), _per_channel(layer.shift)
     return requantize(acc, mult, shift, kind, post_shift=post_shift, offset=layer.offset)
+
+
+def _moved(layer: Select | Tokens, values: Mapping[str, Ints]) -> Ints:
+    """Results that are values of others: channels of maps, or pixels behind constant ones."""
+    if isinstance(layer, Select):
+        return np.concatenate([values[name] for name in layer.inputs], axis=1)[:, layer.channels]
+    source = values[layer.input]
+    n_images, channels, *_ = source.shape
+    constant = np.broadcast_to(layer.values, (n_images, *layer.values.shape))
+    pixels = np.concatenate([constant, source.reshape(n_images, channels, -1)], axis=2)
+    return pixels[..., np.newaxis]
 
 
 def _split_channels(values: Ints, heads: int) -> Ints:

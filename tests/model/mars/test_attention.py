@@ -26,6 +26,7 @@ from model.mars.network import (
     QuantizedNetwork,
     Select,
     Softmax,
+    Tokens,
 )
 from model.mars.random_attention import random_attention_network
 from model.mars.random_network import random_input
@@ -224,6 +225,38 @@ def test_attention_on_the_golden_machine(
     config: MarsConfig, heads: int, d: int, grid: tuple[int, int]
 ) -> None:
     check(attention((24, *grid), heads, d), config)
+
+
+@pytest.mark.parametrize("config", [MARS, TINY], ids=lambda config: config.name)
+@pytest.mark.parametrize("grid", [(5, 3), (9, 1), (1, 7)])
+def test_constant_tokens_come_first(config: MarsConfig, grid: tuple[int, int]) -> None:
+    values = np.arange(-30, 30).reshape(20, 3)
+    net = network(
+        (4, *grid),
+        linear("embed", "input", 20, 4),
+        Tokens(name="t", input="embed", values=values),
+        norm(20, source="t"),
+        linear("k", "n", 20, 20),
+        matmul("m", "n", "k", transposed=True, shift=8),
+        matmul("o", "m", "k", shift=8),
+        linear("out", "o", 20, 20, skip="t", skip_mult=1 << 14),
+    )
+    features = random_input(net, 1)
+    tokens = reference.run(net, features)["t"]
+    assert tokens.shape == (1, 20, 3 + grid[0] * grid[1], 1)
+    assert np.array_equal(tokens[0, :, :3, 0], values)
+    check(net, config)
+    alone = network((20, *grid), Tokens(name="t", input="input", values=values))
+    check(alone, config)
+
+
+def test_tokens_are_values_of_the_map() -> None:
+    with pytest.raises(NetworkError, match=r"layer 't': values\[1, 0\] must be -128..127, not 128"):
+        network((2, 1, 1), Tokens(name="t", input="input", values=np.array([[0], [128]])))
+    with pytest.raises(
+        NetworkError, match="values must be for 2 channels, those of 'input', not 3"
+    ):
+        network((2, 1, 1), Tokens(name="t", input="input", values=np.zeros((3, 1), np.int64)))
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 5, 8])
