@@ -651,7 +651,7 @@ class Softmax:
     ----------
     name, input : str
     heads : int
-        Divides the channels; each head has up to 256.
+        Divides the channels; each head has up to 512.
     octaves : int
         1..2^20 - 1: a score of one step less is less probable by ``2^(-octaves / 2^16)``.
     offset : int

@@ -164,7 +164,7 @@ def test_wrong_parameters(layer: Any, text: str) -> None:
             (linear("q", "input", 8, 4), matmul("m", "q", "input", transposed=True)),
             "layer 'm': input must have 4 channels, those of the operand, not 8",
         ),
-        ((SOFTMAX_MAX + 1, 1, 1), (softmax(),), "a head must have at most 256 channels, not 257"),
+        ((SOFTMAX_MAX + 1, 1, 1), (softmax(),), "a head must have at most 512 channels, not 513"),
         ((3, 1, 1), (norm(4),), "layer 'n': bias must be for 3 channels, those of 'input', not 4"),
         (
             (NORM_MAX + 1, 1, 1),
