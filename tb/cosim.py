@@ -337,8 +337,9 @@ def check_stalls(steps: Steps, spikes_before: NDArray[np.bool_], committed_befor
     """
     fired = steps.spikes.reshape(len(steps.spikes), -1).sum(axis=1)
     fired = np.concatenate([[spikes_before.sum()], fired[:-1]])
-    committed = steps.times.committed
-    between = np.diff(committed, prepend=committed_before) % TIME_RANGE // waves.CLOCK_NS
+    between = (
+        np.diff(steps.times.committed, prepend=committed_before) % TIME_RANGE // waves.CLOCK_NS
+    )
     right = np.maximum(fired + STREAM_LATENCY - (between - steps.stall_clocks), 0)
     for t in np.flatnonzero(right != steps.stall_clocks)[:1]:
         raise BenchFailure(

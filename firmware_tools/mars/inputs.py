@@ -161,10 +161,12 @@ def compiled(
         return compile_network(network, config, chunk)
 
 
-def build_rtl(config: MarsConfig, terminal: Terminal, waves: "Waves" = "") -> None:
-    """Build the simulator of a configuration unless it is there."""
+def build_rtl(
+    config: MarsConfig, terminal: Terminal, waves: "Waves" = "", *, faulty: bool = False
+) -> None:
+    """Build the simulator of a configuration unless it is there, or one whose cells are wrong."""
     from tb.mars import cosim
 
-    if not cosim.is_built(config, waves):
+    if not cosim.is_built(config, waves, faulty=faulty):
         with terminal.busy(f"building the simulator of {config.name}, once, some minutes"):
-            cosim.build(config, waves)
+            cosim.build(config, waves, faulty=faulty)

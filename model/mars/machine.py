@@ -5,13 +5,14 @@ from `model.mars.clocks`. Its only liberty: all pixels of a kernel block are com
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.mars.config import (
+    ADDRESSES,
     KERNELS,
     NIBBLE,
     WORD_BITS,
@@ -19,6 +20,7 @@ from model.mars.config import (
     WORDS_PER_LINE,
     MarsConfig,
 )
+from model.mars.devices.bit_cells import Cells
 from model.mars.devices.macros import Access, DeviceMacros
 from model.mars.layout import (
     DESCRIPTOR_LINES,
@@ -265,6 +267,8 @@ class Machine:
     config : MarsConfig
     macros : DeviceMacros or None
         Arrays that are not exact, in place of the macros.
+    cells : Cells or None
+        Cells of its memories that are wrong.
 
     Attributes
     ----------
@@ -273,10 +277,17 @@ class Machine:
         The memory behind `SCRATCH_BASE` of the last frame.
     """
 
-    def __init__(self, config: MarsConfig, macros: DeviceMacros | None = None) -> None:
+    def __init__(
+        self,
+        config: MarsConfig,
+        macros: DeviceMacros | None = None,
+        cells: Cells | None = None,
+    ) -> None:
         self.config = config
         self.macros = macros
+        self.cells = cells
         self.number = 0
+        self.n_loaded = 0
         self.banks = np.zeros((config.n_macros, config.feature_words), np.uint64)
         self.first_chunk = True
         self.maps: Words = np.zeros(0, np.uint64)
@@ -302,7 +313,33 @@ class Machine:
                 if d.is_last:
                     words = iter([memory.read(d, k) for k in range(MAX_LOADS) if d.load_lines[k]])
             else:
-                yield one, self._convolve(one)
+                yield one, self._convolve(self._held(one))
+            if d.is_last:
+                self.n_loaded = 0
+
+    def read(self, macro: Any, address: Any) -> Words:
+        """Words of the feature memories."""
+        words: Words = self.banks[macro, address]
+        if self.cells is None:
+            return words
+        return self.cells.read("features", words, (macro, address))
+
+    def _held(self, one: Pass) -> Pass:
+        """A pass with its group-sets as each macro's cells give them back.
+
+        Macros are filled in turn: a segment's group-sets begin at address 0.
+        """
+        if self.cells is None or self.cells.memory != "macros":
+            return one
+        macros = np.arange(self.config.n_macros)
+        blocks = []
+        for block in one.blocks:
+            address = (self.n_loaded + np.arange(block.n_entries)) % ADDRESSES
+            self.n_loaded += block.n_entries
+            written = block.words[:, macros % one.descriptor.split]
+            place = (macros, address[:, np.newaxis])
+            blocks.append(replace(block, words=self.cells.read("macros", written, place)))
+        return replace(one, blocks=tuple(blocks))
 
     def _store_input(self, d: Descriptor, words: Words) -> PassResult:
         offset = np.arange(d.n_rows * d.out_row_pitch)
@@ -321,7 +358,7 @@ class Machine:
         team, word = np.divmod(number, d.team_words)
         macro = team << d.split_log2
         address = np.array(d.in_base)[macro] + word
-        values = self.banks[macro, address % self.config.feature_words]
+        values = self.read(macro, address % self.config.feature_words)
         kept = (number % d.pixel_words >= d.kept_word) & (number % d.pixel_words < d.kept_end)
         where = (d.map_word + number)[kept]
         maps[where] = values[kept]
@@ -426,7 +463,7 @@ class Machine:
         if not d.loads(first_chunk=self.first_chunk):
             return None, 0
         macro, address = self._u_places(d, number, rows, cols)
-        nibbles = from_planes(self.banks[macro, address], signed=True).reshape(-1, KERNELS)
+        nibbles = from_planes(self.read(macro, address), signed=True).reshape(-1, KERNELS)
         n, first = _part(d, number)
         membranes = np.zeros((len(nibbles), KERNELS // d.groups), np.int64)
         membranes[:, :n] = nibbles[:, first : first + n]
@@ -552,7 +589,7 @@ class Machine:
 
     def _gather(self, macros: Ints, address: Ints, valid: NDArray[np.bool_], around: int) -> Words:
         """Words of the banks, and 16 nibbles of `around` where they are not valid."""
-        words = self.banks[macros, address % self.config.feature_words]
+        words = self.read(macros, address % self.config.feature_words)
         return np.where(valid, words, nibble_plane(np.full(KERNELS, around), 0))
 
     def _accumulate(
@@ -626,7 +663,7 @@ class Machine:
             ],
             axis=-1,
         )
-        words = block.words[:, macros % d.split]
+        words = block.words[:, macros % block.words.shape[1]]
         weights = _weights(d, words).astype(np.float64)
         return planes, weights, int(valid.sum()) * d.accesses
 

@@ -3,6 +3,7 @@
 import pickle
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from model.config import ChipConfig
 from model.mars.config import WORDS_PER_LINE, MarsConfig
+from model.mars.devices.bit_cells import Cells
 from model.mars.image import Features, Image
 from model.mars.layout import Ints
 from model.mars.machine import maps_words
@@ -20,6 +22,9 @@ from model.mars.patch import Patch
 from model.mars.program import to_bytes
 from model.mars.time_registers import time_registers
 from tb import simulator, waves
+from tb.faulty import __file__ as masks
+from tb.faulty import with_masks
+from tb.faulty import write as write_cells
 from tb.mars import records
 from tb.mars.records import SCRATCH_BASE, PassTrace
 from tb.simulator import BenchFailure, Design, Waves
@@ -100,13 +105,15 @@ class FrameTrace:
     policy: "FrameTrace | None" = None
 
 
-def system(config: MarsConfig) -> Design:
-    """The chip with its weight memory."""
+def system(config: MarsConfig, *, faulty: bool = False) -> Design:
+    """The chip with its weight memory; a faulty one has cells that may be wrong."""
 
     def sources() -> dict[str, str]:
         from hw.generate import TOP, traced
 
         verilog, states = traced(ChipConfig.alone(config))
+        if faulty:
+            verilog = with_masks(verilog, config)
         bench, monitor = FOLDER / "system.sv", FOLDER / "monitor.sv"
         memory = FOLDER.parent / "axi_memory.sv"
         sizes = {"WEIGHT_BUS = 512": config.weight_bus, "MACROS = 8": config.n_macros}
@@ -122,17 +129,19 @@ def system(config: MarsConfig) -> Design:
             bench.name: text,
         }
 
-    return Design(f"{config.name}-system-{config.fingerprint:08x}", "mars_system", sources)
+    # Unlike all else that decides what is simulated, the masks are only in this one.
+    kind = f"faulty-{zlib.crc32(Path(masks).read_bytes()):08x}" if faulty else "system"
+    return Design(f"{config.name}-{kind}-{config.fingerprint:08x}", "mars_system", sources)
 
 
-def build(config: MarsConfig, kind: Waves = "") -> Path:
+def build(config: MarsConfig, kind: Waves = "", *, faulty: bool = False) -> Path:
     """Build the simulator of a configuration unless it is there."""
-    return simulator.build(system(config), kind)
+    return simulator.build(system(config, faulty=faulty), kind)
 
 
-def is_built(config: MarsConfig, kind: Waves = "") -> bool:
+def is_built(config: MarsConfig, kind: Waves = "", *, faulty: bool = False) -> bool:
     """Whether `build` has nothing to do."""
-    return simulator.is_built(system(config), kind)
+    return simulator.is_built(system(config, faulty=faulty), kind)
 
 
 def run(
@@ -141,10 +150,12 @@ def run(
     *,
     latency: int = LATENCY,
     recorded: Path | None = None,
+    cells: Cells | None = None,
 ) -> Iterator[FrameTrace]:
     """Run frames on the RTL, one after the other without a reset in between.
 
-    With `recorded` waves of all signals go there, also if it fails.
+    With `recorded` waves of all signals go there, also if it fails. With `cells` memories of the
+    chip have wrong ones.
 
     Raises
     ------
@@ -158,8 +169,12 @@ def run(
         (folder / "config").write_bytes(pickle.dumps(config))
         for k, frame in enumerate(frames):
             (folder / f"job{k}").write_bytes(pickle.dumps(_jobs(frame)))
+        plusargs = []
+        if cells is not None:
+            write_cells(cells, config, folder)
+            plusargs = [f"+cells={folder}"]
         run_recorded(
-            system(config),
+            system(config, faulty=cells is not None),
             "tb.mars.serve",
             folder,
             recorded,
@@ -171,6 +186,7 @@ def run(
                 f"+scratch_base={SCRATCH_BASE:x}",
                 f"+latency={latency}",
                 f"+mars_trace={folder / 'trace'}",
+                *plusargs,
             ),
             environment={"KENYON_JOBS": str(folder)},
         )
