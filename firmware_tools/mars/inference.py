@@ -4,6 +4,7 @@ import itertools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -184,7 +185,7 @@ def _in_groups(
     while first < len(inputs):
         part = inputs[first : first + n]
         begin = time.perf_counter()
-        yield from frames_on_rtl(image, part, policy, cells)
+        yield from frames_on_rtl(image, part, policy, cells=cells)
         first += n
         n = 2 * n if time.perf_counter() - begin < SHORT_SECONDS else 1
 
@@ -205,11 +206,19 @@ def _decided(one: Inference, steps: int, logits: Ints) -> Inference:
 
 
 def frames_on_rtl(
-    image: Image, inputs: Ints, policy: Image | None = None, cells: Cells | None = None
+    image: Image,
+    inputs: Ints,
+    policy: Image | None = None,
+    recorded: Path | None = None,
+    cells: Cells | None = None,
 ) -> list[FrameTrace]:
-    """What the RTL did in one simulation with the golden machine's memory; raises as `on_rtl`."""
+    """What the RTL did in one simulation with the golden machine's memory; raises as `on_rtl`.
+
+    With `recorded` waves of all signals go there.
+    """
     frames = [Frame(image, features, policy) for features in inputs]
-    traces = list(cosim.run(image.config, frames, latency=LATENCY, cells=cells))
+    run = cosim.run(image.config, frames, latency=LATENCY, recorded=recorded, cells=cells)
+    traces = list(run)
     for k, trace in enumerate(traces):
         for one in (trace.policy, trace):
             if one is not None and one.result.status != DONE:

@@ -1,11 +1,13 @@
 """Co-simulation of the accelerator: whole frames out of a memory, all that they did handed back."""
 
 import pickle
+import shutil
 import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +27,7 @@ from tb.faulty import with_masks
 from tb.faulty import write as write_cells
 from tb.mars import records
 from tb.mars.records import SCRATCH_BASE, PassTrace
-from tb.simulator import BenchFailure, Design
+from tb.simulator import BenchFailure, Design, Waves
 
 FOLDER = Path(__file__).parent
 LATENCY = 20
@@ -132,14 +134,14 @@ def system(config: MarsConfig, *, faulty: bool = False) -> Design:
     return Design(f"{config.name}-{kind}-{config.fingerprint:08x}", "mars_system", sources)
 
 
-def build(config: MarsConfig, *, faulty: bool = False) -> Path:
+def build(config: MarsConfig, kind: Waves = "", *, faulty: bool = False) -> Path:
     """Build the simulator of a configuration unless it is there."""
-    return simulator.build(system(config, faulty=faulty))
+    return simulator.build(system(config, faulty=faulty), kind)
 
 
-def is_built(config: MarsConfig, *, faulty: bool = False) -> bool:
+def is_built(config: MarsConfig, kind: Waves = "", *, faulty: bool = False) -> bool:
     """Whether `build` has nothing to do."""
-    return simulator.is_built(system(config, faulty=faulty))
+    return simulator.is_built(system(config, faulty=faulty), kind)
 
 
 def run(
@@ -147,11 +149,13 @@ def run(
     frames: Sequence[Frame],
     *,
     latency: int = LATENCY,
+    recorded: Path | None = None,
     cells: Cells | None = None,
 ) -> Iterator[FrameTrace]:
     """Run frames on the RTL, one after the other without a reset in between.
 
-    With `cells` memories of the chip have wrong ones.
+    With `recorded` waves of all signals go there, also if it fails. With `cells` memories of the
+    chip have wrong ones.
 
     Raises
     ------
@@ -169,10 +173,11 @@ def run(
         if cells is not None:
             write_cells(cells, config, folder)
             plusargs = [f"+cells={folder}"]
-        simulator.run(
+        run_recorded(
             system(config, faulty=cells is not None),
             "tb.mars.serve",
             folder,
+            recorded,
             plusargs=(
                 f"+program={folder / 'program'}",
                 "+program_base=1000000",
@@ -195,6 +200,18 @@ def run(
                 policy, passes = _trace(k, frame.policy, [first], passes)
             trace, passes = _trace(k, frame.image, results, passes)
             yield replace(trace, policy=policy)
+
+
+def run_recorded(
+    design: Design, module: str, folder: Path, recorded: Path | None, **options: Any
+) -> None:
+    """Run as `tb.simulator.run` does, and keep waves of all signals if that is asked for."""
+    kind = waves.kind(recorded) if recorded else ""
+    try:
+        simulator.run(design, module, folder, waves=kind, **options)
+    finally:
+        if recorded and (folder / f"dump.{kind}").exists():
+            shutil.move(folder / f"dump.{kind}", recorded)
 
 
 def _trace(
