@@ -58,6 +58,8 @@ class View:
             dummy = np.broadcast_to(np.int8(0), (1, *self.dims))
             return replace(self, dims=_without_batch(node, target_shape(node, dummy.shape, others)))
         moved = move(node, self.indices[np.newaxis], others)
+        if not moved.size:
+            raise OnnxError(f"{node}: must leave something of {self.dims}")
         _without_batch(node, moved.shape)
         return self.moved(moved[0])
 
@@ -67,11 +69,15 @@ class View:
             return False
         return self.order is other.order or np.array_equal(self.indices, other.indices)
 
-    def channels(self) -> list[int] | None:
-        """Channels of the map that make the tensor (C, H, W), (C, L) or (C); None if none do."""
+    def channels(self, *, is_pointwise: bool = False) -> list[int] | None:
+        """Channels of the map that make the tensor (C, H, W), (C, L) or (C); None if none do.
+
+        Of an operator that takes pixel by pixel these may be in one line.
+        """
         pixels = prod(self.shape[1:])
         sides = [side for side in self.dims[1:] if side != 1]
-        if sides != [side for side in self.shape[1:] if side != 1]:
+        is_line = is_pointwise and prod(sides) == pixels
+        if not is_line and sides != [side for side in self.shape[1:] if side != 1]:
             return None
         if self.order is None:
             return list(range(self.shape[0]))
@@ -95,7 +101,8 @@ def _without_batch(node: Node, shape: tuple[int, ...]) -> tuple[int, ...]:
 def target_shape(node: Node, shape: tuple[int, ...], others: tuple[Array, ...]) -> tuple[int, ...]:
     """The shape that a node gives a tensor of a shape, both with the batch."""
     if node.op == "Flatten":
-        axis = normal_axis(node, node.integer("axis", 1), len(shape) + 1)
+        axis = node.integer("axis", 1)
+        axis = axis if axis == len(shape) else normal_axis(node, axis, len(shape))
         return prod(shape[:axis]), prod(shape[axis:])
     if node.op == "Reshape":
         return _reshaped(node, shape, integer_list(node, "shape", others[0] if others else None))
@@ -162,9 +169,7 @@ def _slice(node: Node, values: Array, others: tuple[Array, ...]) -> Array:
         side = values.shape[normal_axis(node, axis, values.ndim)]
         last = None if step < 0 and end < -side else end
         places[normal_axis(node, axis, values.ndim)] = slice(start, last, step)
-    found = values[tuple(places)]
-    if not found.size:
-        raise OnnxError(f"{node}: must leave something of {values.shape}")
+    found: Array = values[tuple(places)]
     return found
 
 
