@@ -185,7 +185,7 @@ def _in_groups(
     while first < len(inputs):
         part = inputs[first : first + n]
         begin = time.perf_counter()
-        yield from frames_on_rtl(image, part, policy, cells)
+        yield from frames_on_rtl(image, part, policy, cells=cells)
         first += n
         n = 2 * n if time.perf_counter() - begin < SHORT_SECONDS else 1
 
