@@ -136,7 +136,10 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[FrameTrace], Fra
     """The golden machine instead of the RTL of MARS; what is in the list spoils its frames."""
     spoil: list[Callable[[FrameTrace], FrameTrace]] = []
 
-    def frames(_config: object, wanted: Sequence[Frame], *, latency: int) -> Iterator[FrameTrace]:
+    def frames(
+        _config: object, wanted: Sequence[Frame], *, latency: int, recorded: Path | None
+    ) -> Iterator[FrameTrace]:
+        assert recorded is None
         for one in wanted:
             done = frame.run_frame(one.image, one.features, latency)
             runs = done.passes
@@ -155,5 +158,5 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[FrameTrace], Fra
             yield trace
 
     monkeypatch.setattr("tb.mars.cosim.run", frames)
-    monkeypatch.setattr("tb.mars.cosim.is_built", lambda _config: True)
+    monkeypatch.setattr("tb.mars.cosim.is_built", lambda *_, **__: True)
     return spoil
