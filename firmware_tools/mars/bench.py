@@ -8,7 +8,7 @@ from model.mars.config import WORD_BITS, WORD_LINES, MarsConfig
 from model.mars.early_exit import exit_clocks
 from model.mars.frame import DECIDES_AFTER, ONWARD_CLOCKS, PassRun, run_chunks, run_frame, starts
 from model.mars.image import Image, PassContents
-from model.mars.layout import Ints, header_lines
+from model.mars.layout import OPERAND, ROW_PHASES, Ints, header_lines
 
 NOTE = "measured on our reconstruction; not the paper's clock or sparsity"
 
@@ -28,7 +28,8 @@ class PassFigures:
         Since the end of the pass before, and since the start of the frame.
     computing, loading : float
         Clocks that each takes at least: ``G*P*c/M`` and ``16*G/M`` (G group-sets kept, P pixels, c
-        accesses, M macros). A pass that only copies is none of the network's layers: 0.
+        accesses, M macros). A pass that only copies is none of the network's layers: 0. Softmax and
+        normalisation walk each pixel two or three times, a block of channels per clock.
     bound, bus_bound : float
         The larger one; the same with loading ``1024*G/B`` over the B bits of the weight bus.
     steps, weight_stalls, drain_stalls, layer_stalls : int
@@ -225,15 +226,18 @@ def bounds_of(one: PassRun, contents: PassContents | None, config: MarsConfig) -
     """The figures `computing` to `bus_bound` of a pass, or of the input."""
     if contents is None or contents.copies:
         return dict.fromkeys(("computing", "loading", "bound", "bus_bound"), 0.0)
-    n_sets = contents.kept_sets
-    computing = n_sets * contents.pixels * one.program.descriptor.in_planes / config.n_macros
+    n_sets, d = contents.kept_sets, one.program.descriptor
+    if d.is_row:
+        rows = float(ROW_PHASES[d.function] * d.row_blocks * contents.pixels)
+        return {"computing": rows, "loading": 0.0, "bound": rows, "bus_bound": rows}
+    computing = n_sets * contents.pixels * d.in_planes / config.n_macros
     loading = n_sets * WORD_LINES / config.n_macros
-    on_bus = n_sets * WORD_LINES * WORD_BITS / config.weight_bus
+    bits = 0 if d.function == OPERAND else n_sets * WORD_LINES * WORD_BITS
     return {
         "computing": computing,
         "loading": loading,
         "bound": max(computing, loading),
-        "bus_bound": max(computing, on_bus),
+        "bus_bound": max(computing, bits / config.weight_bus),
     }
 
 
@@ -259,7 +263,7 @@ def _pass_figures(
         weight_bits=bits["weight_bits"],
         index_bits=bits["index_bits"],
         table_bits=bits["table_bits"],
-        loaded_bits=bits["weight_bits"] * d.n_teams,
+        loaded_bits=one.program.n_sets * WORD_LINES * WORD_BITS * d.n_teams,
         accesses=events.accesses,
         feature_reads=events.feature_reads,
         feature_writes=events.feature_writes,

@@ -214,11 +214,10 @@ def frames_on_rtl(
 ) -> list[FrameTrace]:
     """What the RTL did in one simulation with the golden machine's memory; raises as `on_rtl`.
 
-    With `recorded` waves of all signals go there.
+    With `recorded` waves of all signals go there; with `cells` memories have wrong ones.
     """
     frames = [Frame(image, features, policy) for features in inputs]
-    run = cosim.run(image.config, frames, latency=LATENCY, recorded=recorded, cells=cells)
-    traces = list(run)
+    traces = list(cosim.run(image.config, frames, latency=LATENCY, recorded=recorded, cells=cells))
     for k, trace in enumerate(traces):
         for one in (trace.policy, trace):
             if one is not None and one.result.status != DONE:

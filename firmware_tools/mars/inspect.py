@@ -14,7 +14,6 @@ from model.mars.layout import (
     TABLE_LINES,
     Descriptor,
     header_lines,
-    lines_per_entry,
 )
 from model.mars.network import INPUT
 from model.mars.program import Pass
@@ -126,7 +125,7 @@ def stored_bits(one: Pass, n_header_lines: int) -> dict[str, int]:
     tables = DESCRIPTOR_LINES + n_header_lines * len(one.blocks)
     tables += TABLE_LINES if one.table is not None else 0
     return {
-        "weight_bits": n_entries * lines_per_entry(one.descriptor.split) * LINE_BITS,
+        "weight_bits": n_entries * one.entry_lines * LINE_BITS,
         "index_bits": one.n_index_lines * LINE_BITS,
         "table_bits": tables * LINE_BITS,
     }

@@ -303,7 +303,7 @@ def export(twin: Twin, name: str = "network") -> QuantizedNetwork:
     for layer in twin.steps():
         exported, scale = _export_layer(layer, scales, types[layer.source])
         layers.append(exported)
-        types[layer.name] = exported.output_type(types[layer.source])
+        types[layer.name] = mars.output_type(exported, types)
         scales[layer.name] = scale
     return QuantizedNetwork(kind, tuple(layers), name, scales)
 

@@ -32,6 +32,7 @@ from model.mars.network import (
     NetworkError,
     QuantizedNetwork,
     Select,
+    output_type,
     references,
 )
 
@@ -239,7 +240,7 @@ class Lowering:
         """Channels, rows, columns that a layer writes."""
         kind = FeatureType(view.shape, 8, view.grid.signed)
         try:
-            shape = layer.output_type(kind).shape
+            shape = output_type(layer, dict.fromkeys(references(layer).values(), kind)).shape
         except NetworkError as error:
             raise TfliteError(f"{one}: {error}") from None
         check_size(one, shape)

@@ -20,20 +20,21 @@ BAND = " #"
 def can_be_banded(lowered: Lowered, number: int) -> bool:
     """Whether the result of a pass is read by the next one alone, row by row.
 
-    A residual would be read where rows outside the map are computed, and membranes that are stored
-    would take a step twice.
+    A residual would be read where rows outside the map are computed, a map that stands for weights
+    is read as a whole, and membranes that are stored would take a step twice.
     """
     if number + 1 >= len(lowered.passes):
         return False
     one, then = lowered.passes[number : number + 2]
     name = lowered.homes[one.output].map
-    is_alone = sum(home.map == name for home in lowered.homes.values()) == 1
-    readers = [k for k, other in enumerate(lowered.passes) if name in _read(lowered, other)]
-    is_whole = then.flat or then.average is not None or one.average is not None
+    n_writers = sum(other.output == one.output for other in lowered.passes)
+    is_alone = n_writers == sum(home.map == name for home in lowered.homes.values()) == 1
+    readers = [k for k, other in enumerate(lowered.passes) if name in lowered.read_maps(other)]
+    is_whole = then.flat or then.column or then.average is not None or one.average is not None
     has_state = one.membrane is not None or then.membrane is not None
-    is_skip = then.skip is not None and lowered.homes[then.skip].map == name
+    is_kept = name in lowered.kept_maps(then)
     return (
-        is_alone and readers == [number + 1] and not (is_whole or is_skip or has_state or one.skip)
+        is_alone and readers == [number + 1] and not (is_whole or is_kept or has_state or one.skip)
     )
 
 
@@ -72,11 +73,6 @@ def in_bands(lowered: Lowered, bands: Mapping[int, int], most_teams: Sequence[in
                 del maps[homes.pop(one.output).map]
         number = last + 1
     return replace(lowered, passes=passes, homes=homes, maps=maps)
-
-
-def _read(lowered: Lowered, one: Convolution) -> set[str]:
-    """Maps that a pass reads."""
-    return {one.source} | ({lowered.homes[one.skip].map} if one.skip else set())
 
 
 def _counted_bands(chain: Sequence[Convolution], n_bands: int, most_teams: int) -> list[Band]:

@@ -24,6 +24,11 @@ from model.mars.layout import (
     CODES_PER_LINES,
     DESCRIPTOR_LINES,
     HEADER_LINES,
+    NORMALISATION,
+    OPERAND,
+    PRODUCTS,
+    ROW_PHASES,
+    SOFTMAX,
     STEPS_PER_WORD,
     TABLE_LINES,
     header_lines,
@@ -47,7 +52,15 @@ CHAIN = STEPS_PER_WORD
 CHAIN_AFTER = CHAIN - 1
 """Clocks by which each further group delays the first word, counted from the pixel's last slot."""
 
-
+OPERAND_AFTER = 2
+"""From the last word of a map that stands for weights until the first access."""
+TRANSPOSED_AFTER = WORD_LINES
+"""The same on top if channels become word lines."""
+ROW_WAITS = {SOFTMAX: 9, NORMALISATION: 19}
+"""From the last step of a phase until the last phase can begin: sums 2 and reciprocal 7; root 9
+besides, and 1 for the variance."""
+ROW_DRAIN_AFTER = 9
+"""From the last step of a pixel until its last block is drained."""
 DESCRIBED_AFTER = 1
 """From the last line of a descriptor until the walker can take it."""
 QUEUED_AFTER = 2
@@ -106,6 +119,12 @@ class Work:
         Of channels that share a membrane.
     u_load, u_store : int
         Words of membranes that are read before and written behind a pixel's steps.
+    function : int
+        What the pass computes, as in `model.mars.layout`.
+    row_blocks : int
+        Of softmax and normalisation: blocks of channels of a pixel; `n_rounds` are all pixels.
+    transposed : bool
+        Channels of a map that stands for weights become word lines.
     """
 
     n_input_lines: int
@@ -131,6 +150,25 @@ class Work:
     groups: int = 1
     u_load: int = 0
     u_store: int = 0
+    function: int = PRODUCTS
+    row_blocks: int = 0
+    transposed: bool = False
+
+    @property
+    def row_clocks(self) -> int:
+        """Clocks of a pixel of softmax or normalisation: a phase of as many pixels as there are."""
+        return max(ROW_PHASES[self.function] * self.row_blocks, ROW_WAITS[self.function])
+
+    @property
+    def row_steps(self) -> int:
+        """Clocks of all pixels, the last of which has its later phases behind the others."""
+        return (self.n_rounds + ROW_PHASES[self.function] - 1) * self.row_clocks
+
+    def filling(self, n_entries: int) -> tuple[int, int]:
+        """Clocks in which a map is read into the macros as weights, and those until it is there."""
+        if self.function != OPERAND or not n_entries:
+            return 0, 0
+        return n_entries * WORD_LINES, OPERAND_AFTER + TRANSPOSED_AFTER * self.transposed
 
     def steps(self, n_entries: int) -> int:
         """Steps of one round; a kernel block of bias alone takes one."""
@@ -171,7 +209,7 @@ def work_of(one: Pass, *, wide_multiplier: bool, first_chunk: bool = True) -> Wo
         split=d.split,
         entries=tuple(block.n_entries for block in one.blocks),
         input_words=d.input_words,
-        n_rounds=d.n_rounds,
+        n_rounds=d.n_rows * d.n_cols if d.is_row else d.n_rounds,
         in_planes=d.in_planes,
         skip_planes=d.skip_planes,
         n_teams=d.n_teams,
@@ -188,6 +226,9 @@ def work_of(one: Pass, *, wide_multiplier: bool, first_chunk: bool = True) -> Wo
         groups=d.groups,
         u_load=d.u_planes if d.loads(first_chunk=first_chunk) else 0,
         u_store=d.u_planes if d.u_store else 0,
+        function=d.function,
+        row_blocks=d.row_blocks,
+        transposed=bool(d.op_transposed),
     )
 
 
@@ -266,6 +307,7 @@ class _Loader:
         """When its address in the macros is free again."""
         self.headers_freed: list[int] = [0] * ahead.headers
         self.n_entries = 0
+        self.n_blocks = 0
 
     def take(self, after: int, hold: int = 1) -> int:
         clock = self.source.take(max(self.free, after))
@@ -290,31 +332,64 @@ class _Loader:
     def block(self, work: Work, n_entries: int) -> int:
         """A kernel block; returns the clock in which it is complete."""
         for slot in range(work.n_header_lines):
-            line = self.take(self.headers_freed[-self.ahead.headers] if slot == 0 else 0)
+            line = self.take(self.headers_freed[self.n_blocks] if slot == 0 else 0)
+        self.n_blocks += 1
         loaded = line + 1
         if self.ahead.copied:
             self.copier.begin(line)
-        hold = WORDS_PER_LINE // work.split
         for _ in range(n_entries):
             if not self.codes:
                 self.take(0)
                 self.codes = work.codes_per_line
             self.codes -= work.split
-            line = self.take(self.entries_freed[self.n_entries], hold)
-            for _ in range(lines_per_entry(work.split) - 1):
-                line = self.take(0, hold)
-            loaded = line + hold + 1
+            loaded = self.entry(work, self.entries_freed[self.n_entries]) + 1
             if self.ahead.copied:
                 ready = max(loaded, self.macros_freed[self.n_entries])
                 self.entries_freed.append(self.copier.copy(ready))
             self.n_entries += 1
         return self.copier.end(n_entries) if self.ahead.copied else loaded
 
+    def entry(self, work: Work, after: int) -> int:
+        """An entry; returns the clock behind its last row. Of a map only the codes are written."""
+        if work.function == OPERAND:
+            self.free = max(self.free, after) + 1
+            return self.free
+        hold = WORDS_PER_LINE // work.split
+        line = self.take(after, hold)
+        for _ in range(lines_per_entry(work.split) - 1):
+            line = self.take(0, hold)
+        return line + hold
+
+    def filled(self, clock: int) -> None:
+        """A map is in the macros from a clock on; until then nothing else is written there."""
+        if self.ahead.copied:
+            self.copier.free = max(self.copier.free, clock)
+        else:
+            self.free = max(self.free, clock)
+
     def used(self, n_entries: int, first_step: int, last_step: int, drained: int) -> None:
         """A kernel block of so many entries: its steps, and the clock of its last pixel."""
         self.copier.first_steps.append(first_step)
         self.macros_freed += [last_step + FREED_AFTER] * n_entries
         self.headers_freed.append(drained + HEADER_FREED_AFTER)
+
+
+def _row_clocks(work: Work, loader: _Loader, start: int, taken: int) -> PassClocks:
+    """Softmax or normalisation, which begins when all of its headers are there."""
+    begun, loaded = taken, []
+    for _ in work.entries:
+        loaded.append(loader.block(work, 0))
+        begun = max(begun, loaded[-1]) + 1
+        loader.copier.first_steps.append(begun)
+    steps = work.row_steps
+    last = begun + steps - 1
+    drained = last + ROW_DRAIN_AFTER
+    loader.headers_freed += [drained + HEADER_FREED_AFTER] * len(loaded)
+    end = drained + work.written_after
+    clocks, weight_stalls = end - start, begun - taken - 1
+    blocks = tuple(BlockClocks(clock, begun, last) for clock in loaded)
+    layer_stalls = clocks - steps - weight_stalls
+    return PassClocks(end, clocks, steps, weight_stalls, 0, layer_stalls, blocks)
 
 
 def simulate(
@@ -345,21 +420,29 @@ def simulate(
         if work.has_table:
             loader.take_words(TABLE_LINES, taken + 1)
         loader.codes = 0
+        if work.function in ROW_PHASES:
+            result.append(_row_clocks(work, loader, start, last))
+            end = result[-1].end
+            continue
         blocks = []
         steps = weight_stalls = drain_stalls = 0
         for n in work.entries:
             loaded = loader.block(work, n)
             first = max(last, loaded) + 1
-            weight_stalls += first - last - 1
+            filling, settling = work.filling(n)
+            begin = first + filling + settling
+            weight_stalls += first - last - 1 + settling
+            if filling:
+                loader.filled(begin)
             slots = work.slots
             lengths, n_pixels = work.rounds(n), work.n_rounds
             if work.pixel_sum:
                 lengths, n_pixels = [n_pixels * lengths[0]], 1
-            round_end = max(first + lengths[0] - 1, drained)
+            round_end = max(begin + lengths[0] - 1, drained)
             one = sum(max(length, slots) for length in lengths)
             last = round_end + n_pixels * one - max(lengths[0], slots)
-            steps += n_pixels * sum(lengths)
-            drain_stalls += last - first + 1 - n_pixels * sum(lengths)
+            steps += n_pixels * sum(lengths) + filling
+            drain_stalls += last - begin + 1 - n_pixels * sum(lengths)
             slots += AVERAGE_AFTER * work.has_average
             drained = last + slots
             loader.used(n, first, last, last + DRAIN_AFTER + slots - 1)

@@ -271,6 +271,8 @@ def membranes_of(descriptor: Descriptor, contents: PassContents, record: PassRun
 
 def _values(d: Descriptor, values: Ints) -> Ints:
     """Drained values as a map (channels as they stand, rows, columns)."""
+    if d.is_row:
+        return values.reshape(d.n_rows, d.n_cols, -1).transpose(2, 0, 1)
     lanes = HALF if d.wide else KERNELS
     by_block = values[:, :lanes].reshape(d.n_kernel_blocks, -1, lanes)
     if d.pixel_sum:

@@ -128,6 +128,27 @@ UNTIMED_FIELDS = frozenset(
 )
 """0 in a pass that works in time; its `skip_mult` has 16 bits."""
 TIMED_SKIP_MULT_WIDTH = 16
+PRODUCTS, SOFTMAX, NORMALISATION, OPERAND = range(4)
+"""What `function` says a pass computes: products with the program's weights; probabilities, or
+normalised values of the channels of a pixel; products with a map."""
+ROW_PHASES = {SOFTMAX: 3, NORMALISATION: 2}
+"""Times that a pixel is walked, a clock per block of channels."""
+AVERAGE_FIELDS = frozenset(name for name in UNTIMED_FIELDS if name.startswith("gap_"))
+FUNCTION_PLACE = (30, 2)
+FUNCTION_FIELDS: dict[int, dict[str, tuple[int, int]]] = {
+    PRODUCTS: {},
+    SOFTMAX: {"function": FUNCTION_PLACE, "row_channels": (288, 11), "octaves": (320, 20)},
+    NORMALISATION: {"function": FUNCTION_PLACE, "row_channels": (288, 11), "epsilon": (320, 32)},
+    OPERAND: {
+        "function": FUNCTION_PLACE,
+        "op_base": (288, 16),
+        "op_col_pitch": (304, 16),
+        "op_tokens": (320, 16),
+        "op_channels": (336, 16),
+        "op_transposed": (352, 1),
+    },
+}
+"""Of a pass with a function, where others have `AVERAGE_FIELDS`."""
 UNSTORED_FIELDS = frozenset({"skip_mult"})
 """Also 0 in a pass that stores a result."""
 STORE_FIELDS = {
@@ -203,6 +224,8 @@ class Descriptor:
         8-bit weights in pairs of columns: a kernel block has 8 kernels, not 16.
     stacked : int
         8-bit weights in pairs of entries, lower nibbles before upper ones.
+    function : int
+        `PRODUCTS`, `SOFTMAX`, `NORMALISATION` or `OPERAND`.
     long_codes, block_width, dx_width : int
         Index codes have 16 bits instead of 9; bits of their channel block and of their column.
     maximum : int
@@ -258,6 +281,13 @@ class Descriptor:
         Clamp, and what is added behind it.
     gap_bias, gap_mult, gap_shift, gap_post_shift, gap_low, gap_high, gap_offset : int
         Requantisation of the average.
+    row_channels, octaves, epsilon : int
+        Of softmax and normalisation: channels of a pixel, and as in `model.mars.rows`. A kernel
+        block has 16 of the channels; of softmax one stands for all.
+    op_base, op_col_pitch, op_tokens, op_channels, op_transposed : int
+        Of a map that stands for weights: address of its first pixel, the same in all macros, words
+        from one pixel to the next, pixels and channels; whether its channels are those of the
+        source, and kernels its pixels, or the other way round.
     map_word, n_words, team_words, pixel_words, kept_word, kept_end : int
         Of a store: the word of the memory behind `SCRATCH_BASE` where it begins; words, those of
         every team, which the first macro of a team has from `in_base` on, and of a pixel. Of each
@@ -294,6 +324,7 @@ class Descriptor:
     out_planes_log2: int = 0
     lookup_signed: int = 0
     stacked: int = 0
+    function: int = 0
     block_width: int = 0
     dx_width: int = 0
     n_kernel_blocks: int = 0
@@ -349,6 +380,14 @@ class Descriptor:
     u_col_pitch: int = 0
     u_row_pitch: int = 0
     u_base: int = 0
+    row_channels: int = 0
+    octaves: int = 0
+    epsilon: int = 0
+    op_base: int = 0
+    op_col_pitch: int = 0
+    op_tokens: int = 0
+    op_channels: int = 0
+    op_transposed: int = 0
     is_store: int = 0
     first_word: int = 0
     map_word: int = 0
@@ -371,6 +410,21 @@ class Descriptor:
     def fires(self) -> bool:
         """Neurons follow the sums."""
         return bool(self.timed and not self.raw)
+
+    @property
+    def is_row(self) -> bool:
+        """The channels of a pixel are looked at together."""
+        return self.function in {SOFTMAX, NORMALISATION}
+
+    @property
+    def row_blocks(self) -> int:
+        """Blocks of 16 channels of a pixel that are."""
+        return -(-self.row_channels // KERNELS)
+
+    @property
+    def n_blocks(self) -> int:
+        """Blocks of 16 channels of a result."""
+        return self.row_blocks if self.is_row else self.n_kernel_blocks
 
     @property
     def n_sub_rounds(self) -> int:
@@ -442,8 +496,14 @@ class Descriptor:
         return self.rows_per_team * self.n_cols
 
 
-def _fields_of(kind: str) -> dict[str, tuple[int, int]]:
-    """The fields that a descriptor of a kind has once."""
+_OF_FUNCTIONS = frozenset(name for places in FUNCTION_FIELDS.values() for name in places)
+
+
+def _fields_of(kind: str, function: int) -> dict[str, tuple[int, int]]:
+    """The fields that a descriptor of a kind, or with a function, has once."""
+    if function != PRODUCTS:
+        shared = {k: place for k, place in DESCRIPTOR_FIELDS.items() if k not in AVERAGE_FIELDS}
+        return shared | FUNCTION_FIELDS[function]
     own = {k: place for k, place in DESCRIPTOR_FIELDS.items() if k not in UNTIMED_FIELDS}
     match kind:
         case "timed":
@@ -471,8 +531,8 @@ def pack_descriptor(descriptor: Descriptor) -> Lines:
     """
     bits = 0
     kind = "store" if descriptor.is_store else "timed" if descriptor.timed else ""
-    places = _fields_of(kind)
-    for name in (*DESCRIPTOR_FIELDS, *TIMED_FIELDS, *STORE_FIELDS):
+    places = _fields_of(kind, descriptor.function)
+    for name in (*DESCRIPTOR_FIELDS, *TIMED_FIELDS, *STORE_FIELDS, *_OF_FUNCTIONS):
         low, width = places.get(name, (0, 0))
         signed = name in SIGNED_FIELDS and width > 0
         bits |= _field(name, getattr(descriptor, name), width, signed=signed) << low
@@ -489,8 +549,10 @@ def unpack_descriptor(lines: Lines) -> Descriptor:
     bits = bits_of(lines)
     is_store, timed = (bits >> DESCRIPTOR_FIELDS[name][0] & 1 for name in ("is_store", "timed"))
     kind = "store" if is_store else "timed" if timed else ""
+    low, width = FUNCTION_PLACE
+    function = bits >> low & ((1 << width) - 1)
     values: dict[str, Any] = {}
-    for name, (low, width) in _fields_of(kind).items():
+    for name, (low, width) in _fields_of(kind, function).items():
         value = bits >> low & ((1 << width) - 1)
         is_negative = name in SIGNED_FIELDS and value >> (width - 1)
         values[name] = value - (1 << width) if is_negative else value
@@ -643,6 +705,13 @@ def lines_per_entry(split: int) -> int:
     return split * WORD_LINES // WORDS_PER_LINE
 
 
-_DESCRIBED = {*DESCRIPTOR_FIELDS, *MACRO_FIELDS, *TIMED_FIELDS, *STORE_FIELDS, *LOAD_FIELDS}
+_DESCRIBED = {
+    *DESCRIPTOR_FIELDS,
+    *MACRO_FIELDS,
+    *TIMED_FIELDS,
+    *STORE_FIELDS,
+    *LOAD_FIELDS,
+    *_OF_FUNCTIONS,
+}
 if {field.name for field in fields(Descriptor)} != _DESCRIBED:  # pragma: no cover
     raise AssertionError("Descriptor and its layout must have the same fields")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from model.mars.config import KERNELS, NIBBLE, WORD_LINES
 from model.mars.early_exit import MAX_CLASSES
 from model.mars.image import Features
-from model.mars.layout import MAX_STEPS, STEPS_PER_WORD, TABLE_SIZE
+from model.mars.layout import MAX_STEPS, NORMALISATION, SOFTMAX, STEPS_PER_WORD, TABLE_SIZE
 from model.mars.network import (
     INPUT,
     RAW_BITS,
@@ -25,13 +25,17 @@ from model.mars.network import (
     FeatureType,
     Ints,
     Layer,
+    LayerNorm,
     Lookup,
+    MatMul,
     MaxPool,
     Pair,
     QuantizedNetwork,
     Select,
     Sides,
+    Softmax,
     SumPool,
+    Tokens,
     clamp_of,
     memory_of,
     neuron_of,
@@ -120,6 +124,35 @@ class Membrane:
 
 
 @dataclass(frozen=True)
+class Operand:
+    """A map that stands for weights.
+
+    Parameters
+    ----------
+    name : str
+        A key of `Lowered.homes`.
+    tokens, channels : int
+        Its pixels and channels.
+    transposed : bool
+        Its channels are those of the source and its pixels kernels, or the other way round.
+    """
+
+    name: str
+    tokens: int
+    channels: int
+    transposed: bool
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Softmax or normalisation of a pixel's channels; `parameter` is `octaves` or `epsilon`."""
+
+    function: int
+    channels: int
+    parameter: int
+
+
+@dataclass(frozen=True)
 class Band:
     """Rows of a convolution's result: `rows` of each team, from row ``first + team * pitch`` on.
 
@@ -144,6 +177,12 @@ class Convolution:
         What it writes, a key of `Lowered.homes`.
     source : str
         The map that it reads, and the type of the layer's result in it.
+    source_block : int
+        The block of that map with which the channels begin that it reads, of an operand or rows.
+    operand : Operand or None
+        What stands for weights, if a map does: `weight` has ones.
+    rows : Rows or None
+        What is computed instead of sums: `weight` has zeros, with as many kernels as headers.
     skip, skip_kind, skip_mult, skip_zero
         The residual, a key of `Lowered.homes`; None without one.
     weight : (kernels, dy, dx, channels) int8
@@ -154,11 +193,12 @@ class Convolution:
         Rows and columns of the convolution's own result.
     band : Band or None
         The rows that this pass computes, if not all.
-    flat, wide, stacked, whole, raw, maximum, copy, partial, pool : bool
-        All pixels of the source are channels of one; 8-bit weights, in pairs of columns or of
-        entries; results have both halves of their last word; no requantisation; the largest
-        product counts, not the sum; the convolution is none of the layers but copies the source;
-        what it computes is a step on the way to the layer's result; 2x2 max pooling.
+    flat, column, wide, stacked, whole, raw, maximum, copy, partial, pool : bool
+        All pixels of the source are channels of one, or stand in one column; 8-bit weights, in
+        pairs of columns or of entries; results have both halves of their last word; no
+        requantisation; the largest product counts, not the sum; the convolution is none of the
+        layers but copies the source; what it computes is a step on the way to the layer's result;
+        2x2 max pooling.
     table : (256,) int or None
         By the low byte of a value.
     n_steps : int
@@ -186,11 +226,15 @@ class Convolution:
     left: int = 0
     pad_value: int = 0
     band: Band | None = None
+    source_block: int = 0
+    operand: Operand | None = None
+    rows: Rows | None = None
     skip: str | None = None
     skip_kind: Features | None = None
     skip_mult: int = 0
     skip_zero: int = 0
     flat: bool = False
+    column: bool = False
     wide: bool = False
     stacked: bool = False
     whole: bool = False
@@ -216,6 +260,12 @@ class Convolution:
     def kernel(self) -> Pair:
         """Rows and columns of a kernel."""
         return self.weight.shape[1:3]
+
+    @property
+    def keeps(self) -> tuple[str, ...]:
+        """What it reads besides the source: the residual, the map that stands for weights."""
+        operand = None if self.operand is None else self.operand.name
+        return tuple(name for name in (self.skip, operand) if name is not None)
 
     @property
     def n_kernels(self) -> int:
@@ -254,6 +304,14 @@ class Lowered:
     packing: Packing | None
     loads: tuple[str, ...] = (INPUT,)
     stores: frozenset[str] = frozenset()
+
+    def kept_maps(self, one: Convolution) -> tuple[str, ...]:
+        """Maps that a pass reads besides its source."""
+        return tuple(self.homes[name].map for name in one.keeps)
+
+    def read_maps(self, one: Convolution) -> tuple[str, ...]:
+        """All maps that a pass reads."""
+        return (one.source, *self.kept_maps(one))
 
 
 def features(network: QuantizedNetwork, name: str, chunk: int = 0) -> Features:
@@ -494,7 +552,10 @@ class _Lowering:
                 return chain
             if self._leaves_out_shared(chain[-1], readers[0]):
                 return chain
-            if self.averages_alone and isinstance(readers[0], AvgPool):
+            averages = self.averages_alone or isinstance(layer, MatMul)
+            if isinstance(layer, Softmax | LayerNorm | Tokens) or (
+                averages and isinstance(readers[0], AvgPool)
+            ):
                 return chain
             chain.append(readers[0])
             rank = _rank(readers[0])
@@ -515,6 +576,16 @@ class _Lowering:
                 first = self._dense(layer)
             case MaxPool() if not layer.is_quad:
                 first = self._maximum(layer)
+            case MatMul():
+                first = self._matmul(layer)
+            case Softmax():
+                scale = _one_scale(layer, self.kinds[layer.name], KERNELS)
+                first = self._rows(layer, SOFTMAX, layer.octaves, scale)
+            case Tokens():
+                first = self._tokens(layer)
+            case LayerNorm():
+                post = _normal_post(layer, self.kinds[layer.name])
+                first = self._rows(layer, NORMALISATION, layer.epsilon, post)
             case _:
                 assert not isinstance(layer, Select)
                 first = self._copying(self._view(layer.input))
@@ -724,6 +795,79 @@ class _Lowering:
         for kernels, slots in zip(by_group, view.slots.reshape(groups, n_channels), strict=True):
             result[kernels[:, np.newaxis], ..., slots] = weight[kernels]
         return result
+
+    def _matmul(self, layer: MatMul) -> Convolution:
+        """Products with a map: 1x1 kernels, one for each of its pixels or channels."""
+        source, operand = self._own(layer.input), self._own(layer.operand)
+        kind, its = self.kinds[layer.name], self.kinds[operand]
+        n_kernels, _, _ = kind.shape
+        blocks = self.kinds[source].blocks
+        return Convolution(
+            layers=(layer.name,),
+            outputs=(kind,),
+            output=layer.name,
+            source=self.homes[source].map,
+            source_kind=self.kinds[source],
+            source_block=self.homes[source].block,
+            weight=np.ones((n_kernels, 1, 1, blocks * KERNELS), np.int8),
+            operand=Operand(operand, its.shape[1] * its.shape[2], its.shape[0], layer.transposed),
+            stacked=its.planes == 2,
+            post=_one_scale(layer, kind, n_kernels),
+            map_size=kind.shape[1:],
+        )
+
+    def _rows(
+        self, layer: Softmax | LayerNorm, function: int, parameter: int, post: Post
+    ) -> Convolution:
+        """Softmax or normalisation, with a header for every kernel of `post`."""
+        source = self._own(layer.input)
+        kind = self.kinds[layer.name]
+        return Convolution(
+            layers=(layer.name,),
+            outputs=(kind,),
+            output=layer.name,
+            source=self.homes[source].map,
+            source_kind=self.kinds[source],
+            source_block=self.homes[source].block,
+            weight=np.zeros((len(post.bias), 1, 1, kind.blocks * KERNELS), np.int8),
+            rows=Rows(function, kind.shape[0], parameter),
+            post=post,
+            map_size=kind.shape[1:],
+        )
+
+    def _tokens(self, layer: Tokens) -> Convolution:
+        """The last constant pixel, behind the others and the copied map: passes that write a row.
+
+        A constant is a bias without weights.
+        """
+        kind, n = self.kinds[layer.name], layer.values.shape[1]
+        view = self._view(layer.input)
+        channels, rows, cols = view.kind.shape
+        column = replace(view.kind, shape=(channels, rows * cols, 1))
+        copy = replace(
+            self._copying(replace(view, kind=column)),
+            layers=(layer.name,),
+            output=layer.name,
+            outputs=(kind,),
+            map_size=kind.shape[1:],
+            top=n,
+            column=True,
+            partial=True,
+        )
+        self._append(copy)
+        for number, values in enumerate(layer.values.T):
+            one = replace(
+                copy,
+                weight=np.zeros_like(copy.weight),
+                post=replace(copy.post, bias=values),
+                band=Band(n_teams=1, pitch=1, first=number, rows=1),
+                copy=False,
+                partial=False,
+            )
+            if number == n - 1:
+                return one
+            self._append(one)
+        raise AssertionError("there must be a constant pixel")
 
     def _copying(self, view: _View, groups: int = 1) -> Convolution:
         """A convolution whose results are what it reads."""
@@ -949,6 +1093,20 @@ def _post(layer: Conv | Dense, kind: Features) -> Post:
     low, high = clamp_of(layer, kind)
     post_shift = nothing if layer.post_shift is None else layer.post_shift
     return Post(layer.bias, layer.mult, layer.shift, post_shift, layer.offset, low, high)
+
+
+def _one_scale(layer: MatMul | Softmax, kind: Features, n: int) -> Post:
+    """The same for so many channels; probabilities have a shift alone."""
+    mult, post_shift = (layer.mult, layer.post_shift) if isinstance(layer, MatMul) else (1, 0)
+    bias, mults, shifts, post_shifts = (
+        np.full(n, value, np.int64) for value in (0, mult, layer.shift, post_shift)
+    )
+    return Post(bias, mults, shifts, post_shifts, layer.offset, kind.low, kind.high)
+
+
+def _normal_post(layer: LayerNorm, kind: Features) -> Post:
+    nothing = np.zeros_like(layer.bias)
+    return Post(layer.bias, layer.mult, layer.shift, nothing, layer.offset, kind.low, kind.high)
 
 
 def _copying_post(kind: Features) -> Post:

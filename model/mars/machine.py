@@ -25,6 +25,9 @@ from model.mars.devices.macros import Access, DeviceMacros
 from model.mars.layout import (
     DESCRIPTOR_LINES,
     MAX_LOADS,
+    OPERAND,
+    ROW_PHASES,
+    SOFTMAX,
     STEPS_PER_WORD,
     Descriptor,
     Ints,
@@ -36,6 +39,7 @@ from model.mars.lif import chain
 from model.mars.macro import decode_activations, decode_nibbles, decode_weights
 from model.mars.program import KernelBlock, Pass
 from model.mars.requantiser import raw, requantise
+from model.mars.rows import normalise, softmax
 
 Words = NDArray[np.uint64]
 HALF = KERNELS // 2
@@ -313,7 +317,7 @@ class Machine:
                 if d.is_last:
                     words = iter([memory.read(d, k) for k in range(MAX_LOADS) if d.load_lines[k]])
             else:
-                yield one, self._convolve(self._held(one))
+                yield one, self._convolve(self._held(self._filled(one)))
             if d.is_last:
                 self.n_loaded = 0
 
@@ -323,6 +327,18 @@ class Machine:
         if self.cells is None:
             return words
         return self.cells.read("features", words, (macro, address))
+
+    def _filled(self, one: Pass) -> Pass:
+        """A pass with the rows that a map gives each macro, where one stands for weights."""
+        d = one.descriptor
+        if d.function != OPERAND:
+            return one
+        macros = np.arange(self.config.n_macros)
+        blocks = tuple(
+            replace(block, words=self._operand(d, block.codes[:, macros % d.split], number))
+            for number, block in enumerate(one.blocks)
+        )
+        return replace(one, blocks=blocks)
 
     def _held(self, one: Pass) -> Pass:
         """A pass with its group-sets as each macro's cells give them back.
@@ -336,7 +352,7 @@ class Machine:
         for block in one.blocks:
             address = (self.n_loaded + np.arange(block.n_entries)) % ADDRESSES
             self.n_loaded += block.n_entries
-            written = block.words[:, macros % one.descriptor.split]
+            written = block.words[:, macros % block.words.shape[1]]
             place = (macros, address[:, np.newaxis])
             blocks.append(replace(block, words=self.cells.read("macros", written, place)))
         return replace(one, blocks=tuple(blocks))
@@ -370,9 +386,11 @@ class Machine:
         )
 
     def _convolve(self, one: Pass) -> PassResult:
-        if one.descriptor.timed:
-            return self._convolve_in_time(one)
         d = one.descriptor
+        if d.timed:
+            return self._convolve_in_time(one)
+        if d.is_row:
+            return self._rows(one)
         rows, cols = walk(d)
         teams = np.arange(d.n_teams)
         valid = teams * d.rows_per_team + rows[:, np.newaxis] < d.n_rows
@@ -385,6 +403,8 @@ class Machine:
             writes.append(self._results(one, number, rows, cols, valid, y))
             accesses += block.codes.shape[0] * d.in_planes * len(rows) * d.n_teams * d.split
             reads += words_read + skip_words
+            if d.function == OPERAND:
+                reads += block.n_entries * KERNELS * d.n_teams * d.split
         stored = _joined(writes)
         lanes = HALF if d.wide else KERNELS
         counters = Counters(
@@ -392,6 +412,51 @@ class Machine:
         )
         drained = np.array(values)[:, valid].reshape(-1, KERNELS)
         return PassResult(drained, stored, counters)
+
+    def _rows(self, one: Pass) -> PassResult:
+        """Softmax or normalisation, pixel by pixel, in each block by block."""
+        d = one.descriptor
+        team, row = np.divmod(np.arange(d.n_rows), d.rows_per_team)
+        cols, blocks = np.arange(d.n_cols), np.arange(d.row_blocks)
+        shape = (d.n_rows, d.n_cols, d.row_blocks)
+        macro = np.broadcast_to((team << d.split_log2)[:, np.newaxis, np.newaxis], shape)
+        address = (
+            np.array(d.in_base)[macro]
+            + (row * d.in_row_step)[:, np.newaxis, np.newaxis]
+            + (cols * d.in_col_step)[:, np.newaxis]
+            + blocks * d.in_planes
+        )
+        planes = [
+            self.read(macro, (address + p) % self.config.feature_words) for p in range(d.in_planes)
+        ]
+        values = from_planes(np.stack(planes, axis=-1), signed=bool(d.in_signed))
+        channels = values.reshape(-1, d.row_blocks * KERNELS)[:, : d.row_channels]
+        is_softmax = d.function == SOFTMAX
+        found = softmax(channels, d.octaves) if is_softmax else normalise(channels, d.epsilon)
+        acc = np.zeros((len(channels), d.row_blocks * KERNELS), np.int64)
+        acc[:, : d.row_channels] = found
+        y = np.concatenate(
+            [
+                self._requantise(d, one.blocks[k % len(one.blocks)], part, np.zeros_like(part))
+                for k, part in enumerate(np.split(acc, d.row_blocks, axis=1))
+            ],
+            axis=1,
+        ).reshape(-1, KERNELS)
+        out_planes = np.arange(d.out_planes)
+        out = (
+            (team * d.team_out_pitch + row * d.out_row_pitch)[:, np.newaxis, np.newaxis]
+            + (cols * d.out_col_pitch)[:, np.newaxis]
+            + blocks * d.out_planes
+        ).reshape(-1, 1) + out_planes
+        stored = Writes(
+            np.repeat(np.arange(d.n_rows), d.n_cols * d.row_blocks * d.out_planes),
+            out.reshape(-1) % ADDRESS_SPACE,
+            np.stack([nibble_plane(y, p) for p in range(d.out_planes)], axis=-1).reshape(-1),
+            np.full(out.size, BOTH_HALVES),
+        )
+        phases = ROW_PHASES[d.function]
+        counters = Counters(0, phases * y.shape[0] * d.in_planes, self._write(d, stored), y.size)
+        return PassResult(y, stored, counters)
 
     def _convolve_in_time(self, one: Pass) -> PassResult:
         """A pass that works in time; what is (rounds, sub-rounds, teams, 16) is drained so."""
@@ -613,7 +678,8 @@ class Machine:
     ) -> Ints:
         """Sums of products, or the largest of the entries', (rounds, teams, 16)."""
         takes_largest = d.maximum and len(weights)
-        if self.macros is None:
+        # What comes and goes with every pixel is not programmed into cells of a device.
+        if self.macros is None or d.function == OPERAND:
             values = activations.astype(np.float64)
             if not takes_largest:
                 return _team_sums(d, values, weights)
@@ -629,7 +695,12 @@ class Machine:
         return _largest(products) if takes_largest else _by_team(d, products.sum(axis=0))
 
     def _operands(
-        self, d: Descriptor, block: KernelBlock, rows: Ints, cols: Ints, word: int = 0
+        self,
+        d: Descriptor,
+        block: KernelBlock,
+        rows: Ints,
+        cols: Ints,
+        word: int = 0,
     ) -> tuple[Words, NDArray[np.float64], int]:
         """What the macros multiply, and how many words were read.
 
@@ -666,6 +737,30 @@ class Machine:
         words = block.words[:, macros % block.words.shape[1]]
         weights = _weights(d, words).astype(np.float64)
         return planes, weights, int(valid.sum()) * d.accesses
+
+    def _operand(self, d: Descriptor, codes: Ints, number: int) -> Words:
+        """Rows of entries out of a map, (entries, macros, 16), each macro's from its own memory.
+
+        Where there are no pixels or channels they are 0.
+        """
+        n_planes = 1 + d.stacked
+        n_entries, n_macros = codes.shape
+        plane = (np.arange(n_entries) % n_planes)[:, np.newaxis, np.newaxis]
+        codes = codes[..., np.newaxis]
+        within = np.arange(KERNELS)
+        token, channel_block = (
+            (number * KERNELS + within, codes)
+            if d.op_transposed
+            else (codes * KERNELS + within, np.int64(number))
+        )
+        address = d.op_base + token * d.op_col_pitch + channel_block * n_planes + plane
+        macros = np.arange(n_macros)[:, np.newaxis]
+        words = self.read(macros, address % self.config.feature_words)
+        nibbles = decode_activations(words, signed=False)  # (entries, macros, 16 words, 16 lanes)
+        lanes = np.asarray(channel_block)[..., np.newaxis] * KERNELS + within
+        inside = (token < d.op_tokens)[..., np.newaxis] & (lanes < d.op_channels)
+        rows = np.where(inside, nibbles, 0).astype(np.int64)
+        return nibble_plane(rows.swapaxes(-1, -2) if d.op_transposed else rows, 0)
 
     def _skip(self, d: Descriptor, number: int, rows: Ints, cols: Ints) -> tuple[Ints, int]:
         """Residual of each lane, (rounds, teams, 16), and how many words were read."""

@@ -25,6 +25,7 @@ from model.mars.config import (
     WORDS_PER_LINE,
     MarsConfig,
 )
+from model.mars.heads import by_head
 from model.mars.image import Contents, Features, Image, PassContents, n_planes
 from model.mars.layout import (
     CODE_WIDTHS,
@@ -32,6 +33,10 @@ from model.mars.layout import (
     DESCRIPTOR_LINES,
     MAX_LOADS,
     MAX_MACROS,
+    NORMALISATION,
+    OPERAND,
+    PRODUCTS,
+    SOFTMAX,
     TAP_WIDTH,
     Descriptor,
     Header,
@@ -129,6 +134,7 @@ def compile_network(
     Parameters
     ----------
     network : QuantizedNetwork
+        It is compiled head by head (`model.mars.heads`).
     config : MarsConfig
     chunk : int or None
         Time steps of a spiking network for which the program is run at once, 1..4; membranes wait
@@ -139,6 +145,7 @@ def compile_network(
     FitError
         Names the layer and what it lacks.
     """
+    network = by_head(network)
     chunk = chunk_of(network) if chunk is None else chunk
     errors: list[FitError] = []
     for n_macros in (config.n_macros, None):  # an input that is not packed may be smaller
@@ -503,6 +510,12 @@ def _check(one: Convolution, config: MarsConfig) -> None:
         raise FitError(f"layer {one.label} must have a map of at most {MAX_SIDE}, not {side}")
     if one.neurons is not None:
         _check_neurons(one, one.neurons)
+    n_headers = -(-len(one.weight) // KERNELS)
+    if one.rows is not None and n_headers > config.ahead.headers:
+        raise FitError(
+            f"layer {one.label} must have at most {config.ahead.headers * KERNELS} channels to fit "
+            f"{config.name}, which has a header for 16 of each, not {one.rows.channels}"
+        )
     if config.wide_multiplier:
         return
     average = one.average
@@ -548,7 +561,9 @@ def code_format(one: Convolution) -> CodeFormat:
     """The shorter index codes in which taps and channel blocks have room."""
     rows, cols = one.kernel
     blocks = one.weight.shape[3] // WORD_LINES
-    dy_width, dx_width, block_width = ((n - 1).bit_length() for n in (rows, cols, blocks))
+    # A block behind the last one fills up entries of a map: there is nothing.
+    n_codes = blocks + (one.operand is not None)
+    dy_width, dx_width, block_width = ((n - 1).bit_length() for n in (rows, cols, n_codes))
     width = dy_width + dx_width + block_width
     if max(dy_width, dx_width) > TAP_WIDTH or width > CODE_WIDTHS[1]:
         room = 1 << (CODE_WIDTHS[1] - dy_width - dx_width)
@@ -736,7 +751,7 @@ def _work(one: Convolution, shape: Shape, kept: list[GroupSets], config: MarsCon
         n_input_lines=0,
         split=shape.split,
         entries=tuple(block.n_entries(shape.split) for block in kept),
-        n_rounds=shape.rows_per_team * shape.n_cols,
+        n_rounds=(shape.n_rows if one.rows else shape.rows_per_team) * shape.n_cols,
         in_planes=one.source_kind.planes,
         skip_planes=_skip_words(one),
         n_teams=shape.n_teams,
@@ -753,7 +768,17 @@ def _work(one: Convolution, shape: Shape, kept: list[GroupSets], config: MarsCon
         pixel_sum=one.pixel_sum,
         u_load=one.membrane.planes if one.membrane else 0,
         u_store=one.membrane.planes if one.membrane else 0,
+        function=_function(one),
+        row_blocks=one.weight.shape[3] // WORD_LINES if one.rows else 0,
+        transposed=one.operand is not None and one.operand.transposed,
     )
+
+
+def _function(one: Convolution) -> int:
+    """What a pass computes, as `model.mars.layout` numbers it."""
+    if one.operand is not None:
+        return OPERAND
+    return PRODUCTS if one.rows is None else one.rows.function
 
 
 def _skip_words(one: Convolution) -> int:
@@ -819,6 +844,7 @@ def _descriptor(one: Convolution, shape: Shape, places: Places) -> Descriptor:
     pitches = (0, 0) if is_one else (out.kind.row_pitch, out.kind.col_pitch)
     codes = code_format(one)
     return Descriptor(
+        **_function_fields(one, places),
         wide=int(one.wide),
         stacked=int(one.stacked),
         long_codes=int(codes.long),
@@ -844,6 +870,28 @@ def _descriptor(one: Convolution, shape: Shape, places: Places) -> Descriptor:
         **_average_fields(one),
         **_out_fields(out, shape, pool=one.pool),
     )
+
+
+def _function_fields(one: Convolution, places: Places) -> dict[str, Any]:
+    """What a pass has that does not multiply by weights of the program."""
+    if one.operand is not None:
+        operand = places.of(one.operand.name)
+        return {
+            "function": OPERAND,
+            "op_base": operand.row_0(0) & ADDRESS_MASK,
+            "op_col_pitch": operand.kind.col_pitch,
+            "op_tokens": one.operand.tokens,
+            "op_channels": one.operand.channels,
+            "op_transposed": int(one.operand.transposed),
+        }
+    if one.rows is not None:
+        parameter = {SOFTMAX: "octaves", NORMALISATION: "epsilon"}[one.rows.function]
+        return {
+            "function": one.rows.function,
+            "row_channels": one.rows.channels,
+            parameter: one.rows.parameter,
+        }
+    return {}
 
 
 def _time_fields(one: Convolution, out: Features, shape: Shape, places: Places) -> dict[str, Any]:
@@ -887,15 +935,18 @@ def _time_fields(one: Convolution, out: Features, shape: Shape, places: Places) 
 def _source_fields(one: Convolution, shape: Shape, source: Placement) -> dict[str, Any]:
     """Where the convolution reads what."""
     row_pitch, col_pitch = (0, 0) if one.flat else (source.kind.row_pitch, source.kind.col_pitch)
+    if one.column:
+        row_pitch = col_pitch
     step = one.stride[0] * row_pitch
     top = shape.first * one.stride[0] - one.top
-    first = source.base + top * row_pitch - one.left * col_pitch
+    base = source.base + one.source_block * source.kind.planes
+    first = base + top * row_pitch - one.left * col_pitch
     teams = [m // shape.split for m in range(MAX_MACROS)]
     return {
         "in_signed": int(source.kind.signed),
         "in_two": source.kind.planes - 1,
         "in_height": 1 if one.flat else one.source_kind.shape[1],
-        "in_width": 1 if one.flat else source.kind.shape[2],
+        "in_width": 1 if one.flat or one.column else source.kind.shape[2],
         "in_row_step": step & ADDRESS_MASK,
         "in_col_step": one.stride[1] * col_pitch & ADDRESS_MASK,
         "tap_row_pitch": one.dilation[0] * row_pitch & ADDRESS_MASK,
@@ -963,7 +1014,11 @@ def _kernel_block(one: Convolution, number: int, sets: GroupSets, split: int) ->
     n_sets = sets.n_entries(split) // n_planes * split
     codes = np.zeros(n_sets, np.int64)
     words = np.zeros((n_sets, n_planes, WORD_LINES), np.uint64)
-    codes[:n], words[:n] = sets.codes, sets.words
+    codes[:n] = sets.codes
+    if one.operand is None:
+        words[:n] = sets.words
+    else:
+        codes[n:] = one.weight.shape[3] // WORD_LINES
     # Each plane of the macros' group-sets is an entry, with the same codes.
     by_entry = words.reshape(-1, split, n_planes, WORD_LINES).swapaxes(1, 2)
     return KernelBlock(
@@ -1003,7 +1058,7 @@ def _contents(one: Convolution, kept: list[GroupSets], shape: Shape) -> PassCont
         partial=one.partial,
         kernel=one.kernel,
         team_rows=shape.team_rows,
-        total_sets=sum(block.n_planes for block in kept) * rows * cols * blocks,
+        total_sets=0 if one.rows else sum(block.n_planes for block in kept) * rows * cols * blocks,
         kept_sets=sum(block.n_kept for block in kept),
         pixels=(shape.n_rows if one.band else one.map_size[0]) * one.map_size[1],
     )

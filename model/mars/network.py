@@ -1,4 +1,4 @@
-"""A quantised convolutional network, as the reference, the compiler and the importers see it."""
+"""A quantised network, as the reference, the compiler and the importers see it."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -20,6 +20,8 @@ from model.mars.neuron import (
     checked_neuron,
     reach,
 )
+from model.mars.rows import EPSILON_MAX, NORM_MAX, OCTAVES_MAX, PROBABILITY_BITS, SOFTMAX_MAX
+from model.mars.rows import NORMAL_WIDTH as _NORMAL_WIDTH
 
 Ints = NDArray[np.int64]
 
@@ -41,6 +43,9 @@ STRIDE_MAX = 15
 PADDING_MAX = 15
 DILATION_MAX = 4
 POOL_MAX = 255
+HEADS_MAX = 64
+NORMAL_LARGEST = 1 << (_NORMAL_WIDTH - 1)
+"""What a normalised value is less than."""
 
 Pair = tuple[int, int]
 """Rows, columns."""
@@ -447,15 +452,8 @@ class AvgPool:
     def __post_init__(self) -> None:
         _check_name(self.name)
         _check_integer(f"{_of(self)}bias", self.bias, -ACC_MAX - 1, ACC_MAX)
-        _check_integer(f"{_of(self)}mult", self.mult, 0, WIDE_MULT_MAX)
-        _check_integer(f"{_of(self)}shift", self.shift, 1, SHIFT_MAX)
-        _check_integer(f"{_of(self)}post_shift", self.post_shift, 0, POST_SHIFT_MAX)
-        _check_integer(f"{_of(self)}offset", self.offset, -OFFSET_MAX, OFFSET_MAX)
-        _check_type(f"{_of(self)}out_", self.out_bits, self.out_signed)
-        if self.out_bits == RAW_BITS:
-            raise NetworkError(
-                f"{_of(self)}out_bits must be 1..8, not 32 (an average is always requantised)"
-            )
+        _check_scale(self)
+        _check_results(self, "an average is always requantised")
 
     def output_type(self, source: FeatureType) -> FeatureType:
         """Type of the result, (C, 1, 1), for an input; raises as `Conv.output_type` does."""
@@ -496,9 +494,7 @@ class Lookup:
 
     def __post_init__(self) -> None:
         _check_name(self.name)
-        _check_type(f"{_of(self)}out_", self.out_bits, self.out_signed)
-        if self.out_bits == RAW_BITS:
-            raise NetworkError(f"{_of(self)}out_bits must be 1..{MAX_BITS}, not {RAW_BITS}")
+        _check_results(self)
         _take_array(self, "table", "(2^bits,)", lambda shape: len(shape) == 1)
         kind = FeatureType((1, 1, 1), self.out_bits, self.out_signed)
         _check_values(self, "table", kind.low, kind.high)
@@ -561,7 +557,260 @@ class Select:
         return FeatureType((len(self.channels), *first.shape[1:]), first.bits, first.signed)
 
 
-Layer = Conv | Dense | MaxPool | SumPool | AvgPool | Lookup | Select
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MatMul:
+    """Products of two maps whose pixels are tokens, head by head, requantised: attention's.
+
+    Channels of a head stand together. Transposed, ``acc[h*T + t, x]`` is the sum over the d
+    channels c of head h of ``input[h*d + c, x] * operand[h*d + c, t]``, a score of every token t
+    for token x. Else ``acc[h*d + c, x]`` is the sum over the T tokens t of
+    ``input[h*T + t, x] * operand[h*d + c, t]``.
+
+    Parameters
+    ----------
+    name, input, operand : str
+        Maps of the same rows and columns; that of `operand` is signed.
+    transposed : bool
+    heads : int
+        Divides the channels of both.
+    mult, shift, post_shift, offset : int
+        As in `Conv`, the same for all channels.
+    out_bits : int
+        1..8.
+    out_signed : bool
+
+    Raises
+    ------
+    NetworkError
+        A parameter is not as above.
+    """
+
+    name: str
+    input: str
+    operand: str
+    transposed: bool = False
+    heads: int = 1
+    mult: int
+    shift: int
+    post_shift: int = 0
+    offset: int = 0
+    out_bits: int
+    out_signed: bool
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        if not isinstance(self.transposed, bool):
+            raise NetworkError(
+                f"{_of(self)}transposed must be True or False, not {self.transposed!r}"
+            )
+        _check_integer(f"{_of(self)}heads", self.heads, 1, HEADS_MAX)
+        _check_scale(self)
+        _check_results(self, "products of two maps are always requantised")
+
+    def output_type(self, source: FeatureType, operand: FeatureType) -> FeatureType:
+        """Type of the result for its inputs; raises as `Conv.output_type` does."""
+        size, n_tokens = operand.shape[1:], math.prod(operand.shape[1:])
+        if source.shape[1:] != size:
+            raise NetworkError(
+                f"{_of(self)}input and operand must have the same rows and columns, those of the "
+                f"tokens (no cross attention), not {source.shape[1]}x{source.shape[2]} and "
+                f"{size[0]}x{size[1]}"
+            )
+        if not operand.signed:
+            raise NetworkError(
+                f"{_of(self)}operand must be signed, as weights are, which {self.operand!r} is not"
+            )
+        for what, name, kind in (
+            ("input", self.input, source),
+            ("operand", self.operand, operand),
+        ):
+            _check_heads(self, what, name, kind)
+        wanted = operand.shape[0] if self.transposed else self.heads * n_tokens
+        if source.shape[0] != wanted:
+            meaning = "those of the operand" if self.transposed else f"{n_tokens} tokens a head"
+            raise NetworkError(
+                f"{_of(self)}input must have {wanted} channels, {meaning}, not {source.shape[0]}"
+            )
+        n_products = source.shape[0] // self.heads
+        largest = n_products * source.magnitude * operand.magnitude
+        if largest > ACC_MAX:
+            raise NetworkError(
+                f"{_of(self)}the sum of {n_products} products of up to "
+                f"{source.magnitude * operand.magnitude} must be at most {ACC_MAX}, not {largest} "
+                "(it has 32 bits)"
+            )
+        channels = self.heads * n_tokens if self.transposed else operand.shape[0]
+        return FeatureType((channels, *size), self.out_bits, self.out_signed)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Softmax:
+    """Probabilities of the channels of every pixel, head by head, times 2^out_bits.
+
+    Parameters
+    ----------
+    name, input : str
+    heads : int
+        Divides the channels; each head has up to 512.
+    octaves : int
+        1..2^20 - 1: a score of one step less is less probable by ``2^(-octaves / 2^16)``.
+    offset : int
+        As in `Conv`.
+    out_bits : int
+        1..8.
+    out_signed : bool
+
+    Raises
+    ------
+    NetworkError
+        A parameter is not as above.
+    """
+
+    name: str
+    input: str
+    heads: int = 1
+    octaves: int
+    offset: int = 0
+    out_bits: int
+    out_signed: bool
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        _check_integer(f"{_of(self)}heads", self.heads, 1, HEADS_MAX)
+        _check_integer(f"{_of(self)}octaves", self.octaves, 1, OCTAVES_MAX)
+        _check_integer(f"{_of(self)}offset", self.offset, -OFFSET_MAX, OFFSET_MAX)
+        _check_results(self, "probabilities are always requantised")
+
+    @property
+    def shift(self) -> int:
+        """From probabilities in units of 2^-16 to results."""
+        return PROBABILITY_BITS - self.out_bits
+
+    def output_type(self, source: FeatureType) -> FeatureType:
+        """Type of the result for an input; raises as `Conv.output_type` does."""
+        _check_heads(self, "input", self.input, source)
+        n_channels = source.shape[0] // self.heads
+        if n_channels > SOFTMAX_MAX:
+            raise NetworkError(
+                f"{_of(self)}a head must have at most {SOFTMAX_MAX} channels, not {n_channels}"
+            )
+        return FeatureType(source.shape, self.out_bits, self.out_signed)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LayerNorm:
+    """The channels of every pixel less their mean, over their standard deviation, requantised.
+
+    What is requantised is in units of 2^-10.
+
+    Parameters
+    ----------
+    name, input : str
+        A map of up to 1024 channels.
+    epsilon : int
+        0..2^32 - 1, added to the variance times the square of the number of channels.
+    bias, mult, shift : (C,) int
+        As in `Conv`. A negative factor of a channel is the work of those who read it.
+    offset : int
+        As in `Conv`.
+    out_bits : int
+        1..8.
+    out_signed : bool
+
+    Raises
+    ------
+    NetworkError
+        A parameter is not as above.
+    """
+
+    name: str
+    input: str
+    epsilon: int = 0
+    bias: Ints
+    mult: Ints
+    shift: Ints
+    offset: int = 0
+    out_bits: int
+    out_signed: bool
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        _check_integer(f"{_of(self)}epsilon", self.epsilon, 0, EPSILON_MAX)
+        _check_integer(f"{_of(self)}offset", self.offset, -OFFSET_MAX, OFFSET_MAX)
+        _check_results(self, "what is normalised is always requantised")
+        _take_array(self, "bias", "(C,)", lambda shape: len(shape) == 1)
+        most = ACC_MAX - NORMAL_LARGEST
+        for name, low, high in (
+            ("bias", -most, most),
+            ("mult", 0, WIDE_MULT_MAX),
+            ("shift", 1, SHIFT_MAX),
+        ):
+            _check_channels(self, name, low, high, len(self.bias))
+
+    def output_type(self, source: FeatureType) -> FeatureType:
+        """Type of the result for an input; raises as `Conv.output_type` does."""
+        if len(self.bias) != source.shape[0]:
+            raise NetworkError(
+                f"{_of(self)}bias must be for {source.shape[0]} channels, those of "
+                f"{self.input!r}, not {len(self.bias)}"
+            )
+        if source.shape[0] > NORM_MAX:
+            raise NetworkError(
+                f"{_of(self)}input must have at most {NORM_MAX} channels, not {source.shape[0]}"
+            )
+        return FeatureType(source.shape, self.out_bits, self.out_signed)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Tokens:
+    """Constant pixels, and behind them those of a map, all in one column: class tokens, prompts.
+
+    Parameters
+    ----------
+    name, input : str
+    values : (C, n) int
+        Of the n constant pixels; values of the input's type.
+
+    Raises
+    ------
+    NetworkError
+        A parameter is not as above.
+    """
+
+    name: str
+    input: str
+    values: Ints
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        _take_array(self, "values", "(C, n)", lambda shape: len(shape) == 2)
+
+    def output_type(self, source: FeatureType) -> FeatureType:
+        """Type of the result for an input; raises as `Conv.output_type` does."""
+        channels, rows, columns = source.shape
+        if len(self.values) != channels:
+            raise NetworkError(
+                f"{_of(self)}values must be for {channels} channels, those of {self.input!r}, "
+                f"not {len(self.values)}"
+            )
+        _check_values(self, "values", source.low, source.high)
+        n_tokens = self.values.shape[1] + rows * columns
+        return FeatureType((channels, n_tokens, 1), source.bits, source.signed)
+
+
+Layer = (
+    Conv
+    | Dense
+    | MaxPool
+    | SumPool
+    | AvgPool
+    | Lookup
+    | Select
+    | MatMul
+    | Softmax
+    | LayerNorm
+    | Tokens
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -696,11 +945,16 @@ class QuantizedNetwork:
 
 
 def references(layer: Layer) -> dict[str, str]:
-    """What a layer reads and the names of the layers: "input", perhaps "skip", or "inputs[k]"."""
+    """What a layer reads and the names of the layers.
+
+    "input", perhaps "skip" or "operand"; or "inputs[k]".
+    """
     if isinstance(layer, Select):
         return {f"inputs[{k}]": name for k, name in enumerate(layer.inputs)}
     if isinstance(layer, Conv) and layer.skip is not None:
         return {"input": layer.input, "skip": layer.skip}
+    if isinstance(layer, MatMul):
+        return {"input": layer.input, "operand": layer.operand}
     return {"input": layer.input}
 
 
@@ -726,7 +980,7 @@ def output_type(layer: Layer, types: Mapping[str, FeatureType], time_steps: int 
         The layer cannot read them.
     """
     sources = [types[name] for name in references(layer).values()]
-    if isinstance(layer, Select):
+    if isinstance(layer, Select | MatMul):
         kind = layer.output_type(*sources)
     else:
         kind = layer.output_type(types[layer.input])
@@ -822,7 +1076,10 @@ def _check_type(place: str, bits: int, signed: bool) -> None:
 
 
 def _take_array(
-    layer: Conv | Dense | Lookup, name: str, shape: str, is_right: Callable[[tuple[int, ...]], bool]
+    layer: Conv | Dense | Lookup | LayerNorm | Tokens,
+    name: str,
+    shape: str,
+    is_right: Callable[[tuple[int, ...]], bool],
 ) -> None:
     """Check dtype and shape of an array and replace it by one of int64 that stays as it is."""
     array: object = getattr(layer, name)
@@ -832,9 +1089,35 @@ def _take_array(
         raise NetworkError(f"{_of(layer)}{name} must be integers, not {array.dtype}")
     if not is_right(array.shape) or not array.size:
         raise NetworkError(f"{_of(layer)}{name} must have the shape {shape}, not {array.shape}")
-    own = array.astype(np.int64)
+    own = array if array.dtype == np.int64 and not array.flags.writeable else array.astype(np.int64)
     own.setflags(write=False)
     object.__setattr__(layer, name, own)
+
+
+def _check_scale(layer: AvgPool | MatMul) -> None:
+    """One multiplier for all channels."""
+    _check_integer(f"{_of(layer)}mult", layer.mult, 0, WIDE_MULT_MAX)
+    _check_integer(f"{_of(layer)}shift", layer.shift, 1, SHIFT_MAX)
+    _check_integer(f"{_of(layer)}post_shift", layer.post_shift, 0, POST_SHIFT_MAX)
+    _check_integer(f"{_of(layer)}offset", layer.offset, -OFFSET_MAX, OFFSET_MAX)
+
+
+def _check_results(
+    layer: AvgPool | Lookup | MatMul | Softmax | LayerNorm, reason: str = ""
+) -> None:
+    """Type of results that are never accumulators."""
+    _check_type(f"{_of(layer)}out_", layer.out_bits, layer.out_signed)
+    if layer.out_bits == RAW_BITS:
+        why = f" ({reason})" if reason else ""
+        raise NetworkError(f"{_of(layer)}out_bits must be 1..{MAX_BITS}, not {RAW_BITS}{why}")
+
+
+def _check_heads(layer: MatMul | Softmax, what: str, name: str, kind: FeatureType) -> None:
+    if kind.shape[0] % layer.heads:
+        raise NetworkError(
+            f"{_of(layer)}heads must divide the {kind.shape[0]} channels of {what} {name!r}, "
+            f"not be {layer.heads}"
+        )
 
 
 def _check_products(layer: Conv | Dense) -> None:
@@ -843,7 +1126,7 @@ def _check_products(layer: Conv | Dense) -> None:
     half = 1 << (layer.weight_bits - 1)
     _check_values(layer, "weight", -half, half - 1)
     _check_type(f"{_of(layer)}out_", layer.out_bits, layer.out_signed)
-    _check_channels(layer, "bias", -ACC_MAX - 1, ACC_MAX)
+    _check_channels(layer, "bias", -ACC_MAX - 1, ACC_MAX, len(layer.weight))
     if layer.neuron is not None:
         _check_spiking(layer)
         return
@@ -865,7 +1148,7 @@ def _check_products(layer: Conv | Dense) -> None:
                 "(accumulators are not requantised)"
             )
         if is_given:
-            _check_channels(layer, name, low, high)
+            _check_channels(layer, name, low, high, len(layer.weight))
         elif layer.out_bits != RAW_BITS and name != "post_shift":
             raise NetworkError(f"{_of(layer)}{name} must be given with out_bits {layer.out_bits}")
 
@@ -908,20 +1191,24 @@ def clamp_of(layer: Conv | Dense, kind: FeatureType) -> tuple[int, int]:
     )
 
 
-def _check_channels(layer: Conv | Dense, name: str, low: int, high: int) -> None:
+def _check_channels(
+    layer: Conv | Dense | LayerNorm, name: str, low: int, high: int, n_channels: int
+) -> None:
     """Check an array with one number per output channel."""
-    shape = (len(layer.weight),)
+    shape = (n_channels,)
     _take_array(layer, name, f"{shape}, one per output channel", lambda given: given == shape)
     _check_values(layer, name, low, high)
 
 
-def _check_values(layer: Conv | Dense | Lookup, name: str, low: int, high: int) -> None:
+def _check_values(
+    layer: Conv | Dense | Lookup | LayerNorm | Tokens, name: str, low: int, high: int
+) -> None:
     values = getattr(layer, name)
     if values.min() >= low and values.max() <= high:
         return
     where = tuple(np.argwhere((values < low) | (values > high))[0])
     index = ", ".join(map(str, where))
-    bits = None if isinstance(layer, Lookup) or name != "weight" else layer.weight_bits
+    bits = layer.weight_bits if isinstance(layer, Conv | Dense) and name == "weight" else None
     note = "" if bits is None else f" (weight_bits {bits})"
     raise NetworkError(
         f"{_of(layer)}{name}[{index}] must be {low}..{high}{note}, not {values[where]}"
@@ -1013,13 +1300,15 @@ def _check_sources(layer: Layer, types: Mapping[str, FeatureType], *, is_last: b
     """What the layer reads may change in time only if it is defined for that."""
     if isinstance(layer, SumPool) and is_last:
         raise NetworkError(f"{_of(layer)}must be read by another layer: counts are no output")
+    if isinstance(layer, Tokens) and is_last:
+        raise NetworkError(f"{_of(layer)}must be read by another layer: constants are no output")
     for what, name in references(layer).items():
         kind, place = types[name], f"{_of(layer)}{what}"
         if what == "skip" and neuron_of(layer) is not None and not kind.is_spikes:
             raise NetworkError(f"{place} must be spikes with a neuron, which {name!r} is not")
         if not kind.time_steps:
             continue
-        if isinstance(layer, AvgPool | Lookup):
+        if isinstance(layer, AvgPool | Lookup | MatMul | Softmax | LayerNorm | Tokens):
             raise NetworkError(
                 f"{place} must not change in time, as {name!r} does: spikes are summed by a "
                 "sumpool and fire again in a layer with a neuron"

@@ -24,12 +24,16 @@ from model.mars.network import (
     FeatureType,
     Ints,
     Layer,
+    LayerNorm,
     Lookup,
+    MatMul,
     MaxPool,
     NetworkError,
     QuantizedNetwork,
     Select,
+    Softmax,
     SumPool,
+    Tokens,
     check_features,
 )
 from model.mars.neuron import TIME_STEPS_MAX, Exit, Metric, Mode, Neuron, Reset
@@ -46,6 +50,7 @@ DTYPES: dict[str, tuple[type[np.integer[Any]], ...]] = {
     "table": (np.int16,),
     "threshold": (np.int32,),
     "initial": (np.int16,),
+    "values": (np.int16,),
 }
 """What the arrays of a layer may be in the file; the first that holds the values is written."""
 SHOWN_LENGTH = 40
@@ -197,6 +202,52 @@ class SelectEntry(_Object):
     scale: _Scale | None = None
 
 
+class MatMulEntry(_LayerEntry):
+    """Products of two maps."""
+
+    op: Literal["matmul"]
+    operand: _Text
+    transposed: bool = False
+    heads: int = 1
+    mult: int
+    shift: int
+    post_shift: int = 0
+    offset: int = 0
+    out_bits: int
+    out_signed: bool
+
+
+class SoftmaxEntry(_LayerEntry):
+    """Probabilities of channels."""
+
+    op: Literal["softmax"]
+    heads: int = 1
+    octaves: int
+    offset: int = 0
+    out_bits: int
+    out_signed: bool
+
+
+class LayerNormEntry(_LayerEntry):
+    """Normalisation of channels; the arrays are names of other entries of the file."""
+
+    op: Literal["layernorm"]
+    epsilon: int = 0
+    bias: _Text
+    mult: _Text
+    shift: _Text
+    offset: int = 0
+    out_bits: int
+    out_signed: bool
+
+
+class TokensEntry(_LayerEntry):
+    """Constant pixels before those of a map; the array is the name of another entry of the file."""
+
+    op: Literal["tokens"]
+    values: _Text
+
+
 LayerEntry = Annotated[
     ConvEntry
     | DenseEntry
@@ -205,7 +256,11 @@ LayerEntry = Annotated[
     | SumPoolEntry
     | AvgPoolEntry
     | LookupEntry
-    | SelectEntry,
+    | SelectEntry
+    | MatMulEntry
+    | SoftmaxEntry
+    | LayerNormEntry
+    | TokensEntry,
     Field(discriminator="op"),
 ]
 LAYER_ENTRIES: dict[str, type[_Object]] = {
@@ -217,6 +272,10 @@ LAYER_ENTRIES: dict[str, type[_Object]] = {
     "avgpool": AvgPoolEntry,
     "lookup": LookupEntry,
     "select": SelectEntry,
+    "matmul": MatMulEntry,
+    "softmax": SoftmaxEntry,
+    "layernorm": LayerNormEntry,
+    "tokens": TokensEntry,
 }
 
 
@@ -483,7 +542,7 @@ def _time_steps(entry: NetworkEntry) -> int:
 
 def _array_names(entry: LayerEntry) -> dict[str, str]:
     """The arrays that a layer names, by field."""
-    if not isinstance(entry, _ProductsEntry | LookupEntry):
+    if not isinstance(entry, _ProductsEntry | LookupEntry | LayerNormEntry | TokensEntry):
         return {}
     names = {field: getattr(entry, field, None) for field in DTYPES}
     return {field: name for field, name in names.items() if name is not None}
@@ -557,6 +616,10 @@ _OPS: dict[type[Layer], str] = {
     AvgPool: "avgpool",
     Lookup: "lookup",
     Select: "select",
+    MatMul: "matmul",
+    Softmax: "softmax",
+    LayerNorm: "layernorm",
+    Tokens: "tokens",
 }
 _SUFFIXES = {
     "weight": "w",
@@ -567,6 +630,7 @@ _SUFFIXES = {
     "table": "t",
     "threshold": "th",
     "initial": "u",
+    "values": "v",
 }
 _ALWAYS = frozenset({"stride", "padding", "kernel"})
 """Written also where they are what is assumed without them."""

@@ -5,6 +5,7 @@ writes them to the last one that reads them; each gets the lowest place that is 
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -143,19 +144,9 @@ def _needs(lowered: Lowered, shapes: list[Shape]) -> dict[str, _Rows]:
     """Rows of maps that the passes read or store, and the last result in macro 0, if it stays."""
     needs = {name: _Rows() for name in lowered.maps}
     for one, shape in zip(lowered.passes, shapes, strict=True):
-        height = one.source_kind.shape[1]
-        reach = (one.kernel[0] - 1) * one.dilation[0] + 1
         for macro in range(shape.n_teams * shape.split):
-            first = max(shape.team_rows[macro // shape.split], 0)
-            end = min(shape.team_rows[macro // shape.split] + shape.rows_per_team, one.map_size[0])
-            if one.flat:
-                needs[one.source].need(macro, 0, height)
-            else:
-                top = first * one.stride[0] - one.top
-                bottom = (end - 1) * one.stride[0] - one.top + reach
-                needs[one.source].need(macro, max(top, 0), min(bottom, height))
-            if one.skip and macro % shape.split == 0:
-                needs[lowered.homes[one.skip].map].need(macro, first, end)
+            for name, first, end in _rows_read(lowered, one, shape, macro):
+                needs[name].need(macro, first, end)
         if one.output in lowered.stores:
             for macro, rows in own_rows(one, shape).items():
                 needs[lowered.homes[one.output].map].need(macro, *rows)
@@ -166,6 +157,26 @@ def _needs(lowered: Lowered, shapes: list[Shape]) -> dict[str, _Rows]:
     if last.output not in lowered.stores:
         needs[lowered.homes[last.output].map].need(0, 0, last.outputs[-1].shape[1])
     return needs
+
+
+def _rows_read(
+    lowered: Lowered, one: Convolution, shape: Shape, macro: int
+) -> Iterator[tuple[str, int, int]]:
+    """Maps that a macro reads, and the first row and the end of those of each."""
+    height = lowered.maps[one.source].shape[1]
+    team = shape.team_rows[macro // shape.split]
+    first, end = max(team, 0), min(team + shape.rows_per_team, one.map_size[0])
+    if one.flat or one.column:
+        yield one.source, 0, height
+    else:
+        reach = (one.kernel[0] - 1) * one.dilation[0] + 1
+        top = first * one.stride[0] - one.top
+        bottom = (end - 1) * one.stride[0] - one.top + reach
+        yield one.source, max(top, 0), min(bottom, height)
+    if one.skip and macro % shape.split == 0:
+        yield lowered.homes[one.skip].map, first, end
+    if one.operand:
+        yield lowered.homes[one.operand.name].map, 0, height
 
 
 def own_rows(one: Convolution, shape: Shape) -> dict[int, tuple[int, int]]:
@@ -257,7 +268,7 @@ def _rooms(lowered: Lowered, shapes: list[Shape]) -> dict[str, _Room]:
     for k, one in enumerate(lowered.passes):
         written = lowered.homes[one.output].map
         born.setdefault(written, k)
-        for name in (written, one.source, *_skip_map(lowered, one)):
+        for name in (written, *lowered.read_maps(one)):
             last_use[name] = k
     last = lowered.passes[-1]
     if last.output not in lowered.stores:
@@ -338,9 +349,7 @@ def _smaller(
 ) -> list[Shape]:
     """Shapes with the smallest split for the passes that read some of these maps."""
     return [
-        min(option, key=lambda shape: shape.split)
-        if names & {one.source, *_skip_map(lowered, one)}
-        else shape
+        min(option, key=lambda shape: shape.split) if names & set(lowered.read_maps(one)) else shape
         for one, option, shape in zip(lowered.passes, options, shapes, strict=True)
     ]
 

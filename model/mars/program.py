@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from model.mars.config import LINE_BITS, WORD_LINES, WORDS_PER_LINE
 from model.mars.layout import (
     DESCRIPTOR_LINES,
+    OPERAND,
     TABLE_LINES,
     Descriptor,
     Header,
@@ -44,7 +45,7 @@ class KernelBlock:
     codes : (entries, split)
         Index codes, one group-set of each entry for every macro of a team.
     words : (entries, split, 16)
-        Their rows.
+        Their rows; 0 where a map stands for them.
     """
 
     header: Header
@@ -77,6 +78,12 @@ class Pass:
         return sum(block.codes.size for block in self.blocks)
 
     @property
+    def entry_lines(self) -> int:
+        """Lines of an entry; those of a map are in the feature memories."""
+        d = self.descriptor
+        return 0 if d.function == OPERAND else lines_per_entry(d.split)
+
+    @property
     def n_index_lines(self) -> int:
         """Lines with index codes."""
         return -(-self.n_sets // self.descriptor.codes_per_line)
@@ -89,7 +96,7 @@ class Pass:
             + (0 if self.table is None else TABLE_LINES)
             + header_lines(wide_multiplier) * len(self.blocks)
             + self.n_index_lines
-            + n_entries * lines_per_entry(self.descriptor.split)
+            + n_entries * self.entry_lines
         )
 
 
@@ -106,7 +113,8 @@ def encode_pass(one: Pass, *, wide_multiplier: bool) -> Lines:
         for entry in block.words:
             if done % d.codes_per_line == 0:
                 parts.append(pack_codes(codes[done : done + d.codes_per_line], d.code_width))
-            parts.append(pack_entries(entry[np.newaxis]))
+            if one.entry_lines:
+                parts.append(pack_entries(entry[np.newaxis]))
             done += len(entry)
     return np.concatenate(parts)
 
@@ -161,7 +169,7 @@ def _take(lines: Lines, n: int) -> tuple[Lines, Lines]:
 def _decode_pass(lines: Lines, n_header: int) -> tuple[Pass, Lines]:
     first, rest = _take(lines, DESCRIPTOR_LINES)
     descriptor = unpack_descriptor(first)
-    split = descriptor.split
+    split, is_operand = descriptor.split, descriptor.function == OPERAND
     table = None
     if descriptor.lookup:
         first, rest = _take(rest, TABLE_LINES)
@@ -178,6 +186,9 @@ def _decode_pass(lines: Lines, n_header: int) -> tuple[Pass, Lines]:
                 pending = unpack_codes(line, descriptor.code_width)
             codes.append(pending[:split])
             pending = pending[split:]
+            if is_operand:
+                parts.append(np.zeros((lines_per_entry(split), WORDS_PER_LINE), np.uint64))
+                continue
             entry, rest = _take(rest, lines_per_entry(split))
             parts.append(entry)
         words = np.concatenate(parts) if parts else np.zeros((0, WORDS_PER_LINE), np.uint64)

@@ -82,7 +82,7 @@ def random_network(
     """
     limits = Limits(max_channels, max_size, max_sets, wide)
     rng = np.random.default_rng(seed)
-    builder = _Builder(rng, limits, input_type(rng, limits))
+    builder = Builder(rng, limits, input_type(rng, limits))
     n_layers = int(rng.integers(1, max_layers + 1))
     for k in range(n_layers):
         builder.add(is_last=k == n_layers - 1, is_late=k >= n_layers - 2)
@@ -100,7 +100,7 @@ def random_input(network: QuantizedNetwork, seed: int, n_images: int = 1) -> Int
     return np.stack([random_image(rng, network.input_type) for _ in range(n_images)])
 
 
-class _Builder:
+class Builder:
     """A network that grows by a layer at a time.
 
     Parameters

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from model.mars import spiking
+from model.mars import attention, spiking
 from model.mars.early_exit import steps_taken
 from model.mars.network import (
     INPUT,
@@ -18,13 +18,17 @@ from model.mars.network import (
     FeatureType,
     Ints,
     Layer,
+    LayerNorm,
     Lookup,
+    MatMul,
     MaxPool,
     Pair,
     QuantizedNetwork,
     Select,
     Sides,
+    Softmax,
     SumPool,
+    Tokens,
     check_features,
     clamp_of,
     memory_of,
@@ -172,8 +176,8 @@ def run_layer(
         As of `run`.
     """
     kind = types[layer.name]
-    if isinstance(layer, Select):
-        return np.concatenate([values[name] for name in layer.inputs], axis=1)[:, layer.channels]
+    if isinstance(layer, Select | Tokens):
+        return _moved(layer, values)
     source = values[layer.input]
     match layer:
         case Conv() | Dense():
@@ -188,16 +192,63 @@ def run_layer(
             return np.asarray(layer.table[source - types[layer.input].low])
         case MaxPool():
             return max_pool(source, layer.kernel, layer.steps, layer.padding)
+        case _:
+            return _requantized(layer, kind, source, values)
+
+
+def _requantized(
+    layer: AvgPool | MatMul | Softmax | LayerNorm,
+    kind: FeatureType,
+    source: Ints,
+    values: Mapping[str, Ints],
+) -> Ints:
+    """Results of a layer without weights that are requantised."""
+    mult: ArrayLike = 1
+    shift: ArrayLike = layer.shift
+    post_shift = 0
+    match layer:
         case AvgPool():
-            total = source.sum(axis=(2, 3), keepdims=True) + layer.bias
-            return requantize(
-                total,
-                layer.mult,
-                layer.shift,
-                kind,
-                post_shift=layer.post_shift,
-                offset=layer.offset,
-            )
+            acc = source.sum(axis=(2, 3), keepdims=True) + layer.bias
+            mult, post_shift = layer.mult, layer.post_shift
+        case MatMul():
+            acc = multiply(layer, source, values[layer.operand])
+            mult, post_shift = layer.mult, layer.post_shift
+        case Softmax():
+            heads = np.moveaxis(_split_channels(source, layer.heads), 2, -1)
+            acc = np.moveaxis(attention.softmax(heads, layer.octaves), -1, 2).reshape(source.shape)
+        case LayerNorm():
+            by_token = attention.normalise(np.moveaxis(source, 1, -1), layer.epsilon)
+            acc = np.moveaxis(by_token, -1, 1) + _per_channel(layer.bias)
+            mult, shift = _per_channel(layer.mult), _per_channel(layer.shift)
+    return requantize(acc, mult, shift, kind, post_shift=post_shift, offset=layer.offset)
+
+
+def _moved(layer: Select | Tokens, values: Mapping[str, Ints]) -> Ints:
+    """Results that are values of others: channels of maps, or pixels behind constant ones."""
+    if isinstance(layer, Select):
+        return np.concatenate([values[name] for name in layer.inputs], axis=1)[:, layer.channels]
+    source = values[layer.input]
+    n_images, channels, *_ = source.shape
+    constant = np.broadcast_to(layer.values, (n_images, *layer.values.shape))
+    pixels = np.concatenate([constant, source.reshape(n_images, channels, -1)], axis=2)
+    return pixels[..., np.newaxis]
+
+
+def _split_channels(values: Ints, heads: int) -> Ints:
+    """(N, C, H, W) as (N, heads, C / heads, H, W)."""
+    n_images, channels, *size = values.shape
+    return values.reshape(n_images, heads, channels // heads, *size)
+
+
+def multiply(layer: MatMul, source: Ints, operand: Ints) -> Ints:
+    """Sums of products (N, C, H, W) of two maps, head by head; exact, as `convolve`."""
+    n_images, _, *size = source.shape
+    left, right = (
+        values.reshape(n_images, layer.heads, -1, size[0] * size[1]).astype(np.float64)
+        for values in (source, operand)
+    )
+    products = right.swapaxes(2, 3) @ left if layer.transposed else right @ left
+    return products.astype(np.int64).reshape(n_images, -1, *size)
 
 
 def accumulate(layer: Conv | Dense, source: Ints, products: Products | None = None) -> Ints:

@@ -131,7 +131,7 @@ def _can_load(part: Lowered, first: int) -> bool:
 def _is_chain(lowered: Lowered, first: int, end: int) -> bool:
     """Whether passes can be run band by band together."""
     last = lowered.passes[end - 1]
-    return not (last.flat or last.average) and all(
+    return not (last.flat or last.column or last.average or last.band) and all(
         can_be_banded(lowered, k) for k in range(first, end - 1)
     )
 
@@ -208,8 +208,8 @@ def _part(
 ) -> Lowered:
     """Some passes, what they read, and what is stored: what others read, and the last result."""
     before = {INPUT, *(lowered.homes[one.output].map for one in lowered.passes[:first])}
-    read = [name for one in passes for name in _read(lowered, one)]
-    later = {name for one in lowered.passes[end:] for name in _read(lowered, one)}
+    read = [name for one in passes for name in lowered.read_maps(one)]
+    later = {name for one in lowered.passes[end:] for name in lowered.read_maps(one)}
     stores = {one.output for one in passes if lowered.homes[one.output].map in later}
     stores |= set() if stays else {passes[-1].output}
     return replace(
@@ -218,8 +218,3 @@ def _part(
         loads=tuple(dict.fromkeys(name for name in read if name in before)),
         stores=frozenset(stores),
     )
-
-
-def _read(lowered: Lowered, one: Convolution) -> tuple[str, ...]:
-    """Maps that a pass reads."""
-    return (one.source,) if one.skip is None else (one.source, lowered.homes[one.skip].map)

@@ -158,5 +158,5 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[FrameTrace], Fra
             yield trace
 
     monkeypatch.setattr("tb.mars.cosim.run", frames)
-    monkeypatch.setattr("tb.mars.cosim.is_built", lambda *_: True)
+    monkeypatch.setattr("tb.mars.cosim.is_built", lambda *_, **__: True)
     return spoil

@@ -24,18 +24,26 @@ from model.mars.network import (
     FeatureType,
     Ints,
     Layer,
+    LayerNorm,
+    Lookup,
+    MatMul,
     MaxPool,
     Pair,
     QuantizedNetwork,
     Select,
     Sides,
+    Softmax,
+    Tokens,
     output_type,
 )
+from model.mars.rows import NORMAL_BITS, OCTAVE_BITS
 from model.mars.zoo import Size
 
 SPAN = 2.5
 SHIFT = 15
 """2^15 is the largest power of two that is a `skip_mult`: a residual keeps its scale."""
+SCORE_STD = 1.5
+"""Of scores, in units of e."""
 AVERAGE_GAIN = 2
 """Averages vary little; their mean is brought to about the middle of the range."""
 SIGNED_BITS = 2
@@ -212,6 +220,91 @@ class Builder:
         layer = Select(name=name, inputs=tuple(sources), channels=tuple(channels))
         return self._append(layer, _Moments(mean, square - mean**2))
 
+    def tokens(self, name: str, source: str, n: int) -> str:
+        """Constant pixels before those of a map, like them."""
+        kind, moments = self._types[source], self._moments[source]
+        normal = self._rng.normal(moments.mean, moments.variance**0.5, (kind.shape[0], n))
+        values = np.clip(np.rint(normal), kind.low, kind.high).astype(np.int64)
+        return self._append(Tokens(name=name, input=source, values=values), moments)
+
+    def norm(self, name: str, source: str) -> str:
+        """Every pixel's channels normalised."""
+        n = self.n_channels(source)
+        mult = round(self._std(False) * 2.0 ** (SHIFT - NORMAL_BITS))
+        layer = LayerNorm(
+            name=name,
+            input=source,
+            bias=np.zeros(n, np.int64),
+            mult=np.full(n, mult),
+            shift=np.full(n, SHIFT),
+            out_bits=max(self._act_bits, SIGNED_BITS),
+            out_signed=True,
+        )
+        return self._append(layer, self._normal(False))
+
+    def scores(self, name: str, query: str, key: str, heads: int) -> str:
+        """Products of the channels of all tokens."""
+        n = self.n_channels(query) // heads
+        return self._matmul(name, query, key, heads, n * self._moments[query].variance, True)
+
+    def probabilities(self, name: str, source: str, heads: int) -> str:
+        """Softmax of scores that are normally distributed with `SCORE_STD`."""
+        octaves = SCORE_STD / self._std(False) / math.log(2) * (1 << OCTAVE_BITS)
+        layer = Softmax(
+            name=name,
+            input=source,
+            heads=heads,
+            octaves=round(octaves),
+            out_bits=8,
+            out_signed=False,
+        )
+        n_tokens = self.n_channels(source) // heads
+        # Of e^x, which has the mean square e^(2 s^2) and the mean e^(s^2/2).
+        square = 256**2 * math.exp(SCORE_STD**2) / n_tokens**2
+        mean = 256 / n_tokens
+        return self._append(layer, _Moments(mean, square - mean**2))
+
+    def attend(self, name: str, probabilities: str, value: str, heads: int) -> str:
+        """The values of tokens, weighted."""
+        moments = self._moments[probabilities]
+        squares = self.n_channels(probabilities) // heads * (moments.variance + moments.mean**2)
+        return self._matmul(name, probabilities, value, heads, squares, False)
+
+    def _matmul(
+        self, name: str, source: str, operand: str, heads: int, variance: float, transposed: bool
+    ) -> str:
+        """Products of two maps; `variance` is that of those with an operand of variance 1."""
+        scale = self._std(False) / math.sqrt(variance * self._moments[operand].variance)
+        shift = math.floor(math.log2(MULT_MAX / scale))
+        layer = MatMul(
+            name=name,
+            input=source,
+            operand=operand,
+            transposed=transposed,
+            heads=heads,
+            mult=round(scale * 2.0**shift),
+            shift=shift,
+            out_bits=max(self._act_bits, SIGNED_BITS),
+            out_signed=True,
+        )
+        return self._append(layer, self._normal(False))
+
+    def gelu(self, name: str, source: str) -> str:
+        """The activation of transformers, of values whose standard deviation stands for 1."""
+        kind, std = self._types[source], self._std(False)
+        x = np.arange(kind.low, kind.high + 1) / std
+        table = np.array([v * std * 0.5 * (1 + math.erf(v / math.sqrt(2))) for v in x])
+        layer = Lookup(
+            name=name,
+            input=source,
+            table=np.rint(table).astype(np.int64),
+            out_bits=kind.bits,
+            out_signed=True,
+        )
+        # Of x of variance 1: 1/(2 sqrt(pi)), and 1/3 + 1/(2 pi sqrt(3)) in the mean square.
+        mean, square = 0.28209 * std, 0.42522 * std**2
+        return self._append(layer, _Moments(mean, square - mean**2))
+
     def dense(self, name: str, source: str, n_kernels: int) -> str:
         """A rectified dense layer."""
         weight = self._dense_weight(source, n_kernels, self._sparsity)
@@ -322,5 +415,12 @@ def size_of(network: QuantizedNetwork) -> Size:
         macs=sum(
             layer.weight.size * rows * columns
             for layer, (rows, columns) in zip(products, pixels, strict=True)
-        ),
+        )
+        + sum(_macs(layer, network) for layer in network.layers if isinstance(layer, MatMul)),
     )
+
+
+def _macs(layer: MatMul, network: QuantizedNetwork) -> int:
+    """Multiply-accumulates of the products of two maps."""
+    source, result = (network.types[name].shape for name in (layer.input, layer.name))
+    return source[0] // layer.heads * math.prod(result)

@@ -54,7 +54,7 @@ PROOFS = (
         says=f"with {N_BLOCKS} blocks of {N_LANES} weights the bit of each block is whether it "
         "has a weight that is not 0, two clocks after any write",
         state=state,
-        depth=12,
+        depth=9,
         reach=12,
         bounded=True,
         engine=MEMORY,

@@ -10,10 +10,12 @@ from hypothesis.extra import numpy as hnp
 
 from model.mars.config import KERNELS, LINE_BITS
 from model.mars.layout import (
+    AVERAGE_FIELDS,
     CODE_WIDTHS,
     CODES_PER_LINES,
     DESCRIPTOR_FIELDS,
     DESCRIPTOR_LINES,
+    FUNCTION_FIELDS,
     HEADER_FIELDS,
     LOAD_FIELDS,
     MACRO_FIELDS,
@@ -73,11 +75,17 @@ def _descriptors(
     *,
     timed: int = 0,
     is_store: int = 0,
+    function: int = 0,
 ) -> st.SearchStrategy[Descriptor]:
     values = {name: _values(name, width) for name, (_, width) in single.items()}
     return st.builds(
         Descriptor,
-        **values | {"timed": st.just(timed), "is_store": st.just(is_store)},
+        **values
+        | {
+            "timed": st.just(timed),
+            "is_store": st.just(is_store),
+            "function": st.just(function),
+        },
         **{
             name: st.tuples(*[st.integers(0, (1 << width) - 1)] * _n(name))
             for name, (_, width, _) in several.items()
@@ -93,11 +101,18 @@ def _n(name: str) -> int:
 OF_BOTH = {name: place for name, place in DESCRIPTOR_FIELDS.items() if name not in UNTIMED_FIELDS}
 TIMED = OF_BOTH | {"skip_mult": (256, 16)} | TIMED_FIELDS
 STORE = {name: place for name, place in OF_BOTH.items() if name != "skip_mult"} | STORE_FIELDS
+FUNCTIONS = {
+    function: {k: place for k, place in DESCRIPTOR_FIELDS.items() if k not in AVERAGE_FIELDS}
+    | places
+    for function, places in FUNCTION_FIELDS.items()
+    if places
+}
 SEVERAL_OF_STORE = LOAD_FIELDS | {"in_base": MACRO_FIELDS["in_base"]}
 DESCRIPTORS = st.one_of(
     _descriptors(DESCRIPTOR_FIELDS, MACRO_FIELDS),
     _descriptors(TIMED, MACRO_FIELDS, timed=1),
     _descriptors(STORE, SEVERAL_OF_STORE, is_store=1),
+    *(_descriptors(places, MACRO_FIELDS, function=f) for f, places in FUNCTIONS.items()),
 )
 
 
@@ -180,6 +195,7 @@ def test_fields_do_not_overlap() -> None:
         (DESCRIPTOR_FIELDS, MACRO_FIELDS),
         (TIMED, MACRO_FIELDS),
         (STORE, SEVERAL_OF_STORE),
+        *((places, MACRO_FIELDS) for places in FUNCTIONS.values()),
     ):
         ranges = [(low, width) for low, width in single.values()]
         ranges += [
@@ -196,6 +212,7 @@ def test_fields_do_not_overlap() -> None:
         assert len(bits) == len(set(bits))
         assert max(bits) < 64
     every = {*DESCRIPTOR_FIELDS, *MACRO_FIELDS, *TIMED_FIELDS, *STORE_FIELDS, *LOAD_FIELDS}
+    every |= {name for places in FUNCTIONS.values() for name in places}
     assert every == {field.name for field in fields(Descriptor)}
 
 
