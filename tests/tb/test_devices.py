@@ -65,6 +65,7 @@ def test_bits() -> None:
         assert_golden(one.image, one.features, trace)
 
 
+@pytest.mark.full  # a simulator of its own
 @pytest.mark.parametrize("memory", CELLS)
 def test_cells_of_the_chip(memory: str) -> None:
     """Feature memories, membranes in them, and macros whose cells are wrong; networks in turn."""

@@ -232,6 +232,7 @@ def recorded_frame(tmp_path_factory: pytest.TempPathFactory) -> RecordedFrame:
     return RecordedFrame(path, values, pixel, difference)
 
 
+@pytest.mark.full  # a simulator of its own
 @pytest.mark.parametrize("suffix", [".gtkw", ".sucl"])
 def test_mars_opens_on_first_difference(recorded_frame: RecordedFrame, suffix: str) -> None:
     """Where the marker stands the wrong value is drained, and before it only right ones were."""
@@ -253,6 +254,7 @@ def test_mars_opens_on_first_difference(recorded_frame: RecordedFrame, suffix: s
     assert drained == [*right[:-1], difference.actual]
 
 
+@pytest.mark.full
 def test_signals_of_mars_are_in_the_waves(recorded_frame: RecordedFrame) -> None:
     """With the names of the source, and states with theirs."""
     view = recorded_frame.path.with_suffix(".sucl")
