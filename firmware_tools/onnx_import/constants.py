@@ -126,9 +126,21 @@ _ARITHMETIC: dict[str, Callable[..., Array]] = {
     "Reciprocal": np.reciprocal,
     "Pow": np.power,
     "Exp": np.exp,
+    "Equal": np.equal,
 }
-_MOVING = {"Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Gather", "Slice"}
-FOLDED = {*_ARITHMETIC, *_MOVING, "Div", "Cast", "Concat", "Identity"}
+MOVING = {"Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Gather", "Slice"}
+FOLDED = {
+    *_ARITHMETIC,
+    *MOVING,
+    "Div",
+    "Cast",
+    "Concat",
+    "ConstantOfShape",
+    "Equal",
+    "Expand",
+    "Identity",
+    "Where",
+}
 """Operators of constants that the importer works out."""
 _CASTS = {1: np.float32, 2: np.uint8, 3: np.int8, 6: np.int32, 7: np.int64, 11: np.float64}
 
@@ -138,7 +150,7 @@ def fold(node: Node, inputs: tuple[Array, ...]) -> Array:
     if not inputs:
         raise OnnxError(f"{node}: must have an input")
     first, others = inputs[0], inputs[1:]
-    if node.op in _MOVING:
+    if node.op in MOVING:
         return views.move(node, first, others)
     try:
         return _computed(node, first, others, inputs)
@@ -153,6 +165,13 @@ def _computed(
         return first
     if node.op == "Concat":
         return np.concatenate(inputs, axis=node.integer("axis", 0))
+    if node.op == "Expand":
+        return np.broadcast_to(first, np.broadcast_shapes(first.shape, tuple(others[0].tolist())))
+    if node.op == "ConstantOfShape":
+        value = np.asarray(node.attributes.get("value", np.zeros(1, np.float32)))
+        return np.full(first.tolist(), value.ravel()[0])
+    if node.op == "Where":
+        return np.where(*inputs)
     if node.op == "Cast":
         number = node.integer("to", FLOAT)
         if number not in _CASTS:
