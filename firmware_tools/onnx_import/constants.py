@@ -126,8 +126,18 @@ _ARITHMETIC: dict[str, Callable[..., Array]] = {
     "Reciprocal": np.reciprocal,
     "Pow": np.power,
     "Exp": np.exp,
-    "Equal": np.equal,
 }
+_FILLING: dict[str, Callable[..., Array]] = {
+    "ConstantOfShape": lambda node, shape: np.full(
+        shape.tolist(), _filling(node).ravel()[0], _filling(node).dtype
+    ),
+    "Equal": lambda _, first, second: np.equal(first, second),
+    "Expand": lambda _, first, shape: np.broadcast_to(
+        first, np.broadcast_shapes(first.shape, tuple(shape.tolist()))
+    ),
+    "Where": lambda _, condition, first, second: np.where(condition, first, second),
+}
+"""Operators with which exporters work out shapes."""
 MOVING = {"Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Gather", "Slice"}
 FOLDED = {
     *_ARITHMETIC,
@@ -135,11 +145,8 @@ FOLDED = {
     "Div",
     "Cast",
     "Concat",
-    "ConstantOfShape",
-    "Equal",
-    "Expand",
     "Identity",
-    "Where",
+    *_FILLING,
 }
 """Operators of constants that the importer works out."""
 _CASTS = {1: np.float32, 2: np.uint8, 3: np.int8, 6: np.int32, 7: np.int64, 11: np.float64}
@@ -153,9 +160,19 @@ def fold(node: Node, inputs: tuple[Array, ...]) -> Array:
     if node.op in MOVING:
         return views.move(node, first, others)
     try:
+        if node.op in _FILLING:
+            return _FILLING[node.op](node, *inputs)
         return _computed(node, first, others, inputs)
     except (ValueError, TypeError) as error:
         raise OnnxError(f"{node}: its constants do not fit each other ({error})") from None
+
+
+def _filling(node: Node) -> Array:
+    """What a ConstantOfShape fills with."""
+    import onnx.numpy_helper
+
+    value = node.attributes.get("value")
+    return np.zeros(1, np.float32) if value is None else onnx.numpy_helper.to_array(value)
 
 
 def _computed(
@@ -165,13 +182,6 @@ def _computed(
         return first
     if node.op == "Concat":
         return np.concatenate(inputs, axis=node.integer("axis", 0))
-    if node.op == "Expand":
-        return np.broadcast_to(first, np.broadcast_shapes(first.shape, tuple(others[0].tolist())))
-    if node.op == "ConstantOfShape":
-        value = np.asarray(node.attributes.get("value", np.zeros(1, np.float32)))
-        return np.full(first.tolist(), value.ravel()[0])
-    if node.op == "Where":
-        return np.where(*inputs)
     if node.op == "Cast":
         number = node.integer("to", FLOAT)
         if number not in _CASTS:

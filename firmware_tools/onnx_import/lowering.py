@@ -10,6 +10,7 @@ from firmware_tools.onnx_import.builder import Builder
 from firmware_tools.onnx_import.constants import FOLDED, MOVING, STATIC
 from firmware_tools.onnx_import.convolutions import conv, gemm, matmul
 from firmware_tools.onnx_import.nodes import Array, Graph, Node, OnnxError
+from firmware_tools.onnx_import.patterns import fuse
 from firmware_tools.onnx_import.qoperators import to_qdq
 from firmware_tools.onnx_import.values import Dropped, Feature, Grid, Source, Step
 from firmware_tools.onnx_import.views import View
@@ -68,7 +69,7 @@ def lower(graph: Graph, *, wide: bool = False) -> Lowered:
     OnnxError
         The graph has something that the accelerator or this importer has not.
     """
-    graph = to_qdq(graph)
+    graph = fuse(to_qdq(graph))
     builder = Builder(graph, wide, _input_view(graph))
     for node in graph.nodes:
         inputs = _constants(builder, node)

@@ -140,7 +140,7 @@ def move(builder: Builder, node: Node) -> None:
     if not moved.batch and builder.graph.batch > 1:
         raise OnnxError(
             f"{node}: the first dimension must stay the batch of {builder.graph.batch}, not "
-            f"become one of {moved.dims}; the model must be exported with a batch of 1, or a free one"
+            f"become one of {moved.dims}; the model must be exported with a batch of 1 or any"
         )
     _set(builder, node, node.result, _viewed(found, moved))
 

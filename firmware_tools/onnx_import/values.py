@@ -335,7 +335,7 @@ def channel_values(node: Node, view: View, constant: Array, what: str) -> Reals:
 
 
 def pixel_values(node: Node, view: View, constant: Array, what: str) -> Reals:
-    """A number for each channel and pixel of a map; those of a channel where the tensor has none."""
+    """A number for each channel and pixel of a map; where the tensor has none, one of others."""
     sides = constant.shape
     if len(sides) == len(view.dims) + 1 and sides[0] == 1:
         constant = constant[0]

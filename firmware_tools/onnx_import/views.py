@@ -81,7 +81,7 @@ class View:
         return self.order is other.order or np.array_equal(self.indices, other.indices)
 
     def rows(self) -> "Rows | None":
-        """The tensor (..., C) as pixels of the map, each of the same channels; None if it is not."""
+        """The tensor (..., C) as pixels of the map, all of the same channels; or None."""
         if not self.dims:
             return None
         indices, pixels = self.indices.reshape(-1, self.dims[-1]), prod(self.shape[1:])
