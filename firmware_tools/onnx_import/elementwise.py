@@ -208,20 +208,8 @@ def _with_constant(builder: Builder, node: Node, k: int, constant: Array) -> Pen
     found = builder.operand(node, k)
     is_linear = node.op in {"Add", "Sub", "Mul"} or (node.op == "Div" and k == 0)
     is_product = isinstance(found, Products) and not found.is_clamped and found.skip is None
-    if (
-        isinstance(found, Product)
-        and constant.size == 1
-        and is_linear
-        and node.op in {"Mul", "Div"}
-    ):
-        number = float(constant.ravel()[0])
-        return scaled(node, found, number if node.op == "Mul" else 1 / number if number else 0.0)
     if constant.size == 1 and not (is_linear and is_product):
-        single: Array = np.asarray(constant.ravel()[0], np.float32)
-        function = BINARY[node.op]
-        unary = _as_unary(builder, node, k)
-        order = (lambda x: function(x, single)) if k == 0 else (lambda x: function(single, x))
-        return unary.then(node, order)
+        return _with_number(builder, node, k, np.asarray(constant.ravel()[0], np.float32))
     if not is_linear:
         raise OnnxError(f"{node}: constant {node.input(1 - k)!r} must be one number, or added")
     if not is_product:
@@ -246,6 +234,16 @@ def _with_constant(builder: Builder, node: Node, k: int, constant: Array) -> Pen
                 raise OnnxError(f"{node}: must not divide by 0")
             factor = 1 / each
     return _affine(node, found, factor, added)
+
+
+def _with_number(builder: Builder, node: Node, k: int, number: Array) -> Pending:
+    """A map and one number: a table, or the scale of a product that is not quantised yet."""
+    found, function = builder.operand(node, k), BINARY[node.op]
+    if isinstance(found, Product) and k == 0 and node.op in {"Mul", "Div"} and number > 0:
+        return scaled(found, float(function(np.float32(1), number)))
+    unary = _as_unary(builder, node, k)
+    order = (lambda x: function(x, number)) if k == 0 else (lambda x: function(number, x))
+    return unary.then(node, order)
 
 
 def _with_tokens(builder: Builder, node: Node, k: int) -> Sum:

@@ -23,7 +23,10 @@ ADVICE = {
     "DynamicQuantizeLinear": DYNAMIC,
     "MatMulInteger": DYNAMIC,
     "Resize": "maps do not grow on the chip; it must be left to the host",
+    "RotaryEmbedding": "features must not be turned by token (rotary embeddings)",
+    "Trilu": "scores must not be masked: attention is of all tokens",
     "Upsample": "maps do not grow on the chip; it must be left to the host",
+    "Where": "scores must not be masked: attention is of all tokens",
 }
 
 

@@ -615,8 +615,6 @@ def _same(builder: Builder, node: Node, source: str, weight: Ints, bias: Ints, g
     return builder.append(node, Made(layer, 0.0), grid)
 
 
-def scaled(node: Node, found: Product, factor: float) -> Product:
-    """A product times a number, before it is quantised."""
-    if factor <= 0:
-        raise OnnxError(f"{node}: scores must be times a positive number, not {factor:g}")
+def scaled(found: Product, factor: float) -> Product:
+    """A product times a positive number, before it is quantised."""
     return replace(found, factor=found.factor * factor)
