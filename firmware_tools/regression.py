@@ -21,8 +21,8 @@ from firmware_tools.mars.regression import BATCH
 from firmware_tools.npu import rtl
 from firmware_tools.npu.backends import simulate
 from firmware_tools.npu.difference import first_difference
-from firmware_tools.npu.lockstep import Agreement, lockstep
-from firmware_tools.npu.waves import write_views
+from firmware_tools.npu.lockstep import Agreement, lockstep, moment_of
+from firmware_tools.waves import write_views
 from hw.cache import key
 from model.config import ChipConfig
 from model.mars.config import MarsConfig
@@ -31,11 +31,11 @@ from model.npu.network import Network
 from model.npu.random_network import random_network
 from model.npu.trace import Trace
 from tb import benches, simulator
-from tb import waves as views
 from tb.benches import Bench
 from tb.cosim import Recording, chip
 from tb.mars.cosim import system
 from tb.simulator import BenchFailure, BuildError, Design, Waves
+from tb.waves import Moment
 
 RANDOM = "random"
 """What random networks of the NPU are called among the names of the directed benches."""
@@ -299,7 +299,7 @@ class Simulation:
         path = folder / f"dump.{self.waves}"
         design = benches.design((DIRECTED | benches.JOINT_BENCHES)[case.name], chip)
         at = simulator.failed_at(folder)
-        views.write(path, simulator.build_dir(design, self.waves), None if at is None else int(at))
+        write_views(path, design, None if at is None else Moment(at))
 
     def _random(self, case: Case, config: NPUConfig) -> "Found":
         network, pause = random_case(config, case.seed)
@@ -308,7 +308,8 @@ class Simulation:
         equal: list[Trace] = []
         result = lockstep(network, config, traces, on_equal=equal.append)
         if recording:
-            write_views(recording, config, result)
+            design = chip(ChipConfig.alone(config))
+            write_views(recording.path, design, moment_of(recording, config, result))
         if not isinstance(result, Agreement):
             return Found(f"RTL: {result}")
         fast = Trace.join(list(simulate(network, "fast", config)))

@@ -17,6 +17,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from model.npu.clocks import back_to_back
 from model.npu.config import BIAS_MAX, BIAS_MIN
 from model.npu.network import Network
 
@@ -270,16 +271,15 @@ def take_clocks(kind: Kind, n_entries: int, steps: int, n_neurons: int) -> int:
     return max(clocks, n_neurons) if steps else clocks
 
 
-def burst_clocks(step_clocks: Ints, last_spikes: int) -> int:
+def burst_clocks(step_clocks: Ints, spikes: Ints) -> int:
     """Clocks of a burst, if nobody makes its spikes wait.
 
     Parameters
     ----------
-    step_clocks : (steps,) int64
-    last_spikes : int
-        Of all neurons in the last time step, which have to leave.
+    step_clocks, spikes : (steps,) int64
+        Of each time step; the spikes of all neurons. Those of the last one have to leave, too.
     """
-    return int(step_clocks.sum()) + RUN_LATENCY + last_spikes
+    return int(back_to_back(step_clocks, spikes).sum()) + RUN_LATENCY + int(spikes[-1])
 
 
 def check_fit(bridge: Bridge, n_outputs: int, network: Network) -> None:

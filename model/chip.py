@@ -1,6 +1,6 @@
 """The golden model of a chip with both halves: frame, bridge, burst, decision, exact clocks."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,7 +11,6 @@ from model.config import ChipConfig
 from model.mars import frame as mars
 from model.mars.frame import LATENCY, FrameRun
 from model.mars.image import Image
-from model.npu.clocks import step_clocks
 from model.npu.engine import Engine
 from model.npu.image import check_fit
 from model.npu.network import Network
@@ -91,7 +90,7 @@ class Chip:
         self.image = image
         self.network = network
         self.bridge = bridge
-        self.engine = Engine(network)
+        self.engine = Engine(network, self.config)
         self._axons = NO_AXONS
 
     def frame(self, features: Ints, latency: int = LATENCY) -> Outcome:
@@ -109,7 +108,7 @@ class Chip:
         trace = self.run(steps)
         part = self.network.neuron_slice(self.bridge.population)
         decision = bridging.decide(trace.spikes[:, part])
-        clocks += bridging.burst_clocks(trace.clocks, int(trace.spikes[-1].sum()))
+        clocks += bridging.burst_clocks(trace.clocks, trace.spikes.sum(axis=1))
         return Outcome(frame, outputs, stimuli, trace, decision, clocks)
 
     def run(self, n_steps: int) -> Trace:
@@ -118,8 +117,7 @@ class Chip:
         for _ in range(n_steps):
             parts.append(self.engine.step(self._axons))
             self._axons = NO_AXONS
-        trace = Trace.join(parts)
-        return replace(trace, clocks=step_clocks(self.network, self.config, trace.rows))
+        return Trace.join(parts)
 
 
 def numbers(image: Image, frame: FrameRun) -> Ints:

@@ -6,7 +6,7 @@ import random
 import cocotb
 from cocotb.clock import Clock
 from cocotb.handle import ValueObjectBase
-from cocotb.triggers import ClockCycles, RisingEdge
+from cocotb.triggers import ClockCycles, RisingEdge, Timer
 
 CLOCK_NS = 10
 
@@ -37,16 +37,18 @@ class Block:
     async def start(self, **inputs: int) -> None:
         """Start the clock, reset and set the inputs."""
         Clock(self._dut.clk, CLOCK_NS, "ns").start()
-        self._set_undriven()
+        await self._set_undriven()
         self.set(**inputs)
         self._dut.rst.value = 1
         await ClockCycles(self._dut.clk, 2)
         self._dut.rst.value = 0
         await self._edge
 
-    def _set_undriven(self) -> None:
+    async def _set_undriven(self) -> None:
         """Inputs that nobody drives are 0, as they are in a simulator of two states."""
         if cocotb.SIM_NAME.startswith("Icarus"):
+            # At the very start nothing is driven, not even outputs that are constant.
+            await Timer(1, "step")
             for handle in self._dut:
                 if isinstance(handle, ValueObjectBase) and "Z" in str(handle.value):
                     handle.value = 0

@@ -60,6 +60,7 @@ BENCHES = {
         Bench("soma", "tb.npu.tb_soma", blocks="npu"),
         Bench("post_synaptic", "tb.npu.tb_post_synaptic", blocks="npu"),
         Bench("noise", "tb.npu.tb_noise", blocks="npu"),
+        Bench("weight_memory", "tb.npu.tb_weight_memory", blocks="npu"),
         Bench("row_walker", "tb.npu.tb_row_walker", blocks="npu"),
         Bench("population", "tb.npu.tb_population", blocks="npu"),
         Bench("bridge", "tb.tb_bridge", blocks="npu"),

@@ -29,6 +29,7 @@ from hw.npu.population import Population
 from hw.npu.post_synaptic import PostSynapticUnit
 from hw.npu.row_walker import RowWalker
 from hw.npu.soma import Soma
+from hw.npu.weight_memory import WeightMemory
 from model.config import CHIPS
 from model.mars.clocks import WITHOUT_SRAM
 from model.mars.config import CONFIGS as MARS_CONFIGS
@@ -41,6 +42,8 @@ POPULATION = 1
 """The population with a link."""
 N_WALKER_ROWS, N_WALKER_PASSES = 40, 4
 """Three words, the last one half filled."""
+N_BLOCK_ROWS, N_BLOCK_GROUPS, N_BLOCK_LANES = 21, 3, 8
+"""No powers of two, so that words exist behind the last one; two columns."""
 N_SUM_ROWS = 300
 LINE_READERS = {
     f"line_reader_{config.weight_bus}": config
@@ -162,6 +165,7 @@ GROUPS: dict[str, dict[str, Callable[[], Component]]] = {
         "soma": Soma,
         "post_synaptic": lambda: PostSynapticUnit(N_SUM_ROWS),
         "noise": lambda: NoiseGenerator(CONFIG.n_lanes),
+        "weight_memory": lambda: WeightMemory(N_BLOCK_ROWS, N_BLOCK_GROUPS, N_BLOCK_LANES),
         "row_walker": lambda: RowWalker(N_WALKER_ROWS, N_WALKER_PASSES),
         "population": lambda: Population(CONFIG, POPULATION, trace=True),
         "bridge": lambda: Bridge(CHIPS["kenyon-tiny"]),

@@ -18,18 +18,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.config import ChipConfig
+from model.npu.clocks import STREAM_LATENCY
 from model.npu.config import NPUConfig
 from model.npu.image import check_fit
 from model.npu.network import Network
 from model.npu.trace import Trace, count_rows
 from tb import simulator, waves
 from tb.simulator import BenchFailure, BuildError, Design, Waves
-from tb.trace_records import COMMIT, END, Steps, bindings, decode, mars_binding, record_words
+from tb.trace_records import (
+    COMMIT,
+    END,
+    Steps,
+    StepTimes,
+    bindings,
+    decode,
+    mars_binding,
+    record_words,
+)
 
 __all__ = ["BenchFailure", "BuildError", "build", "chip", "is_built", "simulate"]
 
 CHUNK_STEPS, CHUNK_S = 256, 0.2
 """A chunk is handed over after so many steps or seconds, whichever comes first."""
+TIME_RANGE = 1 << 32
+"""Times of records in ns wrap."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +96,7 @@ class Recording:
     """
 
     path: Path
-    _retired: list[NDArray[np.int64]] = field(default_factory=list)
-    _committed: list[NDArray[np.int64]] = field(default_factory=list)
+    _times: list[StepTimes] = field(default_factory=list)
 
     @property
     def kind(self) -> Waves:
@@ -94,21 +105,13 @@ class Recording:
 
     def add(self, steps: Steps) -> None:
         """Time steps that have ended."""
-        self._retired.append(steps.retired)
-        self._committed.append(steps.committed)
+        self._times.append(steps.times)
 
     def clock_of(self, step: int, population: int | None, group: int = 0) -> int | None:
-        """When the clock began in which this group of neurons retired, or the step ended; in ns.
-
-        None if the simulation did not come so far.
-        """
-        if step >= sum(map(len, self._committed)):
+        """As `StepTimes.clock_of`."""
+        if not self._times:
             return None
-        if population is None:
-            edge = np.concatenate(self._committed)[step]
-        else:
-            edge = np.concatenate(self._retired)[step, population, group]
-        return int(edge) - waves.CLOCK_NS
+        return StepTimes.join(self._times).clock_of(step, population, group)
 
 
 class _Simulator:
@@ -262,6 +265,7 @@ def _collect(
     kept = np.zeros(0, np.uint32)
     step = 0
     spikes_before = np.zeros(network.n_neurons, np.bool_)
+    committed_before = 0
     expected_beats: list[tuple[int, int, int, bool]] = []
     beats: list[tuple[int, int, int, bool]] = []
     saturated = np.zeros(len(network.populations), np.bool_)
@@ -281,9 +285,12 @@ def _collect(
         if len(steps.step_clocks):
             if recording is not None:
                 recording.add(steps)
-            trace = trace_of(network, steps, step, spikes_before, pause)
+            trace = trace_of(network, steps, step, spikes_before)
+            if not pause:
+                check_stalls(steps, spikes_before, committed_before)
             step += len(trace)
             spikes_before = trace.spikes[-1]
+            committed_before = int(steps.times.committed[-1])
             saturated |= trace.saturated.any(axis=0)
             expected_beats += beats_of(network, trace)
         beats += steps.beats
@@ -305,15 +312,12 @@ def trace_of(
     steps: Steps,
     first_step: int,
     spikes_before: NDArray[np.bool_],
-    pause: float,
 ) -> Trace:
     """The neurons that the network uses, in its numbering."""
     used = [(slice(None), p, slice(0, n)) for p, n in enumerate(network.populations)]
     spikes = np.concatenate([steps.spikes[part] for part in used], axis=1)
     if steps.spikes.sum() != spikes.sum():
         raise BenchFailure("a neuron that the network does not use has fired")
-    # Without back pressure a step never waits for the spike stream; with it, waiting is no error.
-    stalls = 0 if pause else steps.stall_clocks
     return Trace(
         first_step=first_step,
         v=np.concatenate([steps.v[part] for part in used], axis=1),
@@ -322,8 +326,25 @@ def trace_of(
         noise=np.concatenate([steps.noise[part] for part in used], axis=1),
         rows=count_rows(network, first_step, np.vstack([spikes_before, spikes[:-1]])),
         saturated=steps.saturated[:, : len(network.populations)],
-        clocks=steps.step_clocks + stalls,
+        clocks=steps.step_clocks,
     )
+
+
+def check_stalls(steps: Steps, spikes_before: NDArray[np.bool_], committed_before: int) -> None:
+    """A step waits for the spikes of the one before, which leave one per clock, and no longer.
+
+    Only for a receiver that is always ready.
+    """
+    fired = steps.spikes.reshape(len(steps.spikes), -1).sum(axis=1)
+    fired = np.concatenate([[spikes_before.sum()], fired[:-1]])
+    between = (
+        np.diff(steps.times.committed, prepend=committed_before) % TIME_RANGE // waves.CLOCK_NS
+    )
+    right = np.maximum(fired + STREAM_LATENCY - (between - steps.stall_clocks), 0)
+    for t in np.flatnonzero(right != steps.stall_clocks)[:1]:
+        raise BenchFailure(
+            f"STALL_CLOCKS must be {right[t]} after {fired[t]} spikes, not {steps.stall_clocks[t]}"
+        )
 
 
 def beats_of(network: Network, trace: Trace) -> list[tuple[int, int, int, bool]]:

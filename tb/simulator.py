@@ -80,7 +80,17 @@ class BuildError(RuntimeError):
 
 
 class BenchFailure(AssertionError):
-    """The RTL did not do what the bench expects; the text says what."""
+    """The RTL did not do what the bench expects; the text says what.
+
+    Attributes
+    ----------
+    at_ns : int, optional
+        When it was noticed, if a bench that ran to its end says so.
+    """
+
+    def __init__(self, text: str, at_ns: int | None = None) -> None:
+        super().__init__(text)
+        self.at_ns = at_ns
 
 
 @dataclass(frozen=True)
@@ -292,12 +302,13 @@ def run(
     if failure or n_failed or not n_tests:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-30:])
         raise BenchFailure(
-            f"{module} on {design.name}: {n_failed} of {n_tests} benches failed {failure}\n{tail}"
+            f"{module} on {design.name}: {n_failed} of {n_tests} benches failed {failure}\n{tail}",
+            failed_at(results),
         )
     return n_tests
 
 
-def failed_at(results: Path) -> float | None:
+def failed_at(results: Path) -> int | None:
     """When the first bench failed that did, in ns; `results` as of `run`.
 
     None if none did, or if the simulation ended before it could tell.
@@ -306,7 +317,7 @@ def failed_at(results: Path) -> float | None:
     for case in ET.parse(junit).findall(".//testcase") if junit.exists() else ():
         now += float(case.get("sim_time_ns", 0))
         if case.find("failure") is not None or case.find("error") is not None:
-            return now
+            return int(now)
     return None
 
 

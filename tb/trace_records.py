@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from model.mars.config import MarsConfig
 from model.npu.config import NPUConfig
 from model.npu.events import read_beat
+from tb.bench import CLOCK_NS
 
 RETIREMENT, COMMIT, SPIKE, END = range(4)
 
@@ -53,14 +54,48 @@ def mars_binding(config: MarsConfig) -> str:
     return f"bind kenyon mars_monitor {parameters} mars_monitor (.clk, {ports}, {silent});\n"
 
 
+@dataclass(frozen=True)
+class StepTimes:
+    """When time steps did what they did: the edges that ended those clocks, in ns.
+
+    Attributes
+    ----------
+    retired : (steps, P, groups) int64
+    committed : (steps,) int64
+    """
+
+    retired: NDArray[np.int64]
+    committed: NDArray[np.int64]
+
+    def __getitem__(self, which: slice) -> "StepTimes":
+        return StepTimes(self.retired[which], self.committed[which])
+
+    @staticmethod
+    def join(parts: "list[StepTimes]") -> "StepTimes":
+        """Of consecutive time steps."""
+        return StepTimes(
+            np.concatenate([part.retired for part in parts]),
+            np.concatenate([part.committed for part in parts]),
+        )
+
+    def clock_of(self, step: int, population: int | None, group: int = 0) -> int | None:
+        """When the clock began in which this group of neurons retired, or the step ended; in ns.
+
+        None if the simulation did not come so far.
+        """
+        if step >= len(self.committed):
+            return None
+        edge = self.committed[step] if population is None else self.retired[step, population, group]
+        return int(edge) - CLOCK_NS
+
+
 @dataclass
 class Steps:
     """Complete time steps out of a trace file.
 
     `v`, `i_syn`, `noise`, `spikes`: (steps, P, n_neurons of the configuration); `saturated`:
     (steps, P); `step_clocks`, `stall_clocks`: (steps,); `beats`: (step, population, neuron, last)
-    of the spike stream, complete for all steps but the last. `retired` (steps, P, groups) and
-    `committed` (steps,) are the times of the edges that ended those clocks, in ns.
+    of the spike stream, complete for all steps but the last; `times`: of what retired.
     """
 
     v: NDArray[np.uint8]
@@ -70,8 +105,7 @@ class Steps:
     saturated: NDArray[np.bool_]
     step_clocks: NDArray[np.int64]
     stall_clocks: NDArray[np.int64]
-    retired: NDArray[np.int64]
-    committed: NDArray[np.int64]
+    times: StepTimes
     beats: list[tuple[int, int, int, bool]] = field(default_factory=list)
 
 
@@ -114,7 +148,6 @@ def decode(config: NPUConfig, words: NDArray[np.uint32]) -> Steps:
         saturated,
         commits[:, 2].astype(np.int64),
         commits[:, 3].astype(np.int64),
-        times,
-        commits[:, 1].astype(np.int64),
+        StepTimes(times, commits[:, 1].astype(np.int64)),
         beats,
     )

@@ -39,6 +39,22 @@ FST_END = slice(17, 25)
 """Where an FST file says when it ends."""
 
 
+@dataclass(frozen=True)
+class Moment:
+    """What a view opens on.
+
+    Attributes
+    ----------
+    ns : int
+        Begin of a clock.
+    ports : str
+        How those ports begin that are shown first.
+    """
+
+    ns: int
+    ports: str = ""
+
+
 def kind(path: Path) -> Waves:
     """The format of a file, by its name."""
     return "fst" if path.suffix == ".fst" else "vcd"
@@ -95,7 +111,7 @@ class Line:
         return self.path.replace(".", "_")
 
 
-def write(path: Path, simulator: Path, at_ns: int | None, first: str = "") -> list[Path]:
+def write(path: Path, simulator: Path, moment: Moment | None) -> list[Path]:
     """Write the views of waves beside them; returns those of GTKWave and of Surfer.
 
     Parameters
@@ -104,14 +120,13 @@ def write(path: Path, simulator: Path, at_ns: int | None, first: str = "") -> li
         The waves.
     simulator : Path
         The folder of the simulator that wrote them.
-    at_ns : int, optional
-        When they open; at their begin.
-    first : str
-        How those ports begin that are shown first.
+    moment : Moment, optional
+        Without one they open at their begin.
     """
+    moment = moment or Moment(0)
     given = json.loads((simulator / SCENE).read_text())
-    lines = list(_lines(given, first))
-    at = PS_PER_NS * (at_ns or 0)
+    lines = list(_lines(given, moment.ports))
+    at = PS_PER_NS * moment.ns
     return [write_it(path, given["path"], lines, at) for write_it in (_gtkwave, _surfer)]
 
 

@@ -18,6 +18,7 @@ from firmware_tools.adaptation.errors import AdaptationError
 from firmware_tools.adaptation.moments import (
     OTHER_IMAGES,
     Affine,
+    check_labels,
     factors,
     statistics,
     with_affine,
@@ -154,19 +155,7 @@ def _check(network: QuantizedNetwork, images: Ints, labels: Ints) -> None:
                 f"layer {layer.name!r}: must be a convolution, a dense layer or a pool to be "
                 f"trained through, not {type(layer).__name__.lower()}"
             )
-    kind = network.types[network.output]
-    n_classes = kind.shape[0]
-    if kind.shape[1:] != (1, 1) or n_classes < 2:
-        raise AdaptationError(f"{network.name}: results must be logits, not maps of {kind.shape}")
-    if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
-        raise AdaptationError(
-            f"labels must be {len(images)} integers, a class for each image, not "
-            f"{labels.dtype} of shape {labels.shape}"
-        )
-    if labels.min() < 0 or labels.max() >= n_classes:
-        raise AdaptationError(
-            f"labels must be 0..{n_classes - 1}, not {labels.min()}..{labels.max()}"
-        )
+    check_labels(network, len(images), labels)
 
 
 def begin(network: QuantizedNetwork, arrays: NetworkArrays, images: Ints) -> dict[str, Trained]:

@@ -109,11 +109,13 @@ def of_logits_by_layer(own: Affine, exact: Moments, device: Moments) -> Affine:
     return Affine(own.factor, own.bias * gain)
 
 
-def with_affine(layer: Conv | Dense, source: FeatureType, wanted: Affine) -> Conv | Dense:
+def with_affine(
+    layer: Conv | Dense, source: FeatureType, wanted: Affine, skip_ratio: float = 1.0
+) -> Conv | Dense:
     """The layer with the nearest bias, multiplier and shift; its weights are as they were.
 
-    A channel whose multiplier is 0 keeps it, and no bias is larger than what the accumulator has
-    room for.
+    The factor of a residual is multiplied by `skip_ratio`. A channel whose multiplier is 0 keeps
+    it, and no bias is larger than what the accumulator has room for.
 
     Raises
     ------
@@ -130,7 +132,7 @@ def with_affine(layer: Conv | Dense, source: FeatureType, wanted: Affine) -> Con
     largest = int(layer.mult.max())
     try:
         if isinstance(layer, Conv) and layer.skip is not None and layer.skip_mult:
-            skip_factor = _skip_factor(layer)
+            skip_factor = skip_ratio * _skip_factor(layer)
             mult_max = _mult_max(max(largest, layer.skip_mult))
             mult, shift, skip_mult = shared_multiplier(factor, skip_factor, mult_max)
             changes: dict[str, Any] = {"skip_mult": skip_mult}
@@ -167,6 +169,23 @@ def check(network: QuantizedNetwork) -> None:
         )
     if not any(isinstance(layer, Conv | Dense) for layer in network.layers):
         raise AdaptationError(f"{network.name}: must have a convolution or a dense layer")
+
+
+def check_labels(network: QuantizedNetwork, n_images: int, labels: Ints) -> None:
+    """Refuse labels that are not classes of the images."""
+    kind = network.types[network.output]
+    n_classes = kind.shape[0]
+    if kind.shape[1:] != (1, 1) or n_classes < 2:
+        raise AdaptationError(f"{network.name}: results must be logits, not maps of {kind.shape}")
+    if labels.shape != (n_images,) or labels.dtype.kind not in "iu":
+        raise AdaptationError(
+            f"labels must be {n_images} integers, a class for each image, not "
+            f"{labels.dtype} of shape {labels.shape}"
+        )
+    if labels.min() < 0 or labels.max() >= n_classes:
+        raise AdaptationError(
+            f"labels must be 0..{n_classes - 1}, not {labels.min()}..{labels.max()}"
+        )
 
 
 def adapt(

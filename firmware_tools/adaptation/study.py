@@ -1,4 +1,4 @@
-"""The table of 2305.18416 on digits: what arrays lose, and what each repair wins back."""
+"""The table of 2305.18416 on small images: what arrays lose, and what each repair wins back."""
 
 import json
 import statistics as numbers
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from firmware_tools.adaptation.fine_tuning import fine_tune
 from firmware_tools.adaptation.moments import gain, second_components, statistics
 from firmware_tools.console import Terminal
+from firmware_tools.federation.partition import DataName, load
 from firmware_tools.quantize import digits
 from firmware_tools.quantize.study import read_figures
 from firmware_tools.quantize.training import Settings, Training, train
@@ -25,6 +26,9 @@ FOLDER = Path("build") / "adaptation"
 SIZES = (64, 128)
 """Rows and columns of the arrays."""
 METHODS = ("unrepaired", "gain", "statistics", "fine-tune")
+IMAGES = 1297
+"""Training images that are adapted with, at most: those of the digits."""
+NAMES = {"digits": "scikit-learn digits", "mnist": "5,000 images of MNIST as 8x8"}
 BITS = 4
 
 
@@ -95,14 +99,19 @@ class Run:
     pc2: dict[str, float]
 
 
-def network_of(seed: int, folder: Path, *, quick: bool) -> QuantizedNetwork:
+def data_of(name: DataName) -> digits.Data:
+    """Images to train with, and to test with."""
+    return load(name).final if name == "mnist" else digits.load()
+
+
+def network_of(seed: int, folder: Path, data: DataName, *, quick: bool) -> QuantizedNetwork:
     """The quantised network of a seed, out of a folder where it is kept once it is trained."""
     settings = DeepSettings(seed=seed)
     if quick:
         settings = replace(settings, float_epochs=1, epochs=1)
-    path = folder / f"deep-digits-{settings.float_epochs}-{seed}.npz"
+    path = folder / f"deep-{data}-{settings.float_epochs}-{seed}.npz"
     if not path.exists():
-        network_file.dump(train(Training(settings, digits.load())).network, path)
+        network_file.dump(train(Training(settings, data_of(data))).network, path)
     return network_file.load(path)
 
 
@@ -122,11 +131,11 @@ def accuracy(network: QuantizedNetwork, arrays: NetworkArrays | None, part: digi
     return float(hits.mean())
 
 
-def measure(network: QuantizedNetwork, device: Device, seed: int) -> Run:
+def measure(network: QuantizedNetwork, device: Device, seed: int, data: digits.Data) -> Run:
     """All methods on one chip."""
-    data = digits.load()
     arrays = NetworkArrays(network, device, seed=seed)
-    images, labels = as_inputs(network, data.training.images), data.training.labels.numpy()
+    images = as_inputs(network, data.training.images)[:IMAGES]
+    labels = data.training.labels.numpy()[:IMAGES]
     repaired = {
         "unrepaired": network,
         "gain": gain(network, arrays, images),
@@ -147,6 +156,7 @@ class Study:
         As on a command line, without rows and columns.
     n_seeds : int
         Each is a training and a chip of its own.
+    data : "digits" or "mnist"
     quick : bool
         Networks of one epoch: whether everything works, not how well.
     folder : Path
@@ -154,10 +164,17 @@ class Study:
     """
 
     def __init__(
-        self, device: str, n_seeds: int, *, quick: bool = False, folder: Path = FOLDER
+        self,
+        device: str,
+        n_seeds: int,
+        data: DataName = "digits",
+        *,
+        quick: bool = False,
+        folder: Path = FOLDER,
     ) -> None:
         self._device = device
         self._n_seeds = n_seeds
+        self._data: DataName = data
         self._quick = quick
         self._folder = folder
 
@@ -171,13 +188,13 @@ class Study:
         file = self._folder / "runs.json"
         done = read_figures(file)
         for seed in range(self._n_seeds):
-            network = network_of(seed, self._folder, quick=self._quick)
+            network = network_of(seed, self._folder, self._data, quick=self._quick)
             for size in SIZES:
                 mark = ":" if ":" not in self._device else ","
                 text = f"{self._device}{mark}rows={size},columns={size}"
-                key = f"{network.name} {seed} {int(self._quick)} {text}"
+                key = f"{self._data} {network.name} {seed} {int(self._quick)} {text}"
                 if key not in done:
-                    done[key] = asdict(measure(network, parse(text), seed))
+                    done[key] = asdict(measure(network, parse(text), seed, data_of(self._data)))
                     file.write_text(json.dumps(done, indent=1), encoding="utf-8")
                 yield Run(**done[key])
 
@@ -187,7 +204,7 @@ def markdown(runs: list[Run]) -> str:
     sizes = sorted({run.size for run in runs})
     n = len({run.seed for run in runs})
     lines = [
-        "| accuracy on the digits, % | " + " | ".join(f"{size}x{size}" for size in sizes) + " |",
+        "| accuracy, % | " + " | ".join(f"{size}x{size}" for size in sizes) + " |",
         "|---|" + "---|" * len(sizes),
         "| exact | " + " | ".join(_cell([r.exact for r in runs if r.size == s]) for s in sizes),
     ]
@@ -206,10 +223,10 @@ def _cell(shares: list[float]) -> str:
     return f"{numbers.mean(percent):.2f} ± {spread:.2f}"
 
 
-def bench(terminal: Terminal, *, device: str, n_seeds: int, quick: bool) -> None:
+def bench(terminal: Terminal, *, device: str, n_seeds: int, data: DataName, quick: bool) -> None:
     """`kenyon bench adaptation`."""
     began = time.perf_counter()
-    study = Study(device, n_seeds, quick=quick)
+    study = Study(device, n_seeds, data, quick=quick)
     runs: list[Run] = []
     with terminal.progress("chips", len(study)) as advance:
         for run in study.run():
@@ -217,7 +234,7 @@ def bench(terminal: Terminal, *, device: str, n_seeds: int, quick: bool) -> None
             advance(len(runs))
     terminal.result(
         {
-            "data": f"scikit-learn digits, {digits.N_TEST} test images",
+            "data": f"{NAMES[data]}, {len(data_of(data).test):,} test images",
             "device": device,
             "runs": [asdict(run) for run in runs],
             "wall_seconds": time.perf_counter() - began,

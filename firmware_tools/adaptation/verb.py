@@ -87,11 +87,14 @@ def load_images(network: QuantizedNetwork, images: Path | None, labels: Path | N
     for path in (images, labels):
         if path is not None and path.suffix != ".npy":
             raise AdaptationError(f"{path}: must end in .npy")
+    array = network_file.load_array(images)
     try:
-        inputs = check_features(network.input_type, network_file.load_array(images))
+        inputs = check_features(network.input_type, array)
     except NetworkError as error:
         raise AdaptationError(f"{images}: {error}") from None
     classes = None if labels is None else np.asarray(network_file.load_array(labels))
+    if classes is not None:
+        moments.check_labels(network, len(inputs), classes)
     return Images(inputs, classes, inputs, classes, has_test=False)
 
 

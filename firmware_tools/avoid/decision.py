@@ -30,8 +30,8 @@ from model.mars import network_file
 from model.mars.image import Image
 from model.mars.mapper import compile_network
 from model.mars.network import QuantizedNetwork
-from model.npu.clocks import step_clocks
 from model.npu.network import Network
+from model.npu.trace import Trace
 
 Ints = NDArray[np.int64]
 PERCEPTION = Path(__file__).with_name("avoid.npz")
@@ -52,7 +52,7 @@ class Decision:
         Of the perception.
     mode_counts, cell_counts : (8,) and (13,) int64
         Spikes in the frame's time steps.
-    spikes : (50, 22) bool or None
+    spikes : (50, 22) bool
         Of all neurons; None where only counts were kept.
     frame_clocks, bridge_clocks : int or None
         Of MARS, and from there to the decision; None for what the host saw.
@@ -61,7 +61,7 @@ class Decision:
     outputs: Ints
     mode_counts: Ints
     cell_counts: Ints
-    spikes: NDArray[np.bool_] | None
+    spikes: NDArray[np.bool_]
     frame_clocks: int | None
     bridge_clocks: int | None
 
@@ -78,7 +78,7 @@ class Decision:
     @property
     def direction(self) -> int:
         """Of `DIRECTIONS`, or `NOTHING`."""
-        return NOTHING if self.cell == N_CELLS else direction_of(self.cell)
+        return looming_direction(self.cell_counts)
 
     @property
     def clocks(self) -> int | None:
@@ -91,6 +91,12 @@ class Decision:
 def winner(counts: Ints) -> int:
     """The lowest number with the most spikes; how many there are if none spiked."""
     return int(counts.argmax()) if counts.any() else len(counts)
+
+
+def looming_direction(cell_counts: Ints) -> int:
+    """The direction of the cell with the most spikes, of `DIRECTIONS`, or `NOTHING`."""
+    cell = winner(cell_counts)
+    return NOTHING if cell == N_CELLS else direction_of(cell)
 
 
 @dataclass(frozen=True)
@@ -175,28 +181,22 @@ class HostPopulations:
         assert config.npu is not None
         self._network, self._bridge, self._npu = network, bridge, config.npu
         self._timing = timing
-        self._engine = FastEngine(network)
+        self._engine = FastEngine(network, config=config.npu)
 
-    def decide(self, outputs: Ints, *, record: bool = True) -> Decision:
+    def decide(self, outputs: Ints) -> Decision:
         """A frame's decision from the perception's results, (21,)."""
         self._engine.set_bias(bridging.stimuli(self._bridge, outputs, self._network).bias)
-        if record:
-            trace = self._engine.run(STEPS)
-            spikes, counts, rows = trace.spikes, trace.spikes.sum(0, dtype=np.int64), trace.rows
-        else:
-            activity = self._engine.run(STEPS, record=False)
-            spikes, counts, rows = None, activity.spike_counts, activity.rows
-        frame, behind = self._clocks(rows)
-        modes, cells = _counts(self._network, counts)
-        return Decision(outputs, modes, cells, spikes, frame, behind)
+        trace = self._engine.run(STEPS)
+        frame, behind = self._clocks(trace)
+        modes, cells = _counts(self._network, trace.spikes.sum(0, dtype=np.int64))
+        return Decision(outputs, modes, cells, trace.spikes, frame, behind)
 
-    def _clocks(self, rows: NDArray[np.int32]) -> tuple[int | None, int | None]:
+    def _clocks(self, trace: Trace) -> tuple[int | None, int | None]:
         if self._timing is None:
             return None, None
         n_entries = len(self._bridge.entries)
         taken = bridging.take_clocks(self._timing.kind, n_entries, STEPS, self._npu.n_neurons)
-        steps = step_clocks(self._network, self._npu, rows)
-        burst = bridging.burst_clocks(steps, int(self._engine.spikes.sum()))
+        burst = bridging.burst_clocks(trace.clocks, trace.spikes.sum(axis=1))
         behind = taken + bridging.BEGIN + bridging.SETTLE + burst
         return self._timing.frame_clocks, behind
 
@@ -213,7 +213,7 @@ def work(network: Network, decisions: Sequence[Decision], macs: int) -> Work:
     ----------
     network : Network
     decisions : sequence of Decision
-        With their spikes and clocks.
+        With their clocks.
     macs : int
         Of the perception.
     """
@@ -221,11 +221,10 @@ def work(network: Network, decisions: Sequence[Decision], macs: int) -> Work:
     for p, size in enumerate(network.populations):
         for source in network.sources(p):
             targets[network.neuron_slice(source)] += size
-    spikes = [one.spikes for one in decisions if one.spikes is not None]
     clocks = [one.bridge_clocks for one in decisions if one.bridge_clocks is not None]
     return Work(
         macs,
-        float(np.mean([(one @ targets).sum() for one in spikes])),
+        float(np.mean([(one.spikes @ targets).sum() for one in decisions])),
         float(STEPS * network.n_neurons),
         float(np.mean(clocks)),
     )

@@ -55,7 +55,7 @@ Pilot = Callable[[np.ndarray], Decision]
 
 def pilot(eye: Eye, populations: HostPopulations) -> Pilot:
     """Perception and populations as a pilot; the populations remember, so one for each flight."""
-    return lambda seen: populations.decide(eye(seen[None].astype(np.int64))[0], record=False)
+    return lambda seen: populations.decide(eye(seen[None].astype(np.int64))[0])
 
 
 def fly(env: AvoidEnv, seed: int, steers: Pilot | None) -> Iterator[Moment]:

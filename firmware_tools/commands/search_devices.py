@@ -28,6 +28,7 @@ EXAMPLES = examples(
     "kenyon search devices digits.npz --objective energy --accuracy-drop 0.5 --report search.html",
     "kenyon search devices vgg16.npz --images 4 --chips 1 --method exhaustive --json",
     "kenyon search devices net.npz --device sram --device pcm:age=1e6 --arrays 64,128",
+    "kenyon search devices digits.npz --weight-bits 2,3,4 --sparsity 0,0.5 -o found",
     "kenyon infer digits.npz --input x.npy --device found/best.json",
     "kenyon bench devices --network digits.npz --device found/best.json",
 )
@@ -61,6 +62,21 @@ def command(
     adc_bits: Annotated[
         str,
         typer.Option(metavar="N,...", help="Bits of converters. Default: the device's own."),
+    ] = "",
+    weight_bits: Annotated[
+        str,
+        typer.Option(metavar="N,...", help="Bits of weights, fewer than they have; not trained."),
+    ] = "",
+    activation_bits: Annotated[
+        str,
+        typer.Option(
+            metavar="N,...",
+            help="Bits of what a layer reads, if it is read by no other one, fewer than it has.",
+        ),
+    ] = "",
+    sparsity: Annotated[
+        str,
+        typer.Option(metavar="SHARE,...", help="Shares of a layer's group-sets that are cleared."),
     ] = "",
     images: Annotated[
         Path | None,
@@ -100,7 +116,8 @@ def command(
             "-o",
             metavar="FOLDER",
             help="Write best.json and the networks of the front, for kenyon infer --device and "
-            "kenyon bench devices; also after Ctrl-C.",
+            "kenyon bench devices; where bits or group-sets were chosen best.npz, too, which is to "
+            "be run. Also after Ctrl-C.",
             show_default=False,
         ),
     ] = None,
@@ -129,15 +146,23 @@ def command(
     if not is_quantised(network):
         raise UserError(f"{network}: quantised network must end in .npz, .tflite or .onnx")
     if output is not None:
+        if output.exists() and not output.is_dir():
+            raise UserError(f"{output}: must be a folder, not a file")
         check_folder(output / "best.json" if output.is_dir() else output)
     from firmware_tools.jobs.store import Store
-    from firmware_tools.search.devices import Search, Settings, options_of
+    from firmware_tools.search.devices import Search, Settings, options_of, reductions_of
     from firmware_tools.search.measuring import task
 
+    reductions = reductions_of(
+        _numbers("--weight-bits", weight_bits),
+        _numbers("--activation-bits", activation_bits),
+        _shares("--sparsity", sparsity),
+    )
     options = options_of(
         device or DEVICES,
         _numbers("--arrays", arrays),
         _numbers("--adc-bits", adc_bits),
+        reductions,
     )
     settings = Settings(
         task(network, images, labels, count, seed),
@@ -170,6 +195,13 @@ def _numbers(name: str, text: str) -> list[int]:
         return [int(one) for one in text.split(",") if one.strip()]
     except ValueError:
         raise UserError(f"{name} must be integers with commas between them, not {text}") from None
+
+
+def _shares(name: str, text: str) -> list[float]:
+    try:
+        return [float(one) for one in text.split(",") if one.strip()]
+    except ValueError:
+        raise UserError(f"{name} must be numbers with commas between them, not {text}") from None
 
 
 def _finish(

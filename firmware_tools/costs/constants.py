@@ -58,9 +58,14 @@ class Constants:
         changed = replace(self.by_name[name], values=(value,))
         return Constants({**self.by_name, name: changed})
 
-    def prices(self, device: str) -> bool:
-        """Whether there are figures of a device's cells."""
-        return f"cells.{device}.area" in self.by_name
+    def cell(self, device: str) -> dict[str, float]:
+        """Figures of a device's cells; empty if there are none."""
+        prefix = f"cells.{device}."
+        return {
+            name.removeprefix(prefix): one.values[0]
+            for name, one in self.by_name.items()
+            if name.startswith(prefix)
+        }
 
     @property
     def devices(self) -> list[str]:

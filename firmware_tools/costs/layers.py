@@ -1,5 +1,6 @@
 """What of a network's layers decides their cost, as columns of numbers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from model.mars.group_sets import n_kept_sets
 from model.mars.network import INPUT, Conv, Dense, QuantizedNetwork, references
 
 Numbers = NDArray[np.float64]
+Link = tuple[int, int, float, float]
 COLUMNS = (
     "groups",
     "rows",
@@ -29,7 +31,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Layers:
-    """The layers that have weights, in order; arrays are (layers,) or broadcast with options.
+    """The layers that have weights, in order; arrays are (layers,), or (layers, options).
 
     Attributes
     ----------
@@ -47,9 +49,10 @@ class Layers:
         Mean magnitude of a weight over the largest of its type.
     macs : float64
         Multiply-accumulates of a frame, zeros included.
-    links : tuple of (int, int, float)
-        Places of two layers, and the bits a frame that go from one to the other, through what is
-        digital between them.
+    links : tuple of (int, int, float, float)
+        Places of two layers, and what goes from one to the other in a frame, through what is
+        digital between them: values that the other one takes as its input, of `in_bits` each, and
+        bits of all else.
     """
 
     names: tuple[str, ...]
@@ -63,12 +66,12 @@ class Layers:
     planes: Numbers
     mean_weight: Numbers
     macs: Numbers
-    links: tuple[tuple[int, int, float], ...]
+    links: tuple[Link, ...]
 
     @property
     def n_macs(self) -> float:
         """Of a frame."""
-        return float(self.macs.sum())
+        return float(self.macs.reshape(len(self.names), -1)[:, 0].sum())
 
 
 def layers_of(network: QuantizedNetwork) -> Layers:
@@ -102,10 +105,10 @@ def _figures(network: QuantizedNetwork, layer: Conv | Dense) -> tuple[float, ...
     )
 
 
-def _links(network: QuantizedNetwork) -> tuple[tuple[int, int, float], ...]:
+def _links(network: QuantizedNetwork) -> tuple[Link, ...]:
     """What is digital stands beside the arrays that it reads from."""
     places: dict[str, int | None] = {INPUT: None}
-    found: list[tuple[int, int, float]] = []
+    found: list[Link] = []
     n_arrays = 0
     for layer in network.layers:
         sources = list(references(layer).values())
@@ -116,12 +119,23 @@ def _links(network: QuantizedNetwork) -> tuple[tuple[int, int, float], ...]:
         else:
             at = next((places[name] for name in sources if places[name] is not None), None)
         places[layer.name] = at
-        for name in sources:
+        for role, name in references(layer).items():
             begin = places[name]
             if begin is not None and at is not None and begin != at:
                 kind = network.types[name]
-                found.append((begin, at, float(kind.size * kind.bits * max(1, kind.time_steps))))
+                n_values = float(kind.size * max(1, kind.time_steps))
+                is_input = role == "input" and isinstance(layer, Conv | Dense)
+                link = (n_values, 0.0) if is_input else (0.0, n_values * kind.bits)
+                found.append((begin, at, *link))
     return tuple(found)
+
+
+def side_by_side(several: Sequence[Layers]) -> Layers:
+    """The same layers in several states, (layers, states)."""
+    columns: dict[str, Any] = {
+        name: np.stack([getattr(one, name) for one in several], 1) for name in COLUMNS
+    }
+    return replace(several[0], **columns)
 
 
 def at(layers: Layers, index: Any) -> Layers:

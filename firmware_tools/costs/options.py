@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from firmware_tools.costs.constants import Constants
 from firmware_tools.costs.errors import CostError
-from model.mars.devices.device import Device
+from model.mars.devices.device import COSTS, Device
 
 Numbers = NDArray[np.float64]
 DIGITAL = "sram"
@@ -84,10 +84,11 @@ def _figures(device: Device, kind: int, known: Constants) -> tuple[float, ...]:
     own = [device.rows, device.columns, device.cell_bits, device.dac_bits]
     if is_digital:
         return (kind, True, *own, device.adc_bits, 1.0, 1.0, *[0.0] * 9)
-    if not known.prices(device.name):
+    cell = device.costs or known.cell(device.name)
+    if not cell:
         raise CostError(
-            f"device {device.name}: device must be one of {', '.join([DIGITAL, *known.devices])} "
-            "to have a price (firmware_tools/costs/constants.toml)"
+            f"device {device.name}: device must be one of {', '.join([DIGITAL, *known.devices])}, "
+            "or a file with a table [costs], to have a price"
         )
     levels = known.values("adc.bits")
     if device.adc_bits not in levels:
@@ -96,9 +97,7 @@ def _figures(device: Device, kind: int, known: Constants) -> tuple[float, ...]:
             f"price, not {device.adc_bits}"
         )
     at = levels.index(device.adc_bits)
-    cell = f"cells.{device.name}"
     um = (known["process.node"] / 1000) ** 2
-    pulses = f"{cell}.pulses" if f"{cell}.pulses" in known.by_name else "cells.verify"
     return (
         kind,
         False,
@@ -106,12 +105,9 @@ def _figures(device: Device, kind: int, known: Constants) -> tuple[float, ...]:
         device.adc_bits,
         device.g_min,
         device.g_max,
-        known[f"{cell}.area"] * um,
-        known[f"{cell}.read_volts"],
-        known[f"{cell}.read_time"],
-        known[f"{cell}.write_energy"],
-        known[f"{cell}.write_time"],
-        known[pulses],
+        cell["area"] * um,
+        *(cell[key] for key in COSTS[1:-1]),
+        cell.get("pulses", known["cells.verify"]),
         known.values("adc.energy")[at] * known["adc.energy_factor"] * known.energy_scale("adc"),
         known.values("adc.area")[at] * known["adc.area_factor"] * known.area_scale("adc"),
         known.delay_scale("adc") / known["adc.rate"],

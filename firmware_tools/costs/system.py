@@ -64,6 +64,7 @@ class System:
     Parameters
     ----------
     layers : Layers
+        Alike for all options, or a column for each.
     devices : sequence of Device
         The options; those of one name stand on one chiplet.
     known : Constants
@@ -72,14 +73,23 @@ class System:
     -------
     table : Costs
         (layers, options).
+    links : tuple of (int, int, (options,) float64)
+        Places of two layers, and the bits a frame from one to the other by the other's option.
     """
 
     def __init__(self, layers: Layers, devices: Sequence[Device], known: Constants) -> None:
         self.layers = layers
         self.options: Options = options_of(devices, known)
         self._known = known
-        self.table: Costs = price(at(layers, (slice(None), np.newaxis)), self.options, known)
+        if layers.rows.ndim == 1:
+            layers = at(layers, (slice(None), np.newaxis))
+        self.table: Costs = price(layers, self.options, known)
         self.n_kinds = int(self.options.kind.max()) + 1
+        in_bits = np.broadcast_to(layers.in_bits, self.shape)
+        self.links = tuple(
+            (begin, to, n_values * in_bits[to] + others)
+            for begin, to, n_values, others in layers.links
+        )
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -123,7 +133,7 @@ class System:
             n_chips += (kinds == kind).any(axis=1)
         end, pj, ns = self.crossing()
         bits = np.zeros(len(choices))
-        for begin, to, size in self.layers.links:
-            bits += size * (kinds[:, begin] != kinds[:, to])
+        for begin, to, sizes in self.links:
+            bits += sizes[choices[:, to]] * (kinds[:, begin] != kinds[:, to])
         area = n_chips * self.core_area + np.where(n_chips > 1, n_chips * end, 0.0)
         return area, bits * pj, bits * ns

@@ -14,6 +14,7 @@ from firmware_tools.errors import UserError
 from firmware_tools.joint.difference import Compared, compare_pair
 from firmware_tools.mars.compare import inputs_of
 from firmware_tools.mars.inputs import compiled, load_model
+from firmware_tools.waves import check, views_of_failure, write_views
 from model import bridge_file
 from model.chip import Chip, Outcome
 from model.config import CHIPS, ChipConfig
@@ -43,6 +44,7 @@ def compare(
     chunk: int | None,
     n_images: int | None,
     seed: int,
+    waves: Path | None,
     terminal: Terminal,
 ) -> None:
     """Compare frames and their decisions in one simulation; exit code 1 if they differ.
@@ -58,11 +60,13 @@ def compare(
         Only the first ones of the file (all), or how many random ones (1).
     seed : int
         Of random images.
+    waves : Path, optional
+        Waves to write.
     terminal : Terminal
     """
     if files.bridge is None or files.populations is None:
         raise UserError("--bridge BRIDGE.json and --populations NETWORK.json must go together")
-    chip = _chip(config)
+    chip, kind = _chip(config), check(waves)
     bridge = bridge_file.load(files.bridge)
     populations = network_file.load(files.populations)
     assert chip.mars is not None
@@ -71,14 +75,17 @@ def compare(
     pair = Pair(image, populations, bridge, inputs_of(model, files.images, n_images, seed))
     golden = Chip(chip, image, populations, bridge)
     design = design_of(chip)
-    if not simulator.is_built(design):
+    if not simulator.is_built(design, kind):
         with terminal.busy(f"building the simulator of {chip.name}, once, some minutes"):
-            simulator.build(design)
+            simulator.build(design, kind)
     compared = Compared()
     begin = time.perf_counter()
-    with terminal.busy(f"frames on the RTL of {chip.name}: {len(pair.inputs)}"):
-        (traces,) = cosim.run(chip, [pair])
+    running = f"frames on the RTL of {chip.name}: {len(pair.inputs)}"
+    with views_of_failure(waves, design), terminal.busy(running):
+        (traces,) = cosim.run(chip, [pair], recorded=waves)
         difference = compare_pair(chip, model.network, pair, traces, compared)
+    for view in write_views(waves, design, difference.moment if difference else None):
+        terminal.print(f"waves: {escape(view)}")
     about = {
         "network": model.network.name,
         "populations": populations.name,
@@ -87,7 +94,7 @@ def compare(
         "seed": None if files.images else seed,
     }
     if difference:
-        _differs(files, chip, chunk, len(pair.inputs), seed, about, difference, terminal)
+        _differs(files, chip, chunk, len(pair.inputs), seed, about, str(difference), terminal)
     outcomes = [golden.frame(features) for features in pair.inputs]
     seconds = time.perf_counter() - begin
     terminal.result(
@@ -137,7 +144,7 @@ def _differs(
     again = shlex.join([*words, "--images", str(n_images)])
     terminal.result({**about, "equal": False, "difference": difference, "command": again})
     terminal.print(f"[red]model and RTL of {chip.name} differ[/red]: {escape(difference)}")
-    terminal.print(f"again: {escape(again)}")
+    terminal.print(f"again, with waves: {escape(again)} --waves difference.fst")
     raise typer.Exit(DIFFERENCE)
 
 

@@ -1,21 +1,34 @@
 """The first place in which the golden model of a chip with both halves and its RTL differ."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from firmware_tools.mars.pass_difference import Compared as MarsCompared
-from firmware_tools.mars.pass_difference import compare_frame
+from firmware_tools.mars.pass_difference import compare_frame, moment_of
 from firmware_tools.npu.difference import NEURON_FIELDS, first_difference
+from firmware_tools.npu.difference import Difference as StepDifference
 from model.chip import Chip, Outcome
 from model.config import ChipConfig
 from model.mars.network import QuantizedNetwork
 from model.npu.layout import bias_word
 from tb.joint.cosim import JointTrace, Pair
+from tb.waves import Moment
 
 DONE = 0b10
 """STATUS of the bridge behind a decision."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What differs first, and what a view of the waves opens on."""
+
+    text: str
+    moment: Moment | None
+
+    def __str__(self) -> str:
+        return self.text
 
 
 @dataclass
@@ -47,7 +60,7 @@ def compare_pair(
     pair: Pair,
     traces: Sequence[JointTrace],
     compared: Compared,
-) -> str:
+) -> Difference | None:
     """Golden model = RTL in all frames of a pair; the first difference, or nothing.
 
     `compared` grows by what is equal.
@@ -56,40 +69,61 @@ def compare_pair(
     for k, (features, trace) in enumerate(zip(pair.inputs, traces, strict=True)):
         difference = compare_frame(network, pair.image, features, trace.frame, compared.mars)
         if difference:
-            return f"frame {k}: MARS: {difference}"
+            return Difference(f"frame {k}: MARS: {difference}", moment_of(difference))
         outcome = golden.frame(features)
-        text = _in_burst(golden, outcome, trace, compared) or _in_bridge(golden, outcome, trace)
-        if text:
-            return f"frame {k}: {text}"
+        found = _in_burst(golden, outcome, trace, compared) or _in_bridge(golden, outcome, trace)
+        if found:
+            return replace(found, text=f"frame {k}: {found.text}")
         compared.decisions += 1
         compared.biases += pair.network.n_neurons
         compared.counts += len(trace.result.counts) if outcome.trace else 0
         compared.clocks += outcome.total_clocks
-    return ""
+    return None
 
 
-def _in_burst(golden: Chip, outcome: Outcome, trace: JointTrace, compared: Compared) -> str:
+def _in_burst(
+    golden: Chip, outcome: Outcome, trace: JointTrace, compared: Compared
+) -> Difference | None:
     """Every value and clock of the time steps."""
     if outcome.trace is None or trace.trace is None:
-        return "" if outcome.trace is trace.trace else "time steps: only one of both has them"
+        if outcome.trace is trace.trace:
+            return None
+        return Difference("time steps: only one of both has them", _decided(trace))
     difference = first_difference(golden.network, outcome.trace, trace.trace)
     if difference:
-        return f"populations: {difference}"
+        moment = _in_step(golden, outcome.trace.first_step, difference, trace)
+        return Difference(f"populations: {difference}", moment)
     compared.steps += len(outcome.trace)
     per_step = len(NEURON_FIELDS) * golden.network.n_neurons + len(golden.network.populations)
     compared.values += per_step * len(outcome.trace)
-    return ""
+    return None
 
 
-def _in_bridge(golden: Chip, outcome: Outcome, trace: JointTrace) -> str:
-    """Biases, counts, the winner, and clocks."""
+def _in_step(
+    golden: Chip, first_step: int, difference: StepDifference, trace: JointTrace
+) -> Moment | None:
+    """When something retired, or a step of the burst ended."""
+    if trace.times is None:
+        return None
+    group = (difference.neuron or 0) // golden.config.n_lanes
+    at = trace.times.clock_of(difference.step - first_step, difference.population, group)
+    return None if at is None else Moment(at, difference.ports)
+
+
+def _decided(trace: JointTrace) -> Moment:
+    """When the interrupt came."""
+    return Moment(trace.result.decided_ns)
+
+
+def _in_bridge(golden: Chip, outcome: Outcome, trace: JointTrace) -> Difference | None:
+    """Biases, counts, the winner, and clocks; views open where the bridge begins, or has ended."""
     result, decision = trace.result, outcome.decision
-    pairs: list[tuple[str, object, object]] = [
-        (f"bias of neuron {k}", bias_word(right), actual)
-        for k, (right, actual) in enumerate(
-            zip(golden.engine.bias.tolist(), result.bias, strict=True)
-        )
-    ]
+    biases = [bias_word(bias) for bias in golden.engine.bias.tolist()]
+    for k, (right, actual) in enumerate(zip(biases, result.bias, strict=True)):
+        if right != actual:
+            begin = Moment(trace.frame.passes[-1].times.end)
+            return _wrong(f"bias of neuron {k}", right, actual, begin)
+    pairs: list[tuple[str, object, object]] = []
     if decision is not None:
         counts = np.zeros(len(result.counts), np.int64)
         counts[: len(decision.counts)] = decision.counts
@@ -103,7 +137,11 @@ def _in_bridge(golden: Chip, outcome: Outcome, trace: JointTrace) -> str:
         ("CLOCKS", outcome.clocks, result.clocks),
         ("clocks from start to decision", outcome.total_clocks, result.elapsed),
     ]
-    for name, right, actual in pairs:
-        if right != actual:
-            return f"bridge: {name} must be {right}, not {actual}"
-    return ""
+    for name, wanted, found in pairs:
+        if wanted != found:
+            return _wrong(name, wanted, found, _decided(trace))
+    return None
+
+
+def _wrong(name: str, right: object, actual: object, moment: Moment) -> Difference:
+    return Difference(f"bridge: {name} must be {right}, not {actual}", moment)

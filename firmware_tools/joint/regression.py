@@ -81,4 +81,5 @@ def on_rtl(config: ChipConfig, cases: Sequence[Case]) -> Iterator[tuple[str, Com
     traces = cosim.run(config, [case.pair for case in cases])
     for case, of_pair in zip(cases, traces, strict=True):
         compared = Compared()
-        yield compare_pair(config, case.network, case.pair, of_pair, compared), compared
+        difference = compare_pair(config, case.network, case.pair, of_pair, compared)
+        yield str(difference or ""), compared

@@ -20,9 +20,11 @@ from firmware_tools.mars.inputs import (
     load_model,
     mars_config,
 )
-from firmware_tools.mars.pass_difference import Compared, compare_frame
+from firmware_tools.mars.pass_difference import Compared, compare_frame, moment_of
 from firmware_tools.report import page
+from firmware_tools.waves import check, views_of_failure, write_views
 from model.mars.random_network import random_input
+from tb.mars.cosim import system
 
 if TYPE_CHECKING:
     from firmware_tools.imported import ModelImport
@@ -37,6 +39,7 @@ def compare(
     images: Path | None,
     n_images: int | None,
     seed: int,
+    waves: Path | None,
     report: Path | None,
     terminal: Terminal,
 ) -> None:
@@ -56,27 +59,32 @@ def compare(
         Only the first ones of the file (all), or how many random ones (1).
     seed : int
         Of random images.
+    waves : Path, optional
+        Waves to write.
     report : Path, optional
         Page to write.
     terminal : Terminal
     """
-    chip = mars_config(config)
+    chip, kind = mars_config(config), check(waves)
     model = load_model(path, chip)
     network = model.network
     inputs = inputs_of(model, images, n_images, seed)
     image = compiled(network, chip, terminal, chunk)
-    build_rtl(image, terminal)
+    build_rtl(image, terminal, kind)
+    design = system(chip)
     compared = Compared()
     begin = time.perf_counter()
     difference, n_done = None, 0
-    with terminal.busy(f"frames on the RTL of {chip.name}: {len(inputs)}"):
-        traces = frames_on_rtl(image, inputs)
+    running = f"frames on the RTL of {chip.name}: {len(inputs)}"
+    with views_of_failure(waves, design), terminal.busy(running):
+        traces = frames_on_rtl(image, inputs, recorded=waves)
         for features, trace in zip(inputs, traces, strict=True):
             difference = compare_frame(network, image, features, trace, compared)
             n_done += 1
             if difference:
                 break
     seconds = time.perf_counter() - begin
+    views = write_views(waves, design, None if difference is None else moment_of(difference))
     about = {
         "network": network.name,
         "configuration": chip.name,
@@ -97,6 +105,8 @@ def compare(
     terminal.result(values)
     if report is not None:
         _write_report(report, values, image, inputs[n_done - 1], terminal)
+    for view in views:
+        terminal.print(f"waves: {escape(view)}")
     if difference is None:
         _print(terminal, network.name, chip.name, len(inputs), compared, seconds)
         return
@@ -104,7 +114,7 @@ def compare(
         f"[red]{difference.expected_by} and {difference.actual_by} of {chip.name} differ[/red]: "
         f"image {n_done - 1}, {escape(str(difference))}"
     )
-    terminal.print(f"again: {escape(again)}")
+    terminal.print(f"again, with waves: {escape(again)} --waves difference.fst")
     raise typer.Exit(DIFFERENCE)
 
 

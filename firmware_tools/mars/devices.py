@@ -1,15 +1,18 @@
 """What the user names as `--device`, and networks on it, trial by trial."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.markup import escape
 
+from firmware_tools.console import Terminal
 from firmware_tools.errors import UserError
 from firmware_tools.mars.inference import Inference, on_model, on_rtl, stopped
+from firmware_tools.mars.inputs import build_rtl
 from firmware_tools.search import assignment
 from model.mars import reference
 from model.mars.devices import faults
@@ -54,8 +57,15 @@ def load_device(text: str | None, seed: int, trials: int = 1) -> Named | None:
     return Named(text, faults.parse(text) if is_digital else parse(text), seed)
 
 
-def check_backend(named: Named, backend: Backend) -> None:
-    """Refuse a backend that has no such device."""
+def named(text: str | None, seed: int, trials: int, backend: Backend) -> Named | None:
+    """The device of a command line, which the backend has."""
+    device = load_device(text, seed, trials)
+    if device is not None:
+        _check_backend(device, backend)
+    return device
+
+
+def _check_backend(named: Named, backend: Backend) -> None:
     if named.is_digital and backend == "reference":
         raise UserError(
             "--backend must be model or rtl with --device bits: it is bits of their memories"
@@ -104,7 +114,8 @@ def run_trial(
         key = {"seed": named.seed, "trial": trial}
         read = [device.features(kind, one, **key, image=k) for k, one in enumerate(inputs)]
         run = on_model if backend == "model" else on_rtl
-        results = run(device.image(image, **key), np.stack(read))
+        cells = device.cells(image, **key)
+        results = run(device.image(image, **key), np.stack(read), cells=cells)
     elif isinstance(device, Mapping):
         assignment.check(named.text, device, network)
         own = {name: one for name, one in device.items() if one.name != "sram"}
@@ -114,6 +125,22 @@ def run_trial(
     else:
         results = on_model(image, inputs, DeviceMacros(device, named.seed, trial))
     return stopped(network, results)
+
+
+def on_first_chip(
+    named: Named,
+    network: QuantizedNetwork,
+    image: Image | None,
+    inputs: Ints,
+    backend: Backend,
+    terminal: Terminal,
+) -> Iterator[Inference]:
+    """Images on the first chip, whose simulator is built for the RTL."""
+    if backend == "rtl":
+        assert image is not None
+        faulty = isinstance(named.device, Faults) and named.device.memory in faults.CELLS
+        build_rtl(image, terminal, faulty=faulty)
+    return run_trial(named, network, image, inputs, backend, 0)
 
 
 def _on_arrays(arrays: NetworkArrays, inputs: Ints) -> Iterator[Inference]:
@@ -178,19 +205,37 @@ def exact_outputs(network: QuantizedNetwork, inputs: Ints) -> Ints:
     return np.stack(outputs)
 
 
-def trials_of(
+def chips(
     named: Named,
     network: QuantizedNetwork,
     image: Image | None,
     inputs: Ints,
     backend: Backend,
-    trials: range,
-    advance: Callable[[int], None],
-) -> list[Ints]:
-    """Results (N, C, H, W) of some chips; `advance` is told how many are done."""
-    done: list[Ints] = []
-    for trial in trials:
-        results = run_trial(named, network, image, inputs, backend, trial)
-        done.append(np.stack([replace(one, outputs={}).output for one in results]))
-        advance(len(done))
-    return done
+    trials: int,
+    first: Sequence[Ints],
+    terminal: Terminal,
+) -> dict[str, object]:
+    """How far all chips are from the exact network; results of the first one are there."""
+    results = [np.stack(first)]
+    with terminal.progress("chips", trials) as advance:
+        advance(1)
+        for trial in range(1, trials):
+            own = run_trial(named, network, image, inputs, backend, trial)
+            results.append(np.stack([replace(one, outputs={}).output for one in own]))
+            advance(1 + trial)
+    found = spread(exact_outputs(network, inputs), results)
+    return {"name": named.text, "seed": named.seed, "chips": trials, **found.as_json()}
+
+
+def show(values: Mapping[str, Any], terminal: Terminal) -> None:
+    """Print what `chips` found."""
+    n = values["chips"]
+    terminal.print(
+        f"device {escape(values['name'])}, " + ("1 chip:" if n == 1 else f"{n:,} chips, mean (sd):")
+    )
+    texts = (("agreement", "images with the exact class"), ("difference", "difference, relative"))
+    for key, text in texts:
+        if key in values:
+            one = values[key]
+            sd = f" ({one['sd']:.2%})" if n > 1 else ""
+            terminal.print(f"  {text}: {one['mean']:.2%}{sd}")

@@ -4,12 +4,14 @@ import itertools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.mars import frame, reference
+from model.mars.devices.bit_cells import Cells
 from model.mars.devices.macros import DeviceMacros
 from model.mars.early_exit import steps_taken
 from model.mars.frame import LATENCY, PassRecord, layer_outputs, rows_of
@@ -101,17 +103,29 @@ def firing_by_step(network: QuantizedNetwork, one: Inference) -> dict[str, Float
     }
 
 
-def on_model(image: Image, inputs: Ints, macros: DeviceMacros | None = None) -> Iterator[Inference]:
-    """Images on the golden machine, one after the other; on macros that may not be exact."""
+def on_model(
+    image: Image,
+    inputs: Ints,
+    macros: DeviceMacros | None = None,
+    cells: Cells | None = None,
+) -> Iterator[Inference]:
+    """Images on the golden machine, one after the other; macros or cells may be wrong."""
     for k, features in enumerate(inputs):
-        yield _on_model(image, features, None if macros is None else macros.at(k))
+        yield _on_model(image, features, None if macros is None else macros.at(k), cells)
 
 
-def _on_model(image: Image, features: Ints, macros: DeviceMacros | None = None) -> Inference:
-    done = frame.run_frame(image, features, macros=macros)
+def _on_model(
+    image: Image,
+    features: Ints,
+    macros: DeviceMacros | None = None,
+    cells: Cells | None = None,
+) -> Inference:
+    done = frame.run_frame(image, features, macros=macros, cells=cells)
     outputs = pass_outputs(image, done.passes)
     ends = [one.clocks.end for one in done.passes]
-    one = Inference(outputs, outputs[_output(image)], _times(image, ends), done.clocks)
+    # What the host reads, as on the RTL: cells of the memory where it lies may be wrong.
+    output = outputs[_output(image)] if image.n_chunks > 1 else done.result
+    one = Inference(outputs, output, _times(image, ends), done.clocks)
     return one if done.logits is None else _decided(one, done.steps, done.logits)
 
 
@@ -152,24 +166,28 @@ def _behind(one: Inference, steps: int) -> Inference:
     return replace(one, output=one.output[steps - 1], logits=one.output, steps=steps)
 
 
-def on_rtl(image: Image, inputs: Ints) -> Iterator[Inference]:
+def on_rtl(image: Image, inputs: Ints, cells: Cells | None = None) -> Iterator[Inference]:
     """Images on the RTL, several in one simulation if they are quick; the simulator must be built.
+
+    Cells of the chip's memories may be wrong.
 
     Raises
     ------
     BenchFailure
         A frame did not end, or did not end well.
     """
-    for trace in _in_groups(image, inputs):
+    for trace in _in_groups(image, inputs, cells=cells):
         yield _inference(image, trace)
 
 
-def _in_groups(image: Image, inputs: Ints, policy: Image | None = None) -> Iterator[FrameTrace]:
+def _in_groups(
+    image: Image, inputs: Ints, policy: Image | None = None, cells: Cells | None = None
+) -> Iterator[FrameTrace]:
     first, n = 0, 1
     while first < len(inputs):
         part = inputs[first : first + n]
         begin = time.perf_counter()
-        yield from frames_on_rtl(image, part, policy)
+        yield from frames_on_rtl(image, part, policy, cells=cells)
         first += n
         n = 2 * n if time.perf_counter() - begin < SHORT_SECONDS else 1
 
@@ -189,10 +207,19 @@ def _decided(one: Inference, steps: int, logits: Ints) -> Inference:
     return replace(one, output=logits[:, np.newaxis, np.newaxis], logits=one.output, steps=steps)
 
 
-def frames_on_rtl(image: Image, inputs: Ints, policy: Image | None = None) -> list[FrameTrace]:
-    """What the RTL did in one simulation with the golden machine's memory; raises as `on_rtl`."""
+def frames_on_rtl(
+    image: Image,
+    inputs: Ints,
+    policy: Image | None = None,
+    recorded: Path | None = None,
+    cells: Cells | None = None,
+) -> list[FrameTrace]:
+    """What the RTL did in one simulation with the golden machine's memory; raises as `on_rtl`.
+
+    With `recorded` waves of all signals go there; with `cells` memories have wrong ones.
+    """
     frames = [Frame(image, features, policy) for features in inputs]
-    traces = list(cosim.run(image.config, frames, latency=LATENCY))
+    traces = list(cosim.run(image.config, frames, latency=LATENCY, recorded=recorded, cells=cells))
     for k, trace in enumerate(traces):
         for one in (trace.policy, trace):
             if one is not None and one.result.status != DONE:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from model.mars.image import Image
     from model.mars.layout import Ints
     from model.mars.network import QuantizedNetwork
+    from tb.simulator import Waves
 
 DEFAULT = "mars"
 DEFAULT_MHZ = 100.0
@@ -160,8 +161,10 @@ def compiled(
         return compile_network(network, config, chunk)
 
 
-def build_rtl(image: "Image", terminal: Terminal) -> None:
-    """Build the simulator of an image's configuration unless it is there.
+def build_rtl(
+    image: "Image", terminal: Terminal, waves: "Waves" = "", *, faulty: bool = False
+) -> None:
+    """Build the simulator of an image's configuration unless it is there, or with wrong cells.
 
     Raises
     ------
@@ -173,6 +176,6 @@ def build_rtl(image: "Image", terminal: Terminal) -> None:
 
     check_rtl(image)
     config = image.config
-    if not cosim.is_built(config):
+    if not cosim.is_built(config, waves, faulty=faulty):
         with terminal.busy(f"building the simulator of {config.name}, once, some minutes"):
-            cosim.build(config)
+            cosim.build(config, waves, faulty=faulty)

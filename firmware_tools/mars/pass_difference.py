@@ -17,13 +17,16 @@ from model.mars.layout import Ints
 from model.mars.machine import HALF, MembraneWrites, Writes
 from model.mars.network import RAW_BITS, QuantizedNetwork
 from tb.mars.cosim import FrameTrace
-from tb.mars.records import PassTrace
+from tb.mars.records import Clocks, PassTrace
+from tb.waves import Moment
 
 AXES = ("time step", "channel", "row", "column")
 """Of results; those that do not change in time have no first one."""
 HALF_MASKS = np.array([0, 0xFFFF_FFFF, 0xFFFF_FFFF << 32, (1 << 64) - 1], np.uint64)
 """Bits of a word that are written, by `Writes.halves`."""
 STALLS = ("weight_stalls", "drain_stalls", "layer_stalls")
+PORTS = "trace_mars"
+"""How the trace ports of MARS begin."""
 NAMED = ("drained value", "stored word")
 """Differences that are told as one of a layer, if it shows there."""
 
@@ -44,6 +47,8 @@ class Difference:
     position : {str: int}
         Time step, channel, row and column; pixel and lane; or write.
     expected, actual : int
+    ns : int, optional
+        When the RTL showed it: the begin of that clock.
     """
 
     expected_by: str
@@ -53,6 +58,7 @@ class Difference:
     expected: int
     actual: int
     position: Mapping[str, int] = field(default_factory=dict)
+    ns: int | None = None
 
     def __str__(self) -> str:
         where = ", ".join([self.place, *(f"{name} {k}" for name, k in self.position.items())])
@@ -60,6 +66,11 @@ class Difference:
             f"{where}: {self.what} must be {self.expected} ({self.expected_by}), "
             f"not {self.actual} ({self.actual_by})"
         )
+
+
+def moment_of(difference: Difference) -> Moment | None:
+    """What a view of the waves opens on."""
+    return None if difference.ns is None else Moment(difference.ns, PORTS)
 
 
 @dataclass
@@ -130,11 +141,17 @@ def compare_frame(
                 actual = rtl.end - begin
                 difference = _differs(_place(image, k), "clocks", model.clocks.clocks, actual)
             if difference:
-                return difference
+                return _timed(difference, rtl.times.end)
             begin = rtl.end
             compared.passes += 1
             compared.clocks += model.clocks.clocks
-    return _in_frame(network, right[network.output][0], golden, trace)
+    difference = _in_frame(network, right[network.output][0], golden, trace)
+    return difference and _timed(difference, trace.passes[-1].times.end)
+
+
+def _timed(difference: Difference, ns: int) -> Difference:
+    """At this time, if nothing better is known."""
+    return replace(difference, ns=ns) if difference.ns is None else difference
 
 
 def _of_chunk(
@@ -200,39 +217,48 @@ def _in_pass(
 ) -> Difference | None:
     """Golden machine against RTL, all but the clocks: by layer, or else in the order of events."""
     lanes = HALF if model.program.descriptor.wide else KERNELS
-    checks: list[tuple[str, NDArray[Any], NDArray[Any]]] = [
-        ("drained value", model.values[:, :lanes], rtl.values[:, :lanes]),
-        ("row", model.writes.row, rtl.writes.row),
-        ("offset", model.writes.offset, rtl.writes.offset),
-        ("halves", model.writes.halves, rtl.writes.halves),
-        ("stored word", _written(model.writes), _written(rtl.writes)),
+    times = rtl.times
+    checks: list[tuple[str, NDArray[Any], NDArray[Any], Clocks]] = [
+        ("drained value", model.values[:, :lanes], rtl.values[:, :lanes], times.values),
+        ("row", model.writes.row, rtl.writes.row, times.writes),
+        ("offset", model.writes.offset, rtl.writes.offset, times.writes),
+        ("halves", model.writes.halves, rtl.writes.halves, times.writes),
+        ("stored word", _written(model.writes), _written(rtl.writes), times.writes),
     ]
     if model.membranes is not None and rtl.membranes is not None:
         # One for each group of channels that share it.
         first = slice(0, lanes, model.program.descriptor.groups)
-        checks.insert(1, ("membrane", model.membranes[:, first], rtl.membranes[:, first]))
+        both = model.membranes[:, first], rtl.membranes[:, first]
+        checks.insert(1, ("membrane", *both, times.values))
     if model.stores is not None or rtl.stores is not None:
-        checks += _stores(model.stores, rtl.stores)
+        checks += [(*check, times.stores) for check in _stores(model.stores, rtl.stores)]
     compared.drained += checks[0][1].size
     compared.words += len(model.writes.word)
-    for what, expected, actual in checks:
+    for what, expected, actual, begins in checks:
         axes = ("pixel", "lane") if expected.ndim > 1 else ("write",)
         if len(expected) != len(actual):
             number = f"number of {axes[0]}s"
-            return _differs(_place(image, k), number, len(expected), len(actual))
+            too_many = _time(begins, len(expected))
+            return _differs(_place(image, k), number, len(expected), len(actual), ns=too_many)
         at = _first(expected, actual)
         if at is None:
             continue
+        ns = _time(begins, at[0])
         if what in NAMED:
             # What was checked before is equal; what comes later may be anything.
             writes = rtl.writes if what == "stored word" else model.writes
             outputs = _outputs(image, k, replace(rtl, writes=writes))
             named = _in_layers(_outputs(image, k, model), outputs, "model", "rtl")
             if named:
-                return named
+                return replace(named, ns=ns)
         where = dict(zip(axes, at, strict=True))
-        return _differs(_place(image, k), what, int(expected[at]), int(actual[at]), where)
+        return _differs(_place(image, k), what, int(expected[at]), int(actual[at]), where, ns)
     return None
+
+
+def _time(begins: Clocks, k: int) -> int | None:
+    """When the k-th thing was, if it was at all and a simulator did it."""
+    return int(begins[k]) if k < len(begins) else None
 
 
 def _stores(
@@ -281,9 +307,14 @@ def _place(image: Image, k: int) -> str:
 
 
 def _differs(
-    place: str, what: str, expected: int, actual: int, where: Mapping[str, int] | None = None
+    place: str,
+    what: str,
+    expected: int,
+    actual: int,
+    where: Mapping[str, int] | None = None,
+    ns: int | None = None,
 ) -> Difference:
-    return Difference("model", "rtl", place, what, expected, actual, where or {})
+    return Difference("model", "rtl", place, what, expected, actual, where or {}, ns)
 
 
 def _written(writes: Writes) -> NDArray[np.uint64]:

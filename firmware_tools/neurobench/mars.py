@@ -27,6 +27,8 @@ from model.mars.network import (
     Ints,
     Layer,
     Lookup,
+    MatMul,
+    NetworkError,
     QuantizedNetwork,
     clamp_of,
     memory_of,
@@ -139,6 +141,12 @@ class _Counter:
     """Adds up what parts of the images give."""
 
     def __init__(self, network: QuantizedNetwork) -> None:
+        for layer in network.layers:
+            if isinstance(layer, MatMul):
+                raise NetworkError(
+                    f"layer {layer.name!r} must have weights to be counted: products of two maps "
+                    "are not"
+                )
         self.network = network
         self.zeros = zeros_of(network)
         self.calls: dict[str, _Calls] = {}

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from firmware_tools.neurobench.costs import IQIF_DECAY, IQIF_SOMA
 from firmware_tools.neurobench.counts import Counts
 from firmware_tools.neurobench.figures import Chip, Figures, Footprint
+from model.npu.clocks import back_to_back
 from model.npu.config import NPUConfig
 from model.npu.layout import WORD_FIELDS
 from model.npu.network import Connections, Ints, Network
@@ -73,8 +74,8 @@ class Activity:
         changed, the first step included.
     rows : (P,) int64
         Rows that each population walked.
-    clocks : list of int
-        Of every time step; empty without a configuration.
+    clocks, fired : list of int
+        Of every time step: clocks, empty without a configuration; spikes.
     """
 
     def __init__(self, network: Network) -> None:
@@ -85,6 +86,7 @@ class Activity:
         self.updates = np.zeros(n, np.int64)
         self.rows = np.zeros(len(network.populations), np.int64)
         self.clocks: list[int] = []
+        self.fired: list[int] = []
         self._last: Trace | None = None
 
     def add(self, trace: Trace) -> None:
@@ -100,6 +102,7 @@ class Activity:
         self.spikes += fired.sum(axis=0)
         self.rows += trace.rows.sum(axis=0, dtype=np.int64)
         self.clocks += trace.clocks.tolist()
+        self.fired += fired.sum(axis=1).tolist()
         self.steps += len(trace)
         self._last = trace
 
@@ -176,10 +179,11 @@ def footprint(network: Network, found: Iterable[Projection]) -> Footprint:
 def _chip(network: Network, config: NPUConfig | None, activity: Activity) -> Chip | None:
     if config is None:
         return None
+    clocks = back_to_back(np.array(activity.clocks), np.array(activity.fired))
     return Chip(
         configuration=config.name,
-        clocks=sum(activity.clocks),
-        latency=max(activity.clocks),
+        clocks=int(clocks.sum()),
+        latency=int(clocks.max()),
         results=activity.steps,
         counters={
             "rows": int(activity.rows.sum()),

@@ -12,10 +12,14 @@ from model.mars.network import (
     Conv,
     Dense,
     Layer,
+    LayerNorm,
+    MatMul,
     MaxPool,
     QuantizedNetwork,
     Select,
+    Softmax,
     SumPool,
+    Tokens,
     neuron_of,
 )
 
@@ -32,9 +36,9 @@ def _zero(network: QuantizedNetwork, layer: Layer, zeros: dict[str, int]) -> int
     match layer:
         case Conv() | Dense() if neuron_of(layer) is not None:
             return 0
-        case Conv() | Dense() | AvgPool():
+        case Conv() | Dense() | AvgPool() | MatMul() | Softmax() | LayerNorm():
             return layer.offset
-        case MaxPool() | SumPool():
+        case MaxPool() | SumPool() | Tokens():
             return zeros[layer.input]
         case Select():
             return zeros[layer.inputs[0]]

@@ -2,12 +2,10 @@
 
 import itertools
 from collections.abc import Generator
-from dataclasses import replace
 from typing import Literal, Protocol
 
 import numpy as np
 
-from model.npu.clocks import step_clocks
 from model.npu.config import NPUConfig
 from model.npu.engine import Engine
 from model.npu.network import Ints, Network
@@ -29,8 +27,8 @@ class _Engine(Protocol):
 class _Model:
     """The specification engine with the interface of the fast one."""
 
-    def __init__(self, network: Network) -> None:
-        self._engine = Engine(network)
+    def __init__(self, network: Network, config: NPUConfig | None) -> None:
+        self._engine = Engine(network, config)
         self.set_bias = self._engine.set_bias
 
     def run(self, steps: int, events: Ints) -> Trace:
@@ -41,10 +39,10 @@ class _Model:
         )
 
 
-def _fast(network: Network) -> _Engine:
+def _fast(network: Network, config: NPUConfig | None) -> _Engine:
     from model.npu.fast import FastEngine  # takes long to import
 
-    engine = FastEngine(network)
+    engine = FastEngine(network, config=config)
     engine.run(0)  # compiles it, unless that has been done on this machine
     return engine
 
@@ -63,10 +61,10 @@ class Player:
 
     def __init__(self, network: Network, backend: Backend, config: NPUConfig | None) -> None:
         self.network = network
-        self.config = config
         self.step_index = 0
         self._segments = [(first, segment.bias) for first, segment in network.segments()][::-1]
-        self._engine: _Engine = _fast(network) if backend == "fast" else _Model(network)
+        make = _fast if backend == "fast" else _Model
+        self._engine: _Engine = make(network, config)
 
     def play(self, steps: int) -> Trace:
         """Run the next `steps` time steps, at least one and not beyond the end of the session."""
@@ -83,10 +81,7 @@ class Player:
             events = self.network.events_at(self.step_index, end)
             parts.append(self._engine.run(end - self.step_index, events))
             self.step_index = end
-        trace = Trace.join(parts)
-        if self.config is None:
-            return trace
-        return replace(trace, clocks=step_clocks(self.network, self.config, trace.rows))
+        return Trace.join(parts)
 
 
 def simulate(

@@ -42,6 +42,11 @@ class Difference:
             parts.append(f"neuron {self.neuron}")
         return f"{', '.join(parts)}: {self.field} must be {self.expected}, not {self.actual}"
 
+    @property
+    def ports(self) -> str:
+        """How the trace ports begin that show it."""
+        return "trace" if self.population is None else f"trace_{self.population}"
+
 
 def first_difference(network: Network, expected: Trace, actual: Trace) -> Difference | None:
     """The earliest difference of two traces that begin at the same time step.

@@ -10,6 +10,8 @@ from firmware_tools.npu.difference import NEURON_FIELDS, Difference, first_diffe
 from model.npu.config import NPUConfig
 from model.npu.network import Network
 from model.npu.trace import Trace
+from tb.cosim import Recording
+from tb.waves import Moment
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,16 @@ def lockstep(
     return Agreement(
         network.n_steps, network.n_neurons, per_step * network.n_steps, clocks, seconds
     )
+
+
+def moment_of(
+    recording: Recording | None, config: NPUConfig, result: Agreement | Difference
+) -> Moment | None:
+    """What a view of a run opens on: where it differs."""
+    if recording is None or isinstance(result, Agreement):
+        return None
+    at = recording.clock_of(result.step, result.population, (result.neuron or 0) // config.n_lanes)
+    return None if at is None else Moment(at, result.ports)
 
 
 def _wrong_length(network: Network, actual: int) -> Difference:

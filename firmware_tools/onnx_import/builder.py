@@ -77,6 +77,7 @@ class Builder:
     steps: tuple[Step, ...] | None = None
     """What the host does with the input before it is quantised."""
     by_name: dict[str, Layer] = field(default_factory=dict)
+    finished: dict[tuple[Feature | Pending, Grid], Feature] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.constants = dict(self.graph.constants)
@@ -129,9 +130,9 @@ class Builder:
             raise OnnxError(f"{node}: a Pad must come right before a Conv or pool, not before it")
         return found
 
-    def as_map(self, node: Node, feature: Feature) -> Feature:
+    def as_map(self, node: Node, feature: Feature, *, is_pointwise: bool = False) -> Feature:
         """The map whose channels are those of a tensor (C, H, W), (C, L) or (C)."""
-        channels = feature.view.channels()
+        channels = feature.view.channels(is_pointwise=is_pointwise)
         if channels is None:
             raise OnnxError(
                 f"{node}: its input must be channels of a map {feature.view.shape}, in order "
@@ -216,15 +217,21 @@ class Builder:
         return Feature(INPUT, grid, source.view)
 
     def finish(self, pending: Feature | Pending, grid: Grid) -> Feature:
-        """The layer whose results are quantised so."""
+        """The layer whose results are quantised so, however many read it."""
+        key = pending, grid
+        if key not in self.finished:
+            self.finished[key] = self._finished(pending, grid)
+        return self.finished[key]
+
+    def _finished(self, pending: Feature | Pending, grid: Grid) -> Feature:
         match pending:
             case Feature() if grid in (pending.grid, pending.stands):
-                return pending
+                return pending.rounded
             case Late():
                 return pending.make(self, grid)
             case Feature():
                 unary = Unary(_no_node(pending), pending, pending.grid.values, pending.view)
-                return self._looked_up(unary, grid)
+                return self._looked_up(unary, grid).rounded
             case Unary():
                 return self._looked_up(pending, grid)
             case Joined():
@@ -294,8 +301,7 @@ class Builder:
             ),
         )
         self.append(node, Made(layer, 0.0), grid)
-        pad_value = int(table[source.pad_value - source.grid.low]) if any(source.pads) else 0
-        return Feature(name, grid, pending.view, (source, table), source.pads, pad_value)
+        return Feature(name, grid, pending.view, (source, table), source.pads, source.pad_value)
 
     def _joined(self, pending: Joined, grid: Grid) -> Feature:
         names = tuple(self.finish(part, grid).layer for part in pending.parts)

@@ -138,9 +138,12 @@ def run_onnxruntime(
     if not optimize:
         level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.graph_optimization_level = level
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    try:
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # noqa: BLE001  (its errors have no class in common)
+        raise OnnxError(f"{path}: must be a model that onnxruntime runs: {error}") from None
     entry = session.get_inputs()[0]
     batch, *shape = entry.shape
     images = inputs.reshape(-1, *shape).astype(_TYPES.get(entry.type, np.float32))

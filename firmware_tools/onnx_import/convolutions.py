@@ -124,7 +124,7 @@ def _linear(
 
 def _pointwise(builder: Builder, node: Node, source: Feature, tensor: Tensor) -> None:
     """A matrix for every pixel of (C, ...)."""
-    source = builder.as_map(node, source)
+    source = builder.as_map(node, source, is_pointwise=True)
     _check_inputs(node, tensor, source.view.shape[0])
     scale = _scales(node, tensor, source, axis=0)
     shape = (len(scale), *source.view.shape[1:])
@@ -163,10 +163,11 @@ def _matrix(builder: Builder, node: Node, k: int) -> Tensor:
 def _weight(builder: Builder, node: Node, k: int) -> Tensor:
     name = node.input(k)
     if name not in builder.tensors:
-        what = "float" if name in builder.constants else "computed"
+        what = f"float; the model must be quantised with {STATIC}"
+        if name not in builder.constants:
+            what = "computed; the chip multiplies no two maps"
         raise OnnxError(
-            f"{node}: weights {name!r} must be constants that are quantised to int8, not "
-            f"{what}; the model must be quantised with {STATIC}"
+            f"{node}: weights {name!r} must be constants that are quantised to int8, not {what}"
         )
     tensor = builder.tensors[name]
     if tensor.dtype not in TYPES:

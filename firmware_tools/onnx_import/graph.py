@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 FIRST_OPSET, LAST_OPSET = 10, 28
 """The first with QuantizeLinear, and the newest whose definitions the importer follows."""
+CHANNELS_OPSET = 13
+"""The first whose integers may have a scale per channel."""
 DOMAINS = {"", "ai.onnx", "com.microsoft"}
 """Of the operators that onnxruntime's quantiser writes."""
 INPUT_TYPES = ("float32", "int8", "uint8")
@@ -66,7 +68,7 @@ def _model(path: Path) -> "onnx.ModelProto":
     data = path.read_bytes()
     try:
         model = onnx.load_model_from_string(data)
-        _opset(model)
+        _check_axes(model)
         if model.functions:
             model = inliner.inline_local_functions(model)
         for tensor in _tensors(model.graph):
@@ -80,6 +82,17 @@ def _model(path: Path) -> "onnx.ModelProto":
     except (ValueError, RuntimeError) as error:  # what protobuf and the checker raise besides
         raise OnnxError(f"{DAMAGED} ({_line(error)})") from None
     return model
+
+
+def _check_axes(model: "onnx.ModelProto") -> None:
+    """Refuse scales per channel in opsets that have none, of which quantisers only warn."""
+    opset = _opset(model)
+    for node in model.graph.node if opset < CHANNELS_OPSET else ():
+        if node.op_type in {"QuantizeLinear", "DequantizeLinear"} and node.attribute:
+            raise OnnxError(
+                f"node {node.name!r} ({node.op_type}): {node.attribute[0].name} must be left out "
+                f"in opset {opset}: scales per channel need {CHANNELS_OPSET} or more"
+            )
 
 
 def _check_words(graph: "onnx.GraphProto") -> None:

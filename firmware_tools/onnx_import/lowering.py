@@ -17,16 +17,18 @@ from firmware_tools.onnx_import.views import View
 from model.mars.network import INPUT, NetworkError, QuantizedNetwork, references
 
 DYNAMIC = f"the model must be quantised with {STATIC}, not quantize_dynamic"
+GROWING = "maps do not grow on the chip; it must be left to the host"
+NORMALISING = "the chip takes no statistics of its inputs; it must be a BatchNormalization"
+MASKING = "scores must not be masked: attention is of all tokens"
+RECURRENT = "nothing is fed back in a network of MARS; it must be a Conv, or left to the host"
 ADVICE = {
-    "ConvInteger": DYNAMIC,
     "ConvTranspose": "nothing of the chip scatters; it must be a Conv, or left to the host",
-    "DynamicQuantizeLinear": DYNAMIC,
-    "MatMulInteger": DYNAMIC,
-    "Resize": "maps do not grow on the chip; it must be left to the host",
+    **dict.fromkeys(("ConvInteger", "DynamicQuantizeLinear", "MatMulInteger"), DYNAMIC),
+    **dict.fromkeys(("DepthToSpace", "Resize", "Upsample"), GROWING),
+    **dict.fromkeys(("GroupNormalization", "InstanceNormalization", "LRN"), NORMALISING),
+    **dict.fromkeys(("GRU", "LSTM", "RNN"), RECURRENT),
     "RotaryEmbedding": "features must not be turned by token (rotary embeddings)",
-    "Trilu": "scores must not be masked: attention is of all tokens",
-    "Upsample": "maps do not grow on the chip; it must be left to the host",
-    "Where": "scores must not be masked: attention is of all tokens",
+    **dict.fromkeys(("Trilu", "Where"), MASKING),
 }
 
 
@@ -73,6 +75,7 @@ def lower(graph: Graph, *, wide: bool = False) -> Lowered:
         The graph has something that the accelerator or this importer has not.
     """
     graph = fuse(to_qdq(graph))
+    _check_operators(graph)
     builder = Builder(graph, wide, _input_view(graph))
     for node in graph.nodes:
         inputs = _constants(builder, node)
@@ -81,9 +84,7 @@ def lower(graph: Graph, *, wide: bool = False) -> Lowered:
         elif node.op in HANDLERS:
             HANDLERS[node.op](builder, node)
         else:
-            operators = ", ".join(sorted(HANDLERS))
-            advice = ADVICE.get(node.op, f"operators must be among {operators}")
-            raise OnnxError(f"{node} is not supported: {advice}")
+            raise _not_supported(node)
     return _finished(builder)
 
 
@@ -102,6 +103,19 @@ def _constants(builder: Builder, node: Node) -> tuple[Array, ...]:
         else builder.constants[name]
         for name in names
     )
+
+
+def _check_operators(graph: Graph) -> None:
+    """Refuse what no input would make right, before what it stands among."""
+    unknown = [node for node in graph.nodes if node.op not in HANDLERS and node.op not in FOLDED]
+    if unknown:
+        raise _not_supported(min(unknown, key=lambda node: node.op not in ADVICE))
+
+
+def _not_supported(node: Node) -> OnnxError:
+    operators = ", ".join(sorted(HANDLERS))
+    advice = ADVICE.get(node.op, f"operators must be among {operators}")
+    return OnnxError(f"{node} is not supported: {advice}")
 
 
 def _finished(builder: Builder) -> Lowered:
@@ -180,7 +194,7 @@ def _input_view(graph: Graph) -> View:
         }:
             break
         tensor = node.result
-    is_matmul = [node.op for node in readers] == ["MatMul"]
+    is_matmul = all((node.op, node.input(0)) == ("MatMul", tensor) for node in readers)
     if indices.ndim > 1 and (is_matmul or _are_tokens(graph)):
         indices = np.moveaxis(indices, -1, 0)  # it multiplies the last axis: the channels
     if indices.ndim > 3:

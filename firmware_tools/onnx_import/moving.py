@@ -263,17 +263,14 @@ def pad(builder: Builder, node: Node) -> None:
     )
 
 
-def _pad_value(builder: Builder, node: Node, source: Feature) -> int:
+def _pad_value(builder: Builder, node: Node, source: Feature) -> float:
+    """In real numbers."""
     is_integer = node.input(0) in builder.integers
     constant = builder.constant(node, 2) if node.input(2) else np.zeros(1)
     if constant is None or constant.size != 1 or np.isnan(constant.astype(np.float64)).any():
         raise OnnxError(f"{node}: what it pads with must be a constant number")
     number = float(constant.ravel()[0]) if node.input(2) else node.number("value", 0.0)
-    if is_integer:
-        return int(np.clip(number, source.grid.low, source.grid.high))
-    if np.isinf(number):
-        return source.grid.low if number < 0 else source.grid.high
-    return int(source.grid.quantize(np.array(number)))
+    return (number - source.grid.zero) * source.grid.scale if is_integer else number
 
 
 def drop(builder: Builder, node: Node) -> None:

@@ -81,7 +81,8 @@ class Node:
         """Refuse an attribute that has another value."""
         value = self.attributes.get(name, default)
         if value != wanted:
-            raise OnnxError(f"{self}: {name} must be {text or wanted}, not {value}")
+            shown = value.decode(errors="replace") if isinstance(value, bytes) else value
+            raise OnnxError(f"{self}: {name} must be {text or wanted}, not {shown}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,7 @@
 """Pools and means: largest values, sums."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,7 +19,11 @@ def max_pool(builder: Builder, node: Node) -> None:
     source = builder.as_map(node, builder.feature(node, padded=True))
     if len(node.outputs) > 1 and node.outputs[1] and builder.graph.readers(node.outputs[1]):
         raise OnnxError(f"{node}: must have no second output (indices)")
-    around = window(node, source, _kernel(node, source))
+    _max_pool(builder, node, source, _kernel(node, source))
+
+
+def _max_pool(builder: Builder, node: Node, source: Feature, kernel: list[int]) -> None:
+    around = window(node, source, kernel)
     if around.dilation != (1, 1):
         raise OnnxError(f"{node}: dilations must be 1, not {list(around.dilation)}")
     padding, pad_value = padding_of(node, source, around.padding, source.grid.low)
@@ -35,7 +40,10 @@ def max_pool(builder: Builder, node: Node) -> None:
 def average_pool(builder: Builder, node: Node) -> None:
     """Sums of windows that lie in the map, or in its padding, and their number."""
     source = builder.as_map(node, builder.feature(node, padded=True))
-    kernel = _kernel(node, source)
+    _average_pool(builder, node, source, _kernel(node, source))
+
+
+def _average_pool(builder: Builder, node: Node, source: Feature, kernel: list[int]) -> None:
     around = window(node, source, kernel)
     if any(around.padding) and not node.integer("count_include_pad", 0):
         raise OnnxError(
@@ -81,14 +89,35 @@ def global_pool(builder: Builder, node: Node) -> None:
 
 
 def reduce(builder: Builder, node: Node) -> None:
-    """ReduceMean, ReduceSum, ReduceMax over rows and columns."""
+    """ReduceMean, ReduceSum, ReduceMax over rows, columns or both."""
     source = builder.feature(node)
     n_dims = len(source.view.dims) + 1
     given = builder.constants.get(node.input(1)) if node.input(1) else node.attributes.get("axes")
     if given is None:
         raise OnnxError(f"{node}: axes must be constant, those of rows and columns")
     axes = [normal_axis(node, axis, n_dims) for axis in integer_list(node, "axes", given)]
-    _reduce(builder, node, source, axes, is_kept=bool(node.integer("keepdims", 1)))
+    is_kept = bool(node.integer("keepdims", 1))
+    if n_dims == 4 and axes in ([2], [3]) and source.view.dims[4 - axes[0]] > 1:
+        _reduce_lines(builder, node, source, axes[0], is_kept=is_kept)
+    else:
+        _reduce(builder, node, source, axes, is_kept=is_kept)
+
+
+def _reduce_lines(
+    builder: Builder, node: Node, source: Feature, axis: int, *, is_kept: bool
+) -> None:
+    """Over rows or columns: a pool whose window is a line of the map."""
+    source = builder.as_map(node, source)
+    kernel = [1, 1]
+    kernel[axis - 2] = source.view.dims[axis - 1]
+    (_max_pool if node.op == "ReduceMax" else _average_pool)(builder, node, source, kernel)
+    found = builder.values[node.result]
+    assert isinstance(found, Feature | Products)
+    if isinstance(found, Products) and node.op == "ReduceSum":
+        found = replace(found, scale=found.scale * max(kernel), is_even=False)
+    if not is_kept:
+        found = replace(found, view=found.view.moved(found.view.indices.squeeze(axis - 1)))
+    builder.values[node.result] = found
 
 
 def _reduce(
@@ -106,9 +135,9 @@ def _reduce(
             wanted = channels[..., np.newaxis] * n_pixels + np.arange(n_pixels)
             channels = channels if (np.sort(rows, axis=-1) == wanted).all() else None
     if channels is None:
+        sides = ", ".join(map(str, source.view.dims))
         raise OnnxError(
-            f"{node}: axes must be all those of rows and columns of (N, *{source.view.dims}), "
-            f"not {axes}"
+            f"{node}: axes must be those of rows, columns or both of (N, {sides}), not {axes}"
         )
     if is_kept:
         channels = np.expand_dims(channels, tuple(places))

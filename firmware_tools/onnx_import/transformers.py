@@ -121,7 +121,7 @@ class Product(Late):
         starts = np.array([names.index(part.layer) for part in parts]) * n_channels
         own = each[0] + starts[:, np.newaxis, np.newaxis]
         channels = own.swapaxes(0, 1).ravel().tolist()
-        name = builder.select(self.node, names, channels, parts[0].grid)
+        name = builder.select(_part(self.node, "together"), names, channels, parts[0].grid)
         return replace(parts[0], layer=name, base=None)
 
     def _layer(self, builder: Builder, source: Feature, operand: Feature, grid: Grid) -> Feature:
@@ -302,6 +302,8 @@ def softmax(builder: Builder, node: Node) -> None:
         return
     source = builder.feature(node)
     view = source.view
+    if view.batch and len(view.dims) == 1:
+        raise OnnxError(f"{node}: must be of scores (..., T, T), or last, not of {view.dims}")
     default = -1 if builder.graph.opset >= 13 else 1
     axis = normal_axis(node, node.integer("axis", default), view.n_axes)
     if axis != view.n_axes - 1:

@@ -84,8 +84,8 @@ class Feature:
         The map, and its table, of which a Lookup made this one.
     pads : (int, int, int, int)
         What a Pad has put around it, not yet in the map.
-    pad_value : int
-        What it is.
+    pad_value : float
+        What it is, in real numbers.
     stands : Grid, optional
         What the model quantises it to, where that is not `grid`.
     """
@@ -95,8 +95,16 @@ class Feature:
     view: View
     base: "tuple[Feature, Ints] | None" = None
     pads: Sides = NO_PADS
-    pad_value: int = 0
+    pad_value: float = 0.0
     stands: Grid | None = None
+
+    @property
+    def rounded(self) -> "Feature":
+        """With what is around it quantised as the map is."""
+        if self.pads == NO_PADS:
+            return self
+        steps = int(self.grid.quantize(np.array(self.pad_value))) - self.grid.zero
+        return replace(self, pad_value=steps * self.grid.scale)
 
 
 @dataclass(frozen=True, eq=False)

@@ -89,13 +89,17 @@ class View:
         wanted = found.channels * pixels + found.pixels[:, np.newaxis]
         return found if (indices == wanted).all() else None
 
-    def channels(self) -> list[int] | None:
-        """Channels of the map that make the tensor (C, H, W), (C, L) or (C); None if none do."""
+    def channels(self, *, is_pointwise: bool = False) -> list[int] | None:
+        """Channels of the map that make the tensor (C, H, W), (C, L) or (C); None if none do.
+
+        Of an operator that takes pixel by pixel these may be in one line.
+        """
         if not self.batch:
             return None
         pixels = prod(self.shape[1:])
         sides = [side for side in self.dims[1:] if side != 1]
-        if sides != [side for side in self.shape[1:] if side != 1]:
+        is_line = is_pointwise and prod(sides) == pixels
+        if not is_line and sides != [side for side in self.shape[1:] if side != 1]:
             return None
         if self.order is None:
             return list(range(self.shape[0]))
@@ -127,7 +131,8 @@ def pixels(view: View) -> int:
 def target_shape(node: Node, shape: tuple[int, ...], others: tuple[Array, ...]) -> tuple[int, ...]:
     """The shape that a node gives a tensor of a shape, both with the batch."""
     if node.op == "Flatten":
-        axis = normal_axis(node, node.integer("axis", 1), len(shape) + 1)
+        axis = node.integer("axis", 1)
+        axis = axis if axis == len(shape) else normal_axis(node, axis, len(shape))
         return prod(shape[:axis]), prod(shape[axis:])
     if node.op == "Reshape":
         return _reshaped(node, shape, integer_list(node, "shape", others[0] if others else None))
@@ -194,7 +199,8 @@ def _slice(node: Node, values: Array, others: tuple[Array, ...]) -> Array:
         side = values.shape[normal_axis(node, axis, values.ndim)]
         last = None if step < 0 and end < -side else end
         places[normal_axis(node, axis, values.ndim)] = slice(start, last, step)
-    return values[tuple(places)]
+    found: Array = values[tuple(places)]
+    return found
 
 
 def integers(node: Node, name: str, given: object) -> Ints:

@@ -72,7 +72,7 @@ def window(node: Node, feature: Feature, kernel: list[int]) -> Window:
     n = len(dims)
     if len(kernel) != n or n not in {1, 2}:
         raise OnnxError(
-            f"{node}: must have a kernel of {n} dimensions for (C, {dims}), not {kernel}"
+            f"{node}: must have a kernel of {n} dimensions for {feature.view.dims}, not {kernel}"
         )
     stride = node.integers("strides", [1] * n, least=1)
     dilation = node.integers("dilations", [1] * n, least=1)
@@ -87,11 +87,9 @@ def window(node: Node, feature: Feature, kernel: list[int]) -> Window:
     padded = [sides[k] + pads[k] + pads[k + 2] for k in range(2)]
     if any(padded[k] < reach[k] for k in range(2)):
         raise OnnxError(f"{node}: kernel must be at most the padded map, {padded}, not {reach}")
-    over = [(padded[k] - reach[k]) % stride[k] for k in range(2)]
-    if node.integer("ceil_mode", 0) and any(over):
-        raise OnnxError(
-            f"{node}: ceil_mode must be 0, not 1, where windows would reach over the map"
-        )
+    if node.integer("ceil_mode", 0):
+        pads = _with_ceiling(node, pads, sides, reach, stride)
+        padded = [sides[k] + pads[k] + pads[k + 2] for k in range(2)]
     if max(padded) > SIDE_MAX:
         raise OnnxError(f"{node}: map must have sides of at most {SIDE_MAX}, not {padded}")
     size = [(padded[k] - reach[k]) // stride[k] + 1 for k in range(2)]
@@ -129,13 +127,22 @@ def padding_of(node: Node, feature: Feature, own: Sides, nothing: int) -> tuple[
     """
     if not any(feature.pads):
         return own, nothing
-    if any(own) and feature.pad_value != nothing:
+    grid, real = feature.grid, feature.pad_value
+    value = int(grid.quantize(np.array(real)))
+    is_least = node.op == "MaxPool" and value == grid.low
+    if not is_least and not grid.low - 0.5 <= real / grid.scale + grid.zero <= grid.high + 0.5:
+        ends = f"{grid.values[0]:g}..{grid.values[-1]:g}"
+        raise OnnxError(
+            f"{node}: what a Pad before it puts around the map must be {ends}, which the map's "
+            f"type holds, not {real:g}"
+        )
+    if any(own) and value != nothing:
         raise OnnxError(
             f"{node}: what a Pad before it puts around the map must be 0, as pads is not, "
-            f"not {feature.pad_value - feature.grid.zero} steps of {feature.grid.scale:g}"
+            f"not {real:g}"
         )
     top, left, bottom, right = (a + b for a, b in zip(own, feature.pads, strict=True))
-    return (top, left, bottom, right), feature.pad_value
+    return (top, left, bottom, right), value
 
 
 def _padding(
@@ -157,6 +164,24 @@ def _padding(
     ]
     less, more = [each // 2 for each in total], [each - each // 2 for each in total]
     return less + more if auto == "SAME_UPPER" else more + less
+
+
+def _with_ceiling(
+    node: Node, pads: list[int], sides: list[int], reach: list[int], stride: list[int]
+) -> list[int]:
+    """With padding behind for a last window that reaches over the map, but begins in it."""
+    wider = pads.copy()
+    for k in range(2):
+        n_over = -(-(sides[k] + pads[k] + pads[k + 2] - reach[k]) // stride[k])
+        if n_over * stride[k] >= sides[k] + pads[k]:
+            n_over -= 1
+        wider[k + 2] = max(pads[k + 2], n_over * stride[k] + reach[k] - sides[k] - pads[k])
+    if wider != pads and node.op != "MaxPool":
+        raise OnnxError(
+            f"{node}: ceil_mode must be 0, not 1, where windows would reach over the map "
+            "(averages of different counts)"
+        )
+    return wider
 
 
 def _pair(numbers: list[int]) -> Pair:

@@ -18,7 +18,7 @@ from firmware_tools.report.charts import (
     whole,
 )
 from firmware_tools.report.page import Chart, Choice, Facts, Section, Span, Table, Text
-from model.npu.clocks import STEP_OVERHEAD, step_clocks, used_groups
+from model.npu.clocks import STEP_OVERHEAD, Clocks
 from model.npu.config import NPUConfig
 from model.npu.network import Ints, Network
 from model.npu.trace import Trace
@@ -113,7 +113,7 @@ class Gathered:
     """
 
     def __init__(self, network: Network, config: NPUConfig | None) -> None:
-        self.network, self.config = network, config
+        self.network = network
         n_steps, n = network.n_steps, network.n_neurons
         self.steps = self.n_spikes = self.unequal = 0
         self._spikes: list[tuple[Ints, Ints]] | None = []
@@ -122,6 +122,8 @@ class Gathered:
         self.neurons = _offered(network)
         self._v = Envelope(n_steps, len(self.neurons), MOST_VALUES)
         self._i = Envelope(n_steps, len(self.neurons), MOST_VALUES)
+        self._contract = Clocks(network, config) if config else None
+        self._fired = np.zeros((1, n), np.bool_)
         self._clocks = Envelope(n_steps, 2, 2 * MOST_POINTS)
         self._pairs: set[tuple[int, int]] = set()
 
@@ -137,12 +139,16 @@ class Gathered:
         self._counts[bins] += np.add.reduceat(trace.spikes, starts, dtype=np.int64)
         self._v.add(trace.first_step, trace.v[:, self.neurons])
         self._i.add(trace.first_step, trace.i_syn[:, self.neurons])
-        if self.config is not None and len(trace.clocks):
-            self._add_clocks(trace, self.config)
+        if self._contract is not None and len(trace.clocks):
+            self._add_clocks(trace, self._contract)
         self.steps += len(trace)
 
-    def _add_clocks(self, trace: Trace, config: NPUConfig) -> None:
-        contract = step_clocks(self.network, config, trace.rows)
+    def _add_clocks(self, trace: Trace, contract_of: Clocks) -> None:
+        fired = np.concatenate([self._fired, trace.spikes])
+        self._fired = fired[-1:]
+        first = trace.first_step
+        events = self.network.events_at(first, first + len(trace)) - np.array([first, 0])
+        contract = contract_of.of_steps(fired[:-1], events)
         self.unequal += int((trace.clocks != contract).sum())
         self._clocks.add(trace.first_step, np.stack([trace.clocks, contract], axis=1))
         pairs = np.stack([contract - STEP_OVERHEAD, trace.clocks], axis=1)
@@ -278,7 +284,7 @@ class Gathered:
         return [*parts, Chart(v_caption, v_chart, [choice]), Chart(i_caption, i_chart)]
 
     def _clock_charts(self, steps: Range1d, backend: str) -> list[Text | Chart | Table]:
-        if self.config is None or not self._pairs:
+        if self._contract is None or not self._pairs:
             return []
         chart = axes(STEP, "clocks", x_range=steps)
         x = self._clocks.x(self.steps)
@@ -286,18 +292,18 @@ class Gathered:
         below = chart.line(x, contract, color=COLOURS[1], line_width=6, alpha=0.35)
         above = chart.line(x, clocks, color=COLOURS[0])
         legend(chart, [("clocks", [above]), ("contract", [below])])
-        slots = axes("(rows + 1) x groups, of the slowest population", "clocks")
+        slots = axes("slots of the slowest population", "clocks")
         at = np.array(sorted(self._pairs))
         ends = np.array([at[:, 0].min(), at[:, 0].max()])
         drawn = slots.scatter(at[:, 0], at[:, 1], size=7, color=COLOURS[0], alpha=0.7)
         line = slots.line(ends, ends + STEP_OVERHEAD, color=COLOURS[1], line_dash="dashed")
         legend(slots, [("clocks", [drawn]), ("contract", [line])])
-        groups = ", ".join(map(str, used_groups(self.network, self.config).tolist()))
+        groups = ", ".join(map(str, self._contract.groups.tolist()))
         return [
             Text(
-                f"The contract: a time step takes (rows + 1) x groups + {STEP_OVERHEAD} clocks, "
-                "for rows of the weight memory that a population walks, the slowest one. Groups of "
-                f"lanes, by population: {groups}. {SOURCES[backend]} "
+                f"The contract: a time step takes {STEP_OVERHEAD} clocks and one for each slot of "
+                "the slowest population: its groups of lanes, and in each of them the rows with a "
+                f"weight that is not 0. Groups, by population: {groups}. {SOURCES[backend]} "
                 f"{self.unequal:,} of {self.steps:,} time steps are not the contract's."
             ),
             Chart(f"Clocks of each time step. {self._clocks.note}", chart),

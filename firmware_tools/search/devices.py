@@ -9,9 +9,9 @@
 4. What was chosen is measured again on other chips and other images, once.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firmware_tools.costs.constants import Constants, constants
-from firmware_tools.costs.layers import Layers, layers_of
+from firmware_tools.costs.layers import Layers, layers_of, side_by_side
 from firmware_tools.costs.options import options_of as prices_of
 from firmware_tools.costs.system import Choices, Objective
 from firmware_tools.jobs.campaign import results
@@ -27,9 +27,13 @@ from firmware_tools.jobs.job import Executor
 from firmware_tools.jobs.store import Store
 from firmware_tools.search.errors import SearchError
 from firmware_tools.search.front import nondominated
-from firmware_tools.search.measuring import Measurement, Part, Task, devices_of, model_of
+from firmware_tools.search.measuring import Measurement, Part, Task, measurement, model_of
 from firmware_tools.search.methods import Method, fill
+from firmware_tools.search.reduction import AS_IT_IS, Reduction, check, effective, reduced
 from firmware_tools.search.space import Archive, Option, Space
+from model.mars import network_file
+from model.mars.devices import faults
+from model.mars.network import QuantizedNetwork
 
 Numbers = NDArray[np.float64]
 BATCH = 8
@@ -148,14 +152,17 @@ class Search:
         network = model_of(settings.task).network
         if len(set(settings.options)) < len(settings.options):
             raise SearchError("--device must be different each time: a device is named twice")
+        for one in settings.options:
+            check(network, one.reduction)
         prices_of([one.device for one in settings.options], self._known)
         self.found = Found(layers_of(network))
 
     def run(self) -> Found:
         """All of it; `found` holds what there is at any time."""
         found, settings = self.found, self.settings
+        layers = layers_on(model_of(settings.task).network, settings.options)
         space = found.space = Space(
-            found.layers, settings.options, self.noise_table(), settings.objective, self._known
+            layers, settings.options, self.noise_table(), settings.objective, self._known
         )
         archive = found.archive = Archive(space)
         for n_priced in fill(archive, settings.method, settings.seed):
@@ -173,24 +180,28 @@ class Search:
     def noise_table(self) -> Numbers:
         """Noise of each layer alone on each option, (layers, options)."""
         names, options = self.found.layers.names, self.settings.options
-        alone = [((name, one.text),) for name in names for one in options if not one.is_exact]
+        network = model_of(self.settings.task).network
+        places = [
+            (a, b)
+            for a, name in enumerate(names)
+            for b, one in enumerate(options)
+            if not one.is_exact or effective(network, name, one.reduction) != AS_IT_IS
+        ]
+        alone = [{names[a]: options[b]} for a, b in places]
         figures = self._figures("layers measured alone", alone, "selection")
         table = np.zeros((len(names), len(options)))
-        places = [
-            (a, b) for a in range(len(names)) for b, o in enumerate(options) if not o.is_exact
-        ]
         for place, (noise, _drop) in zip(places, figures, strict=True):
             table[place] = noise
         return table
 
     def _figures(
-        self, what: str, choices: Sequence[tuple[tuple[str, str], ...]], part: Part, first: int = 0
+        self, what: str, choices: Sequence[Mapping[str, Option]], part: Part, first: int = 0
     ) -> list[tuple[float, float]]:
         """Noise and drop of each choice, the means of all chips."""
         settings = self.settings
         jobs = [
-            Measurement(settings.task, devices, settings.seed, first + trial, part)
-            for devices in choices
+            measurement(settings.task, options, settings.seed, first + trial, part)
+            for options in choices
             for trial in range(settings.trials)
         ]
         by_job: dict[Measurement, Any] = {}
@@ -206,9 +217,9 @@ class Search:
             means.append((noise, sum(drops) / len(own)))
         return means
 
-    def _texts(self, choice: Sequence[int]) -> tuple[tuple[str, str], ...]:
-        options = self.settings.options
-        return devices_of(self.found.layers.names, [options[k].text for k in choice])
+    def _chosen(self, choice: Sequence[int]) -> dict[str, Option]:
+        options = [self.settings.options[k] for k in choice]
+        return dict(zip(self.found.layers.names, options, strict=True))
 
     def _measure(self, choices: Choices) -> list[Measured]:
         """Measure networks that have not been; the best one may become another."""
@@ -218,7 +229,7 @@ class Search:
         fresh = [k for k, one in enumerate(keys) if one not in found.measured]
         if fresh:
             what = f"networks measured, {len(found.measured)} before"
-            figures = self._figures(what, [self._texts(keys[k]) for k in fresh], "selection")
+            figures = self._figures(what, [self._chosen(keys[k]) for k in fresh], "selection")
             cost, expected = found.space.cost(choices), found.space.noise(choices)
             for k, (noise, drop) in zip(fresh, figures, strict=True):
                 one = Measured(keys[k], float(cost[k]), float(expected[k]), noise, drop)
@@ -273,7 +284,7 @@ class Search:
                 return
 
     def _report(self, best: Measured) -> None:
-        figures = self._figures("reporting", [self._texts(best.choice)], "test", OTHER_CHIPS)
+        figures = self._figures("reporting", [self._chosen(best.choice)], "test", OTHER_CHIPS)
         self.found.reported = figures[0]
 
 
@@ -290,10 +301,23 @@ def neighbours(choice: Choices, n_options: int) -> Choices:
     return found
 
 
+def layers_on(network: QuantizedNetwork, options: Sequence[Option]) -> Layers:
+    """What each option makes of each layer, (layers, options)."""
+    names = layers_of(network).names
+    by_reduction = {
+        one: layers_of(reduced(network, dict.fromkeys(names, one)))
+        for one in dict.fromkeys(option.reduction for option in options)
+    }
+    return side_by_side([by_reduction[option.reduction] for option in options])
+
+
 def options_of(
-    devices: Sequence[str], arrays: Sequence[int], adc_bits: Sequence[int]
+    devices: Sequence[str],
+    arrays: Sequence[int],
+    adc_bits: Sequence[int],
+    reductions: Sequence[Reduction] = (AS_IT_IS,),
 ) -> tuple[Option, ...]:
-    """Every device with every array and converter; digital SRAM has neither.
+    """Every device with every array and converter, which SRAM has not, and every reduction.
 
     Raises
     ------
@@ -302,6 +326,8 @@ def options_of(
     """
     found: list[Option] = []
     for text in devices:
+        if text.partition(":")[0] == faults.NAME:
+            raise SearchError(f"--device must be a device of arrays, not {text}")
         option = Option(text)
         if option.is_exact:
             found.append(option)
@@ -315,14 +341,33 @@ def options_of(
                 found.append(Option(f"{text}{mark}{changes}" if changes else text))
     for option in found:
         option.device  # noqa: B018  (raises)
-    return tuple(found)
+    return tuple(Option(one.text, each) for one, each in product(found, reductions))
+
+
+def reductions_of(
+    weight_bits: Sequence[int], activation_bits: Sequence[int], sparsity: Sequence[float]
+) -> tuple[Reduction, ...]:
+    """Every combination; of what is empty a layer's own.
+
+    Raises
+    ------
+    SearchError
+        A value is outside its range.
+    """
+    own: tuple[None] = (None,)
+    axes = product(weight_bits or own, activation_bits or own, sparsity or (0.0,))
+    return tuple(Reduction(*one) for one in axes)
 
 
 def write(found: Found, settings: Settings, folder: Path) -> list[Path]:
-    """A file for each network of the front, and for the best one, that `kenyon infer` runs."""
+    """A file for each network of the front, and for the best one, that `kenyon infer` runs.
+
+    If layers may have fewer bits or weights, the network, too.
+    """
     from firmware_tools.search.assignment import dump
 
-    network = model_of(settings.task).network.name
+    network = model_of(settings.task).network
+    is_reduced = any(one.reduction != AS_IT_IS for one in settings.options)
     names = found.layers.names
     chosen = {f"front-{k:02d}": one for k, one in enumerate(found.front())}
     if found.best is not None:
@@ -330,6 +375,11 @@ def write(found: Found, settings: Settings, folder: Path) -> list[Path]:
     paths = []
     for name, one in chosen.items():
         paths.append(folder / f"{name}.json")
-        texts = [settings.options[k].text for k in one.choice]
-        dump(network, dict(zip(names, texts, strict=True)), paths[-1])
+        options = [settings.options[k] for k in one.choice]
+        texts = [option.text for option in options]
+        dump(network.name, dict(zip(names, texts, strict=True)), paths[-1])
+        if is_reduced:
+            own = zip(names, (option.reduction for option in options), strict=True)
+            paths.append(folder / f"{name}.npz")
+            network_file.dump(reduced(network, dict(own)), paths[-1])
     return paths

@@ -24,7 +24,7 @@ def search(archive: Archive, _seed: int) -> Iterator[int]:
     if space.size > MOST:
         raise SearchError(
             f"--method exhaustive must have at most {MOST:,} networks to price, not "
-            f"{n_options}^{n_layers}: fewer --device, --arrays or --adc-bits"
+            f"{n_options}^{n_layers}: fewer options for a layer"
         )
     places = n_options ** np.arange(n_layers)
     for first in range(0, space.size, BLOCK):

@@ -75,11 +75,12 @@ def gradient(space: Space, choices: Choices, targets: Numbers) -> Numbers:
     )
     end, pj, ns = system.crossing()
     taken = kinds[choices]
-    for begin, to, bits in space.layers.links:
+    for begin, to, sizes in system.links:
         for here, there in ((begin, to), (to, begin)):
-            crosses = kinds != taken[:, there, np.newaxis]
-            energy[:, here] += bits * pj * crosses
-            time[:, here] += bits * ns * crosses
+            bits = sizes if here == to else sizes[choices[:, to], np.newaxis]
+            crossing = bits * (kinds != taken[:, there, np.newaxis])
+            energy[:, here] += crossing * pj
+            time[:, here] += crossing * ns
     users = (taken[:, :, np.newaxis] == np.arange(system.n_kinds)).sum(axis=1)
     others = users[:, np.newaxis, :] - (taken[:, :, np.newaxis] == np.arange(system.n_kinds))
     area += (system.core_area + end) * (others == 0)[:, :, kinds]

@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +16,8 @@ from firmware_tools.jobs import code
 from firmware_tools.jobs.job import JSON
 from firmware_tools.mars.inputs import load_images, load_model
 from firmware_tools.search.errors import SearchError
+from firmware_tools.search.reduction import AS_IT_IS, Reduction, effective, reduced
+from firmware_tools.search.space import Option
 from hw.cache import key
 from model.mars import network_file, reference
 from model.mars.devices.device import parse
@@ -153,14 +155,19 @@ class _Held:
         self._arrays: OrderedDict[tuple[object, ...], LayerArrays] = OrderedDict()
         self._n_weights = 0
 
-    def layer(self, one: Task, name: str, text: str, seed: int, trial: int) -> LayerArrays:
-        network = model_of(one).network
-        place = (one.content, name, text, seed, trial)
+    def layer(
+        self, one: "Measurement", network: QuantizedNetwork, name: str, text: str
+    ) -> LayerArrays:
+        seed, trial = one.seed, one.trial
+        # Of all reductions only a layer's own change what its arrays hold.
+        own = dict(one.reductions).get(name, AS_IT_IS)
+        place = (one.task.content, name, text, own, seed, trial)
         with self._lock:
             if place in self._arrays:
                 self._arrays.move_to_end(place)
                 return self._arrays[place]
-        made = NetworkArrays(network, {name: parse(text)}, seed=seed, trial=trial).layers[name]
+        device = {name: parse(text)}
+        made = NetworkArrays(network, device, seed=seed, trial=trial).layers[name]
         with self._lock:
             if place not in self._arrays:
                 self._arrays[place] = made
@@ -185,6 +192,8 @@ class Measurement:
     seed, trial : int
         Key of the chip's draws.
     part : "selection" or "test"
+    reductions : {layer: reduction} as a tuple of pairs
+        Layers that are not named are as they are.
     """
 
     task: Task
@@ -192,6 +201,7 @@ class Measurement:
     seed: int
     trial: int
     part: Part
+    reductions: tuple[tuple[str, Reduction], ...] = ()
 
     @property
     def key(self) -> str:
@@ -200,7 +210,7 @@ class Measurement:
         return key(
             "search devices",
             own,
-            repr((given, self.devices)),
+            repr((given, self.devices, self.reductions)),
             f"{self.seed} {self.trial}",
             self.part,
         )
@@ -213,17 +223,16 @@ class Measurement:
         """Noise: share of the results' variance that no gain explains; drop: points, or None."""
         with threadpool_limits(1):
             sample = sample_of(self.task, self.part)
-            if not self.devices:
+            if not self.devices and not self.reductions:
                 return {"noise": 0.0, "drop": None if _classes(sample.exact) is None else 0.0}
             results = self._results(sample)
         return {"noise": noise(sample.exact, results), "drop": drop(sample, results)}
 
     def _results(self, sample: Sample) -> Ints:
-        network = model_of(self.task).network
+        network = reduced(model_of(self.task).network, dict(self.reductions))
         arrays = NetworkArrays(network, {})
         arrays.layers |= {
-            name: _HELD.layer(self.task, name, text, self.seed, self.trial)
-            for name, text in self.devices
+            name: _HELD.layer(self, network, name, text) for name, text in self.devices
         }
         return np.asarray(arrays.run(sample.inputs)[network.output])
 
@@ -258,7 +267,17 @@ def _classes(results: Ints) -> Ints | None:
     return np.asarray(last.reshape(len(last), -1).argmax(axis=1))
 
 
-def devices_of(names: Sequence[str], texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """Pairs for `Measurement`, exact layers left out."""
-    pairs = zip(names, texts, strict=True)
-    return tuple((name, text) for name, text in pairs if parse(text).name != "sram")
+def measurement(
+    one: Task, options: Mapping[str, Option], seed: int, trial: int, part: Part
+) -> Measurement:
+    """The job for an option of each layer; those that are not named are exact."""
+    network = model_of(one).network
+    own = {name: effective(network, name, each.reduction) for name, each in options.items()}
+    return Measurement(
+        one,
+        tuple((name, each.text) for name, each in options.items() if not each.is_exact),
+        seed,
+        trial,
+        part,
+        tuple((name, each) for name, each in own.items() if each != AS_IT_IS),
+    )

@@ -23,7 +23,7 @@ def as_json(found: Found, settings: Settings) -> dict[str, Any]:
     values: dict[str, Any] = {
         "network": model_of(task).network.name,
         "layers": list(found.layers.names),
-        "options": [one.text for one in settings.options],
+        "options": [one.label for one in settings.options],
         "objective": settings.objective,
         "unit": UNITS[settings.objective],
         "allowed_drop": settings.allowed,
@@ -83,7 +83,7 @@ def _shown(settings: Settings, cost: float) -> float:
 def _figures(space: Space, one: Measured) -> dict[str, Any]:
     """Both with converters and without."""
     values: dict[str, Any] = {
-        "devices": [space.options[k].text for k in one.choice],
+        "devices": [space.options[k].label for k in one.choice],
         "drop": one.drop,
         "noise": one.noise,
         "expected_noise": one.expected,
@@ -125,15 +125,15 @@ def at_equal_noise(space: Space, archive: Archive) -> list[dict[str, Any]]:
         chosen = archive.cheapest(float(noise[k]))
         if chosen is None:
             continue
-        texts = [space.options[j].text for j in chosen]
+        texts = [space.options[j].label for j in chosen]
         gain = float(cost[single] / space.cost(chosen[np.newaxis])[0])
         both = np.stack([alone[single], chosen])
         arrays = space.system.totals(both, arrays_only=True).cost(space.objective)
         rows.append(
             {
-                "noise_of": option.text,
+                "noise_of": option.label,
                 "noise": float(noise[k]),
-                "best_single": space.options[single].text,
+                "best_single": space.options[single].label,
                 "gain": gain,
                 "gain_arrays_only": float(arrays[0] / arrays[1]),
                 "devices": texts,
@@ -174,9 +174,8 @@ def _sensitive(
 ) -> dict[str, Any]:
     assert found.space is not None
     assert found.best is not None
-    space = Space(
-        found.layers, settings.options, found.space.noise_table, settings.objective, known
-    )
+    of = found.space
+    space = Space(of.layers, settings.options, of.noise_table, settings.objective, known)
     archive = Archive(space)
     archive.add(np.array([found.best.choice]))
     for _ in fill(archive, "exhaustive" if space.size <= FEW else "gradient", settings.seed):

@@ -10,6 +10,7 @@ from firmware_tools.costs.constants import Constants
 from firmware_tools.costs.layers import Layers
 from firmware_tools.costs.system import Choices, Objective, System, Totals
 from firmware_tools.search.front import hypervolume, nondominated
+from firmware_tools.search.reduction import AS_IT_IS, Reduction
 from model.mars.devices.device import Device, parse
 
 Numbers = NDArray[np.float64]
@@ -19,9 +20,15 @@ BLOCK = 1 << 15
 
 @dataclass(frozen=True)
 class Option:
-    """A device as it is named on a command line."""
+    """A device as it is named on a command line, and what a layer is left with on it."""
 
     text: str
+    reduction: Reduction = AS_IT_IS
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return f"{self.text} ({self.reduction})" if self.reduction != AS_IT_IS else self.text
 
     @property
     def device(self) -> Device:
@@ -40,6 +47,7 @@ class Space:
     Parameters
     ----------
     layers : Layers
+        Alike for all options, or a column for each.
     options : sequence of Option
     noise : (layers, options) float64
         What a layer adds to the variance of the results, relative to theirs: independent of the

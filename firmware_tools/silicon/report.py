@@ -109,13 +109,23 @@ class Spiking(Measurement):
         return self.total / self.work.synaptic_operations
 
     @property
+    def pj_per_existing(self) -> float:
+        """The same over those whose weight is not zero."""
+        return self.total / self.work.existing
+
+    @property
     def counts(self) -> dict[str, int]:
         """How often each part did what it is for."""
         return {SYNAPTIC: self.work.synaptic_operations, UPDATE: self.work.updates, REST: 0}
 
     def as_json(self) -> dict[str, object]:
         """Everything, ready for JSON."""
-        return {**super().as_json(), **asdict(self.work), "pj_per_sop": self.pj_per_sop}
+        return {
+            **super().as_json(),
+            **asdict(self.work),
+            "pj_per_sop": self.pj_per_sop,
+            "pj_per_existing": self.pj_per_existing,
+        }
 
 
 @dataclass(frozen=True)

@@ -45,14 +45,16 @@ class Work:
 
     Attributes
     ----------
-    steps, synaptic_operations, updates : int
-        Time steps; weights that were added to a current, zero or not; neurons that were updated.
+    steps, synaptic_operations, existing, updates : int
+        Time steps; weights of the rows that came, zero or not; those that are not zero; neurons
+        that were updated.
     firing : float
         Spikes per neuron and time step.
     """
 
     steps: int
     synaptic_operations: int
+    existing: int
     updates: int
     firing: float
 
@@ -62,12 +64,21 @@ def work(network: Network) -> Work:
     traces = list(simulate(network, "fast"))
     steps = network.session[-1].steps
     rows = np.concatenate([trace.rows for trace in traces])[-steps:]
-    spikes = np.concatenate([trace.spikes for trace in traces])[-steps:]
+    spikes = np.concatenate([trace.spikes for trace in traces])[-steps - 1 :]
+    events = network.events_at(network.n_steps - steps, network.n_steps)
+    recurrent, external = (
+        np.bincount(part.pre[part.weight != 0], minlength=n_rows)
+        for part, n_rows in (
+            (network.recurrent, network.n_neurons),
+            (network.external, sum(network.axons)),
+        )
+    )
     return Work(
         steps,
         int((rows @ np.array(network.populations)).sum()),
+        int((spikes[:-1] @ recurrent).sum() + external[events[:, 1]].sum()),
         steps * network.n_neurons,
-        float(spikes.mean()),
+        float(spikes[1:].mean()),
     )
 
 

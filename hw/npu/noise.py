@@ -68,8 +68,8 @@ class NoiseGenerator(Component):
     -------
     start : In(1)
         A time step begins: the lanes start from `state`.
-    next : In(1)
-        The next group draws, with its `strength`.
+    next, more : In(1)
+        The next group draws, with its `strength`; another one follows it in this time step.
     commit : In(1)
         The time step ends: `state` leaps to the next one.
     load, load_state : In(1), In(32)
@@ -84,6 +84,7 @@ class NoiseGenerator(Component):
             {
                 "start": In(1),
                 "next": In(1),
+                "more": In(1),
                 "strength": In(ArrayLayout(unsigned(8), n_lanes)),
                 "commit": In(1),
                 "load": In(1),
@@ -104,7 +105,7 @@ class NoiseGenerator(Component):
         walk = Signal(STATE_WIDTH, reset_less=True)
         with m.If(self.start):
             m.d.sync += walk.eq(self.state)
-        with m.Elif(self.next):
+        with m.Elif(self.next & self.more):
             m.d.sync += walk.eq(leap(walk, self.n_lanes))
 
         next_1 = Signal()

@@ -50,9 +50,11 @@ class Population(Component):
     """Runs one time step per `start`: accumulate, decay, soma, group by group.
 
     A row is a neuron of this population or of a linked one that fired in the last step, or an
-    external axon with an event. While a group's rows are walked its currents stay in the lanes.
+    external axon with an event. While a group's rows are walked its currents stay in the lanes;
+    rows whose weights onto the group are all zero are left out.
 
-    **Latency**: ``n_groups * (rows + 1) + 8`` clocks from `start` until `busy` falls.
+    **Latency**: 8 clocks from `start` until `busy` falls, one for each group, and one for each row
+    walked in it.
     **Reset**: nobody has fired, no event.
 
     Parameters
@@ -76,6 +78,8 @@ class Population(Component):
     axon_event, axon : In
         An external event for the next time step; not together with `start`.
     busy : Out(1)
+    updating : Out(1)
+        The host's write to the weights is not over: no `start`.
     saturated : Out(1)
         A current has just saturated.
     spikes : Out(n_neurons)
@@ -103,6 +107,7 @@ class Population(Component):
                 "axon_event": In(1),
                 "axon": In(ceil_log2(config.n_axons)),
                 "busy": Out(1),
+                "updating": Out(1),
                 "saturated": Out(1),
                 "spikes": Out(n),
                 "noise_load": In(1),
@@ -120,9 +125,7 @@ class Population(Component):
         n_rows = config.n_rows(self.index)
 
         m.submodules.walker = walker = RowWalker(n_rows, config.n_groups)
-        m.submodules.weight_memory = weights = WeightMemory(
-            n_rows * config.n_groups, config.n_lanes
-        )
+        m.submodules.weight_memory = weights = WeightMemory(n_rows, config.n_groups, config.n_lanes)
         m.submodules.neuron_memory = neurons = NeuronMemory(config.n_neurons, config.n_lanes)
         m.submodules.noise_generator = noise = NoiseGenerator(config.n_lanes)
         connect(m, flipped(self.neuron_bus), neurons.bus)
@@ -142,6 +145,10 @@ class Population(Component):
             walker.n_passes.eq(self.n_groups),
             walker.rows.eq(Cat(self.spikes, *linked, axons)),
             walker.slot.ready.eq(1),
+            walker.mask.eq(weights.filled),
+            weights.read_filled.eq(walker.read),
+            weights.filled_group.eq(walker.read_pass),
+            self.updating.eq(weights.updating),
             row.eq(walker.slot.valid & ~slot.close),
             close.eq(walker.slot.valid & slot.close),
             weights.read.eq(row),
@@ -155,13 +162,17 @@ class Population(Component):
             m.d.sync += group_base.eq(group_base + n_rows)
 
         row_1 = Signal()
+        more = Signal()
         m.d.sync += row_1.eq(row)
+        with m.If(close):
+            m.d.sync += more.eq(slot.index + 1 != self.n_groups)
         closes = self._delayed(m, "close", close, WRITE_STAGE)
         m.d.comb += [
             self.busy.eq(walker.busy | Cat(closes).any()),
-            noise.start.eq(self.start),
+            noise.start.eq(self.start & self.n_groups.any()),
             noise.commit.eq(self.commit),
             noise.next.eq(closes[0]),
+            noise.more.eq(more),
             noise.load.eq(self.noise_load),
             noise.load_state.eq(self.noise_load_value),
             self.noise_state.eq(noise.state),

@@ -218,7 +218,7 @@ class NPUProcessor(Component):
                 Cat(target.request for target in waiting).any()
                 | (chip.request & chip.write & ~immediate)
             ),
-            scheduler.host_waits.eq(waits),
+            scheduler.host_waits.eq(waits | Cat(p.updating for p in populations).any()),
             self.hold.eq(waits & ~scheduler.host_grant),
         ]
         if self.bridged:

@@ -25,13 +25,14 @@ def encode(one_hot):
 
 
 class RowWalker(Component):
-    """Visits every set bit of `rows` in ascending order, `n_passes` times, without a gap.
+    """Visits the set bits of ``rows & mask`` in ascending order, `n_passes` times, without a gap.
 
-    Every pass ends with a slot that has `close` set. The bits stand in words of 16; the next word
-    with a set bit is fetched while the current one is walked.
+    Every pass has a mask of its own and ends with a slot that has `close` set. The bits stand in
+    words of 16; the next word with a set bit is fetched while the current one is walked, and if it
+    was the last one of its pass, the next mask is read meanwhile.
 
     **Latency**: the first slot comes 3 clocks after `start`. **Throughput**: one slot per clock,
-    ``n_passes * (set bits + 1)`` slots. **Reset**: idle.
+    one for each bit and one for each pass. **Reset**: idle.
 
     Parameters
     ----------
@@ -44,6 +45,10 @@ class RowWalker(Component):
         Begins unless `n_passes` is 0.
     rows : In(n_rows)
         Must not change while `busy`.
+    read, read_pass : Out
+        Asks for the mask of a pass.
+    mask : In(n_rows)
+        Valid 1 clock later; must stay until the next `read`.
     slot : Out(stream)
         `row`, or the end of pass `index` if `close` is set; `last` marks the last row of a pass.
     busy : Out(1)
@@ -64,6 +69,9 @@ class RowWalker(Component):
                 "start": In(1),
                 "n_passes": In(range(max_passes + 1)),
                 "rows": In(n_rows),
+                "read": Out(1),
+                "read_pass": Out(max(1, ceil_log2(max_passes))),
+                "mask": In(n_rows),
                 "slot": Out(stream.Signature(self.slot_shape)),
                 "busy": Out(1),
             }
@@ -72,13 +80,79 @@ class RowWalker(Component):
     def elaborate(self, platform):
         m = Module()
 
+        begin = Signal()
+        fetch = Signal()
+        load = Signal()
+        final = Signal.like(self.read_pass)
+        with m.If(begin):
+            m.d.sync += final.eq(self.n_passes - 1)
+        fetched = self._fetch(m, begin, fetch, load, final)
+
+        word = Signal(WORD_WIDTH)
+        word_index = Signal.like(fetched.index)
+        ends_pass = Signal()
+        bit = Signal(WORD_WIDTH)
+        after = Signal(WORD_WIDTH)
+        m.d.comb += [bit.eq(lowest(word)), after.eq(word & ~bit)]
+        with m.If(load):
+            m.d.sync += [word_index.eq(fetched.index), ends_pass.eq(fetched.ends_pass)]
+        # Idle, or while the receiver waits, nothing moves.
+        with m.If(load | (self.slot.valid & self.slot.ready)):
+            m.d.sync += word.eq(Mux(load, fetched.word, after))
+
+        slot = self.slot.payload
+        slot_index = Signal.like(slot.index)
+        m.d.comb += [
+            slot.index.eq(slot_index),
+            slot.row.eq(Cat(encode(bit), word_index)),
+            slot.last.eq(ends_pass & ~after.any()),
+        ]
+        with m.FSM() as fsm:
+
+            def load_next():
+                """Walk the fetched word, or close a pass that has none."""
+                m.d.comb += load.eq(1)
+                with m.If(~fetched.empty):
+                    m.next = "WALK"
+                with m.Else():
+                    m.next = "CLOSE"
+
+            with m.State("IDLE"), m.If(self.start & (self.n_passes != 0)):
+                m.d.comb += begin.eq(1)
+                m.d.sync += slot_index.eq(0)
+                m.next = "FETCH"
+            with m.State("FETCH"):
+                m.d.comb += fetch.eq(1)
+                m.next = "LOAD"
+            with m.State("LOAD"):
+                load_next()
+            with m.State("WALK"):
+                m.d.comb += self.slot.valid.eq(1)
+                with m.If(self.slot.ready & ~after.any()):
+                    with m.If(ends_pass):
+                        m.next = "CLOSE"
+                    with m.Else():
+                        load_next()
+            with m.State("CLOSE"):
+                m.d.comb += [self.slot.valid.eq(1), slot.close.eq(1)]
+                with m.If(self.slot.ready):
+                    m.d.sync += slot_index.eq(slot_index + 1)
+                    with m.If(slot_index == final):
+                        m.next = "IDLE"
+                    with m.Else():
+                        load_next()
+        m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
+        return m
+
+    def _fetch(self, m, begin, fetch, load, final):
+        """The next word that has a bit of its pass, or word 0 of a pass that has none."""
         n_words = -(-self.n_rows // WORD_WIDTH)
-        rows = Cat(self.rows, Const(0, n_words * WORD_WIDTH - self.n_rows))
+        rows = Cat(self.rows & self.mask, Const(0, n_words * WORD_WIDTH - self.n_rows))
         words = [rows.word_select(k, WORD_WIDTH) for k in range(n_words)]
         filled = Signal(n_words)
         m.d.comb += filled.eq(Cat(word.any() for word in words))
 
-        # Words come round and round: nothing pending means that the next pass begins.
+        # Nothing pending means that a pass begins.
         pending = Signal(n_words)
         todo = Signal(n_words)
         chosen = Signal(n_words)
@@ -88,71 +162,26 @@ class RowWalker(Component):
             chosen.eq(lowest(todo)),
             rest.eq(todo & ~chosen),
         ]
-
-        begin = Signal()
-        fetch = Signal()
-        load = Signal()
-        next_word = Signal(WORD_WIDTH)
-        next_index = Signal(range(n_words))
-        next_ends_pass = Signal()
         with m.If(begin | fetch | load):
             m.d.sync += pending.eq(Mux(begin, 0, rest))
+
+        # The mask that is there, and the next one as soon as the last word of its pass is taken.
+        mask_pass = Signal.like(self.read_pass)
+        m.d.comb += [
+            self.read.eq(begin | ((fetch | load) & ~rest.any() & (mask_pass != final))),
+            self.read_pass.eq(Mux(begin, 0, mask_pass + 1)),
+        ]
+        with m.If(self.read):
+            m.d.sync += mask_pass.eq(self.read_pass)
+
+        fetched = Signal(
+            StructLayout({"word": WORD_WIDTH, "index": range(n_words), "ends_pass": 1, "empty": 1})
+        )
         with m.If(fetch | load):
             m.d.sync += [
-                next_word.eq(selected(chosen, words)),
-                next_index.eq(encode(chosen)),
-                next_ends_pass.eq(~rest.any()),
+                fetched.word.eq(selected(chosen, words)),
+                fetched.index.eq(encode(chosen)),
+                fetched.ends_pass.eq(~rest.any()),
+                fetched.empty.eq(~todo.any()),
             ]
-
-        word = Signal(WORD_WIDTH)
-        word_index = Signal(range(n_words))
-        ends_pass = Signal()
-        bit = Signal(WORD_WIDTH)
-        after = Signal(WORD_WIDTH)
-        m.d.comb += [bit.eq(lowest(word)), after.eq(word & ~bit)]
-        with m.If(load):
-            m.d.sync += [word_index.eq(next_index), ends_pass.eq(next_ends_pass)]
-        # Idle, or while the receiver waits, nothing moves.
-        with m.If(load | (self.slot.valid & self.slot.ready)):
-            m.d.sync += word.eq(Mux(load, next_word, after))
-
-        slot = self.slot.payload
-        slot_index = Signal.like(slot.index)
-        m.d.comb += [
-            slot.index.eq(slot_index),
-            slot.row.eq(Cat(encode(bit), word_index)),
-            slot.last.eq(ends_pass & ~after.any()),
-        ]
-        final = Signal.like(slot.index)
-        with m.FSM() as fsm:
-            with m.State("IDLE"), m.If(self.start & (self.n_passes != 0)):
-                m.d.comb += begin.eq(1)
-                m.d.sync += [slot_index.eq(0), final.eq(self.n_passes - 1)]
-                m.next = "FETCH"
-            with m.State("FETCH"):
-                m.d.comb += fetch.eq(1)
-                m.next = "LOAD"
-            with m.State("LOAD"):
-                with m.If(filled.any()):
-                    m.d.comb += load.eq(1)
-                    m.next = "WALK"
-                with m.Else():
-                    m.next = "CLOSE"
-            with m.State("WALK"):
-                m.d.comb += self.slot.valid.eq(1)
-                with m.If(self.slot.ready):
-                    with m.If(~after.any() & ends_pass):
-                        m.next = "CLOSE"
-                    with m.Elif(~after.any()):
-                        m.d.comb += load.eq(1)
-            with m.State("CLOSE"):
-                m.d.comb += [self.slot.valid.eq(1), slot.close.eq(1)]
-                with m.If(self.slot.ready):
-                    m.d.sync += slot_index.eq(slot_index + 1)
-                    with m.If(slot_index == final):
-                        m.next = "IDLE"
-                    with m.Elif(filled.any()):
-                        m.d.comb += load.eq(1)
-                        m.next = "WALK"
-        m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
-        return m
+        return fetched

@@ -67,6 +67,7 @@ class SpikeOutput(Component):
         m.d.comb += [
             walker.start.eq(commit_1),
             walker.n_passes.eq(1),
+            walker.mask.eq(~0),
             walker.rows.eq(
                 Cat(
                     Cat(self.spikes.word_select(p, self.n_neurons), padding)

@@ -12,7 +12,7 @@ Ints = NDArray[np.int64]
 
 SEGMENTS = 16
 """Straight lines that stand for 2^-x, x from 0 to 1."""
-ENDS = [round(2**17 * 2 ** (-k / SEGMENTS)) for k in range(SEGMENTS + 1)]
+ENDS = [round(2**18 * 2 ** (-k / SEGMENTS)) for k in range(SEGMENTS + 1)]
 
 
 def _nearest(numerator: Ints, denominator: Ints | int) -> Ints:
@@ -22,7 +22,7 @@ def _nearest(numerator: Ints, denominator: Ints | int) -> Ints:
 
 
 def exponentials(octaves: Ints) -> Ints:
-    """``2^17 * 2^(-octaves / 2^16)``, nearly.
+    """``2^18 * 2^(-octaves / 2^16)``, nearly.
 
     x is rounded to 1/4096. Between multiples of 1/16 the power is a straight line whose ends are
     rounded.
@@ -43,9 +43,9 @@ def softmax(scores: Ints, octaves: int) -> Ints:
     """
     powers = exponentials((scores.max(axis=-1, keepdims=True) - scores) * octaves)
     total = powers.sum(axis=-1, keepdims=True)
-    scale = _to_reach(total, 1 << 25)
-    inverse = ((1 << 38) - 1) // (total * scale)
-    return _nearest(powers * inverse * scale, 1 << 22)
+    scale = _to_reach(total, 1 << 27)
+    inverse = ((1 << 40) - 1) // (total * scale)
+    return _nearest(powers * inverse * scale, 1 << 24)
 
 
 def normalise(values: Ints, epsilon: int) -> Ints:
@@ -58,7 +58,7 @@ def normalise(values: Ints, epsilon: int) -> Ints:
         variance
     )
     deviation = np.vectorize(math.isqrt, otypes=[np.int64])(variance * scale**2)
-    inverse = ((1 << 38) - 1) // (deviation << 8)
+    inverse = ((1 << 40) - 1) // (deviation << 10)
     return _nearest((n * values - mean) * inverse * scale, 1 << 20)
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from model.mars.clocks import PassClocks, simulate, work_of
 from model.mars.config import KERNELS, WORD_BITS
+from model.mars.devices.bit_cells import Cells
 from model.mars.devices.macros import DeviceMacros
 from model.mars.early_exit import ExitUnit, exit_clocks
 from model.mars.image import Features, Image, PassContents, split_steps
@@ -130,15 +131,19 @@ class FrameRun:
 
 
 def run_frame(
-    image: Image, features: Ints, latency: int = LATENCY, macros: DeviceMacros | None = None
+    image: Image,
+    features: Ints,
+    latency: int = LATENCY,
+    macros: DeviceMacros | None = None,
+    cells: Cells | None = None,
 ) -> FrameRun:
     """A frame on the golden machine, chunk by chunk until the network stops; as `run`.
 
-    `macros` are arrays that are not exact.
+    `macros` are arrays that are not exact, `cells` those of digital memories that are wrong.
     """
     registers = image.exit_registers
     unit = ExitUnit(registers) if registers else None
-    machine = Machine(image.config, macros)
+    machine = Machine(image.config, macros, cells)
     chunks: list[tuple[PassRun, ...]] = []
     clocks = 0
     for chunk in range(image.n_chunks):
@@ -149,7 +154,8 @@ def run_frame(
             continue
         clocks += ONWARD_CLOCKS * (len(chunks) > 1)
         taken = unit.taken
-        stops = unit.stops(_logits(image, runs[-1]))
+        logits = _result(image, machine)
+        stops = unit.stops(logits.reshape(len(logits), -1))
         # The state that the unit begins in also leads to the next chunk.
         clocks += exit_clocks(image.output.shape[0], unit.taken - taken) + DECIDES_AFTER * stops
         if stops:
@@ -158,7 +164,7 @@ def run_frame(
 
 
 def _result(image: Image, machine: Machine) -> Ints:
-    words = machine.maps if image.contents.stored else machine.banks[0]
+    words = machine.maps if image.contents.stored else machine.read(0, slice(None))
     return image.output.from_words(words[image.contents.output_address :][: image.output_words])
 
 
@@ -170,13 +176,6 @@ def starts(runs: Sequence[PassRun]) -> list[int]:
         if one.program.descriptor.is_last:
             start += one.clocks.end + ONWARD_CLOCKS
     return result
-
-
-def _logits(image: Image, last: PassRun) -> Ints:
-    """Logits (steps, classes) of a chunk, summed over its steps."""
-    outputs = layer_outputs(last.program.descriptor, image.contents.passes[-1], last)
-    logits = outputs[image.contents.passes[-1].layers[-1]]
-    return logits.reshape(len(logits), -1)
 
 
 def _chunk(

@@ -1,5 +1,7 @@
 """Group-sets, what the accelerator stores or skips: 16 input channels x one tap x some kernels."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -43,6 +45,17 @@ def kept_sets(weight: Ints, weight_bits: int) -> Flags:
     return np.asarray(_sets(weight != 0, weight_bits).any(axis=(1, 3)))
 
 
+def set_norms(weight: Ints, weight_bits: int) -> NDArray[np.float64]:
+    """Norm of each group-set of (Cout, Cin, taps) weights, in the shape of `kept_sets`."""
+    return np.asarray(np.sqrt(_sets(weight**2, weight_bits).sum(axis=(1, 3))))
+
+
+def spread(flags: Flags, weight_bits: int, shape: tuple[int, ...]) -> Flags:
+    """Flags of group-sets as a mask of the weights (Cout, Cin, taps), which have that shape."""
+    kernels = kernels_per_set(weight_bits)
+    return flags.repeat(kernels, axis=0).repeat(WORD_LINES, axis=1)[: shape[0], : shape[1]]
+
+
 def clear_sets(weight: Ints, weight_bits: int, cleared: Flags) -> Ints:
     """The weights (Cout, Cin, taps) with 0 in some group-sets, and some weight in each other one.
 
@@ -59,8 +72,7 @@ def clear_sets(weight: Ints, weight_bits: int, cleared: Flags) -> Ints:
     # The first weight of a set is in every set, however many channels fill up the others.
     corners = result[::kernels, ::WORD_LINES]
     corners[~kept_sets(weight, weight_bits)] = 1
-    spread = cleared.repeat(kernels, axis=0).repeat(WORD_LINES, axis=1)
-    result[spread[: weight.shape[0], : weight.shape[1]]] = 0
+    result[spread(cleared, weight_bits, weight.shape)] = 0
     return result
 
 
@@ -73,8 +85,8 @@ def choose_sets(rng: np.random.Generator, weight: Ints, weight_bits: int, share:
     return chosen.reshape(shape)
 
 
-def _sets(values: Flags, weight_bits: int) -> Flags:
-    """(Cout, Cin, taps) as (blocks, kernels, blocks, channels, taps), filled up with False."""
+def _sets(values: NDArray[Any], weight_bits: int) -> NDArray[Any]:
+    """(Cout, Cin, taps) as (blocks, kernels, blocks, channels, taps), filled up with 0."""
     kernels = kernels_per_set(weight_bits)
     n_kernels, n_channels, n_taps = values.shape
     missing = ((0, -n_kernels % kernels), (0, -n_channels % WORD_LINES), (0, 0))

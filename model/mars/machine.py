@@ -5,13 +5,14 @@ from `model.mars.clocks`. Its only liberty: all pixels of a kernel block are com
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.mars.config import (
+    ADDRESSES,
     KERNELS,
     NIBBLE,
     WORD_BITS,
@@ -19,6 +20,7 @@ from model.mars.config import (
     WORDS_PER_LINE,
     MarsConfig,
 )
+from model.mars.devices.bit_cells import Cells
 from model.mars.devices.macros import Access, DeviceMacros
 from model.mars.layout import (
     DESCRIPTOR_LINES,
@@ -269,6 +271,8 @@ class Machine:
     config : MarsConfig
     macros : DeviceMacros or None
         Arrays that are not exact, in place of the macros.
+    cells : Cells or None
+        Cells of its memories that are wrong.
 
     Attributes
     ----------
@@ -277,10 +281,17 @@ class Machine:
         The memory behind `SCRATCH_BASE` of the last frame.
     """
 
-    def __init__(self, config: MarsConfig, macros: DeviceMacros | None = None) -> None:
+    def __init__(
+        self,
+        config: MarsConfig,
+        macros: DeviceMacros | None = None,
+        cells: Cells | None = None,
+    ) -> None:
         self.config = config
         self.macros = macros
+        self.cells = cells
         self.number = 0
+        self.n_loaded = 0
         self.banks = np.zeros((config.n_macros, config.feature_words), np.uint64)
         self.first_chunk = True
         self.maps: Words = np.zeros(0, np.uint64)
@@ -306,7 +317,45 @@ class Machine:
                 if d.is_last:
                     words = iter([memory.read(d, k) for k in range(MAX_LOADS) if d.load_lines[k]])
             else:
-                yield one, self._convolve(one)
+                yield one, self._convolve(self._held(self._filled(one)))
+            if d.is_last:
+                self.n_loaded = 0
+
+    def read(self, macro: Any, address: Any) -> Words:
+        """Words of the feature memories."""
+        words: Words = self.banks[macro, address]
+        if self.cells is None:
+            return words
+        return self.cells.read("features", words, (macro, address))
+
+    def _filled(self, one: Pass) -> Pass:
+        """A pass with the rows that a map gives each macro, where one stands for weights."""
+        d = one.descriptor
+        if d.function != OPERAND:
+            return one
+        macros = np.arange(self.config.n_macros)
+        blocks = tuple(
+            replace(block, words=self._operand(d, block.codes[:, macros % d.split], number))
+            for number, block in enumerate(one.blocks)
+        )
+        return replace(one, blocks=blocks)
+
+    def _held(self, one: Pass) -> Pass:
+        """A pass with its group-sets as each macro's cells give them back.
+
+        Macros are filled in turn: a segment's group-sets begin at address 0.
+        """
+        if self.cells is None or self.cells.memory != "macros":
+            return one
+        macros = np.arange(self.config.n_macros)
+        blocks = []
+        for block in one.blocks:
+            address = (self.n_loaded + np.arange(block.n_entries)) % ADDRESSES
+            self.n_loaded += block.n_entries
+            written = block.words[:, macros % block.words.shape[1]]
+            place = (macros, address[:, np.newaxis])
+            blocks.append(replace(block, words=self.cells.read("macros", written, place)))
+        return replace(one, blocks=tuple(blocks))
 
     def _store_input(self, d: Descriptor, words: Words) -> PassResult:
         offset = np.arange(d.n_rows * d.out_row_pitch)
@@ -325,7 +374,7 @@ class Machine:
         team, word = np.divmod(number, d.team_words)
         macro = team << d.split_log2
         address = np.array(d.in_base)[macro] + word
-        values = self.banks[macro, address % self.config.feature_words]
+        values = self.read(macro, address % self.config.feature_words)
         kept = (number % d.pixel_words >= d.kept_word) & (number % d.pixel_words < d.kept_end)
         where = (d.map_word + number)[kept]
         maps[where] = values[kept]
@@ -378,7 +427,7 @@ class Machine:
             + blocks * d.in_planes
         )
         planes = [
-            self.banks[macro, (address + p) % self.config.feature_words] for p in range(d.in_planes)
+            self.read(macro, (address + p) % self.config.feature_words) for p in range(d.in_planes)
         ]
         values = from_planes(np.stack(planes, axis=-1), signed=bool(d.in_signed))
         channels = values.reshape(-1, d.row_blocks * KERNELS)[:, : d.row_channels]
@@ -479,7 +528,7 @@ class Machine:
         if not d.loads(first_chunk=self.first_chunk):
             return None, 0
         macro, address = self._u_places(d, number, rows, cols)
-        nibbles = from_planes(self.banks[macro, address], signed=True).reshape(-1, KERNELS)
+        nibbles = from_planes(self.read(macro, address), signed=True).reshape(-1, KERNELS)
         n, first = _part(d, number)
         membranes = np.zeros((len(nibbles), KERNELS // d.groups), np.int64)
         membranes[:, :n] = nibbles[:, first : first + n]
@@ -523,7 +572,7 @@ class Machine:
         by_step: list[Ints] = []
         n_read = 0
         for word in range(d.n_sub_rounds):
-            words, weights, n = self._operands(d, block, rows, cols, number, word)
+            words, weights, n = self._operands(d, block, rows, cols, word)
             n_read += n
             n_steps = min(STEPS_PER_WORD, d.n_steps - len(by_step))
             for step in range(n_steps):
@@ -605,14 +654,14 @@ class Machine:
 
     def _gather(self, macros: Ints, address: Ints, valid: NDArray[np.bool_], around: int) -> Words:
         """Words of the banks, and 16 nibbles of `around` where they are not valid."""
-        words = self.banks[macros, address % self.config.feature_words]
+        words = self.read(macros, address % self.config.feature_words)
         return np.where(valid, words, nibble_plane(np.full(KERNELS, around), 0))
 
     def _accumulate(
         self, d: Descriptor, block: KernelBlock, rows: Ints, cols: Ints, number: int
     ) -> tuple[Ints, int]:
         """Sums of the teams' macros, (rounds, teams, 16), and how many words were read."""
-        planes, weights, n_read = self._operands(d, block, rows, cols, number)
+        planes, weights, n_read = self._operands(d, block, rows, cols)
         activations = from_planes(planes, signed=bool(d.in_signed))
         access = Access(self.number, number)
         bits, signed = NIBBLE * d.accesses, bool(d.in_signed)
@@ -651,7 +700,6 @@ class Machine:
         block: KernelBlock,
         rows: Ints,
         cols: Ints,
-        number: int,
         word: int = 0,
     ) -> tuple[Words, NDArray[np.float64], int]:
         """What the macros multiply, and how many words were read.
@@ -686,9 +734,7 @@ class Machine:
             ],
             axis=-1,
         )
-        words = block.words[:, macros % d.split]
-        if d.function == OPERAND:
-            words = self._operand(d, block.codes[:, macros % d.split], number)
+        words = block.words[:, macros % block.words.shape[1]]
         weights = _weights(d, words).astype(np.float64)
         return planes, weights, int(valid.sum()) * d.accesses
 
@@ -709,7 +755,7 @@ class Machine:
         )
         address = d.op_base + token * d.op_col_pitch + channel_block * n_planes + plane
         macros = np.arange(n_macros)[:, np.newaxis]
-        words = self.banks[macros, address % self.config.feature_words]
+        words = self.read(macros, address % self.config.feature_words)
         nibbles = decode_activations(words, signed=False)  # (entries, macros, 16 words, 16 lanes)
         lanes = np.asarray(channel_block)[..., np.newaxis] * KERNELS + within
         inside = (token < d.op_tokens)[..., np.newaxis] & (lanes < d.op_channels)

@@ -651,7 +651,7 @@ class Softmax:
     ----------
     name, input : str
     heads : int
-        Divides the channels; each head has up to 256.
+        Divides the channels; each head has up to 512.
     octaves : int
         1..2^20 - 1: a score of one step less is less probable by ``2^(-octaves / 2^16)``.
     offset : int
@@ -1300,6 +1300,8 @@ def _check_sources(layer: Layer, types: Mapping[str, FeatureType], *, is_last: b
     """What the layer reads may change in time only if it is defined for that."""
     if isinstance(layer, SumPool) and is_last:
         raise NetworkError(f"{_of(layer)}must be read by another layer: counts are no output")
+    if isinstance(layer, Tokens) and is_last:
+        raise NetworkError(f"{_of(layer)}must be read by another layer: constants are no output")
     for what, name in references(layer).items():
         kind, place = types[name], f"{_of(layer)}{what}"
         if what == "skip" and neuron_of(layer) is not None and not kind.is_spikes:

@@ -8,7 +8,7 @@ meanwhile the rows before and behind are in their other phases (`model.mars.cloc
 softmax        largest value, sum of exponentials; reciprocal; each exponential times that
 normalisation  sum and sum of squares; root, reciprocal; each difference from the mean times that
 ```
-Both share the reciprocal and a multiplier of 19 x 13 bits per channel. No intermediate is wider
+Both share the reciprocal and a multiplier of 20 x 13 bits per channel. No intermediate is wider
 than its constant `*_WIDTH`, whatever the row.
 """
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 
-SOFTMAX_MAX = 256
+SOFTMAX_MAX = 512
 """Channels of a row of softmax."""
 NORM_MAX = 1024
 """Channels of a row that is normalised."""
@@ -26,8 +26,8 @@ OCTAVE_BITS = 16
 OCTAVES_MAX = (1 << 20) - 1
 EPSILON_MAX = (1 << 32) - 1
 
-POWER_BITS = 17
-"""An exponential is in units of 2^-17; the largest of a row is 1."""
+POWER_BITS = 18
+"""An exponential is in units of 2^-18; the largest of a row is 1."""
 POWER_WIDTH = POWER_BITS + 1
 SEGMENT_BITS = 4
 """An octave has 16 segments, straight lines."""
@@ -37,8 +37,8 @@ POWERS = np.array(
     [round((1 << POWER_BITS) * 2 ** (-k / (1 << SEGMENT_BITS))) for k in range(17)], np.int64
 )
 """2^-x at the ends of the segments."""
-POWER_SUM_WIDTH = 26
-"""Of at most 256 exponentials, at least 2^17."""
+POWER_SUM_WIDTH = 28
+"""Of at most 512 exponentials, at least 2^18."""
 SUM_WIDTH = 18
 """Of at most 1024 values of 8 bit, with a sign."""
 SQUARES_WIDTH = 26
@@ -59,7 +59,7 @@ _ROOT_UP = POWER_SUM_WIDTH - ROOT_WIDTH
 
 
 def power(octaves: Ints) -> Ints:
-    """About 2^-x in units of 2^-17, of x in units of 2^-16: at most 0.034 % and half a unit off.
+    """About 2^-x in units of 2^-18, of x in units of 2^-16: at most 0.034 % and half a unit off.
 
     Twelve fractional bits count: four choose a segment, eight a place on its line.
     """
@@ -75,7 +75,7 @@ def power(octaves: Ints) -> Ints:
 
 
 def reciprocal(divisor: Ints) -> Ints:
-    """``floor((2^38 - 1) / divisor)``, 13 bits, of 26 bits whose uppermost one is set."""
+    """``floor((2^40 - 1) / divisor)``, 13 bits, of 28 bits whose uppermost one is set."""
     quotient: Ints = ((1 << QUOTIENT_BITS) - 1) // divisor
     return quotient
 
@@ -111,7 +111,7 @@ def softmax(rows: Ints, octaves: int) -> Ints:
     Parameters
     ----------
     rows : (..., channels) int
-        Up to 256 scores of 8 bit, signed or not.
+        Up to 512 scores of 8 bit, signed or not.
     octaves : int
         By how many halvings a score of one step less is less probable, in units of 2^-16: the
         scores' scale divided by ln 2.

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.npu import noise, post_synaptic
+from model.npu.clocks import Clocks
+from model.npu.config import NPUConfig
 from model.npu.network import Connections, Network
 from model.npu.soma import soma
 from model.npu.trace import Trace
@@ -18,6 +20,12 @@ NO_CLOCKS = np.zeros(0, np.int64)
 
 class Engine:
     """A network's state and its `step()`.
+
+    Parameters
+    ----------
+    network : Network
+    config : NPUConfig, optional
+        The chip whose clocks the traces carry; without it they carry none.
 
     Attributes
     ----------
@@ -31,8 +39,9 @@ class Engine:
         The time step that `step()` will run.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, config: NPUConfig | None = None) -> None:
         self.network = network
+        self._clocks = Clocks(network, config) if config else None
         self.v = network.neurons.rest.copy()
         self.i_syn = np.zeros(network.n_neurons, np.int64)
         self.bias = np.zeros(network.n_neurons, np.int64)
@@ -52,6 +61,7 @@ class Engine:
         """Run one time step in which the given external axons fire."""
         neurons = self.network.neurons
         rows = self._count_rows(axons)
+        clocks = self._count_clocks(axons)
 
         weights = np.concatenate([self._weights[self.spikes], self._axon_weights[axons]])
         current, saturated = post_synaptic.accumulate(self.i_syn, weights)
@@ -69,7 +79,7 @@ class Engine:
             noise=draws[None].astype(np.int8),
             rows=rows[None],
             saturated=self._per_population(saturated).astype(np.bool_)[None],
-            clocks=NO_CLOCKS,
+            clocks=clocks,
         )
 
     def _draw_noise(self) -> Ints:
@@ -88,6 +98,12 @@ class Engine:
             own = self.network.axon_slice(p)
             rows[p] = fired[list(sources)].sum() + ((axons >= own.start) & (axons < own.stop)).sum()
         return rows
+
+    def _count_clocks(self, axons: Ints) -> Ints:
+        if self._clocks is None:
+            return NO_CLOCKS
+        events = np.stack([np.zeros_like(axons), axons], axis=1)
+        return self._clocks.of_steps(self.spikes[None], events)
 
     def _per_population(self, flags: NDArray[np.bool_]) -> Ints:
         """How many of the flags are set in each population."""

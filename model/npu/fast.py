@@ -23,7 +23,8 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from model.npu import noise
-from model.npu.config import BIAS_MAX, BIAS_MIN, I_MAX, I_MIN
+from model.npu.clocks import Clocks
+from model.npu.config import BIAS_MAX, BIAS_MIN, I_MAX, I_MIN, NPUConfig
 from model.npu.engine import NO_CLOCKS
 from model.npu.network import Network, NetworkError
 from model.npu.soma import V_MAX
@@ -303,6 +304,8 @@ class FastEngine:
     network : Network
     dense : bool, optional
         Whether the weights are a dense matrix rather than CSR; by default the faster one.
+    config : NPUConfig, optional
+        The chip whose clocks the traces carry; without it they carry none.
 
     Attributes
     ----------
@@ -312,7 +315,9 @@ class FastEngine:
         The time step with which `run()` will begin.
     """
 
-    def __init__(self, network: Network, *, dense: bool | None = None) -> None:
+    def __init__(
+        self, network: Network, *, dense: bool | None = None, config: NPUConfig | None = None
+    ) -> None:
         n, neurons = network.n_neurons, network.neurons
         n_rows = n + sum(network.axons)
         if n_rows > MAX_ROWS:
@@ -320,6 +325,7 @@ class FastEngine:
         n_blocks = -(-n // LANES)
         self.network = network
         self.step_index = 0
+        self._clocks = Clocks(network, config) if config else None
         self._cells = np.zeros((n_blocks, N_FIELDS * LANES), np.int32)
         self._block, self._lane = np.divmod(np.arange(n), LANES)
         self._spikes = np.zeros(n_blocks * LANES, np.uint8)
@@ -406,6 +412,7 @@ class FastEngine:
             noise=np.empty(shape, np.int8),
         )
         self._cells[:, COUNT : COUNT + LANES] = 0
+        spikes_before = self.spikes[None].copy()
         _run(
             self._cells,
             self._spikes,
@@ -426,15 +433,20 @@ class FastEngine:
         flags = saturated.view(np.bool_)
         if not record:
             return Activity(first_step, rows, flags, self._read(COUNT))
+        spikes = traces.spikes.view(np.bool_)
+        clocks = NO_CLOCKS
+        if self._clocks is not None:
+            before = np.concatenate([spikes_before, spikes])[:steps]
+            clocks = self._clocks.of_steps(before, events - np.array([first_step, 0]))
         return Trace(
             first_step=first_step,
             v=traces.v,
-            spikes=traces.spikes.view(np.bool_),
+            spikes=spikes,
             i_syn=traces.i_syn,
             noise=traces.noise,
             rows=rows,
             saturated=flags,
-            clocks=NO_CLOCKS,
+            clocks=clocks,
         )
 
     def _check(self, steps: int, events: Ints) -> None:

@@ -16,7 +16,6 @@ import zlib
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from model.npu import layout, noise
 from model.npu.clocks import used_groups
@@ -222,9 +221,9 @@ def decompile(image: bytes) -> tuple[NPUConfig, Network]:
         for k, source in enumerate(config.sources(p)):
             if source in used:
                 block = own[k * config.n_neurons :][: sizes[source]]
-                recurrent.append(_connections(block, sum(sizes[:source]), sum(sizes[:p])))
+                recurrent.append(Connections.of(block, sum(sizes[:source]), sum(sizes[:p])))
         axon_rows = own[first_axon:]
-        external.append(_connections(axon_rows, sum(n_axons), sum(sizes[:p])))
+        external.append(Connections.of(axon_rows, sum(n_axons), sum(sizes[:p])))
         n_axons.append(int(np.flatnonzero(axon_rows.any(axis=1)).max(initial=-1)) + 1)
     return config, Network(
         populations=sizes,
@@ -255,8 +254,3 @@ def _without_padding(words: Words) -> Neurons:
     neurons = layout.read_neurons(words)
     used = np.flatnonzero(neurons.a + neurons.b)
     return neurons[: int(used.max(initial=-1)) + 1]
-
-
-def _connections(block: NDArray[np.int8], first_pre: int, first_post: int) -> Connections:
-    pre, post = np.nonzero(block)
-    return Connections(pre + first_pre, post + first_post, block[pre, post].astype(np.int64))

@@ -80,6 +80,13 @@ class Connections:
         return Connections(empty, empty, empty)
 
     @staticmethod
+    def of(matrix: NDArray[np.int8], first_pre: int, first_post: int) -> "Connections":
+        """Those of a matrix W[row, neuron] that are not 0."""
+        pre, post = np.nonzero(matrix)
+        weight = matrix[pre, post].astype(np.int64)
+        return Connections(pre + first_pre, post + first_post, weight)
+
+    @staticmethod
     def join(parts: "list[Connections]") -> "Connections":
         """The synapses of all parts, in order."""
         columns = [(part.pre, part.post, part.weight) for part in (Connections.none(), *parts)]

@@ -29,7 +29,8 @@ class Trace:
     saturated : (steps, P) bool
         Whether a current of the population saturated in the step.
     clocks : (steps,) int64
-        Clocks of the step on the chip; empty where no configuration was given.
+        Clocks of the step on the chip, without waiting for spikes to leave; empty where no
+        configuration was given.
     """
 
     first_step: int

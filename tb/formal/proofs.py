@@ -4,7 +4,15 @@ from tb.formal import bridge
 from tb.formal.bus import axi_lite
 from tb.formal.harness import Proof
 from tb.formal.mars import index_decoder, line_reader, loader, membranes, requantiser
-from tb.formal.npu import event_input, population, post_synaptic, row_walker, soma, spike_output
+from tb.formal.npu import (
+    event_input,
+    population,
+    post_synaptic,
+    row_walker,
+    soma,
+    spike_output,
+    weight_memory,
+)
 
 MODULES = (
     soma,
@@ -13,6 +21,7 @@ MODULES = (
     event_input,
     spike_output,
     population,
+    weight_memory,
     axi_lite,
     index_decoder,
     line_reader,

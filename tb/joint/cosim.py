@@ -15,13 +15,12 @@ from model.mars.image import Image
 from model.mars.layout import Ints
 from model.npu.network import Network
 from model.npu.trace import Trace
-from tb import simulator
-from tb.cosim import beats_of, chip, trace_of
+from tb.cosim import beats_of, check_stalls, chip, trace_of
 from tb.mars import cosim as mars
 from tb.mars import records
 from tb.mars.cosim import FrameTrace, Job, JobResult
 from tb.simulator import BenchFailure
-from tb.trace_records import Steps, decode
+from tb.trace_records import Steps, StepTimes, decode
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class BridgeResult:
     """What the host reads behind a decision.
 
     `bias`: of all neurons of the network; `counts`: of a whole population of the configuration;
-    `elapsed`: clocks from the start of the frame to the interrupt.
+    `elapsed`: clocks from the start of the frame to the interrupt, which came at `decided_ns`.
     """
 
     status: int
@@ -58,22 +57,28 @@ class BridgeResult:
     winner: tuple[int, int]
     counts: tuple[int, ...]
     bias: tuple[int, ...]
+    decided_ns: int = 0
 
 
 @dataclass(frozen=True)
 class JointTrace:
     """A frame on the RTL, the burst behind it, and the decision.
 
-    `trace` is None if there is no burst.
+    `trace` is None if there is no burst; `times`: of its time steps.
     """
 
     frame: FrameTrace
     trace: Trace | None
     result: BridgeResult
+    times: StepTimes | None = None
 
 
-def run(config: ChipConfig, pairs: Sequence[Pair]) -> Iterator[list[JointTrace]]:
+def run(
+    config: ChipConfig, pairs: Sequence[Pair], *, recorded: Path | None = None
+) -> Iterator[list[JointTrace]]:
     """Run pairs on the RTL, one after the other; of each all frames.
+
+    With `recorded` waves of all signals go there, also if it fails.
 
     Raises
     ------
@@ -88,10 +93,11 @@ def run(config: ChipConfig, pairs: Sequence[Pair]) -> Iterator[list[JointTrace]]
         (folder / "config").write_bytes(pickle.dumps(config))
         for k, pair in enumerate(pairs):
             (folder / f"job{k}").write_bytes(pickle.dumps(_job(config, pair)))
-        simulator.run(
+        mars.run_recorded(
             chip(config),
             "tb.joint.serve",
             folder,
+            recorded,
             plusargs=(
                 f"+mars_trace={folder / 'mars_trace'}",
                 f"+trace_file={folder / 'npu_trace'}",
@@ -115,21 +121,22 @@ def _collect(config: ChipConfig, pairs: Sequence[Pair], folder: Path) -> Iterato
         results: list[tuple[JobResult, BridgeResult]]
         results = pickle.loads((folder / f"result{k}").read_bytes())
         n_steps = len(results) * pair.bridge.steps
-        trace = None
+        trace, times = None, None
         if n_steps:
             part = _part(steps, slice(first_step, first_step + n_steps))
             silent = np.zeros(pair.network.n_neurons, np.bool_)
-            trace = trace_of(pair.network, part, 0, silent, 0.0)
+            trace, times = trace_of(pair.network, part, 0, silent), part.times
+            check_stalls(part, silent, 0)
             beats = beats_of(pair.network, trace)
             if steps.beats[first_beat:][: len(beats)] != beats:
                 raise BenchFailure(f"spike stream of pair {k} must carry {beats}")
             first_step, first_beat = first_step + n_steps, first_beat + len(beats)
-        yield list(_traces(pair, results, trace, passes))
+        yield list(_traces(pair, results, trace, times, passes))
     if first_step != len(steps.step_clocks) or first_beat != len(steps.beats):
         raise BenchFailure(f"{first_step} time steps must be all, not {len(steps.step_clocks)}")
 
 
-def _traces(pair, results, trace, passes) -> Iterator[JointTrace]:
+def _traces(pair, results, trace, times, passes) -> Iterator[JointTrace]:
     """Frame by frame; takes its passes away."""
     n = pair.bridge.steps
     for k, (job_result, bridge_result) in enumerate(results):
@@ -139,12 +146,12 @@ def _traces(pair, results, trace, passes) -> Iterator[JointTrace]:
         own, passes[:] = passes[:n_passes], passes[n_passes:]
         frame = FrameTrace(own, mars.output(pair.image, job_result.words, own), job_result)
         burst = trace.part(k * n, (k + 1) * n) if trace else None
-        yield JointTrace(frame, burst, bridge_result)
+        of_burst = times[k * n : (k + 1) * n] if times else None
+        yield JointTrace(frame, burst, bridge_result, of_burst)
 
 
 def _part(steps: Steps, which: slice) -> Steps:
-    names = ("v", "i_syn", "noise", "spikes", "saturated", "step_clocks", "stall_clocks")
-    names += ("retired", "committed")
+    names = ("v", "i_syn", "noise", "spikes", "saturated", "step_clocks", "stall_clocks", "times")
     return replace(steps, beats=[], **{name: getattr(steps, name)[which] for name in names})
 
 

@@ -48,13 +48,17 @@ class JointHost(MarsHost):
         await self.set_lines(job.n_packet_lines, job.n_program_lines)
         await self.set_job(job)
 
-    async def elapsed(self) -> int:
-        """Clocks from the start of the next frame, before its first request, to the interrupt."""
+    async def elapsed(self) -> tuple[int, int]:
+        """Clocks from the start of the next frame to the interrupt, and when that came, in ns.
+
+        To be awaited before the frame's first request.
+        """
         await RisingEdge(self.dut.m_axi_weights_arvalid)
-        begin = get_sim_time("ns")
+        begin = int(get_sim_time("ns"))
         if not self.dut.irq.value:
             await RisingEdge(self.dut.irq)
-        return (get_sim_time("ns") - begin) // CLOCK_NS + FIRST_REQUEST
+        end = int(get_sim_time("ns"))
+        return (end - begin) // CLOCK_NS + FIRST_REQUEST, end
 
     async def load(self, network: Network, registers: dict[str, int], entries: list[int]) -> None:
         """Write a network, the bridge's entries and registers, and switch it on."""
@@ -65,8 +69,8 @@ class JointHost(MarsHost):
             await self.write(self.addresses[name], [value])
         await self.write(self.addresses["bridge.CONTROL"], [ENABLE | IRQ_ENABLE])
 
-    async def bridge_result(self, network: Network, elapsed: int) -> BridgeResult:
-        """What the bridge shows; its flag is cleared."""
+    async def bridge_result(self, network: Network, elapsed: tuple[int, int]) -> BridgeResult:
+        """What the bridge shows behind what `elapsed` returned; its flag is cleared."""
         names = ("STATUS", "CLOCKS", "WINNER")
         status, clocks, winner = [
             await self.read(self.addresses[f"bridge.{name}"]) for name in names
@@ -81,6 +85,6 @@ class JointHost(MarsHost):
             first = self.addresses[f"neurons[{p}]"] + 4 * layout.BIAS_WORD
             step = 4 * layout.WORDS_PER_NEURON
             bias += [await self.read(first + step * k) for k in range(n)]
-        return BridgeResult(
-            status, clocks, elapsed, (winner & 0xFFF, winner >> 16), tuple(counts), tuple(bias)
-        )
+        took, decided = elapsed
+        who = winner & 0xFFF, winner >> 16
+        return BridgeResult(status, clocks, took, who, tuple(counts), tuple(bias), decided)

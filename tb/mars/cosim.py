@@ -1,16 +1,20 @@
 """Co-simulation of the accelerator: whole frames out of a memory, all that they did handed back."""
 
 import pickle
+import shutil
 import tempfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.config import ChipConfig
 from model.mars.config import WORDS_PER_LINE, MarsConfig
+from model.mars.devices.bit_cells import Cells
 from model.mars.image import Features, Image, check_rtl
 from model.mars.layout import Ints
 from model.mars.machine import maps_words
@@ -18,9 +22,12 @@ from model.mars.patch import Patch
 from model.mars.program import to_bytes
 from model.mars.time_registers import time_registers
 from tb import simulator, waves
+from tb.faulty import __file__ as masks
+from tb.faulty import with_masks
+from tb.faulty import write as write_cells
 from tb.mars import records
 from tb.mars.records import SCRATCH_BASE, PassTrace
-from tb.simulator import BenchFailure, Design
+from tb.simulator import BenchFailure, Design, Waves
 
 FOLDER = Path(__file__).parent
 LATENCY = 20
@@ -108,13 +115,15 @@ class FrameTrace:
     policy: "FrameTrace | None" = None
 
 
-def system(config: MarsConfig) -> Design:
-    """The chip with its weight memory."""
+def system(config: MarsConfig, *, faulty: bool = False) -> Design:
+    """The chip with its weight memory; a faulty one has cells that may be wrong."""
 
     def sources() -> dict[str, str]:
         from hw.generate import TOP, traced
 
         verilog, states = traced(ChipConfig.alone(config))
+        if faulty:
+            verilog = with_masks(verilog, config)
         bench, monitor = FOLDER / "system.sv", FOLDER / "monitor.sv"
         memory = FOLDER.parent / "axi_memory.sv"
         sizes = {"WEIGHT_BUS = 512": config.weight_bus, "MACROS = 8": config.n_macros}
@@ -130,23 +139,33 @@ def system(config: MarsConfig) -> Design:
             bench.name: text,
         }
 
-    return Design(f"{config.name}-system-{config.fingerprint:08x}", "mars_system", sources)
+    # Unlike all else that decides what is simulated, the masks are only in this one.
+    kind = f"faulty-{zlib.crc32(Path(masks).read_bytes()):08x}" if faulty else "system"
+    return Design(f"{config.name}-{kind}-{config.fingerprint:08x}", "mars_system", sources)
 
 
-def build(config: MarsConfig) -> Path:
+def build(config: MarsConfig, kind: Waves = "", *, faulty: bool = False) -> Path:
     """Build the simulator of a configuration unless it is there."""
-    return simulator.build(system(config))
+    return simulator.build(system(config, faulty=faulty), kind)
 
 
-def is_built(config: MarsConfig) -> bool:
+def is_built(config: MarsConfig, kind: Waves = "", *, faulty: bool = False) -> bool:
     """Whether `build` has nothing to do."""
-    return simulator.is_built(system(config))
+    return simulator.is_built(system(config, faulty=faulty), kind)
 
 
 def run(
-    config: MarsConfig, frames: Sequence[Frame], *, latency: int = LATENCY
+    config: MarsConfig,
+    frames: Sequence[Frame],
+    *,
+    latency: int = LATENCY,
+    recorded: Path | None = None,
+    cells: Cells | None = None,
 ) -> Iterator[FrameTrace]:
     """Run frames on the RTL, one after the other without a reset in between.
+
+    With `recorded` waves of all signals go there, also if it fails. With `cells` memories of the
+    chip have wrong ones.
 
     Raises
     ------
@@ -160,10 +179,15 @@ def run(
         (folder / "config").write_bytes(pickle.dumps(config))
         for k, frame in enumerate(frames):
             (folder / f"job{k}").write_bytes(pickle.dumps(_jobs(frame)))
-        simulator.run(
-            system(config),
+        plusargs = []
+        if cells is not None:
+            write_cells(cells, config, folder)
+            plusargs = [f"+cells={folder}"]
+        run_recorded(
+            system(config, faulty=cells is not None),
             "tb.mars.serve",
             folder,
+            recorded,
             plusargs=(
                 f"+program={folder / 'program'}",
                 "+program_base=1000000",
@@ -172,6 +196,7 @@ def run(
                 f"+scratch_base={SCRATCH_BASE:x}",
                 f"+latency={latency}",
                 f"+mars_trace={folder / 'trace'}",
+                *plusargs,
             ),
             environment={"KENYON_JOBS": str(folder)},
         )
@@ -185,6 +210,18 @@ def run(
                 policy, passes = _trace(k, frame.policy, [first], passes)
             trace, passes = _trace(k, frame.image, results, passes)
             yield replace(trace, policy=policy)
+
+
+def run_recorded(
+    design: Design, module: str, folder: Path, recorded: Path | None, **options: Any
+) -> None:
+    """Run as `tb.simulator.run` does, and keep waves of all signals if that is asked for."""
+    kind = waves.kind(recorded) if recorded else ""
+    try:
+        simulator.run(design, module, folder, waves=kind, **options)
+    finally:
+        if recorded and (folder / f"dump.{kind}").exists():
+            shutil.move(folder / f"dump.{kind}", recorded)
 
 
 def _trace(

@@ -1,5 +1,6 @@
 // A file of everything that leaves post-processing.
-// +mars_trace=FILE: records of 25 words: kind, then what `tb.mars.records` says.
+// +mars_trace=FILE: records of 26 words: kind, the time in ns, its lower 32 bit, then what
+// `tb.mars.records` says.
 
 module mars_monitor #(parameter int MACROS = 8) (
     input clk, value_valid, write, pass_done,
@@ -23,17 +24,18 @@ module mars_monitor #(parameter int MACROS = 8) (
     initial if ($value$plusargs("mars_trace=%s", path) != 0) file = $fopen(path, "wb");
     always @(posedge clk)
         if (file != 0) begin
-            if (value_valid) $fwrite(file, "%u", {membranes, values, 32'd0});
+            if (value_valid) $fwrite(file, "%u", {membranes, values, 32'($time), 32'd0});
             if (write)
                 $fwrite(file, "%u", {544'd0, write_data, 28'd0, write_halves, 16'd0, write_offset,
-                    24'd0, write_row, 32'd1});
+                    24'd0, write_row, 32'($time), 32'd1});
             for (int macro = 0; macro < MACROS; macro++)
                 if (store_macros[macro])
                     $fwrite(file, "%u", {544'd0, store_data[128*macro +: 128], 16'd0, store_mask,
-                        16'd0, store_addr, macro, 32'd3});
-            if (mem_write) $fwrite(file, "%u", {160'd0, mem_data, mem_strb, mem_addr, 32'd4});
+                        16'd0, store_addr, macro, 32'($time), 32'd3});
+            if (mem_write)
+                $fwrite(file, "%u", {160'd0, mem_data, mem_strb, mem_addr, 32'($time), 32'd4});
             if (pass_done) begin
-                $fwrite(file, "%u", {736'd0, clock, 32'd2});
+                $fwrite(file, "%u", {736'd0, clock, 32'($time), 32'd2});
                 $fflush(file);
             end
         end

@@ -20,7 +20,6 @@ from cocotbext.axi import (
 
 from model.config import CHIPS
 from model.npu import events, layout
-from model.npu.clocks import step_clocks
 from model.npu.engine import Engine
 from model.npu.image import records
 from model.npu.network import Network
@@ -158,12 +157,12 @@ class Run:
 
     def clocks(self) -> int:
         """Clocks of the last step."""
-        return int(step_clocks(self.network, CONFIG, self.parts[-1].rows)[0])
+        return int(self.parts[-1].clocks[0])
 
 
 def begin(network: Network) -> Run:
     """A fresh model."""
-    return Run(network, Engine(network), [])
+    return Run(network, Engine(network, CONFIG), [])
 
 
 async def load(bus: Bus, network: Network) -> Run:
@@ -223,6 +222,21 @@ async def set_neurons(bus: Bus, bias: int) -> None:
         await bus.set(f"population[{p}].LINKS", 0)
     await bus.set("CONTROL", CLEAR)
     await bus.set("STEP", 0)
+
+
+async def fill_blocks(bus: Bus, n_neurons: int, n_axons: int) -> None:
+    """A weight of 1 in each block of some neurons and axons, the first ones of every population.
+
+    To the neurons of `set_neurons` weights do not matter, but the rows are walked then.
+    """
+    for p in range(CONFIG.n_populations):
+        n_rows = CONFIG.n_rows(p)
+        first_axon = n_rows - CONFIG.n_axons
+        rows = (*range(n_neurons), *range(first_axon, first_axon + n_axons))
+        for group in range(CONFIG.n_groups):
+            for row in rows:
+                address = bus.map[f"weights[{p}]"] + (group * n_rows + row) * CONFIG.n_lanes
+                assert await bus.write(address, b"\1") == AxiResp.OKAY
 
 
 async def run_session(bus: Bus, network: Network) -> Run:

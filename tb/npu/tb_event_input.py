@@ -22,6 +22,7 @@ from tb.npu.chip import (
     Bus,
     begin,
     check_run,
+    fill_blocks,
     load,
     set_neurons,
     some_network,
@@ -62,6 +63,7 @@ async def unknown_axons(dut) -> None:
     """An event just beyond the last axon or population, or far beyond, is reported and no row."""
     bus = Bus(dut)
     await bus.start()
+    await fill_blocks(bus, 0, CONFIG.n_axons)
     await set_neurons(bus, 0)
     await bus.set("RUN_STEPS", 1)
     for step, (population, axon) in enumerate(
@@ -108,6 +110,7 @@ async def event_burst(dut) -> None:
     await bus.start()
     await set_neurons(bus, 0)
     n_events = min(CONFIG.n_axons, 8)
+    await fill_blocks(bus, 0, n_events)
     await bus.set("RUN_STEPS", 1)
     for axon in range(n_events):
         await bus.send(0, 0, axon)

@@ -34,7 +34,8 @@ async def run_steps(dut, seed: int, n_steps: int, rng: random.Random) -> None:
         while group < n_groups or due:
             go = group < n_groups and rng.random() < 0.7
             lanes = strength[group * LANES : (group + 1) * LANES] if go else [255] * LANES
-            block.set(next=go, strength=int.from_bytes(bytes(lanes), "little"))
+            more = group + 1 < n_groups if go else rng.random() < 0.5
+            block.set(next=go, more=more, strength=int.from_bytes(bytes(lanes), "little"))
             if go:
                 due[t + DRAW] = expected[group].tolist()
                 group += 1

@@ -6,7 +6,7 @@ import cocotb
 import numpy as np
 
 from model.npu import layout, noise
-from model.npu.clocks import PIPELINE_LATENCY, WALK_LATENCY, used_groups
+from model.npu.clocks import PIPELINE_LATENCY, WALK_LATENCY, filled_blocks
 from model.npu.engine import Engine
 from model.npu.image import records
 from model.npu.random_network import random_network
@@ -60,7 +60,9 @@ async def load(block: Block, network, addresses) -> dict[str, int]:
                         }
                     )
                     await block.tick()
-                block.set(**{f"{bus}_valid": 0})
+                    # At most every second clock has a request.
+                    block.set(**{f"{bus}_valid": 0})
+                    await block.tick()
         for name in ("N_GROUPS", "LINKS", "NOISE_STATE"):
             if record.address == addresses[f"population[{POPULATION}].{name}"]:
                 registers[name] = int(record.words[0])
@@ -90,8 +92,8 @@ def retirement(network, trace: Trace, group: int) -> dict[str, int]:
     }
 
 
-async def step(block: Block, network, engine: Engine, n_groups: int, where: str) -> None:
-    """One time step, clock by clock."""
+async def step(block: Block, network, engine: Engine, filled: np.ndarray, where: str) -> None:
+    """One time step, clock by clock; `filled` are the blocks that are not all zero."""
     before = engine.spikes.copy()
     axons = network.events_at(engine.step_index, engine.step_index + 1)[:, 1]
     own_axons = network.axon_slice(POPULATION)
@@ -102,12 +104,13 @@ async def step(block: Block, network, engine: Engine, n_groups: int, where: str)
     linked = before[network.neuron_slice(0)]
     block.set(axon_event=0, start=1, linked_spikes=packed(linked, 1))
     trace = engine.step(axons)
-    slots = int(trace.rows[0, POPULATION]) + 1
+    rows = np.concatenate([np.flatnonzero(before), network.n_neurons + axons])
+    ends = np.cumsum(filled[rows].sum(axis=0) + 1).tolist()
     due = {
-        WALK_LATENCY + slots * (g + 1) - 1 + PIPELINE_LATENCY: retirement(network, trace, g)
-        for g in range(n_groups)
+        WALK_LATENCY + slots - 1 + PIPELINE_LATENCY: retirement(network, trace, group)
+        for group, slots in enumerate(ends)
     }
-    end = WALK_LATENCY + slots * n_groups + PIPELINE_LATENCY
+    end = WALK_LATENCY + ends[-1] + PIPELINE_LATENCY
     saturated = False
     for clock in range(end + 1):
         out = await block.tick()
@@ -157,7 +160,7 @@ async def lockstep(dut) -> None:
         await block.tick()
         block.set(noise_load=0)
         engine = Engine(network)
-        n_groups = int(used_groups(network, CONFIG)[POPULATION])
+        filled = filled_blocks(network, CONFIG, POPULATION)
         for _, segment in network.segments():
             for neuron, bias in segment.bias.items():
                 if own(network).start <= neuron < own(network).stop:
@@ -166,7 +169,7 @@ async def lockstep(dut) -> None:
             engine.set_bias(segment.bias)
             for _ in range(min(segment.steps, 30)):
                 await step(
-                    block, network, engine, n_groups, f"{network.name} step {engine.step_index}"
+                    block, network, engine, filled, f"{network.name} step {engine.step_index}"
                 )
         done += 1
 

@@ -20,6 +20,7 @@ from tb.npu.chip import (
     Bus,
     begin,
     check_run,
+    fill_blocks,
     load,
     run_session,
     set_neurons,
@@ -91,6 +92,7 @@ async def clear(dut) -> None:
     bus = Bus(dut)
     await bus.start()
     await bus.set("RUN_STEPS", 1)
+    await fill_blocks(bus, CONFIG.n_neurons, 1)
     empty, one_row = (n * CONFIG.n_groups + STEP_OVERHEAD for n in (1, 2))
     await set_neurons(bus, 300)
     for _ in range(2):
@@ -130,6 +132,7 @@ async def clear_while_running(dut) -> None:
     """Clear is ignored while steps are running."""
     bus = Bus(dut)
     await bus.start()
+    await fill_blocks(bus, CONFIG.n_neurons, 0)
     await set_neurons(bus, 300)
     await bus.set("RUN_STEPS", 8)
     await bus.set("CONTROL", START | IRQ_ENABLE)

@@ -1,4 +1,4 @@
-"""The row walker: every set bit once and in order, in every pass, without a gap."""
+"""The row walker: every bit of a pass once and in order, without a gap."""
 
 import random
 
@@ -23,27 +23,36 @@ PATTERNS = (
 )
 
 
-def slots(rows: int, n_passes: int) -> list[tuple[int, int, int]]:
+ALL = (1 << N_WALKER_ROWS) - 1
+
+
+def slots(rows: int, masks: list[int]) -> list[tuple[int, int, int]]:
     """(close, row or pass, last) of every slot."""
-    bits = [k for k in range(N_WALKER_ROWS) if rows >> k & 1]
     result = []
-    for index in range(n_passes):
+    for index, mask in enumerate(masks):
+        bits = [k for k in range(N_WALKER_ROWS) if rows & mask & 1 << k]
         result += [(0, bit, int(bit == bits[-1])) for bit in bits]
         result.append((1, index, 0))
     return result
 
 
-async def walk(block: Block, rows: int, n_passes: int, ready: float) -> None:
-    """One walk; with ready = 1 each slot must come in its clock."""
-    expected = slots(rows, n_passes)
-    where = f"rows {rows:#x}, {n_passes} passes"
+async def walk(block: Block, rows: int, masks: list[int], ready: float) -> None:
+    """One walk, a pass for each mask; with ready = 1 each slot must come in its clock."""
+    n_passes = len(masks)
+    expected = slots(rows, masks)
+    where = f"rows {rows:#x}, masks {', '.join(map(hex, masks))}"
     block.set(start=1, n_passes=n_passes, rows=rows)
-    check(f"{where}: busy at start", 0, (await block.tick())["busy"])
+    out = await block.tick()
+    check(f"{where}: busy at start", 0, out["busy"])
+    read = []
     block.set(start=0, n_passes=random.randrange(N_WALKER_PASSES + 1))
     clock, seen = 1, []
     while True:
         accept = random.random() < ready
         block.set(slot_ready=accept)
+        if out["read"]:
+            read.append(out["read_pass"])
+            block.set(mask=masks[read[-1]])
         out = await block.tick()
         if not out["busy"]:
             break
@@ -59,6 +68,7 @@ async def walk(block: Block, rows: int, n_passes: int, ready: float) -> None:
         clock += 1
         assert clock < 5000, f"{where}: no end"
     check(f"{where}: slots", len(expected), len(seen))
+    check(f"{where}: masks read", list(range(n_passes)), read)
     if ready == 1 and n_passes:
         check(f"{where}: clocks", FIRST_SLOT + len(expected), clock)
 
@@ -86,14 +96,15 @@ LAYOUT = {
 
 @cocotb.test()
 async def patterns(dut) -> None:
-    """Corner patterns with every number of passes, then random ones; never a gap."""
+    """Corner patterns with every number of passes, then random rows and masks; never a gap."""
     block = await started(dut)
     rng = random.Random(cocotb.RANDOM_SEED)
     for n_passes in range(N_WALKER_PASSES + 1):
         for rows in PATTERNS:
-            await walk(block, rows, n_passes, ready=1)
-    for _ in range(60):
-        await walk(block, sparse(rng), rng.randint(1, N_WALKER_PASSES), ready=1)
+            await walk(block, rows, [ALL] * n_passes, ready=1)
+            await walk(block, ALL, rng.choices(PATTERNS, k=n_passes), ready=1)
+    for _ in range(120):
+        await walk(block, sparse(rng), masks(rng), ready=1)
 
 
 @cocotb.test()
@@ -101,8 +112,14 @@ async def back_pressure(dut) -> None:
     """The same with a consumer that is often not ready."""
     block = await started(dut)
     rng = random.Random(cocotb.RANDOM_SEED)
-    for rows in (*PATTERNS, *(sparse(rng) for _ in range(30))):
-        await walk(block, rows, rng.randint(1, N_WALKER_PASSES), ready=0.3)
+    for rows in (*PATTERNS, *(sparse(rng) for _ in range(40))):
+        await walk(block, rows, masks(rng), ready=0.3)
+
+
+def masks(rng: random.Random) -> list[int]:
+    """A mask for each of some passes: empty, full, or in between."""
+    kinds = rng.choices((0, ALL, None), (1, 1, 2), k=rng.randint(1, N_WALKER_PASSES))
+    return [sparse(rng) if mask is None else mask for mask in kinds]
 
 
 def sparse(rng: random.Random) -> int:
@@ -113,6 +130,6 @@ def sparse(rng: random.Random) -> int:
 
 async def started(dut) -> Block:
     """The walker after reset."""
-    block = Block(dut, "row_walker", ("slot_valid", "slot_payload", "busy"))
+    block = Block(dut, "row_walker", ("slot_valid", "slot_payload", "busy", "read", "read_pass"))
     await block.start(start=0, slot_ready=0)
     return block

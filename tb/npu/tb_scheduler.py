@@ -5,8 +5,9 @@ import itertools
 import cocotb
 import numpy as np
 from cocotb.triggers import ClockCycles, RisingEdge
+from cocotbext.axi import AxiResp
 
-from model.npu.clocks import STEP_OVERHEAD, step_clocks
+from model.npu.clocks import STEP_OVERHEAD, STREAM_LATENCY
 from tb.bus.master import CLOCK_NS
 from tb.npu.chip import (
     CLEAR,
@@ -23,6 +24,7 @@ from tb.npu.chip import (
     Bus,
     begin,
     check_run,
+    fill_blocks,
     set_neurons,
     some_network,
 )
@@ -34,6 +36,7 @@ async def stall_clocks(dut) -> None:
     bus = Bus(dut)
     await bus.start()
     await set_neurons(bus, 300)
+    await fill_blocks(bus, CONFIG.n_neurons, 0)
     clocks = (CONFIG.n_neurons + 1) * CONFIG.n_groups + STEP_OVERHEAD
     bus.sink.pause = True
     await bus.set("RUN_STEPS", 2)
@@ -46,6 +49,27 @@ async def stall_clocks(dut) -> None:
     await bus.run(1)
     assert await bus.get("STALL_CLOCKS") == 0
     assert await bus.get("STEP_CLOCKS") == clocks
+
+
+@cocotb.test(timeout_time=TEST_TIMEOUT_US, timeout_unit="us")
+async def spikes_without_weights(dut) -> None:
+    """Steps of neurons that fire into nothing are short, and wait for what the stream needs."""
+    bus = Bus(dut)
+    await bus.start()
+    await set_neurons(bus, 300)
+    for p in range(CONFIG.n_populations):
+        await bus.set(f"population[{p}].N_GROUPS", 1)
+        nothing = bytes(CONFIG.n_neurons * CONFIG.n_lanes)
+        assert await bus.write(bus.map[f"weights[{p}]"], nothing) == AxiResp.OKAY
+    clocks = 1 + STEP_OVERHEAD
+    await bus.run(1)
+    assert await bus.get("STEP_CLOCKS") == clocks
+    assert await bus.get("STALL_CLOCKS") == 0
+    for _ in range(2):
+        await bus.run(3)
+        waits = CONFIG.n_populations * CONFIG.n_lanes + STREAM_LATENCY - clocks
+        assert await bus.get("STALL_CLOCKS") == max(waits, 0)
+        assert await bus.get("STEP_CLOCKS") == clocks
 
 
 @cocotb.test(timeout_time=TEST_TIMEOUT_US, timeout_unit="us")
@@ -67,7 +91,7 @@ async def timer(dut) -> None:
     await bus.irq()
     n_steps = await bus.get("STEP")
     run.steps(n_steps, silent=True)
-    clocks = [int(step_clocks(network, CONFIG, part.rows)[0]) for part in run.parts]
+    clocks = [int(part.clocks[0]) for part in run.parts]
     starts = [end - c for end, c in zip(ends, clocks, strict=False)]
     assert {b - a for a, b in itertools.pairwise(starts)} == {longest}
     assert await bus.get("STATUS") == 0
@@ -153,6 +177,7 @@ async def step_written_as_it_begins(dut) -> None:
     bus = Bus(dut)
     await bus.start()
     await set_neurons(bus, 0)
+    await fill_blocks(bus, 0, 1)
     await bus.set("RUN_STEPS", 1)
     for delay in range(14):
         await bus.set("CONTROL", CLEAR)

@@ -69,9 +69,14 @@ def test_slang(source: Path) -> None:
     assert set(slang_codes(source.read_text())) <= SLANG_EXPLAINED
 
 
+ZEROS = re.compile(r"^  initial begin\n(?:    \S+\[\d+\] = \d+'[dh]0+;\n)+  end\n", re.MULTILINE)
+"""Initial zeros of memories: for those of `odin` alone Yosys takes more than five minutes."""
+
+
 def test_yosys(source: Path) -> None:
     """Nothing latched, undriven, driven twice or in a loop."""
-    script = ["read_verilog kenyon.v", "hierarchy -check -top kenyon", "proc"]
+    (source.parent / "short.v").write_text(ZEROS.sub("", source.read_text()))
+    script = ["read_verilog short.v", "hierarchy -check -top kenyon", "proc"]
     script += ["select -assert-none t:$dlatch t:$dlatchsr", "check -assert"]
     yosys.run("\n".join(script), source.parent, "lint")
 

@@ -20,7 +20,7 @@ from model.mars.mapper import compile_network
 from model.mars.network import Dense, FeatureType, Ints, QuantizedNetwork
 from model.mars.neuron import Neuron
 from model.mars.random_network import random_input, random_network
-from model.npu.clocks import step_clocks
+from model.npu.clocks import Clocks, back_to_back
 from model.npu.engine import Engine
 from model.npu.random_network import random_network as random_populations
 from model.random_bridge import random_bridge
@@ -82,6 +82,7 @@ def test_outputs_and_steps(seed: int) -> None:
     bridge = random_bridge(rng, first, populations)
     chip, engine = Chip(CONFIG, image, populations, bridge), Engine(populations)
     axons = np.zeros(0, np.int64)
+    before = np.zeros(populations.n_neurons, np.bool_)
     for features in inputs:
         outcome = chip.frame(features)
         outputs = reference.run(net, features)[net.output][0].reshape(-1)
@@ -89,12 +90,12 @@ def test_outputs_and_steps(seed: int) -> None:
         stimuli = bridging.stimuli(bridge, outputs, populations)
         engine.set_bias(stimuli.bias)
         axons = np.union1d(axons, stimuli.axons)
-        spikes, rows = [], []
+        spikes = []
+        events = np.stack([np.zeros_like(axons), axons], axis=1)
         for _ in range(bridge.steps):
             step = engine.step(axons)
             axons = np.zeros(0, np.int64)
             spikes.append(step.spikes[0])
-            rows.append(step.rows[0])
         if not bridge.steps:
             assert outcome.trace is None
             assert outcome.decision is None
@@ -102,8 +103,9 @@ def test_outputs_and_steps(seed: int) -> None:
         assert outcome.trace is not None
         assert outcome.decision is not None
         np.testing.assert_array_equal(outcome.trace.spikes, spikes)
-        clocks = step_clocks(populations, NPU, np.array(rows))
+        clocks = Clocks(populations, NPU).of_steps(np.array([before, *spikes[:-1]]), events)
         np.testing.assert_array_equal(outcome.trace.clocks, clocks)
+        before = spikes[-1]
         part = populations.neuron_slice(bridge.population)
         counts = np.array(spikes)[:, part].sum(axis=0)
         np.testing.assert_array_equal(outcome.decision.counts, counts)
@@ -124,8 +126,8 @@ def test_clocks() -> None:
             assert outcome.clocks == 1 + take + 1
             continue
         assert outcome.trace is not None
-        last = int(outcome.trace.spikes[-1].sum())
-        burst = int(outcome.trace.clocks.sum()) + 6 + last
+        spikes = outcome.trace.spikes.sum(axis=1)
+        burst = int(back_to_back(outcome.trace.clocks, spikes).sum()) + 6 + int(spikes[-1])
         assert outcome.clocks == 1 + max(take, NPU.n_neurons) + burst + 1
         assert outcome.total_clocks == outcome.frame.clocks + 2 + outcome.clocks
 

@@ -41,6 +41,8 @@ LIMITS: dict[str, Limits] = {
 }
 LENGTHS = {"program_fit": 8, "read_fit": 8, "drift_mean": 4, "drift_spread": 4}
 """Numbers of a fit, at most; drift's are always four."""
+COSTS = ("area", "read_volts", "read_time", "write_energy", "write_time", "pulses")
+"""Of a cell: F^2, V, ns, pJ and ns of a pulse, and pulses until it holds, which may be left out."""
 OHM_MIN = 0.01
 NON_IDEAL = (
     "program_noise",
@@ -117,6 +119,8 @@ class Device:
         Its step is a power of two and at least 1, so a converter of enough bits is exact.
     known : {str: Known}
         Of a preset.
+    costs : {str: float}
+        Of a cell, by `COSTS`, out of a file; presets have theirs in firmware_tools/costs.
 
     Raises
     ------
@@ -152,6 +156,7 @@ class Device:
     adc_range: float = 1.0
     adc_offset: float = 0.0
     known: Mapping[str, Known] = field(default_factory=dict, compare=False, repr=False)
+    costs: Mapping[str, float] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for key in LIMITS:
@@ -225,8 +230,14 @@ def presets() -> dict[str, Device]:
 
 
 def device(name: str, entry: Mapping[str, Any]) -> Device:
-    """A device out of a table: key = value, or {value, source, valid = [low, high]}."""
+    """A device out of a table: key = value, or {value, source, valid = [low, high]}.
+
+    A table [costs] has what a cell costs.
+    """
+    entry = dict(entry)
     values: dict[str, Any] = {}
+    if "costs" in entry:
+        values["costs"] = _costs(name, entry.pop("costs"))
     known: dict[str, Known] = {}
     allowed = {*LIMITS, *LENGTHS, "wires"}
     for key, given in entry.items():
@@ -248,6 +259,22 @@ def device(name: str, entry: Mapping[str, Any]) -> Device:
         values[key] = _as_field(name, key, value)
         known[key] = Known(str(table.get("source", "")), tuple(valid) if valid else None)
     return Device(name=name, known=known, **values)
+
+
+def _costs(name: str, table: Any) -> dict[str, float]:
+    wanted = {*COSTS} - {"pulses"}
+    if not isinstance(table, dict) or not wanted <= set(table) <= set(COSTS):
+        found = ", ".join(table) if isinstance(table, dict) else repr(table)
+        raise DeviceError(
+            f"device {name}: costs must have {', '.join(COSTS[:-1])}, perhaps pulses, not {found}"
+        )
+    found_costs = {}
+    for key, given in table.items():
+        value: Any = given.get("value") if isinstance(given, dict) else given
+        if type(value) not in (int, float) or not 0 < value < math.inf:
+            raise DeviceError(f"device {name}: costs.{key} must be above 0, not {value!r}")
+        found_costs[key] = float(value)
+    return found_costs
 
 
 def _as_field(name: str, key: str, value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Bits of digital memories that are wrong: where the program and the input lie.
+"""Bits of digital memories that are wrong: where program and input lie, and in the chip.
 
 A fault changes what is read, so golden machine and RTL compute the same with it. What the compiler
 warrants and the hardware relies on is left alone: biases, with which no accumulator overflows,
@@ -11,6 +11,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from model.mars.config import ADDRESSES, WORD_BITS, WORD_LINES
+from model.mars.devices.bit_cells import Cells, Words
 from model.mars.devices.device import DeviceError, settings
 from model.mars.devices.draws import What, generator
 from model.mars.image import Image
@@ -19,10 +21,11 @@ from model.mars.network import FeatureType
 from model.mars.program import KernelBlock, Pass, encode
 
 NAME = "bits"
-MemoryName = Literal["weights", "multipliers", "input"]
+MemoryName = Literal["weights", "multipliers", "input", "features", "macros"]
+CELLS = ("features", "macros")
+"""Memories of the chip, whose cells are wrong all the time."""
 NARROW, WIDE = 16, 31
 """Bits of a multiplier."""
-Words = NDArray[np.uint64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +38,11 @@ class Faults:
         Share of bits that are inverted.
     stuck0, stuck1 : float
         Shares of bits that are always 0, always 1.
-    memory : "weights", "multipliers" or "input"
+    memory : "weights", "multipliers", "input", "features" or "macros"
         Group-sets and multipliers of the program, or the input's feature words, which are written
-        anew for each image: their bits are stuck at the same places, but flipped at others.
+        anew for each image: their bits are stuck at the same places, but flipped at others. Or
+        cells of the feature memories, which also keep membranes, or of the macros; those that
+        flip always do.
 
     Raises
     ------
@@ -70,15 +75,47 @@ class Faults:
         self, words: Words, n_bits: int, *, seed: int, trial: int, place: int, image: int = 0
     ) -> Words:
         """Words with faults in their lowest bits; the key of the draws is what follows `n_bits`."""
-        flip = generator(seed, trial, What.FLIP, place, image).random((*words.shape, n_bits))
-        stuck = generator(seed, trial, What.BROKEN, place).random((*words.shape, n_bits))
-        result = words ^ _joined(flip < self.flips)
-        result = result & ~_joined(stuck < self.stuck0)
-        return np.asarray(result | _joined(stuck >= 1 - self.stuck1), np.uint64)
+        shape = (*words.shape, n_bits)
+        flips, zeros, ones = self._masks(shape, seed, trial, place, image)
+        return np.asarray((words ^ flips) & ~zeros | ones, np.uint64)
+
+    def _masks(
+        self, shape: tuple[int, ...], seed: int, trial: int, place: int, image: int
+    ) -> tuple[Words, Words, Words]:
+        """Bits that are inverted, 0 and 1."""
+        flip = generator(seed, trial, What.FLIP, place, image).random(shape)
+        stuck = generator(seed, trial, What.BROKEN, place).random(shape)
+        return (
+            _joined(flip < self.flips),
+            _joined(stuck < self.stuck0),
+            _joined(stuck >= 1 - self.stuck1),
+        )
+
+    def cells(self, image: Image, *, seed: int, trial: int) -> Cells | None:
+        """Cells of the chip that an image runs on; None if the faults are elsewhere.
+
+        Raises
+        ------
+        DeviceError
+            A pass finds the largest of some values with macros whose cells are wrong.
+        """
+        if self.memory not in CELLS:
+            return None
+        n_macros = image.config.n_macros
+        shape: tuple[int, ...] = (n_macros, image.config.feature_words)
+        if self.memory == "macros":
+            shape = (n_macros, ADDRESSES, WORD_LINES)
+            if any(one.descriptor.maximum for one in image.passes):
+                raise DeviceError(
+                    f"device {NAME}: memory must not be macros for this network: one of its pools "
+                    "finds the largest value with them"
+                )
+        masks = self._masks((*shape, WORD_BITS), seed, trial, 0, 0)
+        return Cells(self.memory, *masks)
 
     def image(self, image: Image, *, seed: int, trial: int) -> Image:
         """An image whose program has faults; the same one if they are elsewhere."""
-        if self.memory == "input":
+        if self.memory not in ("weights", "multipliers"):
             return image
         passes = []
         place = 0

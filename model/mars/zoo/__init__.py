@@ -15,7 +15,7 @@ class Size:
     Parameters
     ----------
     layers : int
-        With weights: convolutions and dense layers.
+        With weights: convolutions and dense layers. Products of two maps count among `macs`.
     weights, macs : int
         Weights, and multiply-accumulates of a frame, zeros included, biases not.
     """
@@ -67,6 +67,8 @@ class Entry:
 
 
 CIFAR, IMAGENET = (3, 32, 32), (3, 224, 224)
+PATCHES = (768, 14, 14)
+"""Of 16x16 pixels of IMAGENET, each as channels."""
 TINY = "MLPerf Tiny: "
 ZOO = {
     entry.name: entry
@@ -84,6 +86,7 @@ ZOO = {
         Entry("resnet50", "resnet", "ImageNet", IMAGENET, Size(54, 25_502_912, 4_089_184_256)),
         Entry("mobilenetv2", "mobilenet", "ImageNet", IMAGENET, Size(53, 3_469_760, 300_774_272)),
         Entry("shufflenetv2", "shufflenet", "ImageNet", IMAGENET, Size(57, 2_261_424, 144_907_992)),
+        Entry("deit-tiny", "vit", "ImageNet", PATCHES, Size(74, 5_647_872, 1_253_683_200)),
         Entry("lenet5", "lenet", "handwritten digits", (1, 28, 28), Size(5, 61_470, 416_520)),
         Entry(
             "resnet8", "tiny", f"{TINY}image classification", CIFAR, Size(10, 77_360, 12_501_632)

@@ -6,9 +6,9 @@ with random weights they would change nothing.
 """
 
 from model.mars.network import QuantizedNetwork
+from model.mars.zoo import PATCHES
 from model.mars.zoo.builder import Builder
 
-PATCHES = (3 * 16 * 16, 224 // 16, 224 // 16)
 MLP = 4
 """Channels between the two linear layers of a block, for each of the block's."""
 

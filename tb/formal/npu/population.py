@@ -6,7 +6,7 @@ from hw.npu.population import WRITE_STAGE, Population
 from hw.npu.row_walker import WORD_WIDTH
 from model.npu.config import NPUConfig
 from tb.formal.harness import Harness, Proof
-from tb.formal.npu.row_walker import CLOSE, IDLE
+from tb.formal.npu.row_walker import CLOSE, IDLE, fetched_of
 
 CONFIG = NPUConfig(name="proof", n_neurons=12, n_lanes=4, n_axons=5)
 """Rows, groups and words are no powers of two, so that addresses of nothing exist."""
@@ -38,6 +38,11 @@ def state(h: Harness) -> None:
         h.probe("weight_memory.memory.addr", ceil_log2(DEPTH)),
     )
     h.always("weight_in_memory", addr < DEPTH, enable)
+    bits_read, group = (
+        h.probe("weight_memory.filled_memory.enable", 1),
+        h.probe("weight_memory.filled_memory.addr", GROUP),
+    )
+    h.always("bits_in_memory", group < N_GROUPS, bits_read)
     for k in range(PARAMETER_MEMORIES):
         path = f"neuron_memory.parameters_{k}"
         read, group = h.probe(f"{path}.enable", 1), h.probe(f"{path}.addr", GROUP)
@@ -61,9 +66,15 @@ def invariants(h: Harness) -> None:
     h.always("states", fsm <= CLOSE)
     h.always("groups_left", (index <= final) & (final < N_GROUPS), walks)
     h.always("base_of_group", base == index * N_ROWS, walks)
-    for word, at in (("word", "word_index"), ("next_word", "next_index")):
-        high = h.probe(f"walker.{word}", WORD_WIDTH)[-UNUSED:]
-        h.always(f"{word}_ends_with_the_rows", ~high.any(), h.probe(f"walker.{at}", 1))
+    fetched = fetched_of(h, "walker.fetched", n_words=2)
+    word, at = h.probe("walker.word", WORD_WIDTH), h.probe("walker.word_index", 1)
+    for name, value, second in (
+        ("word", word, at),
+        ("fetched", fetched["word"], fetched["index"]),
+    ):
+        h.always(f"{name}_ends_with_the_rows", ~value[-UNUSED:].any(), second)
+    h.always("masks_left", h.probe("walker.mask_pass", GROUP) <= final, walks)
+    h.always("written_in_memory", h.probe("weight_memory.written", ceil_log2(DEPTH)) < DEPTH)
     group = h.probe("group", GROUP)
     closed = sum(h.probe(f"close_{k}", 1) for k in range(1, WRITE_STAGE + 1))
     h.always("groups_finish_in_order", group + closed == index, walks | (closed != 0))

@@ -5,7 +5,7 @@ from amaranth.hdl import Cat, Const, Mux
 from hw.npu.row_walker import WORD_WIDTH
 from hw.npu.spike_output import SpikeOutput
 from tb.formal.harness import Harness, Proof
-from tb.formal.npu.row_walker import CLOSE, FETCH, IDLE, LOAD, WALK
+from tb.formal.npu.row_walker import CLOSE, FETCH, IDLE, LOAD, WALK, fetched_of
 
 N_POPULATIONS, N_NEURONS = 2, 6
 """Six neurons leave room between the populations; both fit one word of the walker."""
@@ -50,14 +50,14 @@ def invariants(h: Harness, out: SpikeOutput, left, sent, begins) -> None:
 
     fsm, pending = h.probe("walker.fsm_state", 3), h.probe("walker.pending", 1)
     word, ends_pass = h.probe("walker.word", WORD_WIDTH), h.probe("walker.ends_pass", 1)
-    next_word = h.probe("walker.next_word", WORD_WIDTH)
-    next_ends = h.probe("walker.next_ends_pass", 1)
+    fetched = fetched_of(h, "walker.fetched", n_words=1)
     final, index = h.probe("walker.final", 1), h.probe("walker.slot_index", 1)
-    fetched = (next_word == word_of(out.spikes)) & next_ends
+    is_fetched = (fetched["word"] == word_of(out.spikes)) & fetched["ends_pass"]
+    is_fetched &= fetched["empty"] == (out.spikes == 0)
     h.always("busy_until_sent", out.busy == (begins | (fsm != IDLE)))
     h.always("states", (fsm <= CLOSE) & ((fsm == IDLE) | ~begins))
     h.always("fetch_begins", (sent == 0) & ~pending, fsm == FETCH)
-    h.always("load_begins", (sent == 0) & ((out.spikes == 0) | fetched), fsm == LOAD)
+    h.always("load_begins", (sent == 0) & is_fetched, fsm == LOAD)
     h.always("word_is_what_is_left", (word == word_of(left)) & word.any() & ends_pass, fsm == WALK)
     h.always("closes_at_the_end", left == 0, fsm == CLOSE)
     h.always("one_pass", ~final & ~index, fsm != IDLE)

@@ -3,11 +3,12 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from firmware_tools.adaptation import fine_tuning, moments
+from firmware_tools.adaptation import fine_tuning, moments, study
 from firmware_tools.adaptation.errors import AdaptationError
 from firmware_tools.adaptation.study import DeepDigits, Run, Study, as_inputs, markdown
 from firmware_tools.quantize import digits
@@ -148,6 +149,11 @@ def test_verb(kenyon, net: QuantizedNetwork) -> None:
             "--labels must be given",
         ),
         (["--device", "sram", "--input", "y.npy"], "y.npy: shape must be"),
+        (["--device", "sram", "--input", "none.npy"], "error: none.npy: no such file"),
+        (
+            ["--device", "sram", "--input", "x.npy", "--labels", "l.npy"],
+            "labels must be 4 integers, a class for each image, not int64 of shape (3,)",
+        ),
         (["--device", "sram:adc_bits=0"], "device sram: adc_bits must be 2..32, not 0"),
     ],
 )
@@ -155,6 +161,7 @@ def test_bad_input(kenyon, net: QuantizedNetwork, options: list[str], message: s
     network_file.dump(net, Path("net.npz"))
     np.save("x.npy", np.zeros((4, 1, 8, 8), np.int64))
     np.save("y.npy", np.zeros((4, 2, 8, 8), np.int64))
+    np.save("l.npy", np.zeros(3, np.int64))
     result = kenyon("adapt", "net.npz", *options)
     assert result.exit_code == 2
     assert message in result.stderr
@@ -170,8 +177,33 @@ def test_study_table() -> None:
         for seed in (0, 1)
     ]
     lines = markdown(runs).splitlines()
-    assert lines[0] == "| accuracy on the digits, % | 64x64 | 128x128 |"
+    assert lines[0] == "| accuracy, % | 64x64 | 128x128 |"
     assert lines[2] == "| exact | 99.00 ± 0.00 | 99.00 ± 0.00 |"
     assert lines[4] == "| gain | 55.00 ± 7.07 | 55.00 ± 7.07 |"
     assert lines[7] == "| largest PC2 of a layer | 0.0020 | 0.0020 |"
     assert len(Study("rram", 3)) == 6
+
+
+def test_study_of_mnist(kenyon, net: QuantizedNetwork, monkeypatch) -> None:
+    """MNIST's images train, adapt and test."""
+    seen = []
+
+    def trained(data):
+        seen.append(len(data.training))
+        return SimpleNamespace(network=net)
+
+    def measured(_network, device, seed, data):
+        seen.append((device.rows, len(data.test)))
+        return Run(device.rows, seed, 1.0, dict.fromkeys(study.METHODS, 1.0), {"a": 0.0})
+
+    monkeypatch.setattr(study, "Training", lambda _settings, data: data)
+    monkeypatch.setattr(study, "train", trained)
+    monkeypatch.setattr(study, "measure", measured)
+    result = kenyon("bench", "adaptation", "--data", "mnist", "--seeds", "1", "--json")
+    assert result.exit_code == 0, result.output
+    values = json.loads(result.stdout)
+    assert values["data"] == "5,000 images of MNIST as 8x8, 1,000 test images"
+    assert seen == [4000, (64, 1000), (128, 1000)]
+    wrong = kenyon("bench", "quantizers", "--data", "mnist")
+    assert wrong.exit_code == 2
+    assert "--data must be left out" in " ".join(wrong.output.split())

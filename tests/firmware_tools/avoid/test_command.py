@@ -111,18 +111,25 @@ def test_figures_by_hand() -> None:
     one = judged([up, left, left], [12, 1, 1])
     assert (one.mode, one.mode_latency) == (2, 4)
     assert (one.direction, one.direction_latency) == (1, 1)
-    other = judged([up, up, left], [1, 1, None])
+    # The first frame is no longer one of the last three.
+    other = judged([up, up, left, left], [1, None, None, None])
     assert (other.mode, other.mode_latency) == (0, None)
     assert other.direction_latency is None
+    third = judged([left] * 3, [1, None, None])
+    assert (third.direction, third.direction_latency) == (1, 3 - 1)
     done = figures([one, other])
     assert done.mode_accuracy == done.direction_accuracy == 0.5
     assert done.modes[2, 2] == done.modes[2, 0] == 1
     assert done.directions[1, 1] == done.directions[1, 5] == 1
-    assert done.frame_mode_accuracy == 0.5
+    assert done.frame_mode_accuracy == pytest.approx(4 / 7)
+    assert done.last_direction_accuracy == 0.5
+    assert figures([one, third]).direction_accuracy == 1
+    assert figures([one, third]).last_direction_accuracy == 0.5
     assert (done.mode_latency, done.direction_lead) == (4, 1)
-    assert done.clocks.tolist() == [1000] * 6
+    assert done.clocks.tolist() == [1000] * 7
     said = " ".join("\n".join(lines(done, None)).split())
-    assert "50.00% of 2 clips, 50.00% of single frames" in said
+    assert "50.00% of 2 clips, 57.14% of single frames" in said
+    assert "50.00% of 2 clips, 50.00% of last frames alone" in said
     assert "9.2 us at 109 MHz (180 nm), 1/3,379 of a video frame" in said
 
 

@@ -10,12 +10,10 @@ from firmware_tools.avoid.clips import NOTHING, generate
 from firmware_tools.avoid.decision import (
     PERCEPTION,
     Decision,
-    HostPopulations,
     compiled,
     inputs_of,
     mind,
     on_model,
-    timing,
     winner,
     work,
 )
@@ -39,8 +37,6 @@ TINY = CHIPS["kenyon-tiny"]
 
 
 def same(one: Decision, other: Decision) -> bool:
-    assert one.spikes is not None
-    assert other.spikes is not None
     return (
         (one.outputs == other.outputs).all()
         and (one.spikes == other.spikes).all()
@@ -61,11 +57,6 @@ def test_host_and_golden_model_agree() -> None:
     spent = setup.work(fast)
     assert spent.macs > 1_000_000
     assert spent.updates == STEPS * (N_MODES + 1 + N_CELLS)
-    counted = HostPopulations(setup.network, setup.bridge, TINY, timing(compiled(setup.mind, TINY)))
-    quick = [counted.decide(one.outputs, record=False) for one in fast]
-    for a, b in zip(fast, quick, strict=True):
-        assert b.spikes is None
-        assert same(a, replace(b, spikes=a.spikes))
 
 
 def test_perception_is_right_on_pictures_that_it_was_not_trained_on() -> None:

@@ -124,7 +124,7 @@ def test_layers_and_links_of_a_network():
     assert layers.pixels.tolist() == [64, 64, 1]
     assert layers.sets.tolist() == [9, 9, 16]
     # The pool stands where its input is made, so what it leaves of the map crosses.
-    assert layers.links == ((0, 1, 16 * 64 * 4), (1, 2, 16 * 16 * 4))
+    assert layers.links == ((0, 1, 16 * 64, 0), (1, 2, 16 * 16, 0))
     system = System(layers, [parse("sram"), parse("pcm:rows=64")], constants())
     alike = system.totals(np.array([[0, 0, 0], [0, 1, 1]]))
     mixed = system.totals(np.array([[0, 1, 0]]))
@@ -134,6 +134,18 @@ def test_layers_and_links_of_a_network():
     cores = alike.area - system.table.area[[0, 1, 2], [[0, 0, 0], [0, 1, 1]]].sum(1)
     end = 0.1 * (180 / 28) ** 2
     assert np.allclose(cores, [14.32, 2 * (14.32 + end)])
+
+
+def test_device_of_a_file_has_its_own_price(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        "rows = 64\ncolumns = 64\nadc_bits = 8\n[costs]\narea = 24\nread_volts = 0.2\n"
+        "read_time = 250\nwrite_energy = 10\nwrite_time = 100\n"
+    )
+    mine, pcm = priced(str(path)), priced("pcm:rows=64,columns=64,adc_bits=8,cell_bits=8")
+    assert mine.array_area * 2 == pcm.array_area
+    assert mine.program_time == pcm.program_time  # as many pulses
+    assert mine.array_time * 2 == priced(f"{path}:dac_bits=2").array_time
 
 
 def test_what_has_no_price_is_refused():

@@ -53,6 +53,9 @@ def test_search_writes_a_network_and_goes_on_after_an_interrupt(
     assert values["winner"] in values["front"]
     assert values["winner"]["clocks"] >= values["clocks"]
     assert "Hamming distance" in Path("page.html").read_text()
+    words = ("--input", "net-images.npy", "--images", "1", "-c", "mars-tiny")
+    compared = kenyon("compare", "net.npz", *words)
+    assert compared.exit_code == 0, compared.output  # every value, word and clock of the RTL
 
     def interrupted(_: object) -> None:
         raise KeyboardInterrupt

@@ -68,10 +68,15 @@ def golden_traces(config: ChipConfig, pair: Pair) -> Iterator[JointTrace]:
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> list[Spoil]:
-    """The golden model instead of the RTL; what is in the list spoils the second frame."""
+    """The golden model instead of the RTL; what is in the list spoils the second frame.
+
+    It writes no waves.
+    """
     spoil: list[Spoil] = []
 
-    def run(config: ChipConfig, pairs: Sequence[Pair]) -> Iterator[list[JointTrace]]:
+    def run(
+        config: ChipConfig, pairs: Sequence[Pair], **_options: object
+    ) -> Iterator[list[JointTrace]]:
         for pair in pairs:
             traces = list(golden_traces(config, pair))
             for change in spoil:

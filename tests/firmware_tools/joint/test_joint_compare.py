@@ -15,6 +15,8 @@ from firmware_tools.joint.regression import random_case
 from firmware_tools.regression import JOINT, Regression, cases
 from model.config import CHIPS
 from tb.joint.cosim import JointTrace
+from tb.trace_records import StepTimes
+from tb.waves import Moment
 
 TINY = CHIPS["kenyon-tiny"]
 
@@ -103,6 +105,52 @@ def test_differences(kenyon, arguments, stand_in, what: str, message: str) -> No
     assert values["difference"].startswith(message)
     stand_in.clear()
     assert kenyon(*shlex.split(values["command"])[1:]).exit_code == 0
+
+
+STEPS = 9
+ENDS, DECIDED = 500, 9_000
+"""When MARS ends a frame, and the burst behind it."""
+
+
+def timed(one: JointTrace) -> JointTrace:
+    """Neurons retire 10 ns after their step began, the second population's 20; a step takes 100."""
+    assert one.trace is not None
+    begin = 1_000 + 100 * np.arange(STEPS)
+    edges = begin[:, np.newaxis, np.newaxis] + np.array([10, 20])[:, np.newaxis]
+    times = StepTimes(np.broadcast_to(edges, (STEPS, 2, TINY.npu.n_groups)), begin + 100)
+    passes = [replace(run, times=replace(run.times, end=ENDS)) for run in one.frame.passes]
+    result = replace(one.result, decided_ns=DECIDED)
+    return JointTrace(replace(one.frame, passes=passes), one.trace, result, times)
+
+
+@pytest.mark.parametrize(
+    ("what", "moment"),
+    [
+        ("v", Moment(1_400, "trace_0")),
+        ("clocks of a step", Moment(1_290, "trace")),
+        ("steps", Moment(1_890, "trace")),
+        ("MARS", Moment(ENDS, "trace_mars")),
+        ("bias", Moment(ENDS)),
+        ("count", Moment(DECIDED)),
+        ("elapsed", Moment(DECIDED)),
+    ],
+)
+def test_when_it_differs(
+    kenyon, arguments, stand_in, monkeypatch: pytest.MonkeyPatch, what: str, moment: Moment
+) -> None:
+    """Views open there."""
+    opened: list[Moment | None] = []
+
+    def write_views(path: Path, _design: object, at: Moment | None) -> list[str]:
+        opened.append(at)
+        return [f"surfer {path}"]
+
+    monkeypatch.setattr("firmware_tools.joint.compare.write_views", write_views)
+    stand_in += [timed, spoilt(what)]
+    result = kenyon(*arguments, "--waves", "x.vcd")
+    assert result.exit_code == 1
+    assert "waves: surfer x.vcd\n" in result.stdout
+    assert opened == [moment]
 
 
 @pytest.mark.parametrize(

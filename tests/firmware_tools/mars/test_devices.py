@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from model.mars import frame, network_file, reference
 from model.mars.config import CONFIGS
 from model.mars.devices.device import parse
 from model.mars.devices.execution import NetworkArrays
-from model.mars.devices.faults import Faults
+from model.mars.devices.faults import Faults, MemoryName
 from model.mars.mapper import compile_network
 
 
@@ -74,7 +75,7 @@ def test_golden_machine(kenyon, signed, pictures) -> None:
 
 
 @pytest.mark.usefixtures("stand_in")
-@pytest.mark.parametrize("memory", ["weights", "multipliers", "input"])
+@pytest.mark.parametrize("memory", get_args(MemoryName))
 def test_bits(kenyon, signed, pictures, memory: str) -> None:
     """Both machines get the same faulty image and packets."""
     net = signed
@@ -88,7 +89,9 @@ def test_bits(kenyon, signed, pictures, memory: str) -> None:
     own = faults.image(image, **key)
     for k, one in enumerate(inputs):
         read = faults.features(network.input_type, one, **key, image=k)
-        assert frame.run_frame(own, read).result.ravel().tolist() == model["outputs"][k]
+        cells = faults.cells(image, **key)
+        result = frame.run_frame(own, read, cells=cells).result
+        assert result.ravel().tolist() == model["outputs"][k]
 
 
 def test_spread_of_maps() -> None:

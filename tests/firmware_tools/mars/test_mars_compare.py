@@ -8,6 +8,7 @@ import pytest
 
 from model.mars import reference
 from tb.mars.cosim import FrameTrace
+from tb.mars.records import Times
 
 
 def test_rtl(kenyon, quantised, pictures) -> None:
@@ -119,7 +120,47 @@ def test_differences(kenyon, quantised, pictures, stand_in, change, text: str) -
     first, second = result.stdout.splitlines()
     assert f" of mars-tiny differ: image 0, {text}" in first
     net = pictures.parent / "net.npz"
-    assert second == f"again: kenyon compare {net} -c mars-tiny --input {pictures} --images 1"
+    again = f"kenyon compare {net} -c mars-tiny --input {pictures} --images 1"
+    assert second == f"again, with waves: {again} --waves difference.fst"
+
+
+def timed(trace: FrameTrace) -> FrameTrace:
+    """Pass k ends at 10000 * k; before, its values come every 10 ns and its writes every 20."""
+    for k, one in enumerate(trace.passes):
+        steps = (np.arange(len(part)) for part in (one.values, one.writes.word))
+        first, end = 10_000 * k - 9_000, 10_000 * k
+        values, writes = (first + gap * n for gap, n in zip((10, 20), steps, strict=True))
+        times = Times(values, writes, np.zeros(0, np.int64), end)
+        trace = changed(trace, k, times=times)
+    return trace
+
+
+def lone_value(trace: FrameTrace) -> FrameTrace:
+    """One value more than there should be."""
+    values = trace.passes[2].values
+    return changed(trace, 2, values=np.concatenate([values, values[:1]]))
+
+
+@pytest.mark.parametrize(
+    ("change", "ns"),
+    [
+        (wrong_value, 1_070),
+        (wrong_filling, 21_000),
+        (missing_pixel, 20_000),
+        (lone_value, 11_480),
+        (wrong_write("word", 2, 4, 0), 11_080),
+        (wrong_write("word", 0, 3, 62), -8_940),
+        (wrong_write("offset", 1, 5, 2), 1_100),
+        (late, 20_000),
+        (wrong_register("weight_stalls"), 30_000),
+    ],
+)
+def test_when_it_differs(kenyon, quantised, pictures, stand_in, change, ns: int) -> None:
+    """Views open there: the first value that differs, the end of what is too short or late."""
+    changes = [change, timed] if change is lone_value else [timed, change]
+    stand_in += changes
+    result = kenyon("compare", quantised(), "--input", pictures, "-c", "mars-tiny", "--json")
+    assert json.loads(result.stdout)["difference"]["ns"] == ns
 
 
 @pytest.mark.usefixtures("stand_in")
@@ -148,6 +189,7 @@ def test_reference_against_model(kenyon, quantised, monkeypatch: pytest.MonkeyPa
         "expected": 0,
         "actual": 0,
         "position": {"channel": 0, "row": 0, "column": 0},
+        "ns": 0,
     }
 
 
@@ -155,7 +197,7 @@ def test_reference_against_model(kenyon, quantised, monkeypatch: pytest.MonkeyPa
     ("options", "error"),
     [
         (("--pause", "0.5"), "--pause must be left out: it is not for NET.npz"),
-        (("--waves", "x.vcd"), "--waves must be left out: it is not for NET.npz"),
+        (("--waves", "x.ghw"), "x.ghw: wave file must end in .fst or .vcd"),
         (
             ("-c", "odin"),
             "configuration must be one of mars-tiny, mars, mars-wide for MARS, not odin",

@@ -8,7 +8,7 @@ import pytest
 from firmware_tools.npu.backends import Player, simulate
 from firmware_tools.npu.difference import first_difference
 from model.npu import network_file
-from model.npu.clocks import step_clocks
+from model.npu.clocks import Clocks
 from model.npu.config import CONFIGS
 from model.npu.random_network import random_network
 from model.npu.trace import Trace
@@ -37,7 +37,9 @@ def test_chunks_make_no_difference(network, backend: str, chunk_steps: int) -> N
 def test_clocks_are_those_of_the_configuration(network, backend: str) -> None:
     for config in CONFIGS.values():
         trace = Trace.join(list(simulate(network, backend, config)))
-        np.testing.assert_array_equal(trace.clocks, step_clocks(network, config, trace.rows))
+        before = np.concatenate([np.zeros_like(trace.spikes[:1]), trace.spikes[:-1]])
+        expected = Clocks(network, config).of_steps(before, network.events)
+        np.testing.assert_array_equal(trace.clocks, expected)
 
 
 @pytest.mark.parametrize("backend", ["fast", "model"])

@@ -9,6 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from firmware_tools import onnx_import
+from firmware_tools.onnx_import import OnnxError
 from firmware_tools.onnx_import.check import Agreement, compare
 from model.mars.network import Conv, Lookup, Select
 
@@ -264,3 +265,104 @@ def test_many_values(path) -> None:
     x = net.op("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
     x = net.q(net.conv(x, 64, 64, 3, 3, group=64, pads=[1] * 4))
     agreement(net.save(net.q(net.op("GlobalAveragePool", x), 0.01), path), n=1)
+
+
+@pytest.mark.parametrize("is_quantised", [True, False])
+def test_pad_that_the_map_before_does_not_hold(path, is_quantised) -> None:
+    """What is quantised together with the map, in larger steps, is not clipped to smaller ones."""
+    net = Net(3, 6, 6)
+    x = net.q("x", 0.01)
+    pads = net.constant([0, 0, 1, 1, 0, 0, 1, 1], np.int64)
+    x = net.op("Pad", x, pads, net.constant(5.0))
+    x = net.conv(net.q(x, 0.05) if is_quantised else x, 3, 8, 3, 3)
+    net.save(net.q(x, 0.1), path)
+    if is_quantised:
+        agreement(path)
+    else:
+        with pytest.raises(
+            OnnxError,
+            match=r"'n4_Conv' \(Conv\): what a Pad before it puts around the map must be "
+            r"-1\.39\.\.1\.16, which the map's type holds, not 5",
+        ):
+            onnx_import.load(path)
+
+
+def test_quantised_for_each_reader(path) -> None:
+    """As DedicatedQDQPair has it: one layer, and a function of it, not of two."""
+    net = Net(3, 8, 8)
+    x = net.conv(net.q("x"), 3, 16, 3, 3)
+    x = net.q(net.op("Mul", net.q(x), net.op("Sigmoid", net.q(x))))
+    imported = onnx_import.load(net.save(x, path))
+    assert [type(layer) for layer in imported.network.layers] == [Conv, Lookup]
+    agreement(path)
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "pad"),
+    [(10, 3, 2, 0), (11, 3, 2, 0), (11, 2, 3, 0), (12, 3, 4, 1), (9, 2, 2, 1), (10, 5, 3, 2)],
+)
+def test_ceiling_of_max_pool(path, size, kernel, stride, pad) -> None:
+    """Windows that reach over the map count, but not those that begin behind it."""
+    net = Net(3, size, size + 1)
+    x = net.op(
+        "MaxPool", net.q("x"), kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=[pad] * 4,
+        ceil_mode=1,
+    )  # fmt: skip
+    assert agreement(net.save(net.q(x), path)).equal == 1
+
+
+@pytest.mark.parametrize("op", ["ReduceMean", "ReduceMax", "ReduceSum"])
+@pytest.mark.parametrize(("axis", "is_kept"), [(2, True), (-1, False)])
+def test_lines_of_a_map(path, op, axis, is_kept) -> None:
+    net = Net(6, 7, 9, opset=18)
+    x = net.op(op, net.q("x"), net.constant([axis], np.int64), keepdims=int(is_kept))
+    scale = 0.23 if op == "ReduceSum" else 0.031
+    x = net.conv(net.q(x, scale), 6, 4, *[1] * (1 + is_kept))
+    agreement(net.save(net.q(x, 2 * scale), path))
+
+
+def test_pixels_in_a_line(path) -> None:
+    """Patches as tokens: (N, C, H, W) as (N, H*W, C), through dense layers, and their mean."""
+    net = Net(3, 12, 12)
+    x = net.q(net.conv(net.q("x"), 3, 8, 4, 4, strides=[4, 4]))
+    x = net.op("Reshape", x, net.constant([0, 8, -1], np.int64))
+    x = net.op("Transpose", x, perm=[0, 2, 1])
+    for n_in, n_out in ((8, 16), (16, 8)):
+        weight = net.op("Transpose", net.weight(n_out, n_in), perm=[1, 0])
+        x = net.q(net.op("Relu", net.op("MatMul", x, weight)))
+    agreement(net.save(net.q(net.op("ReduceMean", x, net.constant([1], np.int64))), path))
+
+
+def test_axis_from_the_end(path) -> None:
+    net = Net(3, 4, 5)
+    x = net.op("Gemm", net.op("Flatten", net.q("x"), axis=-3), net.weight(8, 60), transB=1)
+    agreement(net.save(net.q(x), path))
+
+
+def test_matrix_before_the_input(path) -> None:
+    net = Net(6, 10)
+    agreement(net.save(net.q(net.op("MatMul", net.weight(4, 6), net.q("x"))), path))
+
+
+def test_shapes_of_nothing(path) -> None:
+    """Unflatten of torch's exporter joins the dimensions before, new ones, and those behind."""
+    net = Net(3, 8, 8)
+    x = net.q(net.conv(net.q("x"), 3, 16, 1, 1))
+    x = net.op("Flatten", x)
+    shape = net.op("Shape", x)
+    ends = [net.constant([k], np.int64) for k in (0, 1, 2, 9)]
+    before = net.op("Slice", shape, ends[0], ends[1])
+    behind = net.op("Slice", shape, ends[2], ends[3])
+    new = net.constant([16, 8, 8], np.int64)
+    x = net.op("Reshape", x, net.op("Concat", before, new, behind, axis=0))
+    agreement(net.save(net.q(net.conv(x, 16, 4, 3, 3)), path))
+
+
+def test_check_of_what_onnxruntime_cannot_run(path) -> None:
+    net = Net(3, 8, 8)
+    x = net.q(net.conv(net.q("x"), 3, 4, 3, 3))
+    imported = onnx_import.load(net.save(x, path))
+    net.nodes[-1].op_type = "Unknown"
+    net.save(x, path)
+    with pytest.raises(OnnxError, match=r"own\.onnx: must be a model that onnxruntime runs: "):
+        compare(path, imported, np.zeros((1, 3, 8, 8), np.float32))

@@ -151,8 +151,8 @@ REFUSED: dict[str, tuple[Edit, str]] = {
         "node 'conv2' (Conv): weights less their zero point must be -256..254, not 255..255",
     ),
     "pool's ceil mode": (
-        _pool("MaxPool", kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1),
-        "node 'pool1' (MaxPool): ceil_mode must be 0, not 1, where windows would reach over",
+        _pool("AveragePool", kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1),
+        "node 'pool1' (AveragePool): ceil_mode must be 0, not 1, where windows would reach over",
     ),
     "pool's padding": (
         _pool("AveragePool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
@@ -168,11 +168,20 @@ REFUSED: dict[str, tuple[Edit, str]] = {
             _attribute("add1", mode="reflect")(model),
             _input("add1", 1, np.zeros(8, np.int64))(model),
         ),
-        "node 'add1' (Pad): mode must be constant, not b'reflect'",
+        "node 'add1' (Pad): mode must be constant, not reflect",
     ),
     "operator": (
         _op("pool1", "Hardmax"),
         "node 'pool1' (Hardmax) is not supported: operators must be among Abs, Add, ArgMax,",
+    ),
+    "operator that says what would do": (
+        lambda model: (_op("pool1", "Hardmax")(model), _op("add1", "ConvTranspose")(model)),
+        "node 'add1' (ConvTranspose) is not supported: nothing of the chip scatters",
+    ),
+    "scales per channel of an old opset": (
+        _opset(12),
+        "node 'ConvBnFusion_BN_B_beta_DequantizeLinear' (DequantizeLinear): axis must be left out "
+        "in opset 12: scales per channel need 13 or more",
     ),
     "softmax": (
         _op("flatten", "Softmax"),

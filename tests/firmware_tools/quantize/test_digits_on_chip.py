@@ -63,9 +63,14 @@ def test_trained_spiking_network(kenyon) -> None:
         assert np.array_equal(one.logits, logits)  # of every step
 
     # In one run of the program, and step by step: every value, membrane, clock and step.
-    for chunk in ((), ("--chunk", "1")):
-        options = ("--input", "digits-images.npy", "--images", "3", "-c", "mars-tiny", "--json")
-        result = kenyon("compare", "digits.npz", *options, *chunk)
+    for config, n_images, chunk in (
+        ("mars-tiny", 3, ()),
+        ("mars-tiny", 3, ("--chunk", "1")),
+        ("mars", 20, ()),
+        ("mars", 20, ("--chunk", "1")),
+    ):
+        options = ("--input", "digits-images.npy", "--images", str(n_images), "-c", config)
+        result = kenyon("compare", "digits.npz", *options, "--json", *chunk)
         assert result.exit_code == 0, result.output
         figures = json.loads(result.stdout)
-        assert (figures["equal"], figures["images"]) == (True, 3)
+        assert (figures["equal"], figures["images"]) == (True, n_images)

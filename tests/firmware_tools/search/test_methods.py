@@ -22,7 +22,7 @@ def space(seed: int, n_layers: int = 8, objective: str = "tops-per-mm2") -> Spac
     pixels = 4.0 ** rng.integers(0, 6, n_layers)
     ones = np.ones(n_layers)
     sets = np.ceil(rows / 16) * np.ceil(kernels / 16)
-    links = tuple((k, k + 1, float(4 * kernels[k] * pixels[k])) for k in range(n_layers - 1))
+    links = tuple((k, k + 1, float(kernels[k] * pixels[k]), 0.0) for k in range(n_layers - 1))
     layers = Layers(
         tuple(f"layer{k}" for k in range(n_layers)),
         ones,
@@ -88,7 +88,7 @@ def test_gradient_of_the_gates_is_what_one_change_costs():
     assert np.isclose(slope[0, 4, 1], own)
     end = one.system.crossing()[0]
     alone = (table.area[4, 2] + one.system.core_area + end) / totals.area[0]
-    bits = sum(size for a, b, size in one.layers.links if 4 in (a, b))
+    bits = sum(4 * size for a, b, size, _ in one.layers.links if 4 in (a, b))
     alone += (table.time[4, 2] + bits * one.system.crossing()[2]) / totals.time[0]
     assert np.isclose(slope[0, 4, 2], alone)
     over = gradient.gradient(one, choices, np.array([1e-12]))

@@ -70,6 +70,8 @@ def test_bad_input_is_said_in_one_line(kenyon, lenet):
         (("--input", "none.npy"), "none.npy: must be a file"),
         (("--on", "nowhere"), "nowhere"),
         (("-o", "no/where/found"), "folder must exist"),
+        (("-o", "x.npy"), "x.npy: must be a folder, not a file"),
+        (("--device", "bits:flips=0.1"), "--device must be a device of arrays, not bits:flips=0.1"),
     ):
         result = kenyon("search", "devices", lenet, *options)
         assert result.exit_code == 2, (options, result.output)

@@ -446,7 +446,10 @@ CONV_FIELDS = (
 NETWORK_FIELDS = "name, time_steps, exit, input, layers"
 POOL = {"name": "pool", "op": "maxpool", "input": "conv1", "kernel": 2, "stride": 2}
 SELECT = {"name": "pool", "op": "select", "inputs": ["conv1"], "channels": [0]}
-OPS = "conv, dense, maxpool, maxpool2, sumpool, avgpool, lookup, select"
+OPS = (
+    "conv, dense, maxpool, maxpool2, sumpool, avgpool, lookup, select, matmul, softmax, "
+    "layernorm, tokens"
+)
 SPEC_ERRORS: list[tuple[object, str]] = [
     ("{", "spec: line 1 column 2 must be JSON: expecting property name enclosed in double quotes"),
     (b"\xff", "entry 'spec' must be UTF-8, but byte 0 is not"),

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from model.mars import frame, reference
+from model.mars.clocks import simulate, work_of
 from model.mars.config import CONFIGS, MarsConfig
 from model.mars.lowering import FitError
 from model.mars.mapper import compile_network
+from model.mars.memory import LineSource
 from model.mars.network import Conv, Dense, FeatureType, QuantizedNetwork, SumPool
 from model.mars.neuron import Neuron
 from model.mars.random_network import random_input
@@ -211,3 +213,25 @@ def test_clocks_of_chunks(name: str, sparsity: float, most: float) -> None:
         clocks = [next(chunks)[-1].clocks.end, next(chunks)[-1].clocks.end]
         total = np.dot(clocks, weights)
         assert total <= most * sum(weights) * bounds[name, sparsity]
+
+
+@pytest.mark.full
+def test_where_the_clocks_of_a_chunk_go() -> None:
+    """ResNet18 at .75: what its first and later chunks take without this work, and that besides."""
+    net = as_spiking(ZOO["resnet18"].make(0.75, seed=1), 8, membrane_bits=4)
+    (segment,) = compile_network(net, MARS, 4).segments
+
+    def clocks(*, first_chunk: bool, **less: int) -> int:
+        passes = [
+            work_of(one, wide_multiplier=False, first_chunk=first_chunk) for one in segment.passes
+        ]
+        works = [passes[0], *(replace(work, **less) for work in passes[1:])]
+        return simulate(works, LineSource(MARS, segment.regions, frame.LATENCY), MARS.ahead)[-1].end
+
+    assert clocks(first_chunk=True) == 82_283
+    reading = clocks(first_chunk=False)
+    writing = clocks(first_chunk=False, u_load=0)
+    adding = clocks(first_chunk=False, u_load=0, u_store=0)
+    draining = clocks(first_chunk=False, u_load=0, u_store=0, skip_planes=0)
+    steps = clocks(first_chunk=False, u_load=0, u_store=0, skip_planes=0, n_teams=1)
+    assert [reading, writing, adding, draining, steps] == [87_823, 82_283, 80_507, 77_563, 71_459]

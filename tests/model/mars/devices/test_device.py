@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from model.mars.devices import faults
-from model.mars.devices.device import LIMITS, DeviceError, parse, presets
+from model.mars.devices.device import COSTS, LIMITS, DeviceError, parse, presets
 
 
 def test_presets() -> None:
@@ -25,16 +25,36 @@ def test_settings() -> None:
 
 
 def test_own_device(tmp_path: Path) -> None:
-    """A file of a few lines."""
+    """The file that docs/devices.md shows."""
+    page = (Path(__file__).parents[4] / "docs" / "devices.md").read_text()
+    text = page.split('```toml title="mine.toml"\n')[1].split("```")[0]
+    assert len(text.splitlines()) <= 60
     path = tmp_path / "mine.toml"
-    path.write_text(
-        'g_max = { value = 3.0, source = "a data sheet", valid = [1, 5] }\n'
-        "on_off = 12.0\nprogram_noise = 0.1\nprogram_fit = [0.0, 1.0]\n"
-    )
+    path.write_text(text)
     device = parse(f"{path}:age=5")
-    assert (device.name, device.g_max, device.on_off, device.age) == ("mine", 3.0, 12.0, 5.0)
-    with pytest.raises(DeviceError, match=r"device mine: g_max must be 1..5, not 6"):
+    assert (device.name, device.g_max, device.on_off, device.age) == ("mine", 30.0, 20.0, 5.0)
+    assert device.costs["area"] == 60
+    assert set(device.costs) == set(COSTS)
+    with pytest.raises(DeviceError, match=r"device mine: g_max must be 10..60, not 6"):
         parse(f"{path}:g_max=6")
+
+
+@pytest.mark.parametrize(
+    ("costs", "message"),
+    [
+        ("area = 1", "costs must have area, read_volts, .*, perhaps pulses, not area"),
+        ("volts = 1", "costs must have area, .*, not volts"),
+        (
+            "area = 0\nread_volts = 1\nread_time = 1\nwrite_energy = 1\nwrite_time = 1",
+            "costs.area must be above 0, not 0",
+        ),
+    ],
+)
+def test_bad_costs(tmp_path: Path, costs: str, message: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(f"[costs]\n{costs}\n")
+    with pytest.raises(DeviceError, match=f"device mine: {message}"):
+        parse(str(path))
 
 
 @pytest.mark.parametrize(
