@@ -135,7 +135,7 @@ _FILLING: dict[str, Callable[..., Array]] = {
     "Expand": lambda _, first, shape: np.broadcast_to(
         first, np.broadcast_shapes(first.shape, tuple(shape.tolist()))
     ),
-    "Where": lambda _, condition, first, second: np.where(condition, first, second),
+    "Where": lambda _, condition, first, second: np.asarray(np.where(condition, first, second)),
 }
 """Operators with which exporters work out shapes."""
 MOVING = {"Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Gather", "Slice"}

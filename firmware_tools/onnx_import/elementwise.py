@@ -240,7 +240,7 @@ def _with_number(builder: Builder, node: Node, k: int, number: Array) -> Pending
     """A map and one number: a table, or the scale of a product that is not quantised yet."""
     found, function = builder.operand(node, k), BINARY[node.op]
     if isinstance(found, Product) and k == 0 and node.op in {"Mul", "Div"} and number > 0:
-        return scaled(found, float(function(np.float32(1), number)))
+        return scaled(found, float(function(np.ones_like(number), number)))
     unary = _as_unary(builder, node, k)
     order = (lambda x: function(x, number)) if k == 0 else (lambda x: function(number, x))
     return unary.then(node, order)

@@ -240,7 +240,7 @@ def _centred(
     has_sign = signed or rest[0] < 0
     low, high = (LOW, HIGH) if has_sign else (0, rest[-1])
     own = Grid(grid.scale, 0, 8 if has_sign else grid.bits, signed=bool(has_sign))
-    parts = []
+    parts: list[Feature] = []
     while rest.any() or not parts:
         steps = np.clip(rest, low, high)
         name = builder.name(_part(node, what))

@@ -148,7 +148,12 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+SLOW = {"encoder, norm last, Gelu", "attention, per channel"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.full] * (name in SLOW)) for name in CASES]
+)
 def test_a_model_computes_what_onnxruntime_computes(name, tmp_path):
     case = CASES[name]
     torch.manual_seed(3)
@@ -307,7 +312,7 @@ def test_small_integers_are_those_of_onnxruntime(tmp_path):
     ]
     path = tmp_path / "m.onnx"
     onnx.save(_model(nodes, {"order": np.array([2, 0, 3, 1])}), path)
-    inputs = np.random.default_rng(0).integers(-3, 4, (30, 4, 6)) / 2
+    inputs = np.random.default_rng(0).integers(-1, 2, (30, 4, 6))
     found = compare(path, load(path), inputs.astype(np.float32), optimize=False)
     assert found.equal == 1
     assert load(path).network.types[INPUT].shape == (6, 1, 4)
