@@ -24,6 +24,7 @@ from firmware_tools.onnx_import.values import (
     Feature,
     Grid,
     Joined,
+    Late,
     Pending,
     Products,
     Source,
@@ -89,8 +90,13 @@ class Builder:
         name = node.input(k)
         if name in self.values:
             return self.values[name]
-        is_constant = name in self.tensors or name in self.constants
-        what = "constant" if is_constant else "left out" if not name else "computed otherwise"
+        what = (
+            "constant"
+            if self.is_constant(name)
+            else "left out"
+            if not name
+            else "computed otherwise"
+        )
         raise OnnxError(
             f"{node}: input {name!r} must be a quantised activation (QuantizeLinear and "
             f"DequantizeLinear), not {what}; the model must be quantised with {STATIC}"
@@ -147,6 +153,10 @@ class Builder:
         if found is not None and found.dtype.kind not in "fiub":
             raise OnnxError(f"{node}: constant {name!r} must be numbers, not {found.dtype}")
         return found
+
+    def is_constant(self, name: str) -> bool:
+        """Whether it has been worked out."""
+        return name in self.tensors or name in self.constants
 
     # Layers
 
@@ -215,8 +225,10 @@ class Builder:
 
     def _finished(self, pending: Feature | Pending, grid: Grid) -> Feature:
         match pending:
-            case Feature() if pending.grid == grid:
+            case Feature() if grid in (pending.grid, pending.stands):
                 return pending.rounded
+            case Late():
+                return pending.make(self, grid)
             case Feature():
                 unary = Unary(_no_node(pending), pending, pending.grid.values, pending.view)
                 return self._looked_up(unary, grid).rounded
@@ -273,8 +285,9 @@ class Builder:
         source = pending.source
         table = grid.quantize(pending.results)
         own = np.arange(source.grid.low, source.grid.high + 1)
-        if grid == source.grid and np.array_equal(table, own):
-            return replace(source, view=pending.view)
+        is_same_type = (grid.bits, grid.signed) == (source.grid.bits, source.grid.signed)
+        if is_same_type and np.array_equal(table, own):
+            return replace(source, grid=grid, view=pending.view, stands=None)
         node = pending.node
         name = self.name(node)
         layer = build(

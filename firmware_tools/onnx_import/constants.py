@@ -127,8 +127,27 @@ _ARITHMETIC: dict[str, Callable[..., Array]] = {
     "Pow": np.power,
     "Exp": np.exp,
 }
-_MOVING = {"Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Gather", "Slice"}
-FOLDED = {*_ARITHMETIC, *_MOVING, "Div", "Cast", "Concat", "Identity"}
+_FILLING: dict[str, Callable[..., Array]] = {
+    "ConstantOfShape": lambda node, shape: np.full(
+        shape.tolist(), _filling(node).ravel()[0], _filling(node).dtype
+    ),
+    "Equal": lambda _, first, second: np.equal(first, second),
+    "Expand": lambda _, first, shape: np.broadcast_to(
+        first, np.broadcast_shapes(first.shape, tuple(shape.tolist()))
+    ),
+    "Where": lambda _, condition, first, second: np.asarray(np.where(condition, first, second)),
+}
+"""Operators with which exporters work out shapes."""
+MOVING = {"Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Gather", "Slice"}
+FOLDED = {
+    *_ARITHMETIC,
+    *MOVING,
+    "Div",
+    "Cast",
+    "Concat",
+    "Identity",
+    *_FILLING,
+}
 """Operators of constants that the importer works out."""
 _CASTS = {1: np.float32, 2: np.uint8, 3: np.int8, 6: np.int32, 7: np.int64, 11: np.float64}
 
@@ -138,12 +157,22 @@ def fold(node: Node, inputs: tuple[Array, ...]) -> Array:
     if not inputs:
         raise OnnxError(f"{node}: must have an input")
     first, others = inputs[0], inputs[1:]
-    if node.op in _MOVING:
+    if node.op in MOVING:
         return views.move(node, first, others)
     try:
+        if node.op in _FILLING:
+            return _FILLING[node.op](node, *inputs)
         return _computed(node, first, others, inputs)
     except (ValueError, TypeError) as error:
         raise OnnxError(f"{node}: its constants do not fit each other ({error})") from None
+
+
+def _filling(node: Node) -> Array:
+    """What a ConstantOfShape fills with."""
+    import onnx.numpy_helper
+
+    value = node.attributes.get("value")
+    return np.zeros(1, np.float32) if value is None else onnx.numpy_helper.to_array(value)
 
 
 def _computed(

@@ -5,11 +5,12 @@ from math import prod
 
 import numpy as np
 
+from firmware_tools.onnx_import import transformers
 from firmware_tools.onnx_import.builder import Builder
 from firmware_tools.onnx_import.constants import STATIC
 from firmware_tools.onnx_import.nodes import Array, Node, OnnxError
 from firmware_tools.onnx_import.values import TYPES, Feature, Products, Tensor
-from firmware_tools.onnx_import.views import View
+from firmware_tools.onnx_import.views import View, pixels
 from firmware_tools.onnx_import.windows import padding_of, window
 from firmware_tools.requantization import Reals
 from model.mars.network import KERNEL_MAX
@@ -68,42 +69,66 @@ def gemm(builder: Builder, node: Node) -> None:
     tensor = _matrix(builder, node, 1)
     if not node.integer("transB", 0):
         tensor = tensor.transposed((1, 0))
-    if len(source.view.dims) != 1:
+    if source.view.n_axes != 2:
         raise OnnxError(f"{node}: must multiply (N, C), not (N, *{source.view.dims})")
-    found = _dense(builder, node, source, tensor, alpha)
+    if source.view.batch:
+        found = _dense(builder, node, source, tensor, alpha)
+    else:
+        found = _linear(builder, node, source, tensor, alpha)
     builder.values[node.result] = replace(found, bias=found.bias * beta)
 
 
 def matmul(builder: Builder, node: Node) -> None:
-    """Of (N, ..., C) and a matrix, or of a matrix and (N, C, L)."""
+    """Of (N, ..., C) and a matrix, of a matrix and (N, C, L), or of two activations."""
+    if node.input(0) in builder.values and node.input(1) in builder.values:
+        transformers.match(builder, node)
+        return
     if node.input(0) in builder.tensors or node.input(0) in builder.constants:
         source = builder.feature(node, 1)
         if len(source.view.dims) != 2:
             raise OnnxError(f"{node}: a matrix must multiply (N, C, L), not {source.view.dims}")
-        _pointwise(builder, node, source, _matrix(builder, node, 0), None)
+        _pointwise(builder, node, source, _matrix(builder, node, 0))
         return
     source = builder.feature(node)
     tensor = _matrix(builder, node, 1).transposed((1, 0))
-    dims = source.view.dims
-    if len(dims) == 1:
+    if len(source.view.dims) == 1 and source.view.batch:
         builder.values[node.result] = _dense(builder, node, source, tensor, 1.0)
         return
-    order = (len(dims) - 1, *range(len(dims) - 1))
-    moved = replace(source, view=source.view.moved(source.view.indices.transpose(order)))
-    _pointwise(builder, node, moved, tensor, tuple(np.argsort(order)))
+    builder.values[node.result] = _linear(builder, node, source, tensor, 1.0)
 
 
-def _pointwise(
-    builder: Builder, node: Node, source: Feature, tensor: Tensor, back: tuple[int, ...] | None
-) -> None:
-    """A matrix for every pixel of (C, ...); `back` puts the axes of the result in order."""
+def _linear(
+    builder: Builder, node: Node, source: Feature, tensor: Tensor, alpha: float
+) -> Products:
+    """A matrix for every pixel of (..., C)."""
+    rows = source.view.rows()
+    if rows is None:
+        raise OnnxError(
+            f"{node}: its input must be channels of pixels of a map {source.view.shape}, "
+            f"(N, ..., C), not {source.view.dims} of other axes"
+        )
+    _check_inputs(node, tensor, len(rows.channels))
+    n_pixels = pixels(source.view)
+    name = builder.select(node, (source.layer,), rows.channels.tolist(), source.grid)
+    channels = (len(rows.channels), *source.view.shape[1:])
+    scale = _scales(node, tensor, source, axis=0) * alpha
+    bias = _bias(builder, node, scale) if node.op == "Gemm" else np.zeros(len(scale))
+    indices = np.arange(len(scale)) * n_pixels + rows.pixels[:, np.newaxis]
+    shape = (len(scale), *source.view.shape[1:])
+    view = replace(source.view, shape=shape).moved(
+        indices.reshape(*source.view.dims[:-1], len(scale))
+    )
+    read = replace(source, layer=name, view=View(channels, channels), base=None)
+    return Products(node, read, tensor.centred[..., np.newaxis, np.newaxis], bias, scale, view)
+
+
+def _pointwise(builder: Builder, node: Node, source: Feature, tensor: Tensor) -> None:
+    """A matrix for every pixel of (C, ...)."""
     source = builder.as_map(node, source, is_pointwise=True)
     _check_inputs(node, tensor, source.view.shape[0])
     scale = _scales(node, tensor, source, axis=0)
     shape = (len(scale), *source.view.shape[1:])
     view = View(shape, (len(scale), *source.view.dims[1:]))
-    if back is not None:
-        view = view.moved(view.indices.transpose(back))
     weight = tensor.centred[:, :, np.newaxis, np.newaxis]
     builder.values[node.result] = Products(node, source, weight, np.zeros(len(scale)), scale, view)
 

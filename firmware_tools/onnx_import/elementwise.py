@@ -9,6 +9,13 @@ import numpy as np
 from firmware_tools.onnx_import.builder import Builder
 from firmware_tools.onnx_import.layers import diagonal
 from firmware_tools.onnx_import.nodes import Array, Node, OnnxError
+from firmware_tools.onnx_import.transformers import (
+    Product,
+    is_per_token,
+    positions,
+    refuse_scores,
+    scaled,
+)
 from firmware_tools.onnx_import.values import (
     Average,
     Feature,
@@ -202,16 +209,15 @@ def _with_constant(builder: Builder, node: Node, k: int, constant: Array) -> Pen
     is_linear = node.op in {"Add", "Sub", "Mul"} or (node.op == "Div" and k == 0)
     is_product = isinstance(found, Products) and not found.is_clamped and found.skip is None
     if constant.size == 1 and not (is_linear and is_product):
-        single: Array = np.asarray(constant.ravel()[0], np.float32)
-        function = BINARY[node.op]
-        unary = _as_unary(builder, node, k)
-        order = (lambda x: function(x, single)) if k == 0 else (lambda x: function(single, x))
-        return unary.then(node, order)
+        return _with_number(builder, node, k, np.asarray(constant.ravel()[0], np.float32))
     if not is_linear:
         raise OnnxError(f"{node}: constant {node.input(1 - k)!r} must be one number, or added")
     if not is_product:
         found = builder.feature(node, k)
+        refuse_scores(builder, node, found, node.input(1 - k))
     assert isinstance(found, Products | Feature)
+    if constant.size > 1 and is_per_token(node, found.view, constant, node.input(1 - k)):
+        return _with_tokens(builder, node, k)
     each = channel_values(node, found.view, constant, node.input(1 - k))
     factor, added = np.ones(len(each)), np.zeros(len(each))
     match node.op:
@@ -228,6 +234,26 @@ def _with_constant(builder: Builder, node: Node, k: int, constant: Array) -> Pen
                 raise OnnxError(f"{node}: must not divide by 0")
             factor = 1 / each
     return _affine(node, found, factor, added)
+
+
+def _with_number(builder: Builder, node: Node, k: int, number: Array) -> Pending:
+    """A map and one number: a table, or the scale of a product that is not quantised yet."""
+    found, function = builder.operand(node, k), BINARY[node.op]
+    if isinstance(found, Product) and k == 0 and node.op in {"Mul", "Div"} and number > 0:
+        return scaled(found, float(function(np.ones_like(number), number)))
+    unary = _as_unary(builder, node, k)
+    order = (lambda x: function(x, number)) if k == 0 else (lambda x: function(number, x))
+    return unary.then(node, order)
+
+
+def _with_tokens(builder: Builder, node: Node, k: int) -> Sum:
+    """A map and a constant that has other numbers for each pixel."""
+    if node.op == "Add" or (node.op == "Sub" and k == 0):
+        return positions(builder, node, builder.feature(node, k), 1 - k)
+    raise OnnxError(
+        f"{node}: constant {node.input(1 - k)!r} must be one number, or one per channel, not one "
+        "per token (rotary embeddings); only what is added may be"
+    )
 
 
 def _on_the_host(builder: Builder, node: Node, k: int, source: Source, constant: Array) -> Source:

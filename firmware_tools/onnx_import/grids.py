@@ -2,7 +2,7 @@
 
 from firmware_tools.onnx_import.constants import Constants, grid_of
 from firmware_tools.onnx_import.nodes import Array, Graph
-from firmware_tools.onnx_import.values import Average, Grid, Pending, Unary
+from firmware_tools.onnx_import.values import Average, Grid, Late, Pending, Unary
 from firmware_tools.onnx_import.views import pixels
 
 MONOTONE = {"Relu", "Clip", "MaxPool", "GlobalMaxPool", "ReduceMax"}
@@ -34,6 +34,8 @@ def own_grid(pending: Pending) -> Grid | None:
     """One that has all results, where their range is known."""
     if isinstance(pending, Unary):
         return _grid_for(pending.results)
+    if isinstance(pending, Late):
+        return pending.own
     if isinstance(pending, Average) and pending.factor * pixels(pending.source.view) <= 1:
         return pending.source.grid
     return None

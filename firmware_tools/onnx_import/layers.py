@@ -49,7 +49,7 @@ def average_layer(name: str, pending: Average, grid: Grid, *, wide: bool) -> Mad
     n_pixels = prod(source.view.shape[1:])
     ratio = np.array([pending.factor * source.grid.scale / grid.scale])
     largest = np.array([float(n_pixels * source.grid.largest)])
-    found = _checked(node, post(ratio, np.zeros(1), largest, grid.largest, wide=wide))
+    found = checked(node, post(ratio, np.zeros(1), largest, grid.largest, wide=wide))
     layer = build(
         node,
         lambda: AvgPool(
@@ -69,7 +69,7 @@ def average_layer(name: str, pending: Average, grid: Grid, *, wide: bool) -> Mad
 def products_layer(name: str, pending: Products, grid: Grid, *, wide: bool) -> Made:
     """A convolution or dense layer, perhaps with a residual, quantised."""
     fitting, lost = _fitting(pending, grid)
-    found = _checked(pending.node, _post(fitting, grid, wide=wide))
+    found = checked(pending.node, _post(fitting, grid, wide=wide))
     return Made(_layer(name, fitting, found, grid), found.error + lost)
 
 
@@ -151,7 +151,8 @@ def _too_large(node: Node) -> OnnxError:
     return OnnxError(f"{node}: a step of what it reads must be at most 2^15 steps of its result")
 
 
-def _checked(node: Node, found: Post | None) -> Post:
+def checked(node: Node, found: Post | None) -> Post:
+    """Multipliers that were found."""
     if found is None:
         raise _too_large(node)
     return found

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from firmware_tools.onnx_import import constants, elementwise, moving, pools
+from firmware_tools.onnx_import import constants, elementwise, moving, pools, transformers
 from firmware_tools.onnx_import.builder import Builder
-from firmware_tools.onnx_import.constants import FOLDED, STATIC
+from firmware_tools.onnx_import.constants import FOLDED, MOVING, STATIC
 from firmware_tools.onnx_import.convolutions import conv, gemm, matmul
-from firmware_tools.onnx_import.nodes import Graph, Node, OnnxError
+from firmware_tools.onnx_import.nodes import Array, Graph, Node, OnnxError
+from firmware_tools.onnx_import.patterns import fuse
 from firmware_tools.onnx_import.qoperators import to_qdq
 from firmware_tools.onnx_import.values import Dropped, Feature, Grid, Source, Step
 from firmware_tools.onnx_import.views import View
@@ -18,15 +19,16 @@ from model.mars.network import INPUT, NetworkError, QuantizedNetwork, references
 DYNAMIC = f"the model must be quantised with {STATIC}, not quantize_dynamic"
 GROWING = "maps do not grow on the chip; it must be left to the host"
 NORMALISING = "the chip takes no statistics of its inputs; it must be a BatchNormalization"
+MASKING = "scores must not be masked: attention is of all tokens"
 RECURRENT = "nothing is fed back in a network of MARS; it must be a Conv, or left to the host"
 ADVICE = {
     "ConvTranspose": "nothing of the chip scatters; it must be a Conv, or left to the host",
     **dict.fromkeys(("ConvInteger", "DynamicQuantizeLinear", "MatMulInteger"), DYNAMIC),
     **dict.fromkeys(("DepthToSpace", "Resize", "Upsample"), GROWING),
-    **dict.fromkeys(
-        ("GroupNormalization", "InstanceNormalization", "LayerNormalization", "LRN"), NORMALISING
-    ),
+    **dict.fromkeys(("GroupNormalization", "InstanceNormalization", "LRN"), NORMALISING),
     **dict.fromkeys(("GRU", "LSTM", "RNN"), RECURRENT),
+    "RotaryEmbedding": "features must not be turned by token (rotary embeddings)",
+    **dict.fromkeys(("Trilu", "Where"), MASKING),
 }
 
 
@@ -72,19 +74,35 @@ def lower(graph: Graph, *, wide: bool = False) -> Lowered:
     OnnxError
         The graph has something that the accelerator or this importer has not.
     """
-    graph = to_qdq(graph)
+    graph = fuse(to_qdq(graph))
     _check_operators(graph)
     builder = Builder(graph, wide, _input_view(graph))
     for node in graph.nodes:
-        known = [name in builder.constants for name in node.inputs if name]
-        if known and all(known) and node.op in FOLDED:
-            inputs = tuple(builder.constants[name] for name in node.inputs if name)
+        inputs = _constants(builder, node)
+        if inputs:
             builder.constants[node.result] = constants.fold(node, inputs)
         elif node.op in HANDLERS:
             HANDLERS[node.op](builder, node)
         else:
             raise _not_supported(node)
     return _finished(builder)
+
+
+def _constants(builder: Builder, node: Node) -> tuple[Array, ...]:
+    """All that a node reads if it can be worked out now, or nothing."""
+    if node.op not in FOLDED:
+        return ()
+    names = [name for name in node.inputs if name]
+    if all(name in builder.constants for name in names):
+        return tuple(builder.constants[name] for name in names)
+    if node.op in {*MOVING, "Identity"} or not all(builder.is_constant(name) for name in names):
+        return ()
+    return tuple(
+        builder.tensors[name].real.astype(np.float32)
+        if name in builder.tensors
+        else builder.constants[name]
+        for name in names
+    )
 
 
 def _check_operators(graph: Graph) -> None:
@@ -113,6 +131,11 @@ def _finished(builder: Builder) -> Lowered:
     output = found if isinstance(found, Feature) else builder.raw(found)
     if any(output.pads):
         raise OnnxError(f"output {name!r} must not be that of a Pad")
+    if not output.view.batch:
+        raise OnnxError(
+            f"output {name!r} must have the batch as its first axis, not {output.view.dims}"
+        )
+    builder.grids[output.layer] = output.grid
     return Lowered(
         network=_network(builder, output.layer),
         grids=builder.grids,
@@ -171,7 +194,8 @@ def _input_view(graph: Graph) -> View:
         }:
             break
         tensor = node.result
-    if indices.ndim > 1 and all((node.op, node.input(0)) == ("MatMul", tensor) for node in readers):
+    is_matmul = all((node.op, node.input(0)) == ("MatMul", tensor) for node in readers)
+    if indices.ndim > 1 and (is_matmul or _are_tokens(graph)):
         indices = np.moveaxis(indices, -1, 0)  # it multiplies the last axis: the channels
     if indices.ndim > 3:
         raise OnnxError(
@@ -183,6 +207,21 @@ def _input_view(graph: Graph) -> View:
     shape = (channels, rows, columns)
     places = indices.ravel().argsort().reshape(dims)
     return View(shape, ()).moved(places)
+
+
+def _are_tokens(graph: Graph) -> bool:
+    """Whether the input is (N, T, C): the first operators that need channels have the last axis."""
+    names, seen = [graph.input], {graph.input}
+    passing = MOVING | {"QuantizeLinear", "DequantizeLinear", "Identity", "Cast", "Shape"}
+    found = set()
+    while names:
+        for node in graph.readers(names.pop()):
+            if node.op in passing or node.op in elementwise.BINARY:
+                names += [name for name in node.outputs if name not in seen]
+                seen.update(node.outputs)
+            else:
+                found.add(node.op)
+    return bool(found & {"MatMul", "LayerNormalization"}) and not found & {"Conv", "Gemm"}
 
 
 Handler = Callable[[Builder, Node], None]
@@ -197,7 +236,9 @@ HANDLERS: dict[str, Handler] = {
     "PRelu": elementwise.prelu,
     "MaxPool": pools.max_pool,
     "AveragePool": pools.average_pool,
-    "Concat": moving.concat,
+    "Concat": transformers.concat,
+    "LayerNormalization": transformers.normalise,
+    "Softmax": transformers.softmax,
     "Split": moving.split,
     "Pad": moving.pad,
     "Shape": moving.shape,
@@ -210,5 +251,5 @@ HANDLERS: dict[str, Handler] = {
         ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Gather", "Slice"), moving.move
     ),
     **dict.fromkeys(("Identity", "Dropout"), moving.identity),
-    **dict.fromkeys(("Softmax", "LogSoftmax", "ArgMax"), moving.drop),
+    **dict.fromkeys(("LogSoftmax", "ArgMax"), moving.drop),
 }

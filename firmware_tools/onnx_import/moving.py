@@ -66,11 +66,14 @@ def dequantize(builder: Builder, node: Node) -> None:
     elif not isinstance(found, Feature) or name not in builder.integers:
         raise OnnxError(f"{node}: input {name!r} must be the result of a QuantizeLinear")
     else:
-        dtype = next(k for k, v in TYPES.items() if v == (found.grid.bits, found.grid.signed))
+        model = found.stands or found.grid
+        dtype = next(k for k, v in TYPES.items() if v == (model.bits, model.signed))
         grid = constants.grid_of(node, builder.constants, dtype)
-        if (grid.bits, grid.signed) != (found.grid.bits, found.grid.signed):
+        if (grid.bits, grid.signed) != (model.bits, model.signed):
             raise OnnxError(f"{node}: zero point must have the type of the input, {dtype}")
-        builder.values[node.result] = replace(found, grid=grid)
+        if found.stands is not None and grid != found.stands:
+            raise OnnxError(f"{node}: scale and zero point must be those of the QuantizeLinear")
+        builder.values[node.result] = found if found.stands else replace(found, grid=grid)
 
 
 def cast(builder: Builder, node: Node) -> None:
@@ -108,7 +111,8 @@ def shape(builder: Builder, node: Node) -> None:
     found = builder.value(node)
     if isinstance(found, Dropped):
         raise OnnxError(f"{node}: must not follow {found.node}, which must be last")
-    sides = [builder.graph.batch, *found.view.dims]
+    first = [builder.graph.batch] if found.view.batch else []
+    sides = [*first, *found.view.dims]
     start, end = node.integer("start", 0), node.attributes.get("end")
     builder.constants[node.result] = np.array(sides[start:end], np.int64)
 
@@ -133,6 +137,11 @@ def move(builder: Builder, node: Node) -> None:
     if node.op == "Reshape" and others and builder.graph.batch > 1:
         others = (_of_one_image(builder, others[0]),)
     moved = found.view.with_batch(node, *others)
+    if not moved.batch and builder.graph.batch > 1:
+        raise OnnxError(
+            f"{node}: the first dimension must stay the batch of {builder.graph.batch}, not "
+            f"become one of {moved.dims}; the model must be exported with a batch of 1 or any"
+        )
     _set(builder, node, node.result, _viewed(found, moved))
 
 
@@ -164,15 +173,14 @@ def split(builder: Builder, node: Node) -> None:
     if isinstance(found, Feature):
         found = builder.feature(node)
     others = _moving_constants(builder, node)
-    n_dims = len(found.view.dims) + 1
-    axis = views.normal_axis(node, node.integer("axis", 0), n_dims)
-    if not axis:
+    axis = views.normal_axis(node, node.integer("axis", 0), found.view.n_axes) - found.view.batch
+    if axis < 0:
         raise OnnxError(f"{node}: axis must not be 0, the batch")
     indices = found.view.indices
     sizes = views.sections(
-        node, indices.shape[axis - 1], others[0] if others else None, len(node.outputs)
+        node, indices.shape[axis], others[0] if others else None, len(node.outputs)
     )
-    parts = np.split(indices, np.cumsum(sizes)[:-1].tolist(), axis=axis - 1)
+    parts = np.split(indices, np.cumsum(sizes)[:-1].tolist(), axis=axis)
     for name, part in zip(node.outputs, parts, strict=True):
         if name:
             _set(builder, node, name, _viewed(found, found.view.moved(part)))

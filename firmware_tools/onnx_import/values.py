@@ -1,8 +1,10 @@
 """What the tensors of a graph are: quantised constants, maps, results not yet quantised."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf, prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,6 +12,9 @@ from firmware_tools.onnx_import.nodes import Array, Node, OnnxError
 from firmware_tools.onnx_import.views import View
 from firmware_tools.requantization import Reals
 from model.mars.network import Ints, Pair, Sides
+
+if TYPE_CHECKING:
+    from firmware_tools.onnx_import.builder import Builder
 
 TYPES: dict[str, tuple[int, bool]] = {
     "int8": (8, True),
@@ -81,6 +86,8 @@ class Feature:
         What a Pad has put around it, not yet in the map.
     pad_value : float
         What it is, in real numbers.
+    stands : Grid, optional
+        What the model quantises it to, where that is not `grid`.
     """
 
     layer: str
@@ -89,6 +96,7 @@ class Feature:
     base: "tuple[Feature, Ints] | None" = None
     pads: Sides = NO_PADS
     pad_value: float = 0.0
+    stands: Grid | None = None
 
     @property
     def rounded(self) -> "Feature":
@@ -286,6 +294,23 @@ class Joined:
 
 
 @dataclass(frozen=True, eq=False)
+class Late(ABC):
+    """Results of an operator of a module of its own, not yet quantised."""
+
+    node: Node
+    view: View
+
+    @property
+    def own(self) -> Grid | None:
+        """A grid that has all results, where their range is known."""
+        return None
+
+    @abstractmethod
+    def make(self, builder: "Builder", grid: Grid) -> Feature:
+        """The layers whose results are quantised so."""
+
+
+@dataclass(frozen=True, eq=False)
 class Dropped:
     """What the host works out from the last map: Softmax, ArgMax."""
 
@@ -293,7 +318,7 @@ class Dropped:
     tensor: str
 
 
-Pending = Products | Sum | Average | Unary | Joined
+Pending = Products | Sum | Average | Unary | Joined | Late
 Value = Feature | Pending | Source | Dropped
 
 
@@ -307,6 +332,18 @@ def unary_of(node: Node, feature: Feature) -> Unary:
 
 def channel_values(node: Node, view: View, constant: Array, what: str) -> Reals:
     """One number for each channel of a map, from a constant that is combined with its tensor."""
+    rows = pixel_values(node, view, constant, what)
+    if np.ptp(rows, axis=1).any():
+        raise OnnxError(
+            f"{node}: constant {what!r} must be one number, or one per channel of {view.dims}, "
+            f"not {constant.shape}"
+        )
+    found: Reals = rows[:, 0]
+    return found
+
+
+def pixel_values(node: Node, view: View, constant: Array, what: str) -> Reals:
+    """A number for each channel and pixel of a map; where the tensor has none, one of others."""
     sides = constant.shape
     if len(sides) == len(view.dims) + 1 and sides[0] == 1:
         constant = constant[0]
@@ -317,7 +354,7 @@ def channel_values(node: Node, view: View, constant: Array, what: str) -> Reals:
     if not np.isfinite(constant.astype(np.float64)).all():
         raise OnnxError(f"{node}: constant {what!r} must be finite")
     if constant.size == 1 and constant.ndim <= len(view.dims) + 1:
-        return np.full(view.shape[0], float(constant.ravel()[0]))
+        return np.full((view.shape[0], 1), float(constant.ravel()[0]))
     try:
         full = np.broadcast_to(constant, view.dims)
     except ValueError:
@@ -326,8 +363,4 @@ def channel_values(node: Node, view: View, constant: Array, what: str) -> Reals:
     flat[view.indices.ravel()] = full.ravel()
     rows = flat.reshape(view.shape[0], -1)
     rows = np.where(np.isnan(rows), np.nanmax(rows, axis=1, initial=-inf)[:, np.newaxis], rows)
-    rows = np.where(np.isinf(rows), 0.0, rows)
-    if np.ptp(rows, axis=1).any():
-        raise refused
-    found: Reals = rows[:, 0]
-    return found
+    return np.where(np.isinf(rows), 0.0, rows)

@@ -28,11 +28,15 @@ class View:
         Of the ONNX tensor, without the batch.
     order : array of that shape, optional
         Index of each value in the flattened map; None is one after the other.
+    batch : bool
+        Whether the batch is the first axis of the ONNX tensor; else it is among `dims`, 1 in size,
+        or in one of them.
     """
 
     shape: Shape
     dims: tuple[int, ...]
     order: Ints | None = None
+    batch: bool = True
 
     @staticmethod
     def of(shape: Shape, n_dims: int) -> "View":
@@ -46,34 +50,52 @@ class View:
             return np.arange(prod(self.dims)).reshape(self.dims)
         return self.order
 
+    @property
+    def n_axes(self) -> int:
+        """Of the ONNX tensor."""
+        return len(self.dims) + self.batch
+
     def moved(self, indices: Ints) -> "View":
         """Another tensor in the same map."""
         flat = indices.ravel()
         is_whole = flat.size == prod(self.shape) and bool((flat == np.arange(flat.size)).all())
-        return View(self.shape, indices.shape, None if is_whole else indices)
+        return View(self.shape, indices.shape, None if is_whole else indices, self.batch)
 
     def with_batch(self, node: Node, *others: Array) -> "View":
         """What a node that only moves values makes of it."""
+        first = (1,) if self.batch else ()
         if self.order is None and node.op in {"Flatten", "Reshape", "Squeeze", "Unsqueeze"}:
-            dummy = np.broadcast_to(np.int8(0), (1, *self.dims))
-            return replace(self, dims=_without_batch(node, target_shape(node, dummy.shape, others)))
-        moved = move(node, self.indices[np.newaxis], others)
+            shape = target_shape(node, (*first, *self.dims), others)
+            batch = shape[:1] == (1,)
+            return replace(self, dims=shape[1:] if batch else shape, batch=batch)
+        moved = move(node, self.indices.reshape(*first, *self.dims), others)
         if not moved.size:
             raise OnnxError(f"{node}: must leave something of {self.dims}")
-        _without_batch(node, moved.shape)
-        return self.moved(moved[0])
+        batch = moved.shape[:1] == (1,)
+        return replace(self, batch=batch).moved(moved[0] if batch else moved)
 
     def is_like(self, other: "View") -> bool:
         """Whether both have the same tensor in the same places."""
-        if (self.shape, self.dims) != (other.shape, other.dims):
+        if (self.shape, self.dims, self.batch) != (other.shape, other.dims, other.batch):
             return False
         return self.order is other.order or np.array_equal(self.indices, other.indices)
+
+    def rows(self) -> "Rows | None":
+        """The tensor (..., C) as pixels of the map, all of the same channels; or None."""
+        if not self.dims:
+            return None
+        indices, pixels = self.indices.reshape(-1, self.dims[-1]), prod(self.shape[1:])
+        found = Rows(indices[0] // pixels, indices[:, 0] % pixels)
+        wanted = found.channels * pixels + found.pixels[:, np.newaxis]
+        return found if (indices == wanted).all() else None
 
     def channels(self, *, is_pointwise: bool = False) -> list[int] | None:
         """Channels of the map that make the tensor (C, H, W), (C, L) or (C); None if none do.
 
         Of an operator that takes pixel by pixel these may be in one line.
         """
+        if not self.batch:
+            return None
         pixels = prod(self.shape[1:])
         sides = [side for side in self.dims[1:] if side != 1]
         is_line = is_pointwise and prod(sides) == pixels
@@ -87,15 +109,23 @@ class View:
         return [int(first) // pixels for first in rows[:, 0]]
 
 
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Channels and pixels of a tensor whose last axis is channels: tokens.
+
+    Parameters
+    ----------
+    channels : (C,) int
+    pixels : (n,) int
+    """
+
+    channels: Ints
+    pixels: Ints
+
+
 def pixels(view: View) -> int:
     """How many a channel has."""
     return prod(view.shape[1:])
-
-
-def _without_batch(node: Node, shape: tuple[int, ...]) -> tuple[int, ...]:
-    if not shape or shape[0] != 1:
-        raise OnnxError(f"{node}: the first dimension must stay the batch, not become {shape}")
-    return shape[1:]
 
 
 def target_shape(node: Node, shape: tuple[int, ...], others: tuple[Array, ...]) -> tuple[int, ...]:

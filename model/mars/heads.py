@@ -8,7 +8,7 @@ so that the maps of one head make room for those of the next. Who reads all head
 import itertools
 from dataclasses import replace
 
-from model.mars.network import Conv, Layer, MatMul, QuantizedNetwork, Select, Softmax
+from model.mars.network import INPUT, Conv, Layer, MatMul, QuantizedNetwork, Select, Softmax
 
 
 def by_head(network: QuantizedNetwork) -> QuantizedNetwork:
@@ -48,7 +48,9 @@ class _ByHead:
                     self._add(layer)
             else:
                 self._add_by_head(layers, heads)
-        return replace(self.network, layers=tuple(self.layers))
+        kept = {INPUT, *(layer.name for layer in self.layers)}
+        scales = {name: scale for name, scale in self.network.scales.items() if name in kept}
+        return replace(self.network, layers=tuple(self.layers), scales=scales)
 
     def _split(self, layer: Layer) -> int:
         """How many heads a layer is split into; its readers are known."""
