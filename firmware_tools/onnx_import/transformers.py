@@ -522,8 +522,10 @@ def _constant_tokens(builder: Builder, node: Node, k: int, view: View) -> Array:
 
 
 def is_per_token(node: Node, view: View, constant: Array, what: str) -> bool:
-    """Whether a constant has other numbers for other pixels of a channel."""
-    return bool(np.ptp(pixel_values(node, view, constant, what), axis=1).any())
+    """Whether a constant has other numbers for other tokens of (N, T, C)."""
+    return view.rows() is not None and bool(
+        np.ptp(pixel_values(node, view, constant, what), axis=1).any()
+    )
 
 
 def refuse_scores(builder: Builder, node: Node, feature: Feature, what: str) -> None:
