@@ -218,7 +218,7 @@ def _are_tokens(graph: Graph) -> bool:
         tensor = names.pop()
         for node in graph.readers(tensor):
             if node.op == "MatMul" and node.input(0) != tensor:
-                return False
+                continue
             if node.op in passing or node.op in elementwise.BINARY:
                 names += [name for name in node.outputs if name not in seen]
                 seen.update(node.outputs)
