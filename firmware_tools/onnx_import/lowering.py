@@ -215,7 +215,10 @@ def _are_tokens(graph: Graph) -> bool:
     passing = MOVING | {"QuantizeLinear", "DequantizeLinear", "Identity", "Cast", "Shape"}
     found = set()
     while names:
-        for node in graph.readers(names.pop()):
+        tensor = names.pop()
+        for node in graph.readers(tensor):
+            if node.op == "MatMul" and node.input(0) != tensor:
+                continue
             if node.op in passing or node.op in elementwise.BINARY:
                 names += [name for name in node.outputs if name not in seen]
                 seen.update(node.outputs)

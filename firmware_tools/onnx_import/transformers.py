@@ -296,14 +296,12 @@ class Probabilities(Late):
 
 
 def softmax(builder: Builder, node: Node) -> None:
-    """Over the last axis; the last one of all is the host's."""
-    if isinstance(builder.value(node), Dropped) or _is_last(builder.graph, node.result):
+    """Of scores, over the last axis; any other one is the host's."""
+    if isinstance(builder.value(node), Dropped) or not _is_multiplied(builder.graph, node.result):
         moving.drop(builder, node)
         return
     source = builder.feature(node)
     view = source.view
-    if view.batch and len(view.dims) == 1:
-        raise OnnxError(f"{node}: must be of scores (..., T, T), or last, not of {view.dims}")
     default = -1 if builder.graph.opset >= 13 else 1
     axis = normal_axis(node, node.integer("axis", default), view.n_axes)
     if axis != view.n_axes - 1:
@@ -322,17 +320,17 @@ def softmax(builder: Builder, node: Node) -> None:
     builder.values[node.result] = Probabilities(node, view, source, view.shape[0] // n)
 
 
-def _is_last(graph: Graph, tensor: str) -> bool:
-    """Whether only the host reads it."""
+def _is_multiplied(graph: Graph, tensor: str) -> bool:
+    """Whether a MatMul reads it, as attention does."""
     names, seen = [tensor], {tensor}
     while names:
-        readers = graph.readers(names.pop())
-        for node in readers:
-            if node.op not in PASSING | {"QuantizeLinear", "DequantizeLinear", "ArgMax"}:
-                return False
-            names += [name for name in node.outputs if name not in seen]
-            seen.update(node.outputs)
-    return True
+        for node in graph.readers(names.pop()):
+            if node.op == "MatMul":
+                return True
+            if node.op in PASSING | {"QuantizeLinear", "DequantizeLinear"}:
+                names += [name for name in node.outputs if name not in seen]
+                seen.update(node.outputs)
+    return False
 
 
 # Layer normalisation
@@ -524,8 +522,10 @@ def _constant_tokens(builder: Builder, node: Node, k: int, view: View) -> Array:
 
 
 def is_per_token(node: Node, view: View, constant: Array, what: str) -> bool:
-    """Whether a constant has other numbers for other pixels of a channel."""
-    return bool(np.ptp(pixel_values(node, view, constant, what), axis=1).any())
+    """Whether a constant has other numbers for other tokens of (N, T, C)."""
+    return view.rows() is not None and bool(
+        np.ptp(pixel_values(node, view, constant, what), axis=1).any()
+    )
 
 
 def refuse_scores(builder: Builder, node: Node, feature: Feature, what: str) -> None:
