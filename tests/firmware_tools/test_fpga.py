@@ -72,12 +72,13 @@ def refuse(*_arguments: object) -> None:
 
 
 def test_memories_of_tiny(synthesised: build.Synthesis, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Weights and parameters are block RAM; the state of four groups is not worth one."""
+    """Weights, their blocks' bits and parameters are block RAM; the state of groups is not."""
     memories = synthesis.memories(synthesised.folder)
     assert all(memory.cells for memory in memories)
     for population, n_rows in enumerate((16 + 8, 32 + 8)):
         path = f"npu.population_{population}."
         assert sorted((m.depth, m.width, m.kind) for m in memories if m.name.startswith(path)) == [
+            (4, n_rows, "block RAM"),
             (4, 4 * 12, "block RAM"),
             (4, 4 * 21, "block RAM"),
             (4, 4 * 24, "distributed RAM"),

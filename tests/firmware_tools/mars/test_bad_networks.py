@@ -100,7 +100,7 @@ FAULTS = {
     "misspelt": (
         field("pool", "op", "maxpool3"),
         'spec: op in layers[2] ("pool") must be one of conv, dense, maxpool, maxpool2, sumpool, '
-        'avgpool, lookup, select, not "maxpool3"',
+        'avgpool, lookup, select, matmul, softmax, layernorm, tokens, not "maxpool3"',
     ),
 }
 
