@@ -52,7 +52,7 @@ def test_agreement_json(kenyon, tonic, rtl) -> None:
         "steps": 400,
         "neurons": 1,
         "values": 2000,
-        "clocks": 4026,
+        "clocks": 4000,
     }
     assert rtl == [{"config": "odin", "seed": 8, "pause": 0.5, "recording": None}]
 
