@@ -188,7 +188,8 @@ class _Simulator:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-_idle: dict[NPUConfig, list[_Simulator]] = {}
+_idle: dict[tuple[NPUConfig, Path], list[_Simulator]] = {}
+"""By configuration and simulator: another one may stand in for it."""
 
 
 @atexit.register
@@ -234,7 +235,7 @@ def simulate(
         with what retired.
     """
     check_fit(network, config)
-    idle = _idle.setdefault(config, [])
+    idle = _idle.setdefault((config, _folder(config)), [])
     if recording is not None:
         worker = _Simulator(config, recording.kind)
     else:
@@ -254,7 +255,11 @@ def simulate(
 def timed_run(network: Network, config: NPUConfig) -> tuple[int, float]:
     """Clocks of a whole run on the RTL, and the wall time between its start and its end."""
     clocks = sum(int(trace.clocks.sum()) for trace in simulate(network, config))
-    return clocks, _idle[config][-1].run_seconds
+    return clocks, _idle[config, _folder(config)][-1].run_seconds
+
+
+def _folder(config: NPUConfig) -> Path:
+    return simulator.build_dir(chip(ChipConfig.alone(config)))
 
 
 def _collect(
