@@ -53,7 +53,7 @@ class Decision:
     mode_counts, cell_counts : (8,) and (13,) int64
         Spikes in the frame's time steps.
     spikes : (50, 22) bool
-        Of all neurons; None where only counts were kept.
+        Of all neurons.
     frame_clocks, bridge_clocks : int or None
         Of MARS, and from there to the decision; None for what the host saw.
     """

@@ -7,7 +7,7 @@ averaged over the batches, and prompts of all blocks are ranked together.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -64,13 +64,32 @@ def train(
     backbone: VisionTransformer, adapted: Adapted, part: Part, epochs: int, seed: int
 ) -> None:
     """Learn prompts and head; the transformer's own parameters stand still."""
-    optimizer = torch.optim.AdamW(adapted.parameters(), lr=RATE, weight_decay=DECAY)
-    generator = torch.Generator().manual_seed(seed)
-    n_steps = epochs * math.ceil(len(part) / BATCH)
+    descend(
+        adapted.parameters(),
+        lambda batch: _loss(backbone, adapted, part, batch),
+        len(part),
+        epochs,
+        torch.Generator().manual_seed(seed),
+        (RATE, DECAY),
+    )
+
+
+def descend(
+    parameters: Iterable[Tensor],
+    loss_of: Callable[[Tensor], Tensor],
+    n_images: int,
+    epochs: int,
+    generator: torch.Generator,
+    rate_and_decay: tuple[float, float],
+) -> None:
+    """Every image once an epoch, in batches, with AdamW; the rate falls by half a cosine."""
+    rate, decay = rate_and_decay
+    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+    n_steps = epochs * math.ceil(n_images / BATCH)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
     for _ in range(epochs):
-        for batch in torch.randperm(len(part), generator=generator).split(BATCH):
-            loss = _loss(backbone, adapted, part, batch)
+        for batch in torch.randperm(n_images, generator=generator).split(BATCH):
+            loss = loss_of(batch)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

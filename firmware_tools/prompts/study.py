@@ -1,6 +1,5 @@
 """The study of condensed prompts: six tasks, some seeds, against what else one could do."""
 
-import math
 import statistics
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -16,7 +15,7 @@ from firmware_tools.jobs.campaign import results
 from firmware_tools.jobs.job import JSON, Executor
 from firmware_tools.jobs.store import Store
 from firmware_tools.prompts import condensation, tasks
-from firmware_tools.prompts.condensation import BATCH, Adapted
+from firmware_tools.prompts.condensation import Adapted
 from firmware_tools.prompts.tasks import Task
 from firmware_tools.prompts.transformer import DEPTH, VisionTransformer
 from firmware_tools.quantize.digits import augmented
@@ -77,18 +76,14 @@ def transformer(seed: int, epochs: int) -> VisionTransformer:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = VisionTransformer(10)
-    optimizer = torch.optim.AdamW(model.parameters(), BACKBONE_RATE, weight_decay=BACKBONE_DECAY)
-    steps = epochs * math.ceil(len(part) / BATCH)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     generator = torch.Generator().manual_seed(seed)
-    for _ in range(epochs):
-        for batch in torch.randperm(len(part), generator=generator).split(BATCH):
-            logits = model(augmented(part.images[batch], generator))
-            loss = functional.cross_entropy(logits, part.labels[batch], label_smoothing=SMOOTHING)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
+
+    def loss_of(batch: torch.Tensor) -> torch.Tensor:
+        logits = model(augmented(part.images[batch], generator))
+        return functional.cross_entropy(logits, part.labels[batch], label_smoothing=SMOOTHING)
+
+    rates = BACKBONE_RATE, BACKBONE_DECAY
+    condensation.descend(model.parameters(), loss_of, len(part), epochs, generator, rates)
     return model.requires_grad_(False).eval()
 
 
