@@ -798,30 +798,30 @@ class _Lowering:
 
     def _matmul(self, layer: MatMul) -> Convolution:
         """Products with a map: 1x1 kernels, one for each of its pixels or channels."""
-        source, operand = self._own(layer.input), self._own(layer.operand)
-        kind, its = self.kinds[layer.name], self.kinds[operand]
-        n_kernels, _, _ = kind.shape
-        blocks = self.kinds[source].blocks
-        return Convolution(
-            layers=(layer.name,),
-            outputs=(kind,),
-            output=layer.name,
-            source=self.homes[source].map,
-            source_kind=self.kinds[source],
-            source_block=self.homes[source].block,
-            weight=np.ones((n_kernels, 1, 1, blocks * KERNELS), np.int8),
+        operand = self._own(layer.operand)
+        its, n_kernels = self.kinds[operand], self.kinds[layer.name].shape[0]
+        n_channels = self.kinds[self._own(layer.input)].blocks * KERNELS
+        weight = np.ones((n_kernels, 1, 1, n_channels), np.int8)
+        return replace(
+            self._alone(layer, weight, _one_scale(layer, self.kinds[layer.name], n_kernels)),
             operand=Operand(operand, its.shape[1] * its.shape[2], its.shape[0], layer.transposed),
             stacked=its.planes == 2,
-            post=_one_scale(layer, kind, n_kernels),
-            map_size=kind.shape[1:],
         )
 
     def _rows(
         self, layer: Softmax | LayerNorm, function: int, parameter: int, post: Post
     ) -> Convolution:
         """Softmax or normalisation, with a header for every kernel of `post`."""
-        source = self._own(layer.input)
         kind = self.kinds[layer.name]
+        weight = np.zeros((len(post.bias), 1, 1, kind.blocks * KERNELS), np.int8)
+        rows = Rows(function, kind.shape[0], parameter)
+        return replace(self._alone(layer, weight, post), rows=rows)
+
+    def _alone(
+        self, layer: MatMul | Softmax | LayerNorm, weight: Weights, post: Post
+    ) -> Convolution:
+        """A pass of one layer that reads one map pixel by pixel."""
+        source, kind = self._own(layer.input), self.kinds[layer.name]
         return Convolution(
             layers=(layer.name,),
             outputs=(kind,),
@@ -829,8 +829,7 @@ class _Lowering:
             source=self.homes[source].map,
             source_kind=self.kinds[source],
             source_block=self.homes[source].block,
-            weight=np.zeros((len(post.bias), 1, 1, kind.blocks * KERNELS), np.int8),
-            rows=Rows(function, kind.shape[0], parameter),
+            weight=weight,
             post=post,
             map_size=kind.shape[1:],
         )
