@@ -282,7 +282,8 @@ class Product(Layer):
         source = features[self.source]
         if self.token is None:
             return source
-        return Feature(source.ints[:, :, self.token : self.token + 1], source.scale)
+        pixel = source.ints.flatten(2)[:, :, self.token, None, None]
+        return Feature(pixel, source.scale)
 
     def _smooth(self, features: Mapping[str, Feature]) -> Feature:
         source = self._read(features).real.to(self.weight.dtype)
@@ -311,7 +312,7 @@ class Product(Layer):
         if self.is_conv and self._is_linear:
             tokens = source.flatten(2).transpose(1, 2)
             products = functional.linear(tokens, weight.flatten(1))
-            return products.transpose(1, 2).unsqueeze(3)
+            return products.transpose(1, 2).unflatten(2, source.shape[2:])
         if self.is_conv:
             return functional.conv2d(source, weight, stride=self.stride, padding=self.padding)
         return functional.linear(source.flatten(1), weight)[:, :, None, None]

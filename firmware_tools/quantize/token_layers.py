@@ -37,9 +37,10 @@ def tokens_of(maps: Tensor) -> Tensor:
     return maps.flatten(2).transpose(1, 2)
 
 
-def map_of(tokens: Tensor) -> Tensor:
-    """(N, T, C) as (N, C, T, 1)."""
-    return tokens.transpose(1, 2).unsqueeze(3)
+def map_of(tokens: Tensor, like: Tensor | None = None) -> Tensor:
+    """(N, T, C) as a map of the size of another, or as one column."""
+    size = (-1, 1) if like is None else like.shape[2:]
+    return tokens.transpose(1, 2).unflatten(2, size)
 
 
 class Probability(StraightThrough):
@@ -106,17 +107,25 @@ class Normalisation(TokenLayer):
         self.activation = activation
         assert isinstance(step.module, nn.LayerNorm)
         self.epsilon = step.module.eps
+        self._taken_in = step.module.weight, step.module.bias
 
     def _real(self, features: Mapping[str, Feature]) -> Tensor:
-        tokens = tokens_of(features[self.source].real)
-        return map_of(functional.layer_norm(tokens, tokens.shape[-1:], eps=self.epsilon))
+        source = features[self.source].real
+        tokens = tokens_of(source)
+        return map_of(functional.layer_norm(tokens, tokens.shape[-1:], eps=self.epsilon), source)
 
     def _exact(self, features: Mapping[str, Feature]) -> Tensor:
         source = features[self.source]
         values = tokens_of(source.ints.detach()).numpy().astype(np.int64)
         epsilon = self.epsilon_ints(values.shape[-1], source.scale)
         normal = torch.from_numpy(rows.normalise(values, epsilon))
-        return self._scaled(map_of(normal), 2.0**-rows.NORMAL_BITS)
+        return self._scaled(map_of(normal, source.ints), 2.0**-rows.NORMAL_BITS)
+
+    def likeness(self, feature: Feature) -> Tensor:
+        """What a float network has, whose readers have not taken in factors and summands."""
+        factor, added = (None if one is None else one.detach() for one in self._taken_in)
+        result = feature.real if factor is None else feature.real * factor[:, None, None]
+        return result if added is None else result + added[:, None, None]
 
     def epsilon_ints(self, channels: int, scale: float) -> int:
         """What is added to the variance times the square of the number of channels."""
@@ -174,7 +183,7 @@ class MapProduct(TokenLayer):
             tokens_of(one).unflatten(2, (self.heads, -1)).transpose(1, 2) for one in (first, second)
         )
         products = left @ (right.transpose(2, 3) if self.transposed else right)
-        return map_of(products.transpose(1, 2).flatten(2))
+        return map_of(products.transpose(1, 2).flatten(2), first)
 
     def exported(self, scales: Scales, types: Types) -> list[mars.Layer]:
         assert self.skip is not None
@@ -182,7 +191,12 @@ class MapProduct(TokenLayer):
         if self.transposed:
             factor *= (types[self.source].shape[0] // self.heads) ** -0.5
         mult, shift = self._factor(factor)
-        fields = {"transposed": self.transposed, "heads": self.heads, "mult": mult, "shift": shift}
+        fields: dict[str, Any] = {
+            "transposed": self.transposed,
+            "heads": self.heads,
+            "mult": mult,
+            "shift": shift,
+        }
         return [mars.MatMul(**self._results(), operand=self.skip, **fields)]
 
 
@@ -195,14 +209,14 @@ class SoftMax(TokenLayer):
         self.heads = int(step.module.heads)  # type: ignore[union-attr, arg-type]
 
     def _real(self, features: Mapping[str, Feature]) -> Tensor:
-        scores = self._by_head(features[self.source].real)
-        return map_of(scores.softmax(-1).flatten(2))
+        scores = features[self.source].real
+        return map_of(self._by_head(scores).softmax(-1).flatten(2), scores)
 
     def _exact(self, features: Mapping[str, Feature]) -> Tensor:
         source = features[self.source]
         scores = self._by_head(source.ints.detach()).numpy().astype(np.int64)
         found = torch.from_numpy(rows.softmax(scores, self.octaves(source.scale)))
-        return self._scaled(map_of(found.flatten(2)), 2.0**-rows.PROBABILITY_BITS)
+        return self._scaled(map_of(found.flatten(2), source.ints), 2.0**-rows.PROBABILITY_BITS)
 
     def _by_head(self, scores: Tensor) -> Tensor:
         return tokens_of(scores).unflatten(2, (self.heads, -1))
@@ -233,7 +247,7 @@ class Table(TokenLayer):
         return self._function(features[self.source].real)
 
     def _function(self, x: Tensor) -> Tensor:
-        return functional.gelu(x, approximate=self._approximate)
+        return functional.gelu(x, approximate=self._approximate)  # type: ignore[no-any-return]
 
     def _exact(self, features: Mapping[str, Feature]) -> Tensor:
         source = features[self.source]
@@ -318,12 +332,13 @@ class Positions(TokenLayer):
         values = self.values
         if not self.smooth:
             values = self.constants(values) * float(self.constants.step)
-        return features[self.source].real + map_of(values[None])
+        source = features[self.source].real
+        return source + map_of(values[None], source)
 
     def _exact(self, features: Mapping[str, Feature]) -> Tensor:
         source = features[self.source]
         mult, shift, own = self._multipliers(source.scale)
-        added = map_of(self.constants.discretised(self.values.detach())[None])
+        added = map_of(self.constants.discretised(self.values.detach())[None], source.ints)
         power = torch.tensor(2.0 ** int(shift[0]), dtype=torch.float64)
         total = source.ints.detach().double()
         return requantise(total, torch.tensor(int(mult[0])), power, self._limits(), added, own)
@@ -336,11 +351,11 @@ class Positions(TokenLayer):
     def exported(self, scales: Scales, types: Types) -> list[mars.Layer]:
         with torch.no_grad():
             values = self.constants.discretised(self.values).T.numpy().astype(np.int64)
-        kind = {"out_bits": self.constants.bits, "out_signed": True}
+        kind: dict[str, Any] = {"out_bits": self.constants.bits, "out_signed": True}
         names = [f"{self.name}.{part}" for part in ("pixel", "last", "constant")]
         channels = types[self.source].shape[0]
         ones = np.ones(channels, np.int64)
-        depthwise = {"weight_bits": 2, "groups": channels}
+        depthwise: dict[str, Any] = {"weight_bits": 2, "groups": channels}
         column = (channels, 1, 1, 1)
         mult, shift, own = self._multipliers(scales[self.source])
         return [

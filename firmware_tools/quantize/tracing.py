@@ -117,7 +117,9 @@ class SpikeModule(nn.Module):
 
 class _LeafTracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, SpikeModule | TokenModule) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, SpikeModule | TokenModule) or super().is_leaf_module(
+            m, module_qualified_name
+        )
 
 
 def graph_of(model: nn.Module) -> fx.GraphModule:
@@ -216,7 +218,7 @@ class _Tracer:
         }
         tokens: dict[Callable[[_Tracer, fx.Node], bool], Callable[[fx.Node], None]] = {
             _Tracer._is_constant: self._constant,
-            _Tracer._is_size: lambda node: self._sizes.add(node),
+            _Tracer._is_size: self._sizes.add,
             _is_module(calls=_TRANSPOSERS): self._transpose,
             _is_module(calls=_JOINERS): self._join,
             _is_module(calls={operator.getitem}): self._token,
@@ -224,7 +226,7 @@ class _Tracer:
             _is_module(nn.LayerNorm): self._layer_norm,
             _is_module(nn.GELU, calls=_GELUS): self._gelu,
             _is_module(Scores): lambda node: self._pair_of_maps(node, "scores"),
-            _is_module(Probabilities): lambda node: self._on_tokens(node, "softmax"),
+            _is_module(Probabilities): self._softmax,
             _is_module(Attended): lambda node: self._pair_of_maps(node, "attended"),
         }
         return {
@@ -406,22 +408,26 @@ class _Tracer:
         """A parameter, perhaps once for each image."""
         if node.op == "get_attr":
             return True
+        is_first_axis = node.target is operator.getitem and node.args[1] is None
         is_spread = node.op == "call_method" and node.target in _EXPANDERS
-        return is_spread and node.args[0] in self._constants
+        return (is_first_axis or is_spread) and node.args[0] in self._constants
 
     def _constant(self, node: fx.Node) -> None:
-        if node.op != "get_attr":
-            source, n_images, *rest = node.args
-            value = self._constants[source]  # type: ignore[index]
-            usual = {-1, 1} if node.target == "repeat" else {-1, *value.shape[1:]}
-            if n_images not in self._sizes or not set(rest) <= usual or value.shape[0] != 1:
-                raise _refusal(node, f"{node.target} of {rest}", "constants once for each image")
-            self._constants[node] = value
+        if node.op == "get_attr":
+            found: Any = self._graph
+            for part in str(node.target).split("."):
+                found = getattr(found, part)
+            self._constants[node] = found.detach()
             return
-        found: Any = self._graph
-        for part in str(node.target).split("."):
-            found = getattr(found, part)
-        self._constants[node] = found.detach()
+        value = self._constants[self._source(node)]
+        if node.target is operator.getitem:
+            self._constants[node] = value[None]
+            return
+        n_images, *rest = node.args[1:]
+        usual = {1} if node.target == "repeat" else {-1, *value.shape[1:]}
+        if n_images not in self._sizes or not set(rest) <= usual or value.shape[0] != 1:
+            raise _refusal(node, f"{node.target} of {rest}", "constants once for each image")
+        self._constants[node] = value
 
     def _is_size(self, node: fx.Node) -> bool:
         if node.op == "call_function" and node.target is operator.getitem:
@@ -526,6 +532,9 @@ class _Tracer:
         step = self._on_tokens(node, "gelu")
         if step.module is None:
             step.module = nn.GELU(str(node.kwargs.get("approximate", "none")))
+
+    def _softmax(self, node: fx.Node) -> None:
+        self._on_tokens(node, "softmax")
 
     def _pair_of_maps(self, node: fx.Node, op: str) -> None:
         step = self._on_tokens(node, op)

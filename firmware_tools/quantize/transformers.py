@@ -75,16 +75,15 @@ class SelfAttention(nn.Module):
         width, n_heads = attention.embed_dim, attention.num_heads
         for found, what, wanted in (
             (not attention.batch_first, "batch_first=False", "batch_first=True"),
-            (attention.in_proj_weight is None, "kdim or vdim", "keys and values as queries"),
+            (attention.kdim != width or attention.vdim != width, "kdim or vdim", "none of them"),
             (attention.bias_k is not None, "add_bias_kv=True", "add_bias_kv=False"),
             (attention.add_zero_attn, "add_zero_attn=True", "add_zero_attn=False"),
         ):
             if found:
                 raise _refusal(name, what, wanted)
-        assert attention.in_proj_weight is not None
         weights = attention.in_proj_weight.detach().chunk(3)
         bias = attention.in_proj_bias
-        biases = (None,) * 3 if bias is None else bias.detach().chunk(3)
+        biases = bias.detach().chunk(3) if attention.out_proj.bias is not None else (None,) * 3
         self.query, self.key, self.value = (
             _linear(weight, one) for weight, one in zip(weights, biases, strict=True)
         )
@@ -92,7 +91,6 @@ class SelfAttention(nn.Module):
         self.attended = Attended(n_heads)
         out = attention.out_proj
         self.project = _linear(out.weight.detach(), None if out.bias is None else out.bias.detach())
-        assert self.project.out_features == width
 
     def forward(
         self,
@@ -215,7 +213,6 @@ def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
 
 def _refusal(name: str, what: str, wanted: str) -> UnsupportedError:
     return UnsupportedError(f"{name}: {what} is not supported; the accelerator takes {wanted}")
-
 
 
 def _refuse_masks(name: str, *masks: Any) -> None:

@@ -96,9 +96,10 @@ class Twin(nn.Module):
             features = self.features(images)
         return {name: feature.ints.numpy().astype(np.int64) for name, feature in features.items()}
 
-    def likeness(self, _name: str, feature: Feature) -> Tensor:
+    def likeness(self, name: str, feature: Feature) -> Tensor:
         """What is to resemble the float network's result of a layer, (N, C, H, W)."""
-        return feature.real
+        own = next((one for one in self.steps() if one.name == name), None)
+        return own.likeness(feature) if isinstance(own, Normalisation) else feature.real
 
     def image_ints(self, images: Tensor) -> Ints:
         """Images as the accelerator takes them."""
@@ -393,7 +394,8 @@ def _export_product(
         sides = (layer.padding,) * 4
         return [mars.Conv(**fields, stride=(layer.stride,) * 2, padding=sides)], out_scale
     if layer.token is not None:
-        every = np.zeros((len(layer.weight), *source.shape[:2]), np.int64)
+        n_channels, rows, columns = source.shape
+        every = np.zeros((len(layer.weight), n_channels, rows * columns), np.int64)
         every[:, :, layer.token] = fields["weight"]
         fields["weight"] = every.reshape(len(every), -1)
     return [mars.Dense(**fields)], out_scale
