@@ -65,7 +65,7 @@ class Condensing:
         epochs, more = (1, 1) if self.quick else (EPOCHS, MORE_EPOCHS)
         adapted, chosen = adaptations(backbone, task, self.seed, epochs, more)
         test = task.data.test
-        found = {name: condensation.accuracy(backbone, adapted[name], test) for name in METHODS}
+        found = {name: condensation.accuracy(adapted[name], test) for name in METHODS}
         return {"accuracy": found, "kept": [len(one) for one in chosen]}
 
 
@@ -97,15 +97,15 @@ def adaptations(
     part = task.data.training
 
     def trained(adapted: Adapted, n_epochs: int) -> Adapted:
-        condensation.train(backbone, adapted, part, n_epochs, seed)
+        condensation.train(adapted, part, n_epochs, seed)
         return adapted
 
     def started(n_prompts: int, n_epochs: int) -> Adapted:
         counts = condensation.spread(n_prompts)
-        return trained(condensation.fresh(counts, task.classes, seed), n_epochs)
+        return trained(condensation.fresh(backbone, counts, task.classes, seed), n_epochs)
 
     everything = started(N_PROMPTS, epochs)
-    chosen = condensation.kept(condensation.scores(backbone, everything, part), SHARE)
+    chosen = condensation.kept(condensation.scores(everything, part), SHARE)
     generator = torch.Generator().manual_seed(seed)
     ranks = torch.rand(N_PROMPTS, generator=generator).split(N_PROMPTS // DEPTH)
     selections = {
