@@ -37,10 +37,10 @@ def command(
     task: Annotated[TaskName, typer.Option(help="What it is adapted to.")] = "rotated",
     prompts: Annotated[int, typer.Option(help="Prompts before the first block.")] = 20,
     seed: Seed = 0,
-    epochs: Annotated[int, typer.Option(min=1, help="Of all prompts.")] = 20,
+    epochs: Annotated[int, typer.Option(min=1, help="Of all prompts.")] = 10,
     more_epochs: Annotated[
         int, typer.Option(min=1, help="Then of those that are kept, and of all beside them.")
-    ] = 10,
+    ] = 5,
     config: Annotated[
         str,
         typer.Option("--config", "-c", metavar="CONFIG", help=f"Whose clocks count: {NAMES}."),
@@ -92,9 +92,8 @@ def command(
         more_epochs=more_epochs,
         backbone=digest,
     )
-    target = next(one for one in tasks.targets() if one.name == task)
     training = quantised.Condensation(
-        settings, vit, backbone, target, trainings.checkpoint_of(output)
+        settings, vit, backbone, tasks.target(task), trainings.checkpoint_of(output)
     )
     trainings.run(training, terminal)
     done = training.finish()

@@ -132,8 +132,8 @@ class Condensing(Plan):
     task: str = "rotated"
     n_prompts: int = 20
     keep: float = 0.3
-    epochs: int = 20
-    more_epochs: int = 10
+    epochs: int = 10
+    more_epochs: int = 5
     backbone: str = ""
 
     def __post_init__(self) -> None:

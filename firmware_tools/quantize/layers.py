@@ -312,7 +312,7 @@ class Product(Layer):
         if self.is_conv and self._is_linear:
             tokens = source.flatten(2).transpose(1, 2)
             products = functional.linear(tokens, weight.flatten(1))
-            return products.transpose(1, 2).unflatten(2, source.shape[2:])
+            return cast("Tensor", products.transpose(1, 2).unflatten(2, source.shape[2:]))
         if self.is_conv:
             return functional.conv2d(source, weight, stride=self.stride, padding=self.padding)
         return functional.linear(source.flatten(1), weight)[:, :, None, None]

@@ -6,7 +6,7 @@ backward the way of the real numbers. Tokens are the pixels of a map (N, C, T, 1
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ def tokens_of(maps: Tensor) -> Tensor:
 def map_of(tokens: Tensor, like: Tensor | None = None) -> Tensor:
     """(N, T, C) as a map of the size of another, or as one column."""
     size = (-1, 1) if like is None else like.shape[2:]
-    return tokens.transpose(1, 2).unflatten(2, size)
+    return cast("Tensor", tokens.transpose(1, 2).unflatten(2, size))
 
 
 class Probability(StraightThrough):
@@ -107,6 +107,7 @@ class Normalisation(TokenLayer):
         self.activation = activation
         assert isinstance(step.module, nn.LayerNorm)
         self.epsilon = step.module.eps
+        self._taken_in: tuple[Tensor | None, Tensor | None]
         self._taken_in = step.module.weight, step.module.bias
 
     def _real(self, features: Mapping[str, Feature]) -> Tensor:
@@ -219,7 +220,7 @@ class SoftMax(TokenLayer):
         return self._scaled(map_of(found.flatten(2), source.ints), 2.0**-rows.PROBABILITY_BITS)
 
     def _by_head(self, scores: Tensor) -> Tensor:
-        return tokens_of(scores).unflatten(2, (self.heads, -1))
+        return cast("Tensor", tokens_of(scores).unflatten(2, (self.heads, -1)))
 
     @staticmethod
     def octaves(scale: float) -> int:
@@ -247,7 +248,7 @@ class Table(TokenLayer):
         return self._function(features[self.source].real)
 
     def _function(self, x: Tensor) -> Tensor:
-        return functional.gelu(x, approximate=self._approximate)  # type: ignore[no-any-return]
+        return functional.gelu(x, approximate=self._approximate)
 
     def _exact(self, features: Mapping[str, Feature]) -> Tensor:
         source = features[self.source]

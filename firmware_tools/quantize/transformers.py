@@ -81,16 +81,13 @@ class SelfAttention(nn.Module):
         ):
             if found:
                 raise _refusal(name, what, wanted)
-        weights = attention.in_proj_weight.detach().chunk(3)
-        bias = attention.in_proj_bias
-        biases = bias.detach().chunk(3) if attention.out_proj.bias is not None else (None,) * 3
+        weights, biases = _thirds(attention.in_proj_weight), _thirds(attention.in_proj_bias)
         self.query, self.key, self.value = (
-            _linear(weight, one) for weight, one in zip(weights, biases, strict=True)
+            _linear(weight, bias) for weight, bias in zip(weights, biases, strict=True)
         )
         self.scores, self.softmax = Scores(n_heads), Probabilities(n_heads)
         self.attended = Attended(n_heads)
-        out = attention.out_proj
-        self.project = _linear(out.weight.detach(), None if out.bias is None else out.bias.detach())
+        self.project = _linear(attention.out_proj.weight, attention.out_proj.bias)
 
     def forward(
         self,
@@ -203,12 +200,18 @@ def _replacement(name: str, module: nn.Module) -> nn.Module:
     return own.train(module.training)
 
 
-def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+def _linear(weight: Tensor | None, bias: Tensor | None) -> nn.Linear:
+    assert weight is not None
     linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
-    linear.weight = nn.Parameter(weight.clone())
+    linear.weight = nn.Parameter(weight.detach().clone())
     if bias is not None:
-        linear.bias = nn.Parameter(bias.clone())
+        linear.bias = nn.Parameter(bias.detach().clone())
     return linear
+
+
+def _thirds(values: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Those of queries, keys and values."""
+    return (None,) * 3 if values is None else values.chunk(3)
 
 
 def _refusal(name: str, what: str, wanted: str) -> UnsupportedError:
