@@ -185,17 +185,24 @@ class _Tracer:
         for norm in self._steps:
             if norm.op != "layernorm":
                 continue
-            readers = [one for one in self._steps if norm.name in {one.source, one.skip}]
-            for one in readers:
-                mean = [step for step in self._steps if step.source == one.name]
-                for reader in mean if one.op == "avgpool" else [one]:
-                    if not isinstance(reader.module, nn.Linear) or reader.skip == norm.name:
-                        raise UnsupportedError(
-                            f"{norm.name}: LayerNorm, read by {reader.name}, is not supported; the "
-                            "accelerator takes Linear as its only reader"
-                        )
-                    assert isinstance(norm.module, nn.LayerNorm)
-                    reader.norm = norm.module
+            for one in self._readers(norm.name) or [None]:
+                if one is None or not isinstance(one.module, nn.Linear) or one.skip == norm.name:
+                    by = "nothing" if one is None else one.name
+                    raise UnsupportedError(
+                        f"{norm.name}: LayerNorm, read by {by}, is not supported; the accelerator "
+                        "takes Linear as its only reader"
+                    )
+                assert isinstance(norm.module, nn.LayerNorm)
+                one.norm = norm.module
+
+    def _readers(self, name: str) -> list[Step | None]:
+        """Who reads a step, or its mean; None where nobody reads the mean."""
+        found: list[Step | None] = []
+        for one in self._steps:
+            if name in {one.source, one.skip}:
+                is_mean = one.op == "avgpool"
+                found += (self._readers(one.name) or [None]) if is_mean else [one]
+        return found
 
     def _visit(self, node: fx.Node) -> None:
         if node.op == "placeholder":
@@ -258,9 +265,15 @@ class _Tracer:
         return name
 
     def _new(
-        self, node: fx.Node, op: str, module: nn.Module | None = None, form: Form | None = None
+        self,
+        node: fx.Node,
+        op: str,
+        module: nn.Module | None = None,
+        form: Form | None = None,
+        own: fx.Node | None = None,
     ) -> Step:
-        own = self._source(node)
+        """A step whose value the node is; its source is another node's, `own`."""
+        own = self._source(node) if own is None else own
         source = self._of[own]
         step = Step(
             self._name(node), INPUT if source is None else source.name, op, node.name, module
@@ -446,9 +459,8 @@ class _Tracer:
             raise _refusal(node, f"a constant of {shape}", "tokens (1, n, C)")
         return value
 
-    def _on_tokens(self, node: fx.Node, op: str, source: fx.Node | None = None) -> Step:
-        form = self._forms[self._source(node) if source is None else source]
-        if form != "tokens":
+    def _on_tokens(self, node: fx.Node, op: str) -> Step:
+        if self._forms[self._source(node)] != "tokens":
             raise _refusal(node, f"{op} of what is no token", "tokens (N, T, C)")
         return self._new(node, op, self._module(node))
 
@@ -479,12 +491,7 @@ class _Tracer:
             )
         constants = [self._constant_tokens(node, one) for one in before]
         assert isinstance(last, fx.Node)
-        source = self._of[last]
-        name = INPUT if source is None else source.name
-        step = Step(self._name(node), name, "tokens", node.name)
-        step.constant = torch.cat(constants)
-        self._steps.append(step)
-        self._of[node], self._forms[node] = step, "tokens"
+        self._new(node, "tokens", own=last).constant = torch.cat(constants)
 
     def _positions(self, node: fx.Node) -> None:
         """A constant for each token."""
@@ -492,12 +499,8 @@ class _Tracer:
         map_, constant = (other, one) if one in self._constants else (one, other)
         if not isinstance(map_, fx.Node) or self._forms.get(map_) != "tokens":
             raise _refusal(node, "a constant summand", "one of tokens (N, T, C)")
-        source = self._of[map_]
-        name = INPUT if source is None else source.name
-        step = Step(self._name(node), name, "positions", node.name)
+        step = self._new(node, "positions", own=map_)
         step.constant = self._constant_tokens(node, constant)
-        self._steps.append(step)
-        self._of[node], self._forms[node] = step, "tokens"
 
     def _token(self, node: fx.Node) -> None:
         """One token of all."""

@@ -248,6 +248,11 @@ class Changed(ViT):
             lambda: Changed(lambda own, x: own.head(x) + own.norm(x)),
             "norm: LayerNorm, read by head, is not supported; the accelerator takes Linear",
         ),
+        (lambda: Changed(lambda own, x: own.norm(x)), "norm: LayerNorm, read by nothing, is not"),
+        (
+            lambda: Changed(lambda own, x: own.norm(x).mean(1)),
+            "norm: LayerNorm, read by nothing, is not",
+        ),
         (lambda: Changed(lambda own, x: own.head(x[:, 1:])), r"\[.*\] is not supported; .* one"),
         (lambda: Changed(lambda own, x: own.head(x.mean(2))), "a mean along 2 is not supported"),
         (
