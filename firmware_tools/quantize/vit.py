@@ -16,7 +16,7 @@ EMBEDDING_SPREAD = 0.5
 """Of positions, class token and prompts when they begin: as large as patches are."""
 FLOAT_RATE, FLOAT_DECAY = 4e-3, 1e-2
 """Of AdamW, with real weights."""
-QUANTISED_RATE = 5e-3
+QUANTISED_RATE = 1e-3
 
 
 class VisionTransformer(nn.Module):
@@ -71,7 +71,7 @@ class VitSettings(Settings):
     weight_bits: int = 8
     act_bits: int = 8
     float_epochs: int = 60
-    epochs: int = 8
+    epochs: int = 4
 
     def __post_init__(self) -> None:
         if self.sparsity:
