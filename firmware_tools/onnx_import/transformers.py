@@ -39,12 +39,10 @@ from model.mars.network import (
     Softmax,
     Tokens,
 )
-from model.mars.rows import EPSILON_MAX, NORMAL_BITS, OCTAVE_BITS, OCTAVES_MAX
+from model.mars.rows import EPSILON_MAX, NORMAL_BITS, OCTAVE_BITS, OCTAVES_MAX, PROBABILITY_BITS
 
 LOW, HIGH = -128, 127
 """Of an operand, which has a sign and no zero point."""
-CLOSE = 1 / 64
-"""Relative difference up to which probabilities keep the power of two that they come in."""
 ROW_ERROR = 0.5
 """Steps of 8 bits by which softmax and normalisation are off before rounding, at most."""
 BIAS_MAX = 1 << 20
@@ -269,30 +267,28 @@ class Probabilities(Late):
         return Grid(1 / 256, 0, 8, signed=False)
 
     def make(self, builder: Builder, grid: Grid) -> Feature:
-        """In the nearest power of two of the model's steps, or all 8 bits and a table."""
-        bits = min(max(round(-math.log2(grid.scale)), 1), 8)
-        own = Grid(2.0**-bits, 0, bits, signed=False)
-        is_close = abs(grid.scale / own.scale - 1) < CLOSE
-        if not is_close:
-            own = self.own
+        """One layer."""
+        largest = float(1 << PROBABILITY_BITS)
+        ratio = np.array([1 / (largest * grid.scale)])
+        scaling = post(ratio, np.zeros(1), np.array([largest]), grid.largest, wide=builder.wide)
+        found = checked(self.node, scaling)
         octaves = round(self.source.grid.scale * math.log2(math.e) * (1 << OCTAVE_BITS))
-        name = builder.name(self.node)
         layer = build(
             self.node,
             lambda: Softmax(
-                name=name,
+                name=builder.name(self.node),
                 input=self.source.layer,
                 heads=self.heads,
                 octaves=min(max(octaves, 1), OCTAVES_MAX),
-                out_bits=own.bits,
-                out_signed=False,
+                mult=int(found.mult[0]),
+                shift=int(found.shift[0]),
+                offset=grid.zero,
+                out_bits=grid.bits,
+                out_signed=grid.signed,
             ),
         )
-        builder.append(self.node, Made(layer, ROW_ERROR), own)
-        found = Feature(name, own, self.view)
-        if is_close:
-            return replace(found, stands=grid)
-        return builder.finish(Unary(self.node, found, own.values, self.view), grid)
+        made = Made(layer, found.error + ROW_ERROR)
+        return Feature(builder.append(self.node, made, grid), grid, self.view)
 
 
 def softmax(builder: Builder, node: Node) -> None:
