@@ -16,11 +16,11 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import nn
 
 from firmware_tools.onnx_import import OnnxError, load
-from firmware_tools.onnx_import.check import compare
+from firmware_tools.onnx_import.check import compare, run_onnxruntime
 from model.mars.network import INPUT, LayerNorm, MatMul, Softmax, Tokens
 
 N_INPUTS = 40
-SAME = 0.95
+SAME = 0.9
 """Share of random inputs with the same largest output: untrained, all outputs are much alike."""
 N_TRAINING = 1437
 N_EPOCHS, BATCH = 60, 48
@@ -238,8 +238,18 @@ def test_a_trained_model_decides_as_onnxruntime_does(name, digits, tmp_path) -> 
     inputs = (inputs + rng.normal(0, 0.15, inputs.shape)).astype(np.float32)
     style = case.style or {}
     path = _quantised(tmp_path / "m.onnx", model, case.shape, inputs=images[:200], **style)
-    found = compare(path, load(path), inputs, optimize=False)
-    logging.getLogger(__name__).info("%s: %s", name, found)
+    imported = load(path)
+    found = compare(path, imported, inputs, optimize=False)
+    fused, plain = (run_onnxruntime(path, inputs[:500], optimize=flag) for flag in (True, False))
+    steps = np.abs(fused - plain) / imported.network.scales[imported.network.output]
+    log = logging.getLogger(__name__).info
+    log("%s: %s", name, found)
+    log(
+        "onnxruntime with and without optimisation: same %.3f, equal %.3f, within two %.3f",
+        (fused.argmax(axis=1) == plain.argmax(axis=1)).mean(),
+        (steps < 0.5).mean(),
+        (steps < 2.5).mean(),
+    )
     assert found.top1_equal >= 0.98
 
 
