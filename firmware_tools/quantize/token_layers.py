@@ -231,7 +231,9 @@ class SoftMax(TokenLayer):
     def exported(self, scales: Scales, types: Types) -> list[mars.Layer]:
         del types
         octaves = self.octaves(scales[self.source])
-        return [mars.Softmax(**self._results(), heads=self.heads, octaves=octaves)]
+        mult, shift = self._factor(2.0**-rows.PROBABILITY_BITS)
+        fields: dict[str, Any] = {"octaves": octaves, "mult": mult, "shift": shift}
+        return [mars.Softmax(**self._results(), heads=self.heads, **fields)]
 
 
 class Table(TokenLayer):
