@@ -76,6 +76,12 @@ def test_rows() -> None:
     assert rows_differ(TINY, range(13, 25)) == []
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("config", [TINY, MARS], ids=lambda config: config.name)
+def test_many_rows(config: MarsConfig) -> None:
+    assert rows_differ(config, range(100, 160)) == []
+
+
 def test_macro_that_is_full() -> None:
     """64 entries: the loader can only go on when a kernel block is done."""
     assert_right(TINY, [full_block(63, 4), full_block(64, 4), full_block(64, 8)])
