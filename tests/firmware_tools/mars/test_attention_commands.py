@@ -1,4 +1,4 @@
-"""Networks with attention on the command line: golden machine, and the RTL that has it not yet."""
+"""Networks with attention on the command line: golden machine, and RTL without products of maps."""
 
 import json
 from pathlib import Path

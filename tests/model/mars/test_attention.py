@@ -354,7 +354,8 @@ def test_what_does_not_fit_is_named() -> None:
 
 def test_the_rtl_refuses_what_it_has_not() -> None:
     image = compile_network(attention((20, 6, 1), heads=2, d=5), TINY)
-    text = "layer 'n' must run on the reference or the golden machine .* has no layer normalisation"
+    text = r"layer 'scores \(head 1 of 2\)' must run on .* has no products of two maps"
     with pytest.raises(ImageError, match=text):
         check_rtl(image)
-    check_rtl(compile_network(network((20, 6, 1), linear("q", "input", 8, 20)), TINY))
+    rows = network((20, 6, 1), norm(20), linear("q", "n", 8, 20), softmax("p", "q", heads=2))
+    check_rtl(compile_network(rows, TINY))
