@@ -40,8 +40,6 @@ from model.mars.early_exit import MAX_CLASSES, ExitRegisters, exit_registers, ne
 from model.mars.layout import (
     DESCRIPTOR_LINES,
     NORMALISATION,
-    OPERAND,
-    PRODUCTS,
     SOFTMAX,
     Descriptor,
     Ints,
@@ -396,7 +394,6 @@ class Image:
 
 
 FUNCTIONS = {
-    OPERAND: "products of two maps",
     SOFTMAX: "softmax",
     NORMALISATION: "layer normalisation",
 }
@@ -412,7 +409,7 @@ def check_rtl(image: Image) -> None:
     """
     for one, contents in zip(image.passes, image.contents.passes, strict=True):
         function = one.descriptor.function
-        if function != PRODUCTS:
+        if function in FUNCTIONS:
             raise ImageError(
                 f"layer {contents.layers[0]!r} must run on the reference or the golden machine "
                 f"(--backend model), not on the RTL, which has no {FUNCTIONS[function]} yet"

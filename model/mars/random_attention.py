@@ -40,7 +40,12 @@ MAX_HEADS = 8
 
 
 def random_attention_network(
-    seed: int, *, max_tokens: int = 256, max_channels: int = 96, wide: bool = False
+    seed: int,
+    *,
+    max_tokens: int = 256,
+    max_channels: int = 96,
+    wide: bool = False,
+    rows: bool = True,
 ) -> QuantizedNetwork:
     """A random network with one attention in it; equal arguments give equal networks.
 
@@ -52,13 +57,15 @@ def random_attention_network(
         Most pixels, at most 256, and channels of a map of features.
     wide : bool
         Multipliers have up to 31 bits, and there are second shifts.
+    rows : bool
+        Softmax and normalisation may be there.
     """
     rng = np.random.default_rng((seed, 16))
     limits = Limits(max_channels, MAX_SIDE, 512, wide)
     bits, signed = out_type(rng)
     n_channels = int(rng.integers(1, max_channels + 1))
     kind = FeatureType((n_channels, *_grid(rng, max_tokens)), bits, signed)
-    builder = _Builder(rng, limits, kind)
+    builder = _Builder(rng, limits, kind, rows=rows)
     builder.block()
     return builder.network(f"random_attention_{seed}")
 
@@ -74,6 +81,12 @@ def _grid(rng: np.random.Generator, max_tokens: int) -> tuple[int, int]:
 
 
 class _Builder(Builder):
+    def __init__(
+        self, rng: np.random.Generator, limits: Limits, kind: FeatureType, *, rows: bool
+    ) -> None:
+        super().__init__(rng, limits, kind)
+        self._rows = rows
+
     def block(self) -> None:
         """Attention over the tokens of the input, and what may be around it."""
         rng = self._rng
@@ -104,7 +117,7 @@ class _Builder(Builder):
         query = self._linear("query", source, heads * d)
         key = self._linear("key", source, heads * d, kind=self._signed())
         scores = self._matmul("scores", query, key, heads, transposed=True)
-        if chance(rng, 0.85):
+        if self._rows and chance(rng, 0.85):
             scores = self._softmax("softmax", scores, heads)
         value = self._linear("value", source, heads * d_value, kind=self._signed())
         return self._matmul("attend", scores, value, heads, transposed=False)
@@ -158,7 +171,7 @@ class _Builder(Builder):
     def _maybe_norm(self, name: str, source: str) -> str:
         """The normalised channels of a map, or the map."""
         rng, read = self._rng, self._types[source]
-        if chance(rng, 0.3):
+        if not self._rows or chance(rng, 0.3):
             return source
         bits, signed = self._any_type()
         kind = FeatureType((1, 1, 1), bits, signed)
