@@ -22,6 +22,7 @@ from hw.mars.map_writer import MapWriter
 from hw.mars.membranes import MEMBRANES, MembraneStore
 from hw.mars.post_processing import TABLE_WORDS, PostProcessing
 from hw.mars.requantiser import Requantiser
+from hw.mars.row_unit import RowUnit
 from hw.mars.walker import ROUND
 from hw.mars.weight_sram import Copier, WeightSram
 from hw.memory import TwoPortMemory
@@ -238,6 +239,7 @@ GROUPS: dict[str, dict[str, Callable[[], Component]]] = {
         "membrane_store": lambda: MembraneStore(STORE_MACROS),
         "exit_unit": ExitUnit,
     },
+    "rows": {"row_unit": RowUnit},
     "lif": {"lif": lambda: LifChain(LIF_TEAMS)},
     "core": {"core": lambda: Core(CORE_FIRST, CORE_MACROS, CORE_WORDS)},
     "processing": {f"processing_{n}": partial(Processing, n) for n in PROCESSING},

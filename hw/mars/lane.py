@@ -105,8 +105,8 @@ class Lane(Component):
         Writes bytes of a feature word, or of one at an even address and of the next.
     host_read, host_addr : In
         Reads a feature word, while nothing else does.
-    host_data : Out(64)
-        One clock later.
+    host_data, host_upper : Out(64), Out(64)
+        One clock later; the second is the word at the odd address of its pair.
     sums, highs : Out(SUMS)
         Partial sums of the last complete round. In time `sums` has steps 0 and 1, `highs` 2 and 3,
         16 bit each; with 8-bit weights lane k < 8 has 0 and 1, lane k + 8 has 2 and 3, 32 bit.
@@ -133,6 +133,7 @@ class Lane(Component):
                 "host_read": In(1),
                 "host_addr": In(ADDR_WIDTH),
                 "host_data": Out(WORD_BITS),
+                "host_upper": Out(WORD_BITS),
                 "sums": Out(SUMS),
                 "highs": Out(SUMS),
                 "residual": Out(RESIDUAL_WORDS * WORD_BITS),
@@ -307,6 +308,7 @@ class Lane(Component):
             features.w_addr.eq(self.feature_addr[1:]),
             features.w_data.eq(Cat(first, Mux(w_odd, first, second))),
         ]
+        m.d.comb += self.host_upper.eq(features.r_data[WORD_BITS:])
         with m.If(features.r_enable):
             m.d.sync += odd.eq(r_addr[0])
         return features.r_data.word_select(odd, WORD_BITS)

@@ -13,8 +13,10 @@ from model.mars.layout import (
     MACRO_FIELDS,
     MAX_LOADS,
     MAX_MACROS,
+    NORMALISATION,
     OPERAND,
     SIGNED_FIELDS,
+    SOFTMAX,
     STEPS_PER_WORD,
     STORE_FIELDS,
     TAP_WIDTH,
@@ -42,11 +44,11 @@ HEADER_SLOT_WIDTH = 9
 
 
 def _descriptor_fields():
-    for name, (low, width) in (DESCRIPTOR_FIELDS | TIMED_FIELDS | STORE_FIELDS).items():
-        yield name, Field(signed(width) if name in SIGNED_FIELDS else unsigned(width), low)
+    once = DESCRIPTOR_FIELDS | TIMED_FIELDS | STORE_FIELDS
     for fields in FUNCTION_FIELDS.values():
-        for name, (low, width) in fields.items():
-            yield name, Field(unsigned(width), low)
+        once |= fields
+    for name, (low, width) in once.items():
+        yield name, Field(signed(width) if name in SIGNED_FIELDS else unsigned(width), low)
     for several, n in ((MACRO_FIELDS, MAX_MACROS), (LOAD_FIELDS, MAX_LOADS)):
         for name, (low, width, distance) in several.items():
             for k in range(n):
@@ -54,8 +56,8 @@ def _descriptor_fields():
 
 
 DESCRIPTOR = FlexibleLayout(DESCRIPTOR_LINES * LINE_BITS, dict(_descriptor_fields()))
-"""A field that each macro has is called `in_base_0` and so on; those of passes in time, of passes
-that store, and of those with a function overlap those of others."""
+"""A field that each macro has is called `in_base_0` and so on; those of passes in time, of
+passes that store, and of those with a function overlap those of others."""
 HEADER_WORD = FlexibleLayout(
     WORD_BITS, {name: Field(unsigned(width), low) for name, (low, width) in HEADER_FIELDS.items()}
 )
@@ -95,6 +97,11 @@ def fires(descriptor):
 def has_operand(descriptor):
     """A map stands for weights."""
     return descriptor.function == OPERAND
+
+
+def is_row(descriptor):
+    """Softmax or normalisation of the channels of a pixel."""
+    return (descriptor.function == SOFTMAX) | (descriptor.function == NORMALISATION)
 
 
 def loads_membranes(descriptor, later):

@@ -67,8 +67,8 @@ class Loader(Component):
         Entries of its kernel block, with the first line, and whether a map stands for them.
     header_done, entry_done : Out(1)
         One clock: a header is complete; an entry is.
-    header_freed : In(1)
-        The oldest header is not needed any more.
+    headers_freed : In
+        So many of the oldest headers are not needed any more.
     entries_freed : In(7)
         So many of the oldest entries are not needed any more.
     loaded : Out(1)
@@ -105,7 +105,7 @@ class Loader(Component):
                 "is_map": Out(1),
                 "header_done": Out(1),
                 "entry_done": Out(1),
-                "header_freed": In(1),
+                "headers_freed": In(range(ahead.headers + 1)),
                 "entries_freed": In(ENTRIES_WIDTH),
                 "loaded": Out(1),
                 "filled": In(1),
@@ -159,7 +159,7 @@ class Loader(Component):
         begin_header = Signal()
         m.d.sync += [
             entries_in_use.eq(entries_in_use + begin_entry - self.entries_freed),
-            headers_in_use.eq(headers_in_use + begin_header - self.header_freed),
+            headers_in_use.eq(headers_in_use + begin_header - self.headers_freed),
         ]
 
         blocks_left = Signal(16)
