@@ -99,8 +99,9 @@ class Walker(Component):
     take the round.
     In time an access has four steps; a pixel of more takes a second round, right behind the first.
     Of a source that is the same in all steps the sums are there then. A sum over all pixels is one
-    round. Where a map stands for weights a kernel block is filled before its first step. Softmax and
-    normalisation are another's steps (`hw.mars.rows`), behind the last kernel block.
+    round. Where a map stands for weights a kernel block is filled (`hw.mars.map_loader`) before its
+    first step. Softmax and normalisation are another's steps (`hw.mars.rows`), behind the last
+    kernel block.
 
     **Latency**: a step's address of the index memory is valid in its clock, `step` one clock
     later, the round DRAIN_AFTER - 1 clocks after its last step. **Throughput**: one step per clock,

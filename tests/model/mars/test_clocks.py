@@ -44,7 +44,7 @@ class Line:
 
 
 def stream(works: Sequence[Work]) -> Iterator[Line]:
-    """The lines of a frame as the loader sees them; where a map is an entry there is none."""
+    """The lines of a frame as the loader sees them."""
     for work in works:
         yield Line("descriptor")
         yield Line("second", done="described")
@@ -56,8 +56,7 @@ def stream(works: Sequence[Work]) -> Iterator[Line]:
                 yield Line("table", hold=8)
         codes = 0
         for n_entries in work.entries:
-            is_map = work.function == OPERAND
-            yield Line("header", n_entries=n_entries, is_map=is_map)
+            yield Line("header", n_entries=n_entries, is_map=work.function == OPERAND)
             for k in range(1, work.n_header_lines):
                 is_last = k == work.n_header_lines - 1
                 done = "header block" if is_last and not n_entries else "header" * is_last
@@ -67,14 +66,18 @@ def stream(works: Sequence[Work]) -> Iterator[Line]:
                     yield Line("codes")
                     codes = work.codes_per_line
                 codes -= work.split
-                done = "entry block" if entry == n_entries - 1 else "entry"
-                if is_map:
-                    yield Line("map", hold=16, done=done)
-                    continue
-                n_lines = 2 * work.split
-                for k in range(n_lines):
-                    done_by = done if k == n_lines - 1 else ""
-                    yield Line("row" if k else "first row", hold=8 // work.split, done=done_by)
+                yield from entry_lines(work, "entry block" if entry == n_entries - 1 else "entry")
+
+
+def entry_lines(work: Work, done: str) -> Iterator[Line]:
+    """Those of an entry; of a map there is one that is none."""
+    if work.function == OPERAND:
+        yield Line("map", hold=16, done=done)
+        return
+    n_lines = 2 * work.split
+    for k in range(n_lines):
+        done_by = done if k == n_lines - 1 else ""
+        yield Line("row" if k else "first row", hold=8 // work.split, done=done_by)
 
 
 class Frame:
