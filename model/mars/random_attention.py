@@ -45,7 +45,7 @@ def random_attention_network(
     max_tokens: int = 256,
     max_channels: int = 96,
     wide: bool = False,
-    rows: bool = True,
+    products: bool = True,
 ) -> QuantizedNetwork:
     """A random network with one attention in it; equal arguments give equal networks.
 
@@ -57,16 +57,17 @@ def random_attention_network(
         Most pixels, at most 256, and channels of a map of features.
     wide : bool
         Multipliers have up to 31 bits, and there are second shifts.
-    rows : bool
-        Softmax and normalisation may be there.
+    products : bool
+        Else there are no products of two maps: linear layers give the scores, and softmax of them
+        is what attention gives.
     """
     rng = np.random.default_rng((seed, 16))
     limits = Limits(max_channels, MAX_SIDE, 512, wide)
     bits, signed = out_type(rng)
     n_channels = int(rng.integers(1, max_channels + 1))
     kind = FeatureType((n_channels, *_grid(rng, max_tokens)), bits, signed)
-    builder = _Builder(rng, limits, kind, rows=rows)
-    builder.block()
+    builder = _Builder(rng, limits, kind)
+    builder.block(products=products)
     return builder.network(f"random_attention_{seed}")
 
 
@@ -81,13 +82,7 @@ def _grid(rng: np.random.Generator, max_tokens: int) -> tuple[int, int]:
 
 
 class _Builder(Builder):
-    def __init__(
-        self, rng: np.random.Generator, limits: Limits, kind: FeatureType, *, rows: bool
-    ) -> None:
-        super().__init__(rng, limits, kind)
-        self._rows = rows
-
-    def block(self) -> None:
+    def block(self, *, products: bool) -> None:
         """Attention over the tokens of the input, and what may be around it."""
         rng = self._rng
         source = INPUT
@@ -95,7 +90,8 @@ class _Builder(Builder):
             source = self._linear("embed", INPUT, int(rng.integers(1, self._limits.channels + 1)))
         if chance(rng, 0.3):
             source = self._tokens("tokens", source)
-        attended = self._attention(self._maybe_norm("norm1", source))
+        attend = self._attention if products else self._probabilities
+        attended = attend(self._maybe_norm("norm1", source))
         if chance(rng, 0.15):
             return
         n_channels = self._types[source].shape[0]
@@ -117,10 +113,15 @@ class _Builder(Builder):
         query = self._linear("query", source, heads * d)
         key = self._linear("key", source, heads * d, kind=self._signed())
         scores = self._matmul("scores", query, key, heads, transposed=True)
-        if self._rows and chance(rng, 0.85):
+        if chance(rng, 0.85):
             scores = self._softmax("softmax", scores, heads)
         value = self._linear("value", source, heads * d_value, kind=self._signed())
         return self._matmul("attend", scores, value, heads, transposed=False)
+
+    def _probabilities(self, source: str) -> str:
+        heads = int(self._rng.integers(1, MAX_HEADS + 1))
+        d = int(self._rng.integers(1, max(1, self._limits.channels // heads) + 1))
+        return self._softmax("softmax", self._linear("scores", source, heads * d), heads)
 
     def _any_type(self) -> tuple[int, bool]:
         """Mostly one of 8 bit: tokens of few values are all alike."""
@@ -171,7 +172,7 @@ class _Builder(Builder):
     def _maybe_norm(self, name: str, source: str) -> str:
         """The normalised channels of a map, or the map."""
         rng, read = self._rng, self._types[source]
-        if not self._rows or chance(rng, 0.3):
+        if chance(rng, 0.3):
             return source
         bits, signed = self._any_type()
         kind = FeatureType((1, 1, 1), bits, signed)
