@@ -72,6 +72,7 @@ BENCHES = {
         Bench("post_processing_wide", "tb.mars.tb_post_processing_wide", blocks="processing_wide"),
         Bench("lif", "tb.mars.tb_lif", blocks="lif"),
         Bench("row_unit", "tb.mars.tb_row_unit", blocks="rows"),
+        Bench("rows", "tb.mars.tb_rows", blocks="rows"),
         Bench("membrane_store", "tb.mars.tb_membrane_store", blocks="mars"),
         Bench("exit_unit", "tb.mars.tb_exit_unit", blocks="mars"),
         Bench("weight_sram", "tb.mars.tb_weight_sram", blocks="mars"),

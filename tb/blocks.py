@@ -23,6 +23,7 @@ from hw.mars.membranes import MEMBRANES, MembraneStore
 from hw.mars.post_processing import TABLE_WORDS, PostProcessing
 from hw.mars.requantiser import Requantiser
 from hw.mars.row_unit import RowUnit
+from hw.mars.rows import Rows
 from hw.mars.walker import ROUND
 from hw.mars.weight_sram import Copier, WeightSram
 from hw.memory import TwoPortMemory
@@ -71,6 +72,7 @@ PROCESSING = (1, 8)
 N_HEADERS = WITHOUT_SRAM.headers
 SRAM_SETS, SRAM_HEADERS = 128, 8
 LIF_TEAMS = 8
+ROW_MACROS = 8
 STORE_MACROS = 8
 """Numbers of macros whose rounds are drained."""
 FILLED_ROWS = (1, ROWS_PER_COPY)
@@ -239,7 +241,7 @@ GROUPS: dict[str, dict[str, Callable[[], Component]]] = {
         "membrane_store": lambda: MembraneStore(STORE_MACROS),
         "exit_unit": ExitUnit,
     },
-    "rows": {"row_unit": RowUnit},
+    "rows": {"row_unit": RowUnit, "rows": lambda: Rows(ROW_MACROS)},
     "lif": {"lif": lambda: LifChain(LIF_TEAMS)},
     "core": {"core": lambda: Core(CORE_FIRST, CORE_MACROS, CORE_WORDS)},
     "processing": {f"processing_{n}": partial(Processing, n) for n in PROCESSING},

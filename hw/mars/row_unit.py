@@ -96,7 +96,7 @@ class Root(Component):
             fits = seen >= trial
             next_rest = Mux(fits, seen - trial, seen)[: len(rest)]
             root = Cat(fits, root)[: self.width // 2]
-        m.d.sync += self.done.eq(left == 1)
+        m.d.sync += self.done.eq((left == 1) & ~self.start)
         with m.If(self.start):
             m.d.sync += [left.eq(n_clocks), value.eq(self.value), rest.eq(0), self.root.eq(0)]
         with m.Elif(left != 0):
@@ -143,20 +143,20 @@ class Reciprocal(Component):
         m = Module()
         n_clocks = (self.width + 1) // DIGITS
         left = Signal(range(n_clocks + 1))
-        divisor = Signal(self.divisor_width, reset_less=True)
+        by = Signal(self.divisor_width, reset_less=True)
         # The first digit is 0: so many ones are less than the divisor.
         ones = (1 << (self.divisor_width - 2)) - 1
         rest = Signal(self.divisor_width, reset_less=True)
         quotient, next_rest = self.quotient, rest
         for _ in range(DIGITS):
             seen = Cat(Const(1, 1), next_rest)
-            fits = seen >= divisor
-            next_rest = Mux(fits, seen - divisor, seen)[: self.divisor_width]
+            fits = seen >= by
+            next_rest = Mux(fits, seen - by, seen)[: self.divisor_width]
             quotient = Cat(fits, quotient)[: self.width]
         with m.If(self.start):
             m.d.sync += [
                 left.eq(n_clocks),
-                divisor.eq(self.divisor),
+                by.eq(self.divisor),
                 rest.eq(ones),
                 self.quotient.eq(0),
             ]

@@ -199,8 +199,7 @@ class Rows(Component):
             self.results.eq(unit.results),
         ]
         left = d.row_channels[:_LOG2_KERNELS]
-        for k in range(KERNELS):
-            m.d.comb += unit.mask[k].eq(~is_last | (left == 0) | (k < left))
+        m.d.comb += unit.mask.eq(Mux(is_last & (left != 0), (1 << left) - 1, ~0))
         self._read(m, place, block, working, unit.values)
         drained = working & oldest & place.valid
         self._drain(m, _delayed(m, "drained", 1, drained, ROW_DRAIN_AFTER)[-1], n_blocks)

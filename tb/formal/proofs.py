@@ -3,7 +3,7 @@
 from tb.formal import bridge
 from tb.formal.bus import axi_lite
 from tb.formal.harness import Proof
-from tb.formal.mars import index_decoder, line_reader, loader, membranes, requantiser
+from tb.formal.mars import index_decoder, line_reader, loader, membranes, requantiser, row_unit
 from tb.formal.npu import (
     event_input,
     population,
@@ -28,6 +28,7 @@ MODULES = (
     loader,
     membranes,
     requantiser,
+    row_unit,
     bridge,
 )
 PROOFS: dict[str, Proof] = {proof.name: proof for module in MODULES for proof in module.PROOFS}

@@ -18,6 +18,7 @@ from firmware_tools.regression import (
     Regression,
 )
 from model.mars.config import CONFIGS, MarsConfig
+from model.mars.layout import NORMALISATION, PRODUCTS, SOFTMAX
 from model.mars.mapper import compile_network
 from model.mars.network import Dense, FeatureType, QuantizedNetwork
 from model.mars.random_network import random_input
@@ -61,6 +62,18 @@ def test_random_spiking_networks() -> None:
     cases = [mars_regression.random_spiking_case(TINY, seed) for seed in range(1, 21)]
     for failure, _ in mars_regression.on_rtl(TINY, cases):
         assert not failure
+
+
+def rows_differ(config: MarsConfig, seeds: range) -> list[str]:
+    """Random networks with softmax and normalisation, without products of two maps."""
+    cases = [mars_regression.random_attention_case(config, seed, products=False) for seed in seeds]
+    functions = {one.descriptor.function for case in cases for one in case.image.passes}
+    assert functions == {PRODUCTS, SOFTMAX, NORMALISATION}
+    return [failure for failure, _ in mars_regression.on_rtl(config, cases) if failure]
+
+
+def test_rows() -> None:
+    assert rows_differ(TINY, range(13, 25)) == []
 
 
 def test_macro_that_is_full() -> None:
