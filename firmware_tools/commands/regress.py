@@ -81,7 +81,7 @@ def command(
             metavar="N",
             min=0,
             help="Random networks of each accelerator, over its configurations. Default: 20 of "
-            "the NPU, of MARS 200 quantised ones, 200 spiking ones and 200 with attention, 20 pairs; "
+            "the NPU, of MARS 200 quantised ones, 200 spiking ones, 200 with attention, 20 pairs; "
             "on Icarus 10.",
             show_default=False,
         ),

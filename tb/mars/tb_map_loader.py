@@ -5,6 +5,7 @@ channel of the map stands for a weight, and where its nibble is.
 """
 
 import random
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -70,8 +71,8 @@ class Bench:
         self.rng = rng
         self.memory: dict[tuple[int, int], int] = {}
         self.numbers = (0,) * len(MACROS)
-        self.read: list[int] = []
-        """Words that were read in the clock before."""
+        self.read: deque[list[int]] = deque([[], []])
+        """Words that were read in the two clocks before."""
         self.written: list[dict[tuple[int, int], int]] = []
 
     def words(self, macro: int) -> Callable[[int], int]:
@@ -83,13 +84,14 @@ class Bench:
     async def clock(self, **inputs: int) -> dict[str, int | None]:
         """A clock; the words that were read two clocks before are there in it."""
         word = {f"word_{macro}": self.rng.getrandbits(WORD_BITS) for macro in MACROS}
-        for macro, value in enumerate(self.read):
+        for macro, value in enumerate(self.read.popleft()):
             word[f"word_{macro}"] = value
         self.block.set(**{"fill": 0, "begins": 0, **word, **inputs})
         outputs = await self.block.tick()
-        self.read = []
-        if outputs["read"]:
-            self.read = [self.words(macro)(outputs[f"addr_{macro}"]) for macro in MACROS]
+        is_read = outputs["read"]
+        self.read.append(
+            [self.words(macro)(outputs[f"addr_{macro}"]) for macro in MACROS] if is_read else []
+        )
         for macro in MACROS:
             if outputs[f"write_{macro}"]:
                 self.write(macro, outputs)
@@ -116,9 +118,11 @@ class Bench:
 
     async def fill(self, fill: Fill) -> None:
         """A kernel block, clock by clock; then all of its rows are there."""
-        where = f"{fill}"
+        d = fill.descriptor
+        where = f"{d.op_tokens} x {d.op_channels}, transposed {d.op_transposed}, planes "
+        where += f"{1 + d.stacked}, split {d.split}, block {fill.number}"
         n_words = WORD_LINES * fill.n_entries
-        n_clocks = n_words + SETTLING + WORD_LINES * fill.descriptor.op_transposed
+        n_clocks = n_words + SETTLING + WORD_LINES * d.op_transposed
         self.written = [{} for _ in MACROS]
         for clock in range(n_clocks):
             outputs = await self.clock(
