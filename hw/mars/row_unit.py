@@ -32,6 +32,8 @@ VALUE_WIDTH = 9
 """A value of 8 bit, with a sign."""
 DISTANCE_WIDTH = 8
 SQUARE_WIDTH = 2 * DISTANCE_WIDTH
+SUM = signed(SUM_WIDTH + 1)
+"""A sum of values, with a sign or not, or C times a value."""
 FACTOR_WIDTH = 20
 RESULT_WIDTH = 18
 """Probabilities up to 65536, with a sign."""
@@ -204,11 +206,11 @@ class RowUnit(Component):
         m = Module()
         in_sums = self.enable & (self.phase == SUMS)
         in_results = self.enable & (self.phase == RESULTS)
-        sums = _delayed(m, "sums", 1, in_sums, 7)
-        first = _delayed(m, "first", 1, self.first, 7)
-        last_sums = _delayed(m, "last_sums", 1, in_sums & self.last, 8)
-        first_results = _delayed(m, "first_results", 1, in_results & self.first, 6)[6]
-        masks = _delayed(m, "mask", KERNELS, self.mask, 5)
+        sums = delayed(m, "sums", 1, in_sums, 7)
+        first = delayed(m, "first", 1, self.first, 7)
+        last_sums = delayed(m, "last_sums", 1, in_sums & self.last, 8)
+        first_results = delayed(m, "first_results", 1, in_results & self.first, 6)[6]
+        masks = delayed(m, "mask", KERNELS, self.mask, 5)
         values = [Signal(signed(VALUE_WIDTH), name=f"value_{k}") for k in range(KERNELS)]
         with m.If(self.enable):
             m.d.sync += [mine.eq(value) for mine, value in zip(values, self.values, strict=True)]
@@ -238,8 +240,8 @@ class RowUnit(Component):
         """What values are less than: the largest one of their row, in the clock after theirs."""
         in_sums_1 = _register(m, "in_sums", 1, self.phase == SUMS)
         in_largest = self.enable & (self.phase == LARGEST)
-        enable_2 = _delayed(m, "in_largest", 1, in_largest, 2)[2]
-        first_1, first_2 = _delayed(m, "first_of_largest", 1, in_largest & self.first, 2)[1:]
+        enable_2 = delayed(m, "in_largest", 1, in_largest, 2)[2]
+        first_1, first_2 = delayed(m, "first_of_largest", 1, in_largest & self.first, 2)[1:]
         least = Const(-(1 << (VALUE_WIDTH - 1)), signed(VALUE_WIDTH))
         candidates = [Mux(mask[k], value, least) for k, value in enumerate(values)]
         largest_2 = _register(
@@ -273,7 +275,7 @@ class RowUnit(Component):
         part_4 = _register(m, f"part_{k}", PART_BITS, part)
         most = POWER_WIDTH + 1
         shift = Mux(whole > most, most, whole)
-        shift_5 = _delayed(m, f"shift_{k}", range(most + 1), shift, 2)[2]
+        shift_5 = delayed(m, f"shift_{k}", range(most + 1), shift, 2, reset_less=True)[2]
         below = (line.fall * part_4 + (1 << (PART_BITS - 1))) >> PART_BITS
         line_5 = _register(m, f"line_{k}", POWER_WIDTH, line.begin - below)
         power = Signal(POWER_WIDTH, name=f"power_{k}")
@@ -282,14 +284,13 @@ class RowUnit(Component):
 
     def _centred(self, m, k, value, mean):
         """C times the difference from the mean, four clocks later."""
-        value_3 = _delayed(m, f"value_{k}", signed(VALUE_WIDTH), value, 2)[2]
-        width = SUM_WIDTH + 2  # of what C times a value may be, with a sign
-        scaled_4 = _register(m, f"scaled_{k}", signed(width), self.n_channels * value_3)
+        value_3 = delayed(m, f"value_{k}", signed(VALUE_WIDTH), value, 2, reset_less=True)[2]
+        scaled_4 = _register(m, f"scaled_{k}", SUM, self.n_channels * value_3)
         return _register(m, f"centred_{k}", signed(CENTRED_WIDTH), scaled_4 - mean)
 
     def _power_sum(self, m, factors, enable, first):
         """The sum of a row's powers, 8 clocks after its last values."""
-        powers = [factor[:POWER_WIDTH].as_unsigned() for factor in factors]
+        powers = [factor[:POWER_WIDTH] for factor in factors]
         sum_7 = _register(m, "sum_of_powers", POWER_WIDTH + _LOG2_KERNELS, _tree(add, powers))
         total = Signal(POWER_SUM_WIDTH, name="power_sum", reset_less=True)
         with m.If(enable):
@@ -303,14 +304,14 @@ class RowUnit(Component):
         """
         own = [Mux(mask[k], value, 0) for k, value in enumerate(values)]
         sum_width = VALUE_WIDTH + _LOG2_KERNELS
-        sum_3 = _delayed(m, "sum", signed(sum_width), _tree(add, own), 2)[2]
+        sum_3 = delayed(m, "sum", signed(sum_width), _tree(add, own), 2, reset_less=True)[2]
         squares_2 = [
             _register(m, f"square_{k}", SQUARE_WIDTH, value * value) for k, value in enumerate(own)
         ]
         squares_3 = _register(
             m, "sum_of_squares", SQUARE_WIDTH + _LOG2_KERNELS, _tree(add, squares_2)
         )
-        total = Signal(signed(SUM_WIDTH + 1), reset_less=True)
+        total = Signal(SUM, reset_less=True)
         squares = Signal(SQUARES_WIDTH, reset_less=True)
         mean = Signal.like(total, reset_less=True)
         with m.If(enable):
@@ -327,7 +328,7 @@ class RowUnit(Component):
 
     def _inverse(self, m, power_sum, variance, last_sums, first_results):
         """The reciprocal of what results are divided by, and by how much they are shifted then."""
-        # Shifted up until a bit of the upper two is set, or the uppermost one.
+        # Shifted up until the uppermost bit is set, or of a square one of the upper two.
         value = Mux(
             self.is_softmax, Cat(Const(0, VARIANCE_WIDTH - POWER_SUM_WIDTH), power_sum), variance
         )
@@ -385,11 +386,13 @@ def _register(m, name, shape, value):
     return result
 
 
-def _delayed(m, name, shape, value, clocks):
+def delayed(m, name, shape, value, clocks, *, reset_less=False):
     """A value now and in each of so many clocks."""
     stages = [value]
     for stage in range(clocks):
-        stages.append(_register(m, f"{name}_{stage}", shape, stages[-1]))
+        after = Signal(shape, name=f"{name}_{stage + 1}", reset_less=reset_less)
+        m.d.sync += after.eq(stages[-1])
+        stages.append(after)
     return stages
 
 

@@ -6,7 +6,7 @@ from amaranth.lib.wiring import Component, In, Out
 
 from hw.mars.drain import PIXEL
 from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, HEADER_SLOT_WIDTH, ROW_WIDTH
-from hw.mars.row_unit import ROW_RESULTS, RowUnit
+from hw.mars.row_unit import ROW_RESULTS, RowUnit, delayed
 from model.mars.clocks import ROW_DRAIN_AFTER, ROW_WAITS
 from model.mars.config import KERNELS, NIBBLE, WORD_BITS
 from model.mars.layout import MAX_MACROS, NORMALISATION, ROW_PHASES, SOFTMAX
@@ -157,9 +157,9 @@ class Rows(Component):
         blocks = Signal(BLOCKS_WIDTH)
         m.d.comb += blocks.eq((d.row_channels + KERNELS - 1) >> _LOG2_KERNELS)
         m.d.sync += n_blocks.eq(blocks)
-        for function, number in ((SOFTMAX, is_softmax), (NORMALISATION, ~is_softmax)):
+        for function, is_this in ((SOFTMAX, is_softmax), (NORMALISATION, ~is_softmax)):
             steps = ROW_PHASES[function] * blocks
-            with m.If(number):
+            with m.If(is_this):
                 m.d.sync += n_idle.eq(
                     Mux(steps < ROW_WAITS[function], ROW_WAITS[function] - steps, 0)
                 )
@@ -186,15 +186,15 @@ class Rows(Component):
 
         place = self._place(m, age, end_of_slot)
         m.d.comb += self.last_step.eq(end_of_slot & place.valid & place.last)
-        is_last = _delayed(m, "last_block", 1, last_block, _READ_AFTER)[-1]
+        is_last = delayed(m, "last_block", 1, last_block, _READ_AFTER)[-1]
         m.d.comb += [
             unit.is_softmax.eq(is_softmax),
             unit.octaves.eq(d.octaves),
             unit.epsilon.eq(d.epsilon),
             unit.n_channels.eq(d.row_channels),
-            unit.enable.eq(_delayed(m, "working", 1, working, _READ_AFTER)[-1]),
-            unit.phase.eq(_delayed(m, "phase", 2, age + ~is_softmax, _READ_AFTER)[-1]),
-            unit.first.eq(_delayed(m, "first", 1, block == 0, _READ_AFTER)[-1]),
+            unit.enable.eq(delayed(m, "working", 1, working, _READ_AFTER)[-1]),
+            unit.phase.eq(delayed(m, "phase", 2, age + ~is_softmax, _READ_AFTER)[-1]),
+            unit.first.eq(delayed(m, "first", 1, block == 0, _READ_AFTER)[-1]),
             unit.last.eq(is_last),
             self.results.eq(unit.results),
         ]
@@ -202,7 +202,7 @@ class Rows(Component):
         m.d.comb += unit.mask.eq(Mux(is_last & (left != 0), (1 << left) - 1, ~0))
         self._read(m, place, block, working, unit.values)
         drained = working & oldest & place.valid
-        self._drain(m, _delayed(m, "drained", 1, drained, ROW_DRAIN_AFTER)[-1], n_blocks)
+        self._drain(m, delayed(m, "drained", 1, drained, ROW_DRAIN_AFTER)[-1], n_blocks)
         return m
 
     def _place(self, m, age, end_of_slot):
@@ -210,7 +210,7 @@ class Rows(Component):
         d = self.descriptor
         m.submodules.walk = walk = PixelWalk()
         done = Signal()
-        now, before, first = (Signal(PLACE, name=f"place_{k}") for k in range(N_PLACES))
+        now, before, before_that = (Signal(PLACE, name=f"place_{k}") for k in range(N_PLACES))
         macro = Signal(range(MAX_MACROS))
         bases = Array(d[f"in_base_{k}"] for k in range(self.n_macros))
         m.d.comb += [
@@ -225,10 +225,10 @@ class Rows(Component):
             now.addr.eq(bases[macro] + walk.offset),
         ]
         with m.If(end_of_slot):
-            m.d.sync += [before.eq(now), first.eq(before), done.eq(done | now.last)]
+            m.d.sync += [before.eq(now), before_that.eq(before), done.eq(done | now.last)]
         with m.If(self.last_step):
-            m.d.sync += [before.valid.eq(0), first.valid.eq(0), done.eq(0)]
-        return PLACE(Array(one.as_value() for one in (now, before, first))[age])
+            m.d.sync += [before.valid.eq(0), before_that.valid.eq(0), done.eq(0)]
+        return PLACE(Array(one.as_value() for one in (now, before, before_that))[age])
 
     def _read(self, m, place, block, working, values):
         """The words of a block, and the values in them."""
@@ -280,13 +280,3 @@ class Rows(Component):
             self.header_slot.eq(first_slot + Mux(d.function == SOFTMAX, 0, block)),
             self.headers_freed.eq(Mux(self.last_word, d.n_kernel_blocks, 0)),
         ]
-
-
-def _delayed(m, name, shape, value, clocks):
-    """A value now and in each of so many clocks."""
-    stages = [value]
-    for stage in range(clocks):
-        after = Signal(shape, name=f"{name}_{stage + 1}")
-        m.d.sync += after.eq(stages[-1])
-        stages.append(after)
-    return stages
