@@ -76,6 +76,7 @@ BENCHES = {
         Bench("membrane_store", "tb.mars.tb_membrane_store", blocks="mars"),
         Bench("exit_unit", "tb.mars.tb_exit_unit", blocks="mars"),
         Bench("weight_sram", "tb.mars.tb_weight_sram", blocks="mars"),
+        Bench("map_loader", "tb.mars.tb_map_loader", blocks="map_loader"),
         Bench("line_reader", "tb.mars.tb_line_reader", blocks="mars"),
         Bench("map_writer", "tb.mars.tb_map_writer", blocks="mars"),
         Bench(

@@ -117,15 +117,11 @@ def random_spiking_case(config: MarsConfig, seed: int) -> Network:
     )
 
 
-def random_attention_case(config: MarsConfig, seed: int, *, products: bool = True) -> Network:
+def random_attention_case(config: MarsConfig, seed: int) -> Network:
     """The attention of a seed; one that does not fit is drawn again with fewer tokens."""
     for n_tokens in TOKENS:
         network = random_attention_network(
-            seed,
-            max_tokens=n_tokens,
-            max_channels=48,
-            wide=config.wide_multiplier,
-            products=products,
+            seed, max_tokens=n_tokens, max_channels=48, wide=config.wide_multiplier
         )
         try:
             image = compile_network(network, config)

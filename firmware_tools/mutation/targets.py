@@ -33,6 +33,7 @@ BENCH_OF_BLOCK = {
     "processing_wide": "post_processing_wide",
     "requantiser_wide": "requantiser",
     "copier": "weight_sram",
+    "filling": "map_loader",
     "macro_of_sram": "macro",
 }
 """Blocks whose bench is not called like them."""

@@ -20,6 +20,7 @@ from hw.mars.layout import (
     is_row,
 )
 from hw.mars.loader import Loader
+from hw.mars.map_loader import MapLoader
 from hw.mars.map_writer import STORED_WORD
 from hw.mars.membranes import MEMBRANES, MembraneStore
 from hw.mars.post_processing import PostProcessing
@@ -175,8 +176,9 @@ class Engine(Component):
         self._rows(m, walker, drain, rows, post)
         self._headers(m, loader, drain, rows, post)
         copier = self._blocks(m, loader, walker)
+        map_loader = self._map_loader(m, loader, copier, walker)
         collector = self._collector(m, walker)
-        self._cores(m, loader, copier, walker, drain, post, store, collector, rows)
+        self._cores(m, loader, copier, walker, map_loader, drain, post, store, collector, rows)
 
         m.submodules.pass_end = pass_end = PassEnd()
         m.d.comb += [
@@ -203,6 +205,22 @@ class Engine(Component):
             self.store_data.eq(Cat(store.data)),
         ]
         return m
+
+    def _map_loader(self, m, loader, copier, walker):
+        """Writes maps into the macros, between the walker and who writes weights there."""
+        m.submodules.map_loader = map_loader = MapLoader()
+        m.d.comb += [
+            map_loader.descriptor.eq(walker.descriptor),
+            map_loader.begins.eq(walker.take),
+            map_loader.fill.eq(walker.fill),
+            map_loader.n_entries.eq(walker.n_entries),
+            map_loader.head.eq(walker.head),
+            map_loader.kernel_block.eq(walker.block),
+            walker.reading.eq(map_loader.reading),
+            walker.filled.eq(map_loader.filled),
+            (loader if copier is None else copier).filled.eq(map_loader.filled),
+        ]
+        return map_loader
 
     def _collector(self, m, walker):
         """Reads what is stored."""
@@ -266,6 +284,7 @@ class Engine(Component):
             copier.header_begun.eq(loader.header_enable & (loader.header_part == 0)),
             copier.header_slot.eq(loader.header_slot),
             copier.n_entries.eq(loader.n_entries),
+            copier.is_map.eq(loader.is_map),
             copier.header_done.eq(loader.header_done),
             copier.entry_done.eq(loader.entry_done),
             copier.begun.eq(walker.begun),
@@ -276,7 +295,7 @@ class Engine(Component):
         ]
         return copier
 
-    def _cores(self, m, loader, copier, walker, drain, post, store, collector, rows):
+    def _cores(self, m, loader, copier, walker, map_loader, drain, post, store, collector, rows):
         """The cores, and the choice of each bank which features it stores."""
         config, d = self.config, walker.descriptor
         per_core = config.macros_per_core
@@ -299,6 +318,7 @@ class Engine(Component):
                 core.walk.row_word_line.eq(loader.row_word_line),
                 core.walk.index_write_addr.eq(loader.index_addr),
                 core.walk.index_data.eq(loader.index_data),
+                core.walk.fill.eq(map_loader.step),
                 core.walk.host_addr.eq(
                     Mux(collects, collector.addr, Mux(reads_rows, rows.addr, self.host_addr))
                 ),

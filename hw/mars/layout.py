@@ -14,6 +14,7 @@ from model.mars.layout import (
     MAX_LOADS,
     MAX_MACROS,
     NORMALISATION,
+    OPERAND,
     SIGNED_FIELDS,
     SOFTMAX,
     STEPS_PER_WORD,
@@ -91,6 +92,11 @@ def in_steps(descriptor):
 def fires(descriptor):
     """Neurons follow the sums."""
     return descriptor.timed & ~descriptor.raw
+
+
+def has_operand(descriptor):
+    """A map stands for weights."""
+    return descriptor.function == OPERAND
 
 
 def is_row(descriptor):

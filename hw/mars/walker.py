@@ -16,6 +16,7 @@ from hw.mars.layout import (
     MEMBRANE_WORDS,
     ROW_WIDTH,
     drained_teams,
+    has_operand,
     in_steps,
     is_long,
     is_row,
@@ -98,8 +99,9 @@ class Walker(Component):
     take the round.
     In time an access has four steps; a pixel of more takes a second round, right behind the first.
     Of a source that is the same in all steps the sums are there then. A sum over all pixels is one
-    round. Softmax and normalisation are another's steps (`hw.mars.rows`), behind the last kernel
-    block.
+    round. Where a map stands for weights a kernel block is filled (`hw.mars.map_loader`) before its
+    first step. Softmax and normalisation are another's steps (`hw.mars.rows`), behind the last
+    kernel block.
 
     **Latency**: a step's address of the index memory is valid in its clock, `step` one clock
     later, the round DRAIN_AFTER - 1 clocks after its last step. **Throughput**: one step per clock,
@@ -127,6 +129,10 @@ class Walker(Component):
     begun : Out(1)
         One of them is begun.
     entries_freed : Out(7)
+    fill, n_entries, head, block : Out
+        A kernel block is to be filled with a map; its entries, where they are, and its number.
+    reading, filled : In(1)
+        A word of it is being read; the last clock.
     index_enable, index_addr : Out
     step : Out(STEP)
     round_done, round : Out(1), Out(ROUND)
@@ -152,6 +158,12 @@ class Walker(Component):
     entries: In(ENTRIES_WIDTH).array(BLOCK_SLOTS)
     begun: Out(1)
     entries_freed: Out(ENTRIES_WIDTH)
+    fill: Out(1)
+    n_entries: Out(ENTRIES_WIDTH)
+    head: Out(range(ADDRESSES))
+    block: Out(16)
+    reading: In(1)
+    filled: In(1)
     index_enable: Out(1)
     index_addr: Out(range(ADDRESSES))
     step: Out(STEP)
@@ -178,10 +190,8 @@ class Walker(Component):
         waiting = Signal(range(BLOCK_SLOTS + 1))
         begin = self.begun
         next_slot = Signal(range(self.n_headers))
-        block = Signal(16)
         blocks_left = Signal(16)
-        n_entries = Signal(ENTRIES_WIDTH)
-        head = Signal(range(ADDRESSES))
+        n_entries, head, block = self.n_entries, self.head, self.block
         m.d.sync += waiting.eq(waiting + self.loaded - begin)
         with m.If(begin):
             m.d.sync += [
@@ -212,9 +222,17 @@ class Walker(Component):
                 m.next = "WAIT"
                 with m.If(starts):
                     m.next = "STEP"
+                with m.If(begin & has_operand(d)):
+                    m.next = "FILL"
             with m.State("WAIT"):
                 m.d.comb += [begin.eq(waiting != 0), self.weight_stall.eq(1)]
                 with m.If(starts):
+                    m.next = "STEP"
+                with m.If(begin & has_operand(d)):
+                    m.next = "FILL"
+            with m.State("FILL"):
+                m.d.comb += [self.fill.eq(1), self.weight_stall.eq(~self.reading)]
+                with m.If(self.filled):
                     m.next = "STEP"
             with m.State("STEP"), m.If(end_of_block | self.last_row_step):
                 m.d.sync += [head.eq(head + n_entries), block.eq(block + 1)]
@@ -224,6 +242,8 @@ class Walker(Component):
                     m.d.comb += begin.eq(waiting != 0)
                     with m.If(~begin):
                         m.next = "WAIT"
+                    with m.Elif(has_operand(d)):
+                        m.next = "FILL"
             with m.State("FINISH"), m.If(self.pass_done):
                 m.next = "DESCRIPTOR"
         m.d.comb += [
@@ -314,7 +334,7 @@ class Walker(Component):
             issue.eq(active & ~stall),
             end_of_round.eq(issue & ends),
             at.done.eq(issue & last & last_sub),
-            self.stepping.eq(issue | self.row_stepping),
+            self.stepping.eq(issue | self.reading | self.row_stepping),
             self.drain_stall.eq(active & stall),
         ]
         with m.If(issue & last):

@@ -43,12 +43,7 @@ MAX_HEADS = 8
 
 
 def random_attention_network(
-    seed: int,
-    *,
-    max_tokens: int = 256,
-    max_channels: int = 96,
-    wide: bool = False,
-    products: bool = True,
+    seed: int, *, max_tokens: int = 256, max_channels: int = 96, wide: bool = False
 ) -> QuantizedNetwork:
     """A random network with one attention in it; equal arguments give equal networks.
 
@@ -60,9 +55,6 @@ def random_attention_network(
         Most pixels, at most 256, and channels of a map of features.
     wide : bool
         Multipliers have up to 31 bits, and there are second shifts.
-    products : bool
-        Else there are no products of two maps: linear layers give the scores, and softmax of them
-        is what attention gives.
     """
     rng = np.random.default_rng((seed, 16))
     limits = Limits(max_channels, MAX_SIDE, 512, wide)
@@ -70,7 +62,7 @@ def random_attention_network(
     n_channels = int(rng.integers(1, max_channels + 1))
     kind = FeatureType((n_channels, *_grid(rng, max_tokens)), bits, signed)
     builder = _Builder(rng, limits, kind)
-    builder.block(products=products)
+    builder.block()
     return builder.network(f"random_attention_{seed}")
 
 
@@ -85,7 +77,7 @@ def _grid(rng: np.random.Generator, max_tokens: int) -> tuple[int, int]:
 
 
 class _Builder(Builder):
-    def block(self, *, products: bool) -> None:
+    def block(self) -> None:
         """Attention over the tokens of the input, and what may be around it."""
         rng = self._rng
         source = INPUT
@@ -93,8 +85,7 @@ class _Builder(Builder):
             source = self._linear("embed", INPUT, int(rng.integers(1, self._limits.channels + 1)))
         if chance(rng, 0.3):
             source = self._tokens("tokens", source)
-        attend = self._attention if products else self._probabilities
-        attended = attend(self._maybe_norm("norm1", source))
+        attended = self._attention(self._maybe_norm("norm1", source))
         if chance(rng, 0.15):
             return
         n_channels = self._types[source].shape[0]
@@ -120,11 +111,6 @@ class _Builder(Builder):
             scores = self._softmax("softmax", scores, heads)
         value = self._linear("value", source, heads * d_value, kind=self._signed())
         return self._matmul("attend", scores, value, heads, transposed=False)
-
-    def _probabilities(self, source: str) -> str:
-        heads = int(self._rng.integers(1, MAX_HEADS + 1))
-        d = int(self._rng.integers(1, max(1, self._limits.channels // heads) + 1))
-        return self._softmax("softmax", self._linear("scores", source, heads * d), heads)
 
     def _any_type(self) -> tuple[int, bool]:
         """Mostly one of 8 bit: tokens of few values are all alike."""

@@ -3,7 +3,15 @@
 from tb.formal import bridge
 from tb.formal.bus import axi_lite
 from tb.formal.harness import Proof
-from tb.formal.mars import index_decoder, line_reader, loader, membranes, requantiser, row_unit
+from tb.formal.mars import (
+    index_decoder,
+    line_reader,
+    loader,
+    map_loader,
+    membranes,
+    requantiser,
+    row_unit,
+)
 from tb.formal.npu import (
     event_input,
     population,
@@ -26,6 +34,7 @@ MODULES = (
     index_decoder,
     line_reader,
     loader,
+    map_loader,
     membranes,
     requantiser,
     row_unit,

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 import cocotb
 import numpy as np
 
-from firmware_tools.mars.regression import random_attention_case
 from hw.mars.drain import PIXEL
 from hw.mars.row_unit import ROW_RESULTS
 from model.mars.clocks import ROW_DRAIN_AFTER, Work, work_of
 from model.mars.config import CONFIGS, KERNELS
 from model.mars.layout import ROW_PHASES, Descriptor, Ints, bits_of, pack_descriptor
 from model.mars.machine import Machine, PassResult
+from model.mars.mapper import compile_network
 from model.mars.program import KernelBlock
+from model.mars.random_attention import random_attention_network
+from model.mars.random_network import random_input
 from tb.bench import Block, check
 from tb.blocks import ROW_MACROS
 
@@ -59,11 +61,12 @@ class Pass:
 def passes() -> Iterator[Pass]:
     """Those of random networks."""
     for seed in SEEDS:
-        case = random_attention_case(MARS, seed, products=False)
+        network = random_attention_network(seed, max_tokens=40, max_channels=48)
+        image = compile_network(network, MARS)
         machine = Recorder()
         banks = machine.banks.copy()
-        packet = case.image.packet(case.features)
-        for one, result in machine.frame(packet, case.image.passes):
+        packet = image.packet(random_input(network, seed)[0])
+        for one, result in machine.frame(packet, image.passes):
             d = one.descriptor
             if d.is_row:
                 accs = np.stack(machine.accs, axis=1)

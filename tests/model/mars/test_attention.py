@@ -12,7 +12,7 @@ from model.mars.clocks import Work, simulate
 from model.mars.config import CONFIGS, MarsConfig
 from model.mars.frame import run_frame
 from model.mars.heads import by_head
-from model.mars.image import ImageError, check_rtl, read_image, write_image
+from model.mars.image import read_image, write_image
 from model.mars.layout import NORMALISATION, OPERAND, SOFTMAX
 from model.mars.mapper import FitError, compile_network
 from model.mars.memory import RecordedLines
@@ -350,12 +350,3 @@ def test_what_does_not_fit_is_named() -> None:
     long_row = network((16, 1, 255), matmul(transposed=True), matmul("o", "m", "input"))
     with pytest.raises(FitError, match=r"layer .* must have rows that fit"):
         compile_network(long_row, TINY)
-
-
-def test_the_rtl_refuses_what_it_has_not() -> None:
-    image = compile_network(attention((20, 6, 1), heads=2, d=5), TINY)
-    text = r"layer 'scores \(head 1 of 2\)' must run on .* has no products of two maps"
-    with pytest.raises(ImageError, match=text):
-        check_rtl(image)
-    rows = network((20, 6, 1), norm(20), linear("q", "n", 8, 20), softmax("p", "q", heads=2))
-    check_rtl(compile_network(rows, TINY))
