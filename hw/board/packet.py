@@ -44,9 +44,8 @@ class PacketSender(Component):
             self.bytes.valid.eq(held.size != 0),
             self.bytes.payload.eq(held.bytes[:8]),
         ]
-        with m.If(self.packets.ready):
-            with m.If(self.packets.valid):
-                m.d.sync += held.eq(self.packets.payload)
-        with m.Elif(self.bytes.ready):
+        with m.If(self.packets.ready & self.packets.valid):
+            m.d.sync += held.eq(self.packets.payload)
+        with m.Elif(self.bytes.ready & self.bytes.valid):
             m.d.sync += [held.bytes.eq(held.bytes >> 8), held.size.eq(held.size - 1)]
         return m

@@ -88,16 +88,15 @@ class Requests(Component):
                     with m.If(received.payload.lost):
                         m.d.sync += kind.eq(UNKNOWN[0])
                         m.next = "ANSWER"
-                    with m.Elif(n_left == 1):
-                        with m.Switch(kind):
-                            with m.Case(WRITE[0]):
-                                m.d.sync += [axil.awvalid.eq(1), axil.wvalid.eq(1)]
-                                m.next = "ACCESS"
-                            with m.Case(READ[0]):
-                                m.d.sync += axil.arvalid.eq(1)
-                                m.next = "ACCESS"
-                            with m.Case(EVENT[0]):
-                                m.next = "EVENT"
+                    with m.Elif(n_left == 1), m.Switch(kind):
+                        with m.Case(WRITE[0]):
+                            m.d.sync += [axil.awvalid.eq(1), axil.wvalid.eq(1)]
+                            m.next = "ACCESS"
+                        with m.Case(READ[0]):
+                            m.d.sync += axil.arvalid.eq(1)
+                            m.next = "ACCESS"
+                        with m.Case(EVENT[0]):
+                            m.next = "EVENT"
             with m.State("ACCESS"):
                 m.d.comb += [axil.bready.eq(1), axil.rready.eq(1)]
                 with m.If(axil.bvalid | axil.rvalid):

@@ -104,16 +104,17 @@ class UartTransmitter(Component):
         wait = Signal(range(self.divider))
         n_left = Signal(range(BITS + 3))
         m.d.comb += [self.tx.eq(bits[0]), self.bytes.ready.eq(n_left == 0)]
-        with m.If(self.bytes.ready):
-            with m.If(self.bytes.valid):
-                m.d.sync += [
-                    bits.eq(Cat(0, self.bytes.payload)),
-                    n_left.eq(BITS + 2),
-                    wait.eq(self.divider - 1),
-                ]
-        with m.Elif(wait == 0):
-            m.d.sync += [bits.eq(Cat(bits[1:], 1)), n_left.eq(n_left - 1)]
-            m.d.sync += wait.eq(self.divider - 1)
-        with m.Else():
-            m.d.sync += wait.eq(wait - 1)
+        m.d.sync += wait.eq(wait - 1)
+        with m.If(self.bytes.ready & self.bytes.valid):
+            m.d.sync += [
+                bits.eq(Cat(0, self.bytes.payload)),
+                n_left.eq(BITS + 2),
+                wait.eq(self.divider - 1),
+            ]
+        with m.Elif((n_left != 0) & (wait == 0)):
+            m.d.sync += [
+                bits.eq(Cat(bits[1:], 1)),
+                n_left.eq(n_left - 1),
+                wait.eq(self.divider - 1),
+            ]
         return m

@@ -11,7 +11,7 @@ host    W address4 data4   write a word                 board   w response1
 ```
 Responses are AXI's. Requests are served in order; `w` and `r` come in that order, `e` in that of
 events. Packets of the board never interleave. At most `WINDOW` bytes of requests may be without an
-answer: so much the board keeps, and nothing is lost. A spike that is not taken stalls its time step.
+answer: so much the board keeps, and nothing is lost. A spike that can not leave stalls its step.
 
 `?` says that something was lost: a byte that begins no request, a wrong stop bit, no room. What
 comes after it may be the rest of anything and is dropped, until a break: `BREAK_BITS` of the line
