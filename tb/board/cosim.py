@@ -17,6 +17,7 @@ from tb.simulator import BenchFailure, Design
 BREAK, BUTTON, WRONG_STOP = 0x100, 0x200, 0x400
 """What is sent to the simulation besides bytes: a break, which comes back when the board is silent;
 a press of the button; and a bit that says of a byte that its stop bit is wrong."""
+PATIENCE_S = 300
 
 
 def symbol(value: int) -> bytes:
@@ -90,9 +91,9 @@ class SimulatedBoard:
             pass
         self._rest = heard[heard.index(BREAK) + 1 :]
 
-    def read(self, timeout: float) -> bytes:
-        """What has come, at least a byte; nothing if none comes in so many seconds."""
-        return bytes(self._hear(timeout))
+    def read(self, _timeout: float) -> bytes:
+        """What has come, at least a byte; nothing after `PATIENCE_S`: a simulation is slow."""
+        return bytes(self._hear(PATIENCE_S))
 
     def _hear(self, timeout: float | None) -> list[int]:
         """Symbols, at least one if they come in time."""
