@@ -8,9 +8,9 @@ them, and leaves the bridge out.
 
 from dataclasses import dataclass
 
-PJ_PER_OPERATION, PJ_PER_UPDATE = 14.6, 126.0
+PJ_PER_OPERATION, PJ_PER_UPDATE = 14.8, 124.0
 """Of a synaptic operation and of a neuron update."""
-PJ_PER_CLOCK = 209_000 / 3002
+PJ_PER_CLOCK = 217_000 / 3002
 """Of all else in a clock of the populations."""
 PJ_PER_MAC = 15.1
 CLOCK_MHZ = 109.0

@@ -161,7 +161,8 @@ def command(
         terminal.print(
             f"against {_kernels(imported)}, {agreement.images:,} images: largest output the same "
             f"{agreement.top1_equal:.2%}, outputs equal {agreement.equal:.2%}, within one step "
-            f"{agreement.within_one:.2%}, largest difference {agreement.largest}"
+            f"{agreement.within_one:.2%}, two {agreement.within_two:.2%}, largest difference "
+            f"{agreement.largest}"
         )
         if not agreement.is_good:
             raise typer.Exit(DIFFERENCE)

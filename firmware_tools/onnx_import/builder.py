@@ -225,7 +225,7 @@ class Builder:
 
     def _finished(self, pending: Feature | Pending, grid: Grid) -> Feature:
         match pending:
-            case Feature() if grid in (pending.grid, pending.stands):
+            case Feature() if grid == pending.grid:
                 return pending.rounded
             case Late():
                 return pending.make(self, grid)
@@ -287,7 +287,7 @@ class Builder:
         own = np.arange(source.grid.low, source.grid.high + 1)
         is_same_type = (grid.bits, grid.signed) == (source.grid.bits, source.grid.signed)
         if is_same_type and np.array_equal(table, own):
-            return replace(source, grid=grid, view=pending.view, stands=None)
+            return replace(source, grid=grid, view=pending.view)
         node = pending.node
         name = self.name(node)
         layer = build(

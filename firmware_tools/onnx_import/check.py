@@ -26,9 +26,9 @@ class Agreement:
     ----------
     images, outputs : int
         How many were compared.
-    top1_equal, equal, within_one : float
+    top1_equal, equal, within_one, within_two : float
         Shares: of the images whose first largest output is the same, of equal outputs, and of
-        outputs that differ by one step or less.
+        outputs that differ by one step or less, or two.
     largest : int
         Largest difference in steps.
     """
@@ -38,6 +38,7 @@ class Agreement:
     top1_equal: float
     equal: float
     within_one: float
+    within_two: float
     largest: int
 
     @property
@@ -111,6 +112,7 @@ def compare(
         top1_equal=float((found.argmax(axis=1) == wanted.argmax(axis=1)).mean()),
         equal=float((difference == 0).mean()),
         within_one=float((difference <= 1).mean()),
+        within_two=float((difference <= 2).mean()),
         largest=int(difference.max()),
     )
 

@@ -5,7 +5,7 @@ from math import prod
 
 import numpy as np
 
-from firmware_tools.onnx_import import transformers
+from firmware_tools.onnx_import import products
 from firmware_tools.onnx_import.builder import Builder
 from firmware_tools.onnx_import.constants import STATIC
 from firmware_tools.onnx_import.nodes import Array, Node, OnnxError
@@ -81,7 +81,7 @@ def gemm(builder: Builder, node: Node) -> None:
 def matmul(builder: Builder, node: Node) -> None:
     """Of (N, ..., C) and a matrix, of a matrix and (N, C, L), or of two activations."""
     if node.input(0) in builder.values and node.input(1) in builder.values:
-        transformers.match(builder, node)
+        products.match(builder, node)
         return
     if node.input(0) in builder.tensors or node.input(0) in builder.constants:
         source = builder.feature(node, 1)

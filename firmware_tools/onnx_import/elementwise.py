@@ -9,13 +9,8 @@ import numpy as np
 from firmware_tools.onnx_import.builder import Builder
 from firmware_tools.onnx_import.layers import diagonal
 from firmware_tools.onnx_import.nodes import Array, Node, OnnxError
-from firmware_tools.onnx_import.transformers import (
-    Product,
-    is_per_token,
-    positions,
-    refuse_scores,
-    scaled,
-)
+from firmware_tools.onnx_import.products import Product, refuse_scores
+from firmware_tools.onnx_import.tokens import is_per_token, positions
 from firmware_tools.onnx_import.values import (
     Average,
     Feature,
@@ -240,7 +235,7 @@ def _with_number(builder: Builder, node: Node, k: int, number: Array) -> Pending
     """A map and one number: a table, or the scale of a product that is not quantised yet."""
     found, function = builder.operand(node, k), BINARY[node.op]
     if isinstance(found, Product) and k == 0 and node.op in {"Mul", "Div"} and number > 0:
-        return scaled(found, float(function(np.ones_like(number), number)))
+        return found.times(float(function(np.ones_like(number), number)))
     unary = _as_unary(builder, node, k)
     order = (lambda x: function(x, number)) if k == 0 else (lambda x: function(number, x))
     return unary.then(node, order)

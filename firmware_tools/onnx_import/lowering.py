@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from firmware_tools.onnx_import import constants, elementwise, moving, pools, transformers
+from firmware_tools.onnx_import import constants, elementwise, moving, pools, rows, tokens
 from firmware_tools.onnx_import.builder import Builder
 from firmware_tools.onnx_import.constants import FOLDED, MOVING, STATIC
 from firmware_tools.onnx_import.convolutions import conv, gemm, matmul
@@ -239,9 +239,9 @@ HANDLERS: dict[str, Handler] = {
     "PRelu": elementwise.prelu,
     "MaxPool": pools.max_pool,
     "AveragePool": pools.average_pool,
-    "Concat": transformers.concat,
-    "LayerNormalization": transformers.normalise,
-    "Softmax": transformers.softmax,
+    "Concat": tokens.concat,
+    "LayerNormalization": rows.normalise,
+    "Softmax": rows.softmax,
     "Split": moving.split,
     "Pad": moving.pad,
     "Shape": moving.shape,

@@ -66,14 +66,12 @@ def dequantize(builder: Builder, node: Node) -> None:
     elif not isinstance(found, Feature) or name not in builder.integers:
         raise OnnxError(f"{node}: input {name!r} must be the result of a QuantizeLinear")
     else:
-        model = found.stands or found.grid
-        dtype = next(k for k, v in TYPES.items() if v == (model.bits, model.signed))
+        kind = (found.grid.bits, found.grid.signed)
+        dtype = next(k for k, v in TYPES.items() if v == kind)
         grid = constants.grid_of(node, builder.constants, dtype)
-        if (grid.bits, grid.signed) != (model.bits, model.signed):
+        if (grid.bits, grid.signed) != kind:
             raise OnnxError(f"{node}: zero point must have the type of the input, {dtype}")
-        if found.stands is not None and grid != found.stands:
-            raise OnnxError(f"{node}: scale and zero point must be those of the QuantizeLinear")
-        builder.values[node.result] = found if found.stands else replace(found, grid=grid)
+        builder.values[node.result] = replace(found, grid=grid)
 
 
 def cast(builder: Builder, node: Node) -> None:

@@ -1,7 +1,7 @@
 """ONNX graphs as plain Python: nodes in order, constants, one input, one output."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,10 @@ class Node:
 
     def __str__(self) -> str:
         return f"node {self.name!r} ({self.op})"
+
+    def part(self, what: str) -> "Node":
+        """A node for a layer before its own."""
+        return replace(self, name=f"{self.name}.{what}")
 
     @property
     def result(self) -> str:

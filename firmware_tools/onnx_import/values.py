@@ -86,8 +86,6 @@ class Feature:
         What a Pad has put around it, not yet in the map.
     pad_value : float
         What it is, in real numbers.
-    stands : Grid, optional
-        What the model quantises it to, where that is not `grid`.
     """
 
     layer: str
@@ -96,7 +94,6 @@ class Feature:
     base: "tuple[Feature, Ints] | None" = None
     pads: Sides = NO_PADS
     pad_value: float = 0.0
-    stands: Grid | None = None
 
     @property
     def rounded(self) -> "Feature":

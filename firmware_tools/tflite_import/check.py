@@ -44,6 +44,7 @@ def compare(path: Path, imported: ModelImport, inputs: Array) -> Agreement:
         top1_equal=float((pair[0].argmax(axis=1) == pair[1].argmax(axis=1)).mean()),
         equal=float((difference == 0).mean()),
         within_one=float((difference <= 1).mean()),
+        within_two=float((difference <= 2).mean()),
         largest=int(difference.max()),
     )
 

@@ -1095,10 +1095,9 @@ def _post(layer: Conv | Dense, kind: Features) -> Post:
 
 
 def _one_scale(layer: MatMul | Softmax, kind: Features, n: int) -> Post:
-    """The same for so many channels; probabilities have a shift alone."""
-    mult, post_shift = (layer.mult, layer.post_shift) if isinstance(layer, MatMul) else (1, 0)
+    """The same for so many channels."""
     bias, mults, shifts, post_shifts = (
-        np.full(n, value, np.int64) for value in (0, mult, layer.shift, post_shift)
+        np.full(n, value, np.int64) for value in (0, layer.mult, layer.shift, layer.post_shift)
     )
     return Post(bias, mults, shifts, post_shifts, layer.offset, kind.low, kind.high)
 

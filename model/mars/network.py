@@ -20,7 +20,7 @@ from model.mars.neuron import (
     checked_neuron,
     reach,
 )
-from model.mars.rows import EPSILON_MAX, NORM_MAX, OCTAVES_MAX, PROBABILITY_BITS, SOFTMAX_MAX
+from model.mars.rows import EPSILON_MAX, NORM_MAX, OCTAVES_MAX, SOFTMAX_MAX
 from model.mars.rows import NORMAL_WIDTH as _NORMAL_WIDTH
 
 Ints = NDArray[np.int64]
@@ -645,7 +645,10 @@ class MatMul:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Softmax:
-    """Probabilities of the channels of every pixel, head by head, times 2^out_bits.
+    """Probabilities of the channels of every pixel, head by head, requantised.
+
+    What is requantised is in units of 2^-16: with `mult` 1 and `shift` 8, results are in units of
+    1/256.
 
     Parameters
     ----------
@@ -654,8 +657,8 @@ class Softmax:
         Divides the channels; each head has up to 512.
     octaves : int
         1..2^20 - 1: a score of one step less is less probable by ``2^(-octaves / 2^16)``.
-    offset : int
-        As in `Conv`.
+    mult, shift, post_shift, offset : int
+        As in `Conv`, the same for all channels.
     out_bits : int
         1..8.
     out_signed : bool
@@ -670,6 +673,9 @@ class Softmax:
     input: str
     heads: int = 1
     octaves: int
+    mult: int
+    shift: int
+    post_shift: int = 0
     offset: int = 0
     out_bits: int
     out_signed: bool
@@ -678,13 +684,8 @@ class Softmax:
         _check_name(self.name)
         _check_integer(f"{_of(self)}heads", self.heads, 1, HEADS_MAX)
         _check_integer(f"{_of(self)}octaves", self.octaves, 1, OCTAVES_MAX)
-        _check_integer(f"{_of(self)}offset", self.offset, -OFFSET_MAX, OFFSET_MAX)
+        _check_scale(self)
         _check_results(self, "probabilities are always requantised")
-
-    @property
-    def shift(self) -> int:
-        """From probabilities in units of 2^-16 to results."""
-        return PROBABILITY_BITS - self.out_bits
 
     def output_type(self, source: FeatureType) -> FeatureType:
         """Type of the result for an input; raises as `Conv.output_type` does."""
@@ -1094,7 +1095,7 @@ def _take_array(
     object.__setattr__(layer, name, own)
 
 
-def _check_scale(layer: AvgPool | MatMul) -> None:
+def _check_scale(layer: AvgPool | MatMul | Softmax) -> None:
     """One multiplier for all channels."""
     _check_integer(f"{_of(layer)}mult", layer.mult, 0, WIDE_MULT_MAX)
     _check_integer(f"{_of(layer)}shift", layer.shift, 1, SHIFT_MAX)

@@ -223,6 +223,9 @@ class SoftmaxEntry(_LayerEntry):
     op: Literal["softmax"]
     heads: int = 1
     octaves: int
+    mult: int
+    shift: int
+    post_shift: int = 0
     offset: int = 0
     out_bits: int
     out_signed: bool

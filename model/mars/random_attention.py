@@ -12,6 +12,9 @@ import numpy as np
 
 from model.mars.network import (
     INPUT,
+    MULT_MAX,
+    SHIFT_MAX,
+    WIDE_MULT_MAX,
     Conv,
     FeatureType,
     Layer,
@@ -33,7 +36,7 @@ from model.mars.random_layers import (
 )
 from model.mars.random_network import Builder
 from model.mars.reference import convolve, multiply, run_layer
-from model.mars.rows import EPSILON_MAX, NORMAL_BITS, OCTAVE_BITS, OCTAVES_MAX
+from model.mars.rows import EPSILON_MAX, NORMAL_BITS, OCTAVE_BITS, OCTAVES_MAX, PROBABILITY_BITS
 
 MAX_SIDE = 255
 MAX_HEADS = 8
@@ -210,12 +213,18 @@ class _Builder(Builder):
         octaves = round((1 << OCTAVE_BITS) * rng.uniform(0.5, 5) / spread)
         if chance(rng, 0.1):
             octaves = int(rng.choice((1, OCTAVES_MAX)))
+        mult_max = WIDE_MULT_MAX if self._limits.wide and chance(rng, 0.5) else MULT_MAX
+        mult = int(rng.choice((1, int(rng.integers(1, mult_max + 1)))))
+        places = PROBABILITY_BITS - bits + mult.bit_length() - int(rng.integers(0, 2))
         return self._append(
             Softmax(
                 name=name,
                 input=source,
                 heads=heads,
                 octaves=int(np.clip(octaves, 1, OCTAVES_MAX)),
+                mult=mult,
+                shift=min(places, SHIFT_MAX),
+                post_shift=max(places - SHIFT_MAX, 0),
                 offset=random_offset(rng, FeatureType((1, 1, 1), bits, signed)),
                 out_bits=bits,
                 out_signed=signed,

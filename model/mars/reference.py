@@ -203,16 +203,14 @@ def _requantized(
     values: Mapping[str, Ints],
 ) -> Ints:
     """Results of a layer without weights that are requantised."""
-    mult: ArrayLike = 1
+    mult: ArrayLike = layer.mult
     shift: ArrayLike = layer.shift
-    post_shift = 0
+    post_shift = 0 if isinstance(layer, LayerNorm) else layer.post_shift
     match layer:
         case AvgPool():
             acc = source.sum(axis=(2, 3), keepdims=True) + layer.bias
-            mult, post_shift = layer.mult, layer.post_shift
         case MatMul():
             acc = multiply(layer, source, values[layer.operand])
-            mult, post_shift = layer.mult, layer.post_shift
         case Softmax():
             heads = np.moveaxis(_split_channels(source, layer.heads), 2, -1)
             acc = np.moveaxis(attention.softmax(heads, layer.octaves), -1, 2).reshape(source.shape)

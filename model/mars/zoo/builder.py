@@ -255,6 +255,8 @@ class Builder:
             input=source,
             heads=heads,
             octaves=round(octaves),
+            mult=1,
+            shift=8,
             out_bits=8,
             out_signed=False,
         )

@@ -160,7 +160,7 @@ def test_work_counts_weights() -> None:
     spent = work(network, [one], macs=1000)
     assert spent.operations == 9 + 13 + 2 * 13
     assert spent.perception_nj == pytest.approx(15.1)
-    expected = (48 * 14.6 + 50 * 22 * 126 + 200 * 209_000 / 3002) / 1000
+    expected = (48 * 14.8 + 50 * 22 * 124 + 200 * 217_000 / 3002) / 1000
     assert spent.populations_nj == pytest.approx(expected)
 
 

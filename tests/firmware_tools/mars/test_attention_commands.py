@@ -23,7 +23,7 @@ def attention(in_empty_folder: Path) -> QuantizedNetwork:
     scale = {"heads": 2, "mult": 1, "out_bits": 8, "out_signed": True}
     layers = (
         MatMul(name="scores", input="input", operand="input", transposed=True, shift=8, **scale),
-        Softmax(name="p", input="scores", heads=2, octaves=3000, out_bits=8, out_signed=False),
+        Softmax(name="p", input="scores", octaves=3000, shift=8, **scale | {"out_signed": False}),
         MatMul(name="attend", input="p", operand="input", shift=8, **scale),
     )
     network = QuantizedNetwork(FeatureType((12, 5, 2), 8, signed=True), layers)

@@ -41,7 +41,7 @@ def matmul(name: str = "m", source: str = "input", operand: str = "input", **fie
 
 
 def softmax(name: str = "s", source: str = "input", **fields: Any) -> Softmax:
-    usual = {"octaves": 9000, "out_bits": 8, "out_signed": False}
+    usual = {"octaves": 9000, "mult": 1, "shift": 8, "out_bits": 8, "out_signed": False}
     return Softmax(name=name, input=source, **usual | fields)
 
 

@@ -65,7 +65,7 @@ def vit_b16(prompts: int, depth: int) -> QuantizedNetwork:
         query, key, value = (linear(f"{part}{k}", tokens, DIM, DIM) for part in "qkv")
         scale = {"heads": HEADS, "mult": 1, "shift": 8, **kind}
         scores = add(MatMul(name=f"s{k}", input=query, operand=key, transposed=True, **scale))
-        softmax = Softmax(name=f"p{k}", input=scores, heads=HEADS, octaves=1000, **kind)
+        softmax = Softmax(name=f"p{k}", input=scores, octaves=1000, **scale)
         attended = add(MatMul(name=f"o{k}", input=add(softmax), operand=value, **scale))
         grown = linear(f"g{k}", linear(f"j{k}", attended, DIM, DIM), MLP, DIM)
         tokens = linear(f"h{k}", grown, DIM, MLP)
