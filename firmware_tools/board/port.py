@@ -49,7 +49,8 @@ class SerialPort:
     def __init__(self, path: str, baud: int) -> None:
         self.path = path
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_NOCTTY)
+            # Without O_NONBLOCK it could wait for a carrier.
+            self._file = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise UserError(f"{path}: port must open, not fail: {reason}") from None
@@ -70,6 +71,7 @@ class SerialPort:
         control = termios.CS8 | termios.CREAD | termios.CLOCAL
         attributes[:6] = [0, 0, control, 0, speed, speed]
         termios.tcsetattr(self._file, termios.TCSAFLUSH, attributes)
+        os.set_blocking(self._file, True)
 
     def write(self, data: bytes) -> None:
         """Send bytes."""
