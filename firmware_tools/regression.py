@@ -41,11 +41,12 @@ RANDOM = "random"
 """What random networks of the NPU are called among the names of the directed benches."""
 QUANTISED, QUANTISED_RTL = "quantised", "quantised-rtl"
 SPIKING, SPIKING_RTL = "spiking", "spiking-rtl"
-KINDS = ((QUANTISED_RTL, QUANTISED), (SPIKING_RTL, SPIKING))
+ATTENTION, ATTENTION_RTL = "attention", "attention-rtl"
+KINDS = ((QUANTISED_RTL, QUANTISED), (SPIKING_RTL, SPIKING), (ATTENTION_RTL, ATTENTION))
 """Random networks of MARS: on the RTL, and on the golden machine alone."""
-ON_RTL = (QUANTISED_RTL, SPIKING_RTL)
+ON_RTL = tuple(on_rtl for on_rtl, _ in KINDS)
 """Those of MARS, on the reference and the golden machine, and also on the RTL."""
-ON_MODEL = (QUANTISED, SPIKING)
+ON_MODEL = tuple(on_model for _, on_model in KINDS)
 """Those that need no simulator."""
 COUNT_ON_ICARUS = 10
 """Random networks of each kind, unless it is told."""
@@ -57,9 +58,9 @@ NPU, MARS = "npu", "mars"
 """Everything of one accelerator."""
 COUNTS = {NPU: 20, MARS: 200, JOINT: 20}
 """Random networks of a regression, unless it is told."""
-ANY_RANDOM = (RANDOM, QUANTISED, QUANTISED_RTL, SPIKING, SPIKING_RTL, JOINT)
+ANY_RANDOM = (RANDOM, *ON_MODEL, *ON_RTL, JOINT)
 RTL_SHARE = 0.3
-"""Of quantised networks, if they are not all one or the other."""
+"""Of networks of MARS, if they are not all one or the other."""
 Config = NPUConfig | MarsConfig | ChipConfig
 """An accelerator alone, or a chip with both."""
 DIRECTED = benches.BENCHES | benches.MARS_BENCHES
@@ -76,6 +77,7 @@ RANDOM_CODE = (
 MODEL_CODE = (
     "firmware_tools.mars.pass_difference",
     "model.mars.mapper",
+    "model.mars.random_attention",
     "model.mars.random_network",
     "model.mars.random_spiking",
 )
@@ -89,8 +91,8 @@ class Case:
     Attributes
     ----------
     name : str
-        A directed bench, `random`, `quantised`, `quantised-rtl`, `spiking`, `spiking-rtl` or
-        `joint`.
+        A directed bench, `random`, `quantised`, `spiking`, `attention`, one of these three with
+        `-rtl`, or `joint`.
     config : NPUConfig, MarsConfig or ChipConfig
     seed : int
         Decides everything that is random in it.
@@ -154,7 +156,7 @@ def names() -> dict[str, list[str]]:
     for name, bench in DIRECTED.items():
         result[_accelerator(bench)].append(name)
     result[NPU].append(RANDOM)
-    result[MARS] += [QUANTISED, QUANTISED_RTL, SPIKING, SPIKING_RTL]
+    result[MARS] += [kind for on_rtl, on_model in KINDS for kind in (on_model, on_rtl)]
     return result
 
 
@@ -416,9 +418,12 @@ def results_folder(folder: Path, case: Case) -> Path:
 
 def _drawn(case: Case, config: MarsConfig) -> mars_regression.Network:
     """The random network of MARS of a case."""
-    if case.name in (SPIKING, SPIKING_RTL):
-        return mars_regression.random_spiking_case(config, case.seed)
-    return mars_regression.random_case(config, case.seed)
+    draw = {
+        QUANTISED: mars_regression.random_case,
+        SPIKING: mars_regression.random_spiking_case,
+        ATTENTION: mars_regression.random_attention_case,
+    }
+    return draw[dict(KINDS).get(case.name, case.name)](config, case.seed)
 
 
 def _code(case: Case) -> str:

@@ -6,6 +6,10 @@ from functools import partial
 from amaranth.hdl import Elaboratable, Module, Value
 from amaranth.lib.wiring import Component, In, Out
 
+from hw.board.line import Line
+from hw.board.reset import ResetUnit
+from hw.board.serial_host import SerialHost
+from hw.board.uart import UartReceiver, UartTransmitter
 from hw.bridge import Bridge
 from hw.generate import States, convert_with_states, ports
 from hw.mars.core import Core
@@ -17,10 +21,13 @@ from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, ROW_WIDTH, header_bits
 from hw.mars.lif import LifChain
 from hw.mars.line_reader import LineReader
 from hw.mars.macro import CIMMacro
+from hw.mars.map_loader import MapLoader, MapRows
 from hw.mars.map_writer import MapWriter
 from hw.mars.membranes import MEMBRANES, MembraneStore
 from hw.mars.post_processing import TABLE_WORDS, PostProcessing
 from hw.mars.requantiser import Requantiser
+from hw.mars.row_unit import RowUnit
+from hw.mars.rows import Rows
 from hw.mars.walker import ROUND
 from hw.mars.weight_sram import Copier, WeightSram
 from hw.memory import TwoPortMemory
@@ -32,8 +39,16 @@ from hw.npu.soma import Soma
 from hw.npu.weight_memory import WeightMemory
 from model.config import CHIPS
 from model.mars.clocks import WITHOUT_SRAM
+from model.mars.config import (
+    ADDRESSES,
+    LINE_BITS,
+    ROWS_PER_COPY,
+    WORD_BITS,
+    WORD_LINES,
+    WORDS_PER_WRITE,
+    MarsConfig,
+)
 from model.mars.config import CONFIGS as MARS_CONFIGS
-from model.mars.config import LINE_BITS, ROWS_PER_COPY, WORD_BITS, WORDS_PER_WRITE, MarsConfig
 from model.npu.config import CONFIGS
 
 TOP = "blocks"
@@ -61,8 +76,15 @@ PROCESSING = (1, 8)
 N_HEADERS = WITHOUT_SRAM.headers
 SRAM_SETS, SRAM_HEADERS = 128, 8
 LIF_TEAMS = 8
+ROW_MACROS = 8
 STORE_MACROS = 8
 """Numbers of macros whose rounds are drained."""
+FILLED_ROWS = (1, ROWS_PER_COPY)
+"""Rows that macros take at once which are filled with a map."""
+UART_DIVIDERS = (4, 25)
+"""The smallest, and that of a board."""
+LINE_DEPTH = 16
+BREAK_CLOCKS = 96
 CORE_FIRST, CORE_MACROS, CORE_WORDS = 5, 2, 256
 """An odd number, so that the lanes are of different teams also with two macros in a team."""
 
@@ -160,6 +182,49 @@ class Processing(Component):
         return m
 
 
+class Filling(Component):
+    """The map loader and macros of its team, connected as in `hw.mars.lane.Lane`.
+
+    Members
+    -------
+    read, write_addr, write_word_line : Out
+        Of the step.
+    The others as those of `hw.mars.map_loader.MapLoader` and, of each macro, of `MapRows`.
+    """
+
+    def __init__(self) -> None:
+        self.parts: list[tuple[Component, str]] = [(MapLoader(), "")]
+        self.parts += [(MapRows(n), f"_{number}") for number, n in enumerate(FILLED_ROWS)]
+        members = {
+            name + ending * (name != "descriptor"): member
+            for part, ending in self.parts
+            for name, member in part.signature.members.items()
+            if name != "step"
+        }
+        of_step = {"read": 1, "write_addr": range(ADDRESSES), "write_word_line": range(WORD_LINES)}
+        super().__init__(members | {name: Out(shape) for name, shape in of_step.items()})
+
+    def elaborate(self, platform):
+        m = Module()
+        step = self.parts[0][0].step
+        for number, (part, ending) in enumerate(self.parts):
+            m.submodules[f"part_{number}"] = part
+            for name, member in part.signature.members.items():
+                if name == "step":
+                    continue
+                inner = getattr(part, name)
+                outer = getattr(self, name + ending * (name != "descriptor"))
+                m.d.comb += outer.eq(inner) if member.flow == Out else inner.eq(outer)
+            if number:
+                m.d.comb += part.step.eq(step)
+        m.d.comb += [
+            self.read.eq(step.read),
+            self.write_addr.eq(step.addr),
+            self.write_word_line.eq(step.word_line),
+        ]
+        return m
+
+
 GROUPS: dict[str, dict[str, Callable[[], Component]]] = {
     "npu": {
         "soma": Soma,
@@ -182,6 +247,15 @@ GROUPS: dict[str, dict[str, Callable[[], Component]]] = {
         "copier": lambda: Copier(SRAM_SETS, SRAM_HEADERS),
         "membrane_store": lambda: MembraneStore(STORE_MACROS),
         "exit_unit": ExitUnit,
+    },
+    "rows": {"row_unit": RowUnit, "rows": lambda: Rows(ROW_MACROS)},
+    "map_loader": {"filling": Filling},
+    "board": {
+        **{f"uart_receiver_{n}": partial(UartReceiver, n) for n in UART_DIVIDERS},
+        **{f"uart_transmitter_{n}": partial(UartTransmitter, n) for n in UART_DIVIDERS},
+        "line": lambda: Line(UART_DIVIDERS[0], LINE_DEPTH),
+        "reset_unit": lambda: ResetUnit(BREAK_CLOCKS),
+        "serial_host": SerialHost,
     },
     "lif": {"lif": lambda: LifChain(LIF_TEAMS)},
     "core": {"core": lambda: Core(CORE_FIRST, CORE_MACROS, CORE_WORDS)},

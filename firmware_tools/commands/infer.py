@@ -315,11 +315,11 @@ def _backend(
         chooses = compiled(policy, image.config, terminal)
         if backend == "model":
             return inference.chosen_on_model(image, chooses, inputs)
-        build_rtl(image, terminal)
+        build_rtl(image.config, terminal)
         return inference.chosen_on_rtl(image, chooses, inputs)
     if backend == "model":
         return inference.stopped(network, inference.on_model(image, inputs))
-    build_rtl(image, terminal)
+    build_rtl(image.config, terminal)
     return inference.stopped(network, inference.on_rtl(image, inputs))
 
 

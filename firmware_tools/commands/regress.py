@@ -81,7 +81,8 @@ def command(
             metavar="N",
             min=0,
             help="Random networks of each accelerator, over its configurations. Default: 20 of "
-            "the NPU, 200 quantised ones and 200 spiking ones of MARS, 20 pairs; on Icarus 10.",
+            "the NPU, of MARS 200 quantised ones, 200 spiking ones, 200 with attention, 20 pairs; "
+            "on Icarus 10.",
             show_default=False,
         ),
     ] = None,
@@ -90,7 +91,7 @@ def command(
         typer.Option(
             metavar="NAME",
             help="Only npu, mars, joint, a directed bench, random, quantised, quantised-rtl, "
-            "spiking or spiking-rtl; may be repeated.",
+            "spiking, spiking-rtl, attention or attention-rtl; may be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -133,7 +134,8 @@ def command(
     Reference and golden machine of MARS must agree in every value, and on three in ten also the RTL
     in every value, stored word and clock. --only quantised or quantised-rtl runs all on one.
     Spiking networks have all kinds of neurons, resets, groups, pools and numbers of steps; they are
-    compared likewise, membranes included.
+    compared likewise, membranes included. So are those with attention: products of two maps, heads,
+    softmax, normalisation, tokens.
 
     Pairs are a network on MARS, one in the populations, and a bridge between them (joint): every
     value of both, biases, counts, winner, and clocks from the frame's start to the decision.

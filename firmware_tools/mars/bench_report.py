@@ -291,7 +291,7 @@ def _check_on_rtl(
     network: QuantizedNetwork, image: Image, features: Ints, terminal: Terminal
 ) -> float:
     """Seconds of a frame on the RTL; exit code 1 if it is not the golden machine's."""
-    build_rtl(image, terminal)
+    build_rtl(image.config, terminal)
     begin = time.perf_counter()
     with terminal.busy(f"a frame on the RTL of {image.config.name}"):
         (trace,) = frames_on_rtl(image, features[np.newaxis])

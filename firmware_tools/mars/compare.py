@@ -70,7 +70,7 @@ def compare(
     network = model.network
     inputs = inputs_of(model, images, n_images, seed)
     image = compiled(network, chip, terminal, chunk)
-    build_rtl(image, terminal, kind)
+    build_rtl(image.config, terminal, kind)
     design = system(chip)
     compared = Compared()
     begin = time.perf_counter()

@@ -139,7 +139,7 @@ def on_first_chip(
     if backend == "rtl":
         assert image is not None
         faulty = isinstance(named.device, Faults) and named.device.memory in faults.CELLS
-        build_rtl(image, terminal, faulty=faulty)
+        build_rtl(image.config, terminal, faulty=faulty)
     return run_trial(named, network, image, inputs, backend, 0)
 
 

@@ -162,20 +162,11 @@ def compiled(
 
 
 def build_rtl(
-    image: "Image", terminal: Terminal, waves: "Waves" = "", *, faulty: bool = False
+    config: MarsConfig, terminal: Terminal, waves: "Waves" = "", *, faulty: bool = False
 ) -> None:
-    """Build the simulator of an image's configuration unless it is there, or with wrong cells.
-
-    Raises
-    ------
-    ImageError
-        The RTL has not what the image needs.
-    """
-    from model.mars.image import check_rtl
+    """Build the simulator of a configuration unless it is there, or with wrong cells."""
     from tb.mars import cosim
 
-    check_rtl(image)
-    config = image.config
     if not cosim.is_built(config, waves, faulty=faulty):
         with terminal.busy(f"building the simulator of {config.name}, once, some minutes"):
             cosim.build(config, waves, faulty=faulty)

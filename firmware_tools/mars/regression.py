@@ -15,6 +15,7 @@ from model.mars.image import Image
 from model.mars.layout import Ints
 from model.mars.mapper import FitError, compile_network
 from model.mars.network import QuantizedNetwork
+from model.mars.random_attention import random_attention_network
 from model.mars.random_network import random_input, random_network
 from model.mars.random_spiking import random_spiking_network
 from tb.mars import cosim
@@ -33,6 +34,8 @@ SPILLED_EVERY = 3
 SPILLED = {"max_channels": 32, "max_size": 24, "max_layers": 6}
 SPILLED_TRIES = 8
 """Networks of which one may not fit."""
+TOKENS = (40, 24, 12, 6, 3, 1)
+"""Tokens of attention, one after the other until it fits."""
 SMALL_WORDS = 1024
 SMALLER = (12, 8, 6, 4, 2, 1)
 """Rows and columns that a network may have, one after the other until it fits."""
@@ -112,6 +115,20 @@ def random_spiking_case(config: MarsConfig, seed: int) -> Network:
     raise BenchFailure(
         f"a spiking network must fit {config.name}, but that of seed {seed} does not"
     )
+
+
+def random_attention_case(config: MarsConfig, seed: int) -> Network:
+    """The attention of a seed; one that does not fit is drawn again with fewer tokens."""
+    for n_tokens in TOKENS:
+        network = random_attention_network(
+            seed, max_tokens=n_tokens, max_channels=48, wide=config.wide_multiplier
+        )
+        try:
+            image = compile_network(network, config)
+        except FitError:
+            continue
+        return Network(network, image, random_input(network, seed)[0])
+    raise BenchFailure(f"attention must fit {config.name}, but that of seed {seed} does not")
 
 
 def on_model(case: Network) -> tuple[str, Compared]:

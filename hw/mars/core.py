@@ -44,7 +44,7 @@ class Core(Component):
     -------
     walk : In(WalkSignature())
     row_data, index_write, feature_mask, feature_addr, feature_data, host_read : In, of every macro
-    sums, highs, residuals, membranes, host_data : Out, of every macro
+    sums, highs, residuals, membranes, host_data, host_upper : Out, of every macro
     """
 
     def __init__(self, first, n_macros, feature_words, weight_sram=0):
@@ -66,6 +66,7 @@ class Core(Component):
                 "residuals": Out(RESIDUAL_WORDS * WORD_BITS).array(n_macros),
                 "membranes": Out(MEMBRANE_WORDS * WORD_BITS).array(n_macros),
                 "host_data": Out(WORD_BITS).array(n_macros),
+                "host_upper": Out(WORD_BITS).array(n_macros),
             }
         )
 
@@ -90,5 +91,6 @@ class Core(Component):
                 self.residuals[k].eq(lane.residual),
                 self.membranes[k].eq(lane.membranes),
                 self.host_data[k].eq(lane.host_data),
+                self.host_upper[k].eq(lane.host_upper),
             ]
         return m

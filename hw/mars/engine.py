@@ -17,11 +17,14 @@ from hw.mars.layout import (
     ROW_WIDTH,
     fires,
     header_bits,
+    is_row,
 )
 from hw.mars.loader import Loader
+from hw.mars.map_loader import MapLoader
 from hw.mars.map_writer import STORED_WORD
 from hw.mars.membranes import MEMBRANES, MembraneStore
 from hw.mars.post_processing import PostProcessing
+from hw.mars.rows import Rows
 from hw.mars.walker import Walker
 from hw.mars.weight_sram import Copier
 from hw.memory import TwoPortMemory
@@ -144,6 +147,7 @@ class Engine(Component):
         m.submodules.drain = drain = Drain(n_macros)
         m.submodules.post_processing = post = PostProcessing(wide_multiplier=wide, n_teams=n_macros)
         m.submodules.store = store = MembraneStore(n_macros)
+        m.submodules.rows = rows = Rows(n_macros)
         m.d.comb += [
             walker.later.eq(self.later),
             post.later.eq(self.later),
@@ -155,7 +159,7 @@ class Engine(Component):
             loader.lines.valid.eq(self.lines.valid),
             self.lines.ready.eq(loader.lines.ready),
             loader.take.eq(walker.take),
-            loader.header_freed.eq(drain.header_freed),
+            loader.headers_freed.eq(drain.header_freed | rows.headers_freed),
             walker.loading.eq(loader.descriptor),
             walker.described.eq(loader.described),
             drain.descriptor.eq(walker.descriptor),
@@ -163,23 +167,23 @@ class Engine(Component):
             drain.round.eq(walker.round),
             post.descriptor.eq(walker.descriptor),
             post.pass_begins.eq(walker.take),
-            post.pixel.eq(drain.pixel),
-            post.acc.eq(drain.acc),
             post.residual.eq(drain.residual),
             post.feature_valid.eq(loader.feature_valid),
             post.feature_words.eq(loader.feature_words),
             post.table_enable.eq(loader.table_enable),
             post.table_addr.eq(loader.table_addr),
         ]
-        self._headers(m, loader, drain, post)
+        self._rows(m, walker, drain, rows, post)
+        self._headers(m, loader, drain, rows, post)
         copier = self._blocks(m, loader, walker)
+        map_loader = self._map_loader(m, loader, copier, walker)
         collector = self._collector(m, walker)
-        self._cores(m, loader, copier, walker, drain, post, store, collector)
+        self._cores(m, loader, copier, walker, map_loader, drain, post, store, collector, rows)
 
         m.submodules.pass_end = pass_end = PassEnd()
         m.d.comb += [
             pass_end.descriptor.eq(walker.descriptor),
-            pass_end.last_word.eq(drain.last_word),
+            pass_end.last_word.eq(drain.last_word | rows.last_word),
             pass_end.features_done.eq(loader.features_done),
             self.pass_done.eq(pass_end.pass_done | self.stored),
             walker.pass_done.eq(self.pass_done),
@@ -202,6 +206,22 @@ class Engine(Component):
         ]
         return m
 
+    def _map_loader(self, m, loader, copier, walker):
+        """Writes maps into the macros, between the walker and who writes weights there."""
+        m.submodules.map_loader = map_loader = MapLoader()
+        m.d.comb += [
+            map_loader.descriptor.eq(walker.descriptor),
+            map_loader.begins.eq(walker.take),
+            map_loader.fill.eq(walker.fill),
+            map_loader.n_entries.eq(walker.n_entries),
+            map_loader.head.eq(walker.head),
+            map_loader.kernel_block.eq(walker.block),
+            walker.reading.eq(map_loader.reading),
+            walker.filled.eq(map_loader.filled),
+            (loader if copier is None else copier).filled.eq(map_loader.filled),
+        ]
+        return map_loader
+
     def _collector(self, m, walker):
         """Reads what is stored."""
         m.submodules.collector = collector = Collector(self.config.n_macros)
@@ -216,7 +236,21 @@ class Engine(Component):
         ]
         return collector
 
-    def _headers(self, m, loader, drain, post):
+    def _rows(self, m, walker, drain, rows, post):
+        """What post-processing gets: results of rows, or sums."""
+        rows_now = is_row(walker.descriptor)
+        m.d.comb += [
+            rows.descriptor.eq(walker.descriptor),
+            rows.stepping.eq(walker.row_stepping),
+            rows.slot.eq(walker.slot),
+            walker.last_row_step.eq(rows.last_step),
+            post.pixel.eq(Mux(rows_now, rows.pixel.as_value(), drain.pixel.as_value())),
+            post.acc.eq(drain.acc),
+        ]
+        with m.If(rows_now):
+            m.d.comb += [acc[0].eq(y) for acc, y in zip(post.acc, rows.results, strict=True)]
+
+    def _headers(self, m, loader, drain, rows, post):
         """Bias, multipliers and shifts of the kernel blocks that are loaded or under way."""
         width = header_bits(self.config.wide_multiplier)
         m.submodules.headers = headers = TwoPortMemory(
@@ -227,7 +261,7 @@ class Engine(Component):
             headers.w_addr.eq(loader.header_slot),
             headers.w_data.eq(loader.header_line.replicate(width // LINE_BITS)),
             headers.r_enable.eq(1),
-            headers.r_addr.eq(drain.header_slot),
+            headers.r_addr.eq(Mux(is_row(rows.descriptor), rows.header_slot, drain.header_slot)),
             post.header.eq(headers.r_data),
         ]
 
@@ -250,6 +284,7 @@ class Engine(Component):
             copier.header_begun.eq(loader.header_enable & (loader.header_part == 0)),
             copier.header_slot.eq(loader.header_slot),
             copier.n_entries.eq(loader.n_entries),
+            copier.is_map.eq(loader.is_map),
             copier.header_done.eq(loader.header_done),
             copier.entry_done.eq(loader.entry_done),
             copier.begun.eq(walker.begun),
@@ -260,12 +295,15 @@ class Engine(Component):
         ]
         return copier
 
-    def _cores(self, m, loader, copier, walker, drain, post, store, collector):
+    def _cores(self, m, loader, copier, walker, map_loader, drain, post, store, collector, rows):
         """The cores, and the choice of each bank which features it stores."""
         config, d = self.config, walker.descriptor
         per_core = config.macros_per_core
-        collects = Signal()
-        m.d.comb += collects.eq(Cat(collector.read).any())
+        collects, reads_rows = Signal(), Signal()
+        m.d.comb += [
+            collects.eq(Cat(collector.read).any()),
+            reads_rows.eq(Cat(rows.read).any()),
+        ]
         in_bytes = Cat(half.replicate(WORD_BYTES // 2) for half in post.write_halves)
         for c in range(config.n_cores):
             core = Core(c * per_core, per_core, config.feature_words, config.weight_sram)
@@ -280,7 +318,10 @@ class Engine(Component):
                 core.walk.row_word_line.eq(loader.row_word_line),
                 core.walk.index_write_addr.eq(loader.index_addr),
                 core.walk.index_data.eq(loader.index_data),
-                core.walk.host_addr.eq(Mux(collects, collector.addr, self.host_addr)),
+                core.walk.fill.eq(map_loader.step),
+                core.walk.host_addr.eq(
+                    Mux(collects, collector.addr, Mux(reads_rows, rows.addr, self.host_addr))
+                ),
             ]
             if copier is not None:
                 m.d.comb += [
@@ -300,8 +341,12 @@ class Engine(Component):
                     core.feature_data[k].eq(post.write_data),
                     core.row_data[k].eq(loader.row_data[macro]),
                     core.index_write[k].eq(loader.index_enable[macro]),
-                    core.host_read[k].eq(self.host_read[macro] | collector.read[macro]),
+                    core.host_read[k].eq(
+                        self.host_read[macro] | collector.read[macro] | rows.read[macro]
+                    ),
                     collector.data[macro].eq(core.host_data[k]),
+                    rows.data[macro].eq(core.host_data[k]),
+                    rows.upper[macro].eq(core.host_upper[k]),
                     drain.sums[macro].eq(core.sums[k]),
                     drain.highs[macro].eq(core.highs[k]),
                     drain.residuals[macro].eq(core.residuals[k]),

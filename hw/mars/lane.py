@@ -3,9 +3,11 @@
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import Component, In, Out
+from amaranth.utils import exact_log2
 
 from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, INDEX, MEMBRANE_WORDS, in_steps
 from hw.mars.macro import CIMMacro
+from hw.mars.map_loader import FILL, MapRows
 from hw.mars.walker import COORDINATE_WIDTH, STEP
 from hw.mars.weight_sram import WeightSram
 from hw.memory import TwoPortMemory
@@ -21,6 +23,7 @@ from model.mars.config import (
     WORD_LINES,
     WORDS_PER_WRITE,
 )
+from model.mars.layout import MAX_MACROS
 
 SUMS = ArrayLayout(signed(ACC_WIDTH), KERNELS)
 RESIDUAL_WORDS = 2
@@ -37,6 +40,7 @@ def load_members(weight_sram, flow):
         "row_word_line": flow(range(WORD_LINES)),
         "index_write_addr": flow(range(depth)),
         "index_data": flow(INDEX),
+        "fill": flow(FILL),
     }
     if not weight_sram:
         return members
@@ -95,12 +99,14 @@ class Lane(Component):
         From the loader, into the weight SRAM if there is one.
     copy, copy_addr, copy_part, macro_addr : In
         From the copier, with a weight SRAM: a quarter of a group-set, and where it goes.
+    fill : In(FILL)
+        From the map loader; meanwhile no rows come from the two others.
     feature_mask, feature_addr, feature_data : In(16), In(16), In(128)
         Writes bytes of a feature word, or of one at an even address and of the next.
     host_read, host_addr : In
         Reads a feature word, while nothing else does.
-    host_data : Out(64)
-        One clock later.
+    host_data, host_upper : Out(64), Out(64)
+        One clock later; the second is the word at the odd address of its pair.
     sums, highs : Out(SUMS)
         Partial sums of the last complete round. In time `sums` has steps 0 and 1, `highs` 2 and 3,
         16 bit each; with 8-bit weights lane k < 8 has 0 and 1, lane k + 8 has 2 and 3, 32 bit.
@@ -127,6 +133,7 @@ class Lane(Component):
                 "host_read": In(1),
                 "host_addr": In(ADDR_WIDTH),
                 "host_data": Out(WORD_BITS),
+                "host_upper": Out(WORD_BITS),
                 "sums": Out(SUMS),
                 "highs": Out(SUMS),
                 "residual": Out(RESIDUAL_WORDS * WORD_BITS),
@@ -158,9 +165,11 @@ class Lane(Component):
                 macro.w_data.eq(self.row_data),
             ]
 
-        read_2, padded_2, addr_2 = self._address(m, INDEX(indices.r_data))
-        feature = self._features(m, read_2, addr_2)
+        m.submodules.map_rows = map_rows = MapRows(macro.rows_per_write)
+        read_2, padded_2, fill_2, addr_2 = self._address(m, INDEX(indices.r_data), map_rows)
+        feature = self._features(m, read_2 | fill_2, addr_2)
         m.d.comb += self.host_data.eq(feature)
+        self._fill(m, map_rows, macro, feature)
 
         def after(clocks, value, name):
             """A part of the step, so many clocks later."""
@@ -266,6 +275,21 @@ class Lane(Component):
             indices.w_data.eq(sram.index),
         ]
 
+    def _fill(self, m, map_rows, macro, word):
+        """Rows of a map, which has the macro's port while it comes."""
+        m.d.comb += [
+            map_rows.descriptor.eq(self.descriptor),
+            map_rows.step.eq(self.fill),
+            map_rows.word.eq(word),
+        ]
+        with m.If(map_rows.write):
+            m.d.comb += [
+                macro.w_enable.eq(1),
+                macro.w_addr.eq(self.fill.addr),
+                macro.w_word_line.eq(self.fill.word_line >> exact_log2(macro.rows_per_write)),
+                macro.w_data.eq(map_rows.rows),
+            ]
+
     def _features(self, m, read, addr):
         """The feature memory, whose words lie in pairs; returns the word that was read last."""
         m.submodules.features = features = TwoPortMemory(
@@ -284,15 +308,16 @@ class Lane(Component):
             features.w_addr.eq(self.feature_addr[1:]),
             features.w_data.eq(Cat(first, Mux(w_odd, first, second))),
         ]
+        m.d.comb += self.host_upper.eq(features.r_data[WORD_BITS:])
         with m.If(features.r_enable):
             m.d.sync += odd.eq(r_addr[0])
         return features.r_data.word_select(odd, WORD_BITS)
 
-    def _address(self, m, index):
+    def _address(self, m, index, map_rows):
         """Where the features of a step are.
 
-        Returns whether to read, whether the step is outside of the map, and what to read,
-        registered.
+        Returns whether to read, whether the step is outside of the map, whether to read for the map
+        loader, and what to read, registered.
         """
         d, step = self.descriptor, self.step
         coordinate = signed(COORDINATE_WIDTH)
@@ -313,22 +338,29 @@ class Lane(Component):
             ),
         ]
         # The macros of a team have the membranes of its pixels in turn.
-        place = self.number & ((1 << d.split_log2) - 1)
+        place = Signal(range(MAX_MACROS))
         has_membranes = Signal()
-        m.d.comb += has_membranes.eq(step.membranes & (step.u_macro == place))
-        read, padded = Signal(), Signal()
+        m.d.comb += [
+            place.eq(self.number & ((1 << d.split_log2) - 1)),
+            map_rows.number.eq(place),
+            has_membranes.eq(step.membranes & (step.u_macro == place)),
+        ]
+        read, padded, fill = Signal(), Signal(), Signal()
         addr = Signal(ADDR_WIDTH, reset_less=True)
         in_base, skip_base = d[f"in_base_{self.number}"], d[f"skip_base_{self.number}"]
         m.d.sync += [
             read.eq(in_use & (step.skip | has_membranes | step.access & inside)),
             padded.eq(in_use & step.access & ~inside & (d.pad_value != 0)),
+            fill.eq(in_use & self.fill.read),
             addr.eq(in_base + step.in_offset + index.offset),
         ]
         with m.If(step.skip):
             m.d.sync += addr.eq(skip_base + step.skip_offset)
         with m.If(step.membranes):
             m.d.sync += addr.eq(d.u_base + step.u_offset + step.u_plane)
-        return read, padded, addr
+        with m.If(self.fill.read):
+            m.d.sync += addr.eq(map_rows.addr)
+        return read, padded, fill, addr
 
     def _keep(self, m, word, which, last, result, name):
         """Keeps words that a round reads until it is complete."""

@@ -7,12 +7,16 @@ from model.mars.config import ACC_WIDTH, KERNELS, LINE_BITS, NIBBLE, WORD_BITS, 
 from model.mars.layout import (
     DESCRIPTOR_FIELDS,
     DESCRIPTOR_LINES,
+    FUNCTION_FIELDS,
     HEADER_FIELDS,
     LOAD_FIELDS,
     MACRO_FIELDS,
     MAX_LOADS,
     MAX_MACROS,
+    NORMALISATION,
+    OPERAND,
     SIGNED_FIELDS,
+    SOFTMAX,
     STEPS_PER_WORD,
     STORE_FIELDS,
     TAP_WIDTH,
@@ -40,7 +44,10 @@ HEADER_SLOT_WIDTH = 9
 
 
 def _descriptor_fields():
-    for name, (low, width) in (DESCRIPTOR_FIELDS | TIMED_FIELDS | STORE_FIELDS).items():
+    once = DESCRIPTOR_FIELDS | TIMED_FIELDS | STORE_FIELDS
+    for fields in FUNCTION_FIELDS.values():
+        once |= fields
+    for name, (low, width) in once.items():
         yield name, Field(signed(width) if name in SIGNED_FIELDS else unsigned(width), low)
     for several, n in ((MACRO_FIELDS, MAX_MACROS), (LOAD_FIELDS, MAX_LOADS)):
         for name, (low, width, distance) in several.items():
@@ -49,8 +56,8 @@ def _descriptor_fields():
 
 
 DESCRIPTOR = FlexibleLayout(DESCRIPTOR_LINES * LINE_BITS, dict(_descriptor_fields()))
-"""A field that each macro has is called `in_base_0` and so on; those of passes in time, and of
-passes that store, overlap those of others."""
+"""A field that each macro has is called `in_base_0` and so on; those of passes in time, of
+passes that store, and of those with a function overlap those of others."""
 HEADER_WORD = FlexibleLayout(
     WORD_BITS, {name: Field(unsigned(width), low) for name, (low, width) in HEADER_FIELDS.items()}
 )
@@ -85,6 +92,16 @@ def in_steps(descriptor):
 def fires(descriptor):
     """Neurons follow the sums."""
     return descriptor.timed & ~descriptor.raw
+
+
+def has_operand(descriptor):
+    """A map stands for weights."""
+    return descriptor.function == OPERAND
+
+
+def is_row(descriptor):
+    """Softmax or normalisation of the channels of a pixel."""
+    return (descriptor.function == SOFTMAX) | (descriptor.function == NORMALISATION)
 
 
 def loads_membranes(descriptor, later):

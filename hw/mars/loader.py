@@ -6,7 +6,14 @@ from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.mars.index_decoder import IndexDecoder
-from hw.mars.layout import DESCRIPTOR, ENTRIES_WIDTH, HEADER_WORD, INDEX, input_words
+from hw.mars.layout import (
+    DESCRIPTOR,
+    ENTRIES_WIDTH,
+    HEADER_WORD,
+    INDEX,
+    has_operand,
+    input_words,
+)
 from model.mars.clocks import WITHOUT_SRAM
 from model.mars.config import (
     LINE_BITS,
@@ -31,6 +38,8 @@ class Loader(Component):
     A line with rows or features is kept and handed on word by word, one row of the S macros that
     share a kernel block per clock; the next line is taken in the last of these clocks. Every other
     line is used in the clock in which it is taken.
+    Where a map stands for weights an entry has codes alone, and takes as long. Rows are written
+    then by others: without a weight SRAM the loader waits behind a kernel block until it is filled.
 
     **Throughput**: one line per clock, or one in 8 / S clocks for rows, 4 or 8 clocks for features.
     **Reset**: waits for a descriptor, everything free.
@@ -54,16 +63,18 @@ class Loader(Component):
         The walker takes it.
     header_enable, header_slot, header_part, header_line : Out
         Writes a line of a header.
-    n_entries : Out(7)
-        Entries of its kernel block, with the first line.
+    n_entries, is_map : Out(7), Out(1)
+        Entries of its kernel block, with the first line, and whether a map stands for them.
     header_done, entry_done : Out(1)
         One clock: a header is complete; an entry is.
-    header_freed : In(1)
-        The oldest header is not needed any more.
+    headers_freed : In
+        So many of the oldest headers are not needed any more.
     entries_freed : In(7)
         So many of the oldest entries are not needed any more.
     loaded : Out(1)
         One clock: another kernel block is complete.
+    filled : In(1)
+        And one of a map has its rows.
     row_enable, row_addr, row_word_line, row_data : Out
         Writes a row of each macro that is used.
     index_enable, index_addr, index_data : Out
@@ -91,11 +102,13 @@ class Loader(Component):
                 "header_part": Out(range(self.n_header_lines)),
                 "header_line": Out(LINE_BITS),
                 "n_entries": Out(ENTRIES_WIDTH),
+                "is_map": Out(1),
                 "header_done": Out(1),
                 "entry_done": Out(1),
-                "header_freed": In(1),
+                "headers_freed": In(range(ahead.headers + 1)),
                 "entries_freed": In(ENTRIES_WIDTH),
                 "loaded": Out(1),
+                "filled": In(1),
                 "row_enable": Out(1),
                 "row_addr": Out(range(ahead.entries)),
                 "row_word_line": Out(range(WORD_LINES)),
@@ -129,10 +142,11 @@ class Loader(Component):
         step = Signal(4)
         last_word = Signal()
         can_take = Signal()
+        held = Signal()  # until a map is in the macros
         m.d.comb += [
             step.eq(Mux(is_row, 1 << d.split_log2, Mux(is_table, 1, input_words(d)))),
             last_word.eq(keeping & (word + step == WORDS_PER_LINE)),
-            can_take.eq(~keeping | last_word),
+            can_take.eq((~keeping | last_word) & ~held),
         ]
         with m.If(keeping):
             m.d.sync += word.eq(word + step)
@@ -145,7 +159,7 @@ class Loader(Component):
         begin_header = Signal()
         m.d.sync += [
             entries_in_use.eq(entries_in_use + begin_entry - self.entries_freed),
-            headers_in_use.eq(headers_in_use + begin_header - self.header_freed),
+            headers_in_use.eq(headers_in_use + begin_header - self.headers_freed),
         ]
 
         blocks_left = Signal(16)
@@ -160,10 +174,12 @@ class Loader(Component):
         first_line = Signal(init=1)
         first_word = Signal(range(WORDS_PER_LINE))
         transfer = Signal()
+        row_line = Signal()
         m.d.comb += [
             transfer.eq(lines.valid & lines.ready),
             self.header_line.eq(lines.payload),
             self.n_entries.eq(HEADER_WORD(lines.payload[:WORD_BITS]).n_entries),
+            self.is_map.eq(has_operand(d)),
         ]
         descriptor_done = Signal()
         not_taken = self._descriptors(m, d, descriptor_done)
@@ -249,11 +265,12 @@ class Loader(Component):
             with m.State("ROWS"):
                 room = ~first_line | (entries_in_use != ahead.entries)
                 m.d.comb += [
-                    lines.ready.eq(can_take & room),
-                    begin_entry.eq(transfer & first_line),
+                    lines.ready.eq(can_take & room & ~self.is_map),
+                    row_line.eq(Mux(self.is_map, can_take & room, transfer)),
+                    begin_entry.eq(row_line & first_line),
                 ]
                 last_line = Mux(first_line, 2 << d.split_log2, lines_left) == 1
-                with m.If(transfer):
+                with m.If(row_line):
                     m.d.sync += [
                         first_line.eq(last_line),
                         lines_left.eq(Mux(first_line, 2 << d.split_log2, lines_left) - 1),
@@ -270,7 +287,7 @@ class Loader(Component):
                             m.next = "DESCRIPTOR_0"
         in_rows, in_features = fsm.ongoing("ROWS"), fsm.ongoing("FEATURES")
         in_table = fsm.ongoing("TABLE")
-        with m.If(transfer & (in_rows | in_features | in_table)):
+        with m.If(row_line | transfer & (in_features | in_table)):
             m.d.sync += [
                 kept.eq(lines.payload),
                 keeping.eq(1),
@@ -281,6 +298,12 @@ class Loader(Component):
                 last_of_block.eq(in_rows & last_line & (entries_left == 1)),
                 last_of_input.eq(in_features & (words_left <= WORDS_PER_LINE)),
             ]
+
+        if not ahead.copied:
+            with m.If(self.filled):
+                m.d.sync += held.eq(0)
+            with m.If(row_line & last_line & (entries_left == 1) & self.is_map):
+                m.d.sync += held.eq(1)
 
         with m.If(self.table_enable):
             m.d.sync += self.table_addr.eq(self.table_addr + 1)
@@ -319,7 +342,7 @@ class Loader(Component):
 
     def _rows(self, m, d, kept, enable, word):
         """Rows out of the kept line, `split` words of it at a time."""
-        m.d.comb += self.row_enable.eq(enable)
+        m.d.comb += self.row_enable.eq(enable & ~self.is_map)
         with m.If(enable):
             m.d.sync += self.row_word_line.eq(self.row_word_line + 1)
         with m.If(self.entry_done):

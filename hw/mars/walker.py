@@ -16,8 +16,10 @@ from hw.mars.layout import (
     MEMBRANE_WORDS,
     ROW_WIDTH,
     drained_teams,
+    has_operand,
     in_steps,
     is_long,
+    is_row,
     loads_membranes,
     parts_log2,
     slots_log2,
@@ -97,7 +99,9 @@ class Walker(Component):
     take the round.
     In time an access has four steps; a pixel of more takes a second round, right behind the first.
     Of a source that is the same in all steps the sums are there then. A sum over all pixels is one
-    round.
+    round. Where a map stands for weights a kernel block is filled (`hw.mars.map_loader`) before its
+    first step. Softmax and normalisation are another's steps (`hw.mars.rows`), behind the last
+    kernel block.
 
     **Latency**: a step's address of the index memory is valid in its clock, `step` one clock
     later, the round DRAIN_AFTER - 1 clocks after its last step. **Throughput**: one step per clock,
@@ -125,10 +129,18 @@ class Walker(Component):
     begun : Out(1)
         One of them is begun.
     entries_freed : Out(7)
+    fill, n_entries, head, block : Out
+        A kernel block is to be filled with a map; its entries, where they are, and its number.
+    reading, filled : In(1)
+        A word of it is being read; the last clock.
     index_enable, index_addr : Out
     step : Out(STEP)
     round_done, round : Out(1), Out(ROUND)
         All sums and residuals of a round are complete in the next clock.
+    row_stepping, last_row_step : Out(1), In(1)
+        The steps are those of softmax or normalisation; the last one.
+    slot : Out
+        The header of the last kernel block that was begun.
     pass_done : In(1)
         The last features of the pass are being written.
     frame_done : Out(1)
@@ -146,11 +158,20 @@ class Walker(Component):
     entries: In(ENTRIES_WIDTH).array(BLOCK_SLOTS)
     begun: Out(1)
     entries_freed: Out(ENTRIES_WIDTH)
+    fill: Out(1)
+    n_entries: Out(ENTRIES_WIDTH)
+    head: Out(range(ADDRESSES))
+    block: Out(16)
+    reading: In(1)
+    filled: In(1)
     index_enable: Out(1)
     index_addr: Out(range(ADDRESSES))
     step: Out(STEP)
     round_done: Out(1)
     round: Out(ROUND)
+    row_stepping: Out(1)
+    last_row_step: In(1)
+    slot: Out(HEADER_SLOT_WIDTH)
     pass_done: In(1)
     frame_done: Out(1)
     stepping: Out(1)
@@ -169,16 +190,13 @@ class Walker(Component):
         waiting = Signal(range(BLOCK_SLOTS + 1))
         begin = self.begun
         next_slot = Signal(range(self.n_headers))
-        slot = Signal.like(next_slot)
-        block = Signal(16)
         blocks_left = Signal(16)
-        n_entries = Signal(ENTRIES_WIDTH)
-        head = Signal(range(ADDRESSES))
+        n_entries, head, block = self.n_entries, self.head, self.block
         m.d.sync += waiting.eq(waiting + self.loaded - begin)
         with m.If(begin):
             m.d.sync += [
                 next_slot.eq(next_slot + 1),
-                slot.eq(next_slot),
+                self.slot.eq(next_slot),
                 n_entries.eq(Array(self.entries)[next_slot[: exact_log2(BLOCK_SLOTS)]]),
                 blocks_left.eq(blocks_left - 1),
             ]
@@ -186,6 +204,8 @@ class Walker(Component):
         active = Signal()
         end_of_round = Signal()
         end_of_block = Signal()
+        # All kernel blocks of a row are begun before its steps.
+        starts = begin & (~is_row(d) | (blocks_left == 1))
         with m.FSM(name="walker") as fsm:
             with m.State("DESCRIPTOR"), m.If(self.described):
                 m.d.comb += self.take.eq(1)
@@ -200,13 +220,21 @@ class Walker(Component):
             with m.State("BEGIN"):
                 m.d.comb += begin.eq(waiting != 0)
                 m.next = "WAIT"
-                with m.If(begin):
+                with m.If(starts):
                     m.next = "STEP"
+                with m.If(begin & has_operand(d)):
+                    m.next = "FILL"
             with m.State("WAIT"):
                 m.d.comb += [begin.eq(waiting != 0), self.weight_stall.eq(1)]
-                with m.If(begin):
+                with m.If(starts):
                     m.next = "STEP"
-            with m.State("STEP"), m.If(end_of_block):
+                with m.If(begin & has_operand(d)):
+                    m.next = "FILL"
+            with m.State("FILL"):
+                m.d.comb += [self.fill.eq(1), self.weight_stall.eq(~self.reading)]
+                with m.If(self.filled):
+                    m.next = "STEP"
+            with m.State("STEP"), m.If(end_of_block | self.last_row_step):
                 m.d.sync += [head.eq(head + n_entries), block.eq(block + 1)]
                 with m.If(blocks_left == 0):
                     m.next = "FINISH"
@@ -214,10 +242,13 @@ class Walker(Component):
                     m.d.comb += begin.eq(waiting != 0)
                     with m.If(~begin):
                         m.next = "WAIT"
+                    with m.Elif(has_operand(d)):
+                        m.next = "FILL"
             with m.State("FINISH"), m.If(self.pass_done):
                 m.next = "DESCRIPTOR"
         m.d.comb += [
-            active.eq(fsm.ongoing("STEP")),
+            active.eq(fsm.ongoing("STEP") & ~is_row(d)),
+            self.row_stepping.eq(fsm.ongoing("STEP") & is_row(d)),
             self.frame_done.eq(self.pass_done & d.is_last),
         ]
 
@@ -231,7 +262,7 @@ class Walker(Component):
         pixel = self._pixels(m, at, block, word)
         m.d.comb += [
             end_of_block.eq(end_of_round & at.done & at.last),
-            pixel.slot.eq(slot),
+            pixel.slot.eq(self.slot),
             pixel.sub.eq(at.sub),
             pixel.part.eq(block),
             pixel.last_of_block.eq(end_of_block),
@@ -303,7 +334,7 @@ class Walker(Component):
             issue.eq(active & ~stall),
             end_of_round.eq(issue & ends),
             at.done.eq(issue & last & last_sub),
-            self.stepping.eq(issue),
+            self.stepping.eq(issue | self.reading | self.row_stepping),
             self.drain_stall.eq(active & stall),
         ]
         with m.If(issue & last):

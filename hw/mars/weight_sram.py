@@ -79,7 +79,8 @@ class Copier(Component):
     """Has group-sets copied into the macros, kernel block by kernel block, as there is room.
 
     Golden: `model.mars.clocks`. It turns to a kernel block whose header is there while at most
-    `BLOCK_SLOTS` are not begun, and copies its group-sets in order.
+    `BLOCK_SLOTS` are not begun, and copies its group-sets in order. Behind one for which a map
+    stands it waits until that is in the macros.
 
     **Latency**: a group-set is begun in the clock after it is complete at the earliest.
     **Throughput**: a group-set in `COPY_CLOCKS`, without a pause from one kernel block to the next.
@@ -92,12 +93,13 @@ class Copier(Component):
 
     Members
     -------
-    header_begun, header_slot, n_entries : In
-        The first line of a header: which one, and the group-sets of its kernel block.
+    header_begun, header_slot, n_entries, is_map : In
+        The first line of a header: which one, the group-sets of its kernel block, whether a map
+        stands for them.
     header_done, entry_done : In(1)
         A header is complete; a group-set is.
-    begun : In(1)
-        The walker begins a kernel block.
+    begun, filled : In(1)
+        The walker begins a kernel block; a map is in the macros.
     entries_freed : In(7)
         So many of the oldest group-sets in the macros are not needed any more.
     copy, copy_addr, copy_part : Out
@@ -120,9 +122,11 @@ class Copier(Component):
                 "header_begun": In(1),
                 "header_slot": In(range(n_headers)),
                 "n_entries": In(ENTRIES_WIDTH),
+                "is_map": In(1),
                 "header_done": In(1),
                 "entry_done": In(1),
                 "begun": In(1),
+                "filled": In(1),
                 "entries_freed": In(ENTRIES_WIDTH),
                 "copy": Out(1),
                 "copy_addr": Out(range(depth)),
@@ -136,7 +140,7 @@ class Copier(Component):
 
     def elaborate(self, platform):
         m = Module()
-        pick, start = Signal(), Signal()
+        pick, start, is_free = Signal(), Signal(), Signal()
 
         # What there is: headers and group-sets that came, and room in the macros.
         headers = Signal(range(self.n_headers + 1))
@@ -151,30 +155,37 @@ class Copier(Component):
         ]
 
         m.submodules.sizes = sizes = TwoPortMemory(
-            depth=self.n_headers, width=ENTRIES_WIDTH, granularity=ENTRIES_WIDTH
+            depth=self.n_headers, width=ENTRIES_WIDTH + 1, granularity=ENTRIES_WIDTH + 1
         )
         next_header = Signal(range(self.n_headers))
         m.d.comb += [
             sizes.w_mask.eq(self.header_begun),
             sizes.w_addr.eq(self.header_slot),
-            sizes.w_data.eq(self.n_entries),
+            sizes.w_data.eq(Cat(self.n_entries, self.is_map)),
             sizes.r_enable.eq(pick),
             sizes.r_addr.eq(next_header),
         ]
 
-        busy, fresh = Signal(), Signal()
+        busy, fresh, held = Signal(), Signal(), Signal()
+        # What was read of a kernel block stays at the port until the next one is picked.
+        is_map = sizes.r_data[ENTRIES_WIDTH]
         slot = Signal(range(BLOCK_SLOTS))
         kept, left = Signal(ENTRIES_WIDTH), Signal(ENTRIES_WIDTH)
         m.d.comb += [
-            left.eq(Mux(fresh, sizes.r_data, kept)),
+            left.eq(Mux(fresh, sizes.r_data[:ENTRIES_WIDTH], kept)),
             start.eq(
                 busy & (self.copy_part == 0) & (left != 0) & (ready != 0) & (in_macros != ADDRESSES)
             ),
             self.copy.eq(start | (self.copy_part != 0)),
             self.copied.eq(self.copy_part == COPY_CLOCKS - 1),
             self.loaded.eq(busy & (left == self.copied)),
-            pick.eq((~busy | self.loaded) & (headers != 0) & (blocks != BLOCK_SLOTS)),
+            is_free.eq(Mux(busy, self.loaded & ~is_map, ~held)),
+            pick.eq(is_free & (headers != 0) & (blocks != BLOCK_SLOTS)),
         ]
+        with m.If(self.filled):
+            m.d.sync += held.eq(0)
+        with m.If(self.loaded & is_map):
+            m.d.sync += held.eq(1)
         with m.If(self.copy):
             m.d.sync += self.copy_part.eq(self.copy_part + 1)
         with m.If(self.copied):

@@ -350,9 +350,9 @@ class _Loader:
         return self.copier.end(n_entries) if self.ahead.copied else loaded
 
     def entry(self, work: Work, after: int) -> int:
-        """An entry; returns the clock behind its last row. Of a map only the codes are written."""
+        """An entry; returns the clock behind its last row. One of a map takes as long, without."""
         if work.function == OPERAND:
-            self.free = max(self.free, after) + 1
+            self.free = max(self.free, after) + WORD_LINES
             return self.free
         hold = WORDS_PER_LINE // work.split
         line = self.take(after, hold)

@@ -39,10 +39,6 @@ from model.mars.config import (
 from model.mars.early_exit import MAX_CLASSES, ExitRegisters, exit_registers, never
 from model.mars.layout import (
     DESCRIPTOR_LINES,
-    NORMALISATION,
-    OPERAND,
-    PRODUCTS,
-    SOFTMAX,
     Descriptor,
     Ints,
     Lines,
@@ -393,30 +389,6 @@ class Image:
             kind = Features(packing.packed_shape(kind.shape), kind.bits, kind.signed)
             features = packing.pack(features)
         return encode_input(self.input_descriptor, kind.to_words(features))
-
-
-FUNCTIONS = {
-    OPERAND: "products of two maps",
-    SOFTMAX: "softmax",
-    NORMALISATION: "layer normalisation",
-}
-
-
-def check_rtl(image: Image) -> None:
-    """Refuse an image with passes that only the golden machine has.
-
-    Raises
-    ------
-    ImageError
-        Names the first one's layer.
-    """
-    for one, contents in zip(image.passes, image.contents.passes, strict=True):
-        function = one.descriptor.function
-        if function != PRODUCTS:
-            raise ImageError(
-                f"layer {contents.layers[0]!r} must run on the reference or the golden machine "
-                f"(--backend model), not on the RTL, which has no {FUNCTIONS[function]} yet"
-            )
 
 
 def write_image(image: Image) -> bytes:

@@ -333,9 +333,8 @@ class Machine:
         d = one.descriptor
         if d.function != OPERAND:
             return one
-        macros = np.arange(self.config.n_macros)
         blocks = tuple(
-            replace(block, words=self._operand(d, block.codes[:, macros % d.split], number))
+            replace(block, words=self._operand(d, block.n_entries, number))
             for number, block in enumerate(one.blocks)
         )
         return replace(one, blocks=blocks)
@@ -738,23 +737,23 @@ class Machine:
         weights = _weights(d, words).astype(np.float64)
         return planes, weights, int(valid.sum()) * d.accesses
 
-    def _operand(self, d: Descriptor, codes: Ints, number: int) -> Words:
+    def _operand(self, d: Descriptor, n_entries: int, number: int) -> Words:
         """Rows of entries out of a map, (entries, macros, 16), each macro's from its own memory.
 
-        Where there are no pixels or channels they are 0.
+        The macros of a team have the blocks of 16 word lines in turn. Where there are no pixels or
+        channels they are 0.
         """
         n_planes = 1 + d.stacked
-        n_entries, n_macros = codes.shape
-        plane = (np.arange(n_entries) % n_planes)[:, np.newaxis, np.newaxis]
-        codes = codes[..., np.newaxis]
+        macros = np.arange(self.config.n_macros)[:, np.newaxis]
+        entry = np.arange(n_entries)[:, np.newaxis, np.newaxis]
+        plane, block = entry % n_planes, entry // n_planes * d.split + macros % d.split
         within = np.arange(KERNELS)
         token, channel_block = (
-            (number * KERNELS + within, codes)
+            (number * KERNELS + within, block)
             if d.op_transposed
-            else (codes * KERNELS + within, np.int64(number))
+            else (block * KERNELS + within, np.int64(number))
         )
         address = d.op_base + token * d.op_col_pitch + channel_block * n_planes + plane
-        macros = np.arange(n_macros)[:, np.newaxis]
         words = self.read(macros, address % self.config.feature_words)
         nibbles = decode_activations(words, signed=False)  # (entries, macros, 16 words, 16 lanes)
         lanes = np.asarray(channel_block)[..., np.newaxis] * KERNELS + within

@@ -1,9 +1,18 @@
 """All proofs."""
 
 from tb.formal import bridge
+from tb.formal.board import requests
 from tb.formal.bus import axi_lite
 from tb.formal.harness import Proof
-from tb.formal.mars import index_decoder, line_reader, loader, membranes, requantiser
+from tb.formal.mars import (
+    index_decoder,
+    line_reader,
+    loader,
+    map_loader,
+    membranes,
+    requantiser,
+    row_unit,
+)
 from tb.formal.npu import (
     event_input,
     population,
@@ -26,9 +35,12 @@ MODULES = (
     index_decoder,
     line_reader,
     loader,
+    map_loader,
     membranes,
     requantiser,
+    row_unit,
     bridge,
+    requests,
 )
 PROOFS: dict[str, Proof] = {proof.name: proof for module in MODULES for proof in module.PROOFS}
 """By name, in the order of the table."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from model.config import ChipConfig
 from model.mars.config import WORDS_PER_LINE, MarsConfig
 from model.mars.devices.bit_cells import Cells
-from model.mars.image import Features, Image, check_rtl
+from model.mars.image import Features, Image
 from model.mars.layout import Ints
 from model.mars.machine import maps_words
 from model.mars.patch import Patch
@@ -43,22 +43,12 @@ class Frame:
     With a policy its image runs first, on the same input, and the largest of its results, read by
     the host, says how many time steps the other one takes. With a patch the image is that of the
     frame before, of whose program the host rewrites only those lines in memory.
-
-    Raises
-    ------
-    ImageError
-        The RTL has not what the image needs.
     """
 
     image: Image
     features: Ints
     policy: Image | None = None
     patch: Patch | None = None
-
-    def __post_init__(self) -> None:
-        for image in (self.image, self.policy):
-            if image is not None:
-                check_rtl(image)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,9 @@ BLOCK_SLOTS = 4
 ROWS = 4
 SIZES = (0, 0, 1, 1, 2, 3, 17, 63, 64)
 N_BLOCKS = 100
-QUIET = ("header_begun", "header_done", "entry_done", "begun")
+MAPS = 0.2
+"""How many kernel blocks a map fills."""
+QUIET = ("header_begun", "header_done", "entry_done", "begun", "filled")
 
 
 def random_row(rng: random.Random) -> dict[str, int]:
@@ -86,18 +88,21 @@ class Expected:
 
     Parameters
     ----------
-    sizes : of the kernel blocks whose headers began to come
+    sizes : of the kernel blocks whose headers began to come, and whether a map fills them
     headers, sets : complete headers, and group-sets, that it has not turned to
     in_macros, not_begun : group-sets that the macros hold; kernel blocks that wait for the walker
-    size, left, part : of the kernel block under way, None if there is none
+    size, is_map, left, part : of the kernel block under way, None if there is none
+    held : a map is not in the macros yet
     """
 
-    sizes: deque[int] = field(default_factory=deque)
+    sizes: deque[tuple[int, bool]] = field(default_factory=deque)
     headers: int = 0
     sets: int = 0
     in_macros: int = 0
     not_begun: int = 0
     size: int | None = None
+    is_map: bool = False
+    held: bool = False
     left: int = 0
     part: int = 0
     n_copied: int = 0
@@ -125,8 +130,10 @@ class Expected:
             shown |= {"slot": self.n_loaded % BLOCK_SLOTS, "size": self.size or 0}
             self.n_loaded += 1
             self.size = None
-        if self.size is None and self.headers and self.not_begun < BLOCK_SLOTS:
-            self.size = self.left = self.sizes.popleft()
+            self.held = self.is_map
+        if self.size is None and self.headers and self.not_begun < BLOCK_SLOTS and not self.held:
+            self.size, self.is_map = self.sizes.popleft()
+            self.left = self.size
             self.headers -= 1
             self.not_begun += 1
         return shown
@@ -139,10 +146,13 @@ class Traffic:
         self.rng = rng
         self.loader, self.walker = loader, walker
         """How likely each does what it can in a clock."""
-        self.blocks = deque(rng.choice(SIZES) for _ in range(N_BLOCKS))
+        self.blocks = deque((rng.choice(SIZES), rng.random() < MAPS) for _ in range(N_BLOCKS))
         self.state = "header"
         self.to_come = 0
         self.in_sram = self.in_headers = 0
+        self.maps: deque[bool] = deque()
+        """Of the kernel blocks that are not begun: whether a map fills them."""
+        self.filling = False
         self.complete: deque[tuple[str, int]] = deque()
         self.in_use: deque[int] = deque()
 
@@ -150,12 +160,16 @@ class Traffic:
         """Inputs of a clock; `slot` is that of the next header."""
         inputs = dict.fromkeys(QUIET, 0)
         inputs |= {"header_slot": self.rng.randrange(SRAM_HEADERS), "entries_freed": 0}
-        inputs["n_entries"] = self.rng.randrange(128)
+        inputs |= {"n_entries": self.rng.randrange(128), "is_map": self.rng.randrange(2)}
         if self.rng.random() < self.loader:
             inputs |= self._load(slot)
-        if self.complete and self.rng.random() < self.walker:
+        if self.filling:
+            inputs["filled"] = int(self.rng.random() < self.walker)
+            self.filling = not inputs["filled"]
+        elif self.complete and self.rng.random() < self.walker:
             inputs["begun"] = 1
             self.in_use.append(self.complete[0][1])
+            self.filling = self.maps.popleft()
         elif self.in_use and self.rng.random() < self.walker:
             inputs["entries_freed"] = self.in_use.popleft()
             self.in_headers -= 1
@@ -163,10 +177,12 @@ class Traffic:
 
     def _load(self, slot: int) -> dict[str, int]:
         if self.state == "header" and self.blocks and self.in_headers < SRAM_HEADERS:
-            self.to_come = self.blocks.popleft()
+            self.to_come, is_map = self.blocks.popleft()
+            self.maps.append(is_map)
             self.in_headers += 1
             self.state = "rest"
-            return {"header_begun": 1, "header_slot": slot, "n_entries": self.to_come}
+            of_block = {"n_entries": self.to_come, "is_map": int(is_map)}
+            return {"header_begun": 1, "header_slot": slot, **of_block}
         if self.state == "rest":
             self.state = "sets" if self.to_come else "header"
             return {"header_done": 1}
@@ -206,7 +222,7 @@ async def copying(dut) -> None:
             inputs = traffic.clock(slot)
             if inputs["header_begun"]:
                 slot = (slot + 1) % SRAM_HEADERS
-                expected.sizes.append(inputs["n_entries"])
+                expected.sizes.append((inputs["n_entries"], bool(inputs["is_map"])))
             block.set(**inputs)
             shown = expected.clock()
             outputs = await block.tick()
@@ -222,4 +238,6 @@ async def copying(dut) -> None:
             expected.sets += inputs["entry_done"]
             expected.in_macros -= inputs["entries_freed"]
             expected.not_begun -= inputs["begun"]
+            if inputs["filled"]:
+                expected.held = False
     check("met", {"macros", "weight SRAM", "headers", "blocks"}, met)

@@ -15,6 +15,7 @@ from firmware_tools.jobs.local import Local
 from firmware_tools.mars import regression as mars_regression
 from firmware_tools.npu import backends
 from firmware_tools.regression import (
+    ATTENTION,
     DIRECTED,
     JOINT,
     MARS,
@@ -323,7 +324,7 @@ def test_verb_counts_what_ran_where(kenyon) -> None:
     directed = sum(3 if DIRECTED[name].on_chip else 1 for name in MARS_BENCHES)
     each = [
         line
-        for kind in (QUANTISED, SPIKING)
+        for kind in (QUANTISED, SPIKING, ATTENTION)
         for line in (
             f"reference = golden machine: 20 {kind} networks (8 on mars-tiny, 6 on mars, "
             "6 on mars-wide), 0 differences",
@@ -331,7 +332,7 @@ def test_verb_counts_what_ran_where(kenyon) -> None:
             "2 on mars-wide), 0 differences",
         )
     ]
-    assert lines[-5:] == [*each, f"{40 + directed} passed, 0 failed"]
+    assert lines[-7:] == [*each, f"{60 + directed} passed, 0 failed"]
 
 
 @pytest.mark.usefixtures("no_rtl")

@@ -10,14 +10,9 @@ from firmware_tools import regression
 from firmware_tools.jobs.local import Local
 from firmware_tools.mars import regression as mars_regression
 from firmware_tools.mars.regression import Network
-from firmware_tools.regression import (
-    QUANTISED,
-    QUANTISED_RTL,
-    SPIKING,
-    SPIKING_RTL,
-    Regression,
-)
+from firmware_tools.regression import KINDS, Regression
 from model.mars.config import CONFIGS, MarsConfig
+from model.mars.layout import NORMALISATION, OPERAND, PRODUCTS, SOFTMAX
 from model.mars.mapper import compile_network
 from model.mars.network import Dense, FeatureType, QuantizedNetwork
 from model.mars.random_network import random_input
@@ -63,6 +58,18 @@ def test_random_spiking_networks() -> None:
         assert not failure
 
 
+def attention_differs(config: MarsConfig, seeds: range) -> list[str]:
+    """Random blocks: products of two maps, softmax and normalisation, with and without others."""
+    cases = [mars_regression.random_attention_case(config, seed) for seed in seeds]
+    functions = {one.descriptor.function for case in cases for one in case.image.passes}
+    assert functions == {PRODUCTS, SOFTMAX, NORMALISATION, OPERAND}
+    return [failure for failure, _ in mars_regression.on_rtl(config, cases) if failure]
+
+
+def test_random_attention() -> None:
+    assert attention_differs(TINY, range(1, 13)) == []
+
+
 def test_macro_that_is_full() -> None:
     """64 entries: the loader can only go on when a kernel block is done."""
     assert_right(TINY, [full_block(63, 4), full_block(64, 4), full_block(64, 8)])
@@ -82,9 +89,7 @@ def test_whole_frame(name: str) -> None:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize(
-    ("on_model", "on_rtl"), [(QUANTISED, QUANTISED_RTL), (SPIKING, SPIKING_RTL)]
-)
+@pytest.mark.parametrize(("on_model", "on_rtl"), [(on_model, on_rtl) for on_rtl, on_model in KINDS])
 def test_regression(on_model: str, on_rtl: str, tmp_path: Path) -> None:
     """200 random networks, reference = golden machine, 60 of them also = RTL."""
     todo = regression.cases([TINY, MARS], [on_model, on_rtl], 1, 200)

@@ -31,9 +31,9 @@ def state(h: Harness) -> None:
     begin_entry, begin_header = h.probe("begin_entry", 1), h.probe("begin_header", 1)
     entries, headers = h.register("entries", 8), h.register("headers", 4)
     h.next(entries, entries + begin_entry - loader.entries_freed)
-    h.next(headers, headers + begin_header - loader.header_freed)
+    h.next(headers, headers + begin_header - loader.headers_freed)
     h.assume("frees_what_is_there", loader.entries_freed <= entries)
-    h.assume("frees_a_header_that_is_there", headers != 0, loader.header_freed)
+    h.assume("frees_headers_that_are_there", loader.headers_freed <= headers)
     h.assume("split_exists", loader.descriptor.split_log2 < 2)
 
     transfer = loader.lines.valid & loader.lines.ready

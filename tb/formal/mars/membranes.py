@@ -25,7 +25,7 @@ from tb.formal.harness import ARITHMETIC, Harness, Proof
 
 N_MACROS = 2
 STORE = store_layout(N_MACROS)
-STATES = ("DESCRIPTOR", "BEGIN", "FINISH", "WAIT", "STEP")
+STATES = ("DESCRIPTOR", "BEGIN", "FINISH", "WAIT", "STEP", "FILL")
 """Of the walker, in the order in which Amaranth numbers them, that of their first mention."""
 IDLE = 0
 """Of the drain."""

@@ -123,7 +123,7 @@ def executed(work: Callable[[], Any]) -> set[Path]:
     return {p for p in paths if p.is_relative_to(code.ROOT) and ".venv" not in p.parts}
 
 
-@pytest.mark.parametrize("name", ["quantised", "spiking"])
+@pytest.mark.parametrize("name", ["quantised", "spiking", "attention"])
 def test_all_that_runs_counts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a network on the golden machine, whose key leaves out what the RTL needs."""
     asked: list[tuple[Path, ...]] = []

@@ -1,4 +1,4 @@
-"""Networks with attention on the command line: golden machine, and the RTL that has it not yet."""
+"""Networks with attention on the command line."""
 
 import json
 from pathlib import Path
@@ -10,11 +10,6 @@ from model.mars import network_file
 from model.mars.network import FeatureType, MatMul, QuantizedNetwork, Softmax
 from model.mars.random_network import random_input
 from model.mars.reference import run
-
-REFUSED = (
-    "error: layer 'scores (head 1 of 2)' must run on the reference or the golden machine "
-    "(--backend model), not on the RTL, which has no products of two maps yet\n"
-)
 
 
 @pytest.fixture
@@ -51,18 +46,3 @@ def test_bench(kenyon) -> None:
     assert softmax["steps"] == (10 + 2) * 9
     scores = passes["scores (head 1 of 2)",]
     assert scores["weight_bits"] == 0 < scores["loaded_bits"]
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        ("infer", "net.npz", "--input", "x.npy", "--backend", "rtl"),
-        ("compare", "net.npz", "--input", "x.npy"),
-        ("bench", "mars", "--network", "net.npz", "--backend", "rtl"),
-    ],
-)
-@pytest.mark.usefixtures("attention")
-def test_the_rtl_refuses(kenyon, command: tuple[str, ...]) -> None:
-    result = kenyon(*command)
-    assert result.exit_code == 2
-    assert result.stderr.endswith(REFUSED)

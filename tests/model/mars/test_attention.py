@@ -12,7 +12,7 @@ from model.mars.clocks import Work, simulate
 from model.mars.config import CONFIGS, MarsConfig
 from model.mars.frame import run_frame
 from model.mars.heads import by_head
-from model.mars.image import ImageError, check_rtl, read_image, write_image
+from model.mars.image import read_image, write_image
 from model.mars.layout import NORMALISATION, OPERAND, SOFTMAX
 from model.mars.mapper import FitError, compile_network
 from model.mars.memory import RecordedLines
@@ -350,11 +350,3 @@ def test_what_does_not_fit_is_named() -> None:
     long_row = network((16, 1, 255), matmul(transposed=True), matmul("o", "m", "input"))
     with pytest.raises(FitError, match=r"layer .* must have rows that fit"):
         compile_network(long_row, TINY)
-
-
-def test_the_rtl_refuses_what_it_has_not() -> None:
-    image = compile_network(attention((20, 6, 1), heads=2, d=5), TINY)
-    text = "layer 'n' must run on the reference or the golden machine .* has no layer normalisation"
-    with pytest.raises(ImageError, match=text):
-        check_rtl(image)
-    check_rtl(compile_network(network((20, 6, 1), linear("q", "input", 8, 20)), TINY))

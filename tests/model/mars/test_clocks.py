@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from model.mars.clocks import Work, simulate, work_of
 from model.mars.config import CONFIGS, Ahead, MarsConfig
-from model.mars.layout import Descriptor
+from model.mars.layout import OPERAND, Descriptor
 from model.mars.mapper import compile_network
 from model.mars.memory import LineSource, RecordedLines, frame_regions
 from model.mars.program import Pass
@@ -24,6 +24,8 @@ COPY = 4
 AHEADS = (CONFIGS["mars-tiny"].ahead, MarsConfig(name="sram", weight_sram=64).ahead)
 AVERAGE_PAUSE = 8
 """Global average pooling: one value more, so long behind the last pixel (hw.mars.drain)."""
+SETTLING, TRANSPOSING = 2, 16
+"""From the last word of a map to the first access; more if its words are transposed."""
 PIPELINE = 6
 """Index memory, feature memory, macro (2), accumulator, copy: from a step to its drain."""
 LAST_WRITE = 8
@@ -37,6 +39,7 @@ class Line:
     kind: str
     hold: int = 0
     n_entries: int = 0
+    is_map: bool = False
     done: str = ""
 
 
@@ -53,7 +56,7 @@ def stream(works: Sequence[Work]) -> Iterator[Line]:
                 yield Line("table", hold=8)
         codes = 0
         for n_entries in work.entries:
-            yield Line("header", n_entries=n_entries)
+            yield Line("header", n_entries=n_entries, is_map=work.function == OPERAND)
             for k in range(1, work.n_header_lines):
                 is_last = k == work.n_header_lines - 1
                 done = "header block" if is_last and not n_entries else "header" * is_last
@@ -63,12 +66,18 @@ def stream(works: Sequence[Work]) -> Iterator[Line]:
                     yield Line("codes")
                     codes = work.codes_per_line
                 codes -= work.split
-                n_lines = 2 * work.split
-                for k in range(n_lines):
-                    is_last = k == n_lines - 1 and entry == n_entries - 1
-                    is_entry = k == n_lines - 1
-                    done = "entry block" if is_last else "entry" * is_entry
-                    yield Line("row" if k else "first row", hold=8 // work.split, done=done)
+                yield from entry_lines(work, "entry block" if entry == n_entries - 1 else "entry")
+
+
+def entry_lines(work: Work, done: str) -> Iterator[Line]:
+    """Those of an entry; of a map there is one that is none."""
+    if work.function == OPERAND:
+        yield Line("map", hold=16, done=done)
+        return
+    n_lines = 2 * work.split
+    for k in range(n_lines):
+        done_by = done if k == n_lines - 1 else ""
+        yield Line("row" if k else "first row", hold=8 // work.split, done=done_by)
 
 
 class Frame:
@@ -87,8 +96,12 @@ class Frame:
         self.hold = 0
         self.not_taken = self.described = 0
         self.entries_in_use = self.headers_in_use = 0
+        # Loader or copier: a map is not in the macros yet.
+        self.held = False
         # Copier: sizes of blocks whose headers are there, what is ready, what is under way.
         self.headers: deque[int] = deque()
+        self.maps: deque[bool] = deque()
+        self.is_map = False
         self.ready = self.in_macros = self.picked = self.part = 0
         self.left: int | None = None
         self.size = 0
@@ -100,6 +113,7 @@ class Frame:
         self.blocks_left = 0
         self.n_entries = self.steps_left = self.rounds_left = 0
         self.drain_left = 0
+        self.reading_left = self.filling_left = 0
         # Drain: clocks left for the round in it.
         self.draining = 0
         # What happens at the end of a later clock.
@@ -158,6 +172,8 @@ class Frame:
                 self.draining = value
             elif what == "waiting":
                 self.waiting.append(value)
+            elif what == "filled":
+                self.held = False
             else:
                 pass_done = True
         return pass_done
@@ -175,8 +191,11 @@ class Frame:
         if last_word and self.kept:
             loaded += self.kept.done.split()
         is_free = self.kept is None or last_word
-        transfer = False
-        if self.lines and self.is_offered:
+        if not self.ahead.copied:
+            is_free = is_free and not self.held
+        transfer = is_map = False
+        if self.lines and (self.is_offered or self.lines[0].kind == "map"):
+            is_map = self.lines[0].kind == "map"
             transfer = {
                 "descriptor": is_free and self.not_taken != self.ahead.descriptors,
                 "second": True,
@@ -186,6 +205,7 @@ class Frame:
                 "codes": is_free,
                 "first row": is_free and self.entries_in_use != self.ahead.entries,
                 "row": is_free,
+                "map": is_free and self.entries_in_use != self.ahead.entries,
             }[self.lines[0].kind]
         if self.kept is not None:
             self.hold -= 1
@@ -200,8 +220,11 @@ class Frame:
             if line.kind == "header":
                 self.headers_in_use += 1
                 self.loading.append(line.n_entries)
-            self.entries_in_use += line.kind == "first row"
-        return transfer, loaded
+                self.maps.append(line.is_map)
+            self.entries_in_use += line.kind in {"first row", "map"}
+            if is_map and "block" in line.done and not self.ahead.copied:
+                self.held = True
+        return transfer and not is_map, loaded
 
     def _copier(self) -> None:
         """Turns to kernel blocks and copies their entries; one clock."""
@@ -224,9 +247,12 @@ class Frame:
                         self.at(1, "waiting", self.size)
                         is_done = True
         if is_done:
+            if self.left is not None:
+                self.held = self.is_map
             self.left = None
-            if self.headers and self.picked != N_WAITING:
+            if self.headers and self.picked != N_WAITING and not self.held:
                 self.left = self.size = self.headers.popleft()
+                self.is_map = self.maps.popleft()
                 self.picked += 1
 
     def _walker(self, pass_done: bool) -> None:
@@ -242,6 +268,8 @@ class Frame:
             self.counts["weight_stalls"] += self.state == "WAIT"
             self.state = "WAIT"
             self._begin()
+        elif self.state == "FILL":
+            self._fill()
         elif self.state == "STEP":
             self._step(may_drain)
         if pass_done:
@@ -260,6 +288,22 @@ class Frame:
             if self.work.pixel_sum:
                 self.rounds_left = 1
             self.steps_left = self._steps()
+            self.state = "STEP"
+            if self.work.function == OPERAND:
+                self.reading_left = 16 * self.n_entries
+                self.filling_left = SETTLING + TRANSPOSING * self.work.transposed
+                self.state = "FILL"
+
+    def _fill(self) -> None:
+        """A clock in which a map is read, or is on its way into the macros."""
+        if self.reading_left:
+            self.reading_left -= 1
+            self.counts["steps"] += 1
+            return
+        self.filling_left -= 1
+        self.counts["weight_stalls"] += 1
+        if not self.filling_left:
+            self.at(1, "filled")
             self.state = "STEP"
 
     def _steps(self) -> int:
@@ -366,6 +410,12 @@ FIRING = st.builds(
     direct=st.booleans(),
     groups=st.sampled_from((1, 2, 4)),
 )
+MAPS = st.builds(
+    replace,
+    WORKS.filter(lambda work: all(work.entries)),
+    function=st.just(OPERAND),
+    transposed=st.booleans(),
+)
 CHUNKS = st.builds(
     replace,
     FIRING.map(lambda work: replace(work, n_sub_rounds=1)),
@@ -387,7 +437,7 @@ LOGITS = st.one_of(FIRING, SUMMING).map(
         entries=st.just(()),
         input_words=st.integers(1, 2),
     ),
-    st.lists(st.one_of(WORKS, FIRING, CHUNKS, SUMMING, LOGITS), min_size=1, max_size=3),
+    st.lists(st.one_of(WORKS, MAPS, FIRING, CHUNKS, SUMMING, LOGITS), min_size=1, max_size=3),
     st.integers(0, 2),
     st.sampled_from(AHEADS),
     st.data(),
