@@ -23,6 +23,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from model.board.config import BOARDS
 from model.config import CHIPS
 from model.npu.config import CONFIGS
 
@@ -39,6 +40,14 @@ CHIP_NAMES = ", ".join(CHIPS)
 Config = Annotated[
     str | None,
     typer.Option("--config", "-c", metavar="CONFIG", help=f"Configuration: {CONFIG_NAMES}."),
+]
+Board = Annotated[
+    str | None,
+    typer.Option(
+        metavar="BOARD",
+        help=f"Together with what a board needs around it, one of {', '.join(BOARDS)}.",
+        show_default=False,
+    ),
 ]
 Network = Annotated[
     Path | None, typer.Argument(metavar="NETWORK.json", help="Network file.", show_default=False)

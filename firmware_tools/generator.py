@@ -6,6 +6,8 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
+from firmware_tools.fpga.constraints import lpf
+from model.board.config import BoardConfig
 from model.config import ChipConfig
 from model.registers import elaborate, register_map
 
@@ -23,25 +25,30 @@ STRIDED_MEMORY = re.compile(r"    uint32_t mem\[(\d+)\];\n} (\w+__stride([0-9a-f
 """A memory in the header; `stride` says how far apart, in hexadecimal, those of an array are."""
 
 
-def generate(chip: ChipConfig, path: Path) -> list[Path]:
-    """Write `path` (.v) and, beside it, .json, .h and .md; returns all four."""
+def generate(chip: ChipConfig, path: Path, board: BoardConfig | None = None) -> list[Path]:
+    """Write `path` (.v) and, beside it, .json, .h, .md and for a board .lpf; returns all."""
     from hw.generate import verilog
 
-    text = verilog(chip)
+    text = verilog(chip, board)
     path.write_text(text)
     description, header, page = (path.with_suffix(end) for end in (".json", ".h", ".md"))
-    description.write_text(json.dumps(describe(chip, text), indent=2) + "\n")
+    description.write_text(json.dumps(describe(chip, text, board), indent=2) + "\n")
     _write_header(chip, header)
     write_page(chip, page)
-    return [path, description, header, page]
+    files = [path, description, header, page]
+    if board is not None:
+        files.append(path.with_suffix(".lpf"))
+        files[-1].write_text(lpf(board))
+    return files
 
 
-def describe(chip: ChipConfig, verilog: str) -> dict[str, object]:
+def describe(chip: ChipConfig, verilog: str, board: BoardConfig | None = None) -> dict[str, object]:
     """Configuration, ports, register map and tool versions, ready for JSON."""
     registers = register_map(chip)
     return {
         "configuration": configuration(chip),
         "top": TOP,
+        **({} if board is None else {"board": asdict(board)}),
         "ports": _ports(verilog),
         "registers": [asdict(register) for register in registers.registers.values()],
         "memories": [asdict(memory) for memory in registers.memories.values()],

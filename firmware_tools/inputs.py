@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from firmware_tools.console import CHIP_NAMES, CONFIG_NAMES, Terminal
 from firmware_tools.errors import UserError
+from model.board.config import BOARDS, BoardConfig, check_chip
 from model.config import CHIPS, ChipConfig
 from model.npu.config import CONFIGS, NPUConfig
 
@@ -52,6 +53,19 @@ def named_chip(name: str) -> ChipConfig:
     if name not in CHIPS:
         raise UserError(f"configuration must be one of {CHIP_NAMES}, not {name}")
     return CHIPS[name]
+
+
+def named_board(name: str | None, chip: ChipConfig) -> BoardConfig | None:
+    """The board of this name, if it can carry the chip."""
+    if name is None:
+        return None
+    if name not in BOARDS:
+        raise UserError(f"board must be one of {', '.join(BOARDS)}, not {name}")
+    try:
+        check_chip(chip, name)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    return BOARDS[name]
 
 
 def fitting_config(name: str | None, network: "Network") -> NPUConfig:

@@ -10,6 +10,7 @@ from amaranth.back import verilog as backend
 from amaranth.hdl import Elaboratable, Fragment, Signal, Value, ValueCastable
 from amaranth.lib.wiring import Component
 
+from hw.board.top import Board
 from hw.top import Kenyon
 
 os.environ["AMARANTH_USE_YOSYS"] = "builtin"
@@ -56,9 +57,14 @@ def _state_names(signal: Signal) -> Iterator[str]:
             yield signal.decoder(n).rpartition("/")[0]
 
 
-def verilog(chip, trace: bool = False) -> str:
-    """Verilog of a chip; the module is called `kenyon`."""
-    return convert(Kenyon(chip, trace=trace), TOP)
+def top(chip, board=None) -> Component:
+    """A chip, or everything between the pins of a board (model/board/config.py)."""
+    return Kenyon(chip) if board is None else Board(chip, board.name, board.divider)
+
+
+def verilog(chip, board=None) -> str:
+    """Verilog of a chip, or of a board with it; the module is called `kenyon`."""
+    return convert(top(chip, board), TOP)
 
 
 def traced(chip) -> tuple[str, States]:

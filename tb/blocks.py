@@ -6,6 +6,10 @@ from functools import partial
 from amaranth.hdl import Elaboratable, Module, Value
 from amaranth.lib.wiring import Component, In, Out
 
+from hw.board.line import Line
+from hw.board.reset import ResetUnit
+from hw.board.serial_host import SerialHost
+from hw.board.uart import UartReceiver, UartTransmitter
 from hw.bridge import Bridge
 from hw.generate import States, convert_with_states, ports
 from hw.mars.core import Core
@@ -77,6 +81,10 @@ STORE_MACROS = 8
 """Numbers of macros whose rounds are drained."""
 FILLED_ROWS = (1, ROWS_PER_COPY)
 """Rows that macros take at once which are filled with a map."""
+UART_DIVIDERS = (4, 25)
+"""The smallest, and that of a board."""
+LINE_DEPTH = 16
+BREAK_CLOCKS = 96
 CORE_FIRST, CORE_MACROS, CORE_WORDS = 5, 2, 256
 """An odd number, so that the lanes are of different teams also with two macros in a team."""
 
@@ -242,6 +250,13 @@ GROUPS: dict[str, dict[str, Callable[[], Component]]] = {
     },
     "rows": {"row_unit": RowUnit, "rows": lambda: Rows(ROW_MACROS)},
     "map_loader": {"filling": Filling},
+    "board": {
+        **{f"uart_receiver_{n}": partial(UartReceiver, n) for n in UART_DIVIDERS},
+        **{f"uart_transmitter_{n}": partial(UartTransmitter, n) for n in UART_DIVIDERS},
+        "line": lambda: Line(UART_DIVIDERS[0], LINE_DEPTH),
+        "reset_unit": lambda: ResetUnit(BREAK_CLOCKS),
+        "serial_host": SerialHost,
+    },
     "lif": {"lif": lambda: LifChain(LIF_TEAMS)},
     "core": {"core": lambda: Core(CORE_FIRST, CORE_MACROS, CORE_WORDS)},
     "processing": {f"processing_{n}": partial(Processing, n) for n in PROCESSING},

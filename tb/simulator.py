@@ -26,8 +26,8 @@ from tb import four_state
 ROOT = Path(__file__).parents[1]
 CACHE = ROOT / "build" / "simulators"
 SOURCES = (
-    *(f"hw/{name}" for name in ("*.py", "bus/*.py", "mars/*.py", "npu/*.py")),
-    *(f"model/{name}" for name in ("bridge.*", "config.py", "registers.*")),
+    *(f"hw/{name}" for name in ("*.py", "board/*.py", "bus/*.py", "mars/*.py", "npu/*.py")),
+    *(f"model/{name}" for name in ("board/*.py", "bridge.*", "config.py", "registers.*")),
     *(f"model/npu/{name}" for name in ("config.py", "events.py", "layout.py", "registers.*")),
     *(
         f"model/mars/{name}"

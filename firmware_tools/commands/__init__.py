@@ -13,6 +13,7 @@ NAMES = (
     "cluster",
     "avoid",
     "train",
+    "prompts",
     "diff",
     "bench",
     "benchmark",
@@ -33,6 +34,7 @@ GROUPS = {
     "search": (
         "Search a device for each layer, or a network in a federation.",
         ("devices", "architecture"),
-    )
+    ),
+    "prompts": ("Prompts of a transformer that kenyon train vit made.", ("condense",)),
 }
 """Verbs whose subjects have options of their own, each a module `VERB_SUBJECT`."""

@@ -6,11 +6,15 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from firmware_tools.console import CHIP_NAMES, Json, Terminal, examples
+from firmware_tools.console import CHIP_NAMES, Board, Json, Terminal, examples
 from firmware_tools.errors import UserError
-from firmware_tools.inputs import check_folder, named_chip
+from firmware_tools.inputs import check_folder, named_board, named_chip
 
-EXAMPLES = examples("kenyon generate", "kenyon generate -c kenyon -o kenyon.v")
+EXAMPLES = examples(
+    "kenyon generate",
+    "kenyon generate -c kenyon -o kenyon.v",
+    "kenyon generate -c tiny --board ulx3s -o board.v",
+)
 BUILD = Path("build")
 
 
@@ -28,15 +32,17 @@ def command(
             show_default=False,
         ),
     ] = None,
+    board: Board = None,
     json: Json = False,
 ) -> None:
     """Write the Verilog of a chip, its description, a C header and a page of its registers.
 
     Beside FILE.v stand FILE.json (configuration, fingerprint, ports, register map, tool versions),
-    FILE.h and FILE.md.
+    FILE.h and FILE.md; with --board also FILE.lpf (where its pins are).
     """
     terminal = Terminal(json=json)
     chip = named_chip(config)
+    carrier = named_board(board, chip)
     if output is None:
         output = default_path(chip.name)
     elif output.suffix != ".v":
@@ -45,10 +51,11 @@ def command(
     from firmware_tools.generator import fingerprints, generate
 
     with terminal.busy(f"generating {chip.name}"):
-        files = generate(chip, output)
+        files = generate(chip, output, carrier)
     terminal.result(
         {
             "configuration": chip.name,
+            "board": board,
             **fingerprints(chip),
             "files": [str(file) for file in files],
         }

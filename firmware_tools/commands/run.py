@@ -21,24 +21,26 @@ from firmware_tools.console import (
     examples,
 )
 from firmware_tools.errors import UserError
-from firmware_tools.inputs import check_folder, fitting_config, load_network
+from firmware_tools.inputs import check_folder, fitting_config, load_network, named_config
 from firmware_tools.interrupts import uninterrupted
 from firmware_tools.report import page
 from model.npu.config import NPUConfig
 
 if TYPE_CHECKING:
+    from firmware_tools.board import Chip
     from firmware_tools.npu.run_report import RunReport
     from firmware_tools.report.run import Gathered
     from model.npu import network as npu
     from model.npu.trace import Trace
 
-Backend = Literal["fast", "model", "rtl"]
+Backend = Literal["fast", "model", "rtl", "board"]
 
 EXAMPLES = examples(
     "kenyon run examples/decision.json",
     "kenyon run examples/decision.json -c poppins --backend rtl --trace decision.npz",
     "kenyon run examples/decision.json --report decision.html",
     "kenyon run examples/decision.json --device bits:flips=1e-3 --seed 4",
+    "kenyon run examples/decision.json --backend board --port /dev/ttyUSB0",
     "kenyon run --iqif neurons.txt connections.txt session.txt --iqif-columns slopes",
 )
 
@@ -50,8 +52,18 @@ def command(
     config: Config = None,
     backend: Annotated[
         Backend,
-        typer.Option(help="Compiled engine, specification engine, or simulated hardware."),
+        typer.Option(
+            help="Compiled engine, specification engine, simulated hardware, or a chip on a board."
+        ),
     ] = "fast",
+    port: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PORT",
+            help="Of --backend board: its serial port, /dev/ttyUSB0 for example.",
+            show_default=False,
+        ),
+    ] = None,
     trace: Annotated[
         Path | None,
         typer.Option(
@@ -84,18 +96,24 @@ def command(
 
     Without -c the smallest configuration that fits is taken. A network that fits none still runs
     on the software backends, but has no clocks.
+
+    On a board (kenyon fpga --board) every spike, and the state at the end, is compared with the
+    model's; exit code 1 if one differs. Without -c its configuration is whatever the board holds.
     """
     terminal = Terminal(json=json)
     page.check(report)
     network = load_network(network_file, iqif, iqif_columns, terminal)
-    chip = _config(config, backend, network)
+    if (backend == "board") != (port is not None):
+        raise UserError("--port must be given with --backend board, and only then")
+    board = _open(port, config) if port is not None else None
+    chip = board.config if board else _config(config, backend, network)
     if device is not None:
         network = _with_faults(network, chip, device, seed or 0)
     elif seed is not None:
         raise UserError("--seed must be left out: it is for --device")
     if trace is not None:
         _check_trace_path(trace)
-    traces = _traces(network, backend, chip, terminal)
+    traces = _traces(network, backend, chip, board, terminal)
     gathered = _gathered(network, chip) if report else None
     begin = time.perf_counter()
     figures = _run(traces, network, chip, backend, trace, gathered, terminal)
@@ -111,6 +129,8 @@ def command(
     terminal.result(values)
     where = f"{chip_name or 'no configuration (it fits none)'}, backend {backend}"
     _print(terminal, network, figures, where, seconds)
+    if board is not None:
+        terminal.print("all spikes, and the state at the end, equal the model's")
     if trace is not None:
         terminal.print(f"wrote {escape(str(trace))}")
     if report is not None and gathered is not None:
@@ -131,6 +151,12 @@ def _with_faults(
     if chip is None:
         raise UserError("--device must be left out: the network fits no configuration's memories")
     return with_faults(network, chip, faults.parse(device), seed=seed)
+
+
+def _open(port: str, name: str | None) -> "Chip":
+    from firmware_tools.board import Chip
+
+    return Chip(port, None if name is None else named_config(name))
 
 
 def _config(name: str | None, backend: Backend, network: "npu.Network") -> NPUConfig | None:
@@ -158,9 +184,18 @@ def _check_trace_path(path: Path) -> None:
 
 
 def _traces(
-    network: "npu.Network", backend: Backend, chip: NPUConfig | None, terminal: Terminal
+    network: "npu.Network",
+    backend: Backend,
+    chip: NPUConfig | None,
+    board: "Chip | None",
+    terminal: Terminal,
 ) -> "Generator[Trace, None, None]":
     """The network ready to run; whatever has to be compiled is compiled when this returns."""
+    if board is not None:
+        from firmware_tools.board import backend as on_board
+
+        return on_board.simulate(network, board)
+    assert backend != "board"
     if backend == "rtl":
         from firmware_tools.npu import rtl
 
@@ -191,7 +226,7 @@ def _run(
     if gathered is not None:
         takers.append(gathered.add)
     # An engine's chunk takes a fraction of a second, so Ctrl-C waits until it is written as well.
-    computing = contextlib.nullcontext if backend == "rtl" else uninterrupted
+    computing = contextlib.nullcontext if backend in {"rtl", "board"} else uninterrupted
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(contextlib.closing(traces))

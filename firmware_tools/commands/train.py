@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from firmware_tools.quantize.spiking_training import SpikingSettings
     from firmware_tools.quantize.training import Result, Settings, StagedTraining, Training
 
-Data = Literal["digits", "avoid"]
+Data = Literal["digits", "avoid", "vit"]
 QuantizerName = Literal["lg-lsq", "lsq", "ste", "pact", "ewgs"]
 ShareName = Literal["layer", "channel", "both"]
 EXAMPLES = examples(
@@ -34,6 +34,7 @@ EXAMPLES = examples(
     "kenyon train digits --report digits.html",
     "kenyon train digits --spiking --steps 2 --membrane-bits 2 --share channel",
     "kenyon train avoid -o avoid.npz",
+    "kenyon train vit --weight-bits 4 --act-bits 8 -o vit.npz",
 )
 SUFFIX = ".npz"
 BITS, SPIKING_BITS = 3, 4
@@ -52,7 +53,8 @@ def command(
     data: Annotated[
         Data,
         typer.Argument(
-            help="What is learned: scikit-learn's digits, or what kenyon avoid sees with."
+            help="What is learned: scikit-learn's digits, what kenyon avoid sees with, or vit: "
+            "the digits by a vision transformer."
         ),
     ],
     bits: Annotated[
@@ -60,7 +62,8 @@ def command(
         typer.Option(
             min=2,
             max=8,
-            help="Bits of weights, activations and images. Default: 3; avoid and --spiking: 4.",
+            help="Bits of weights, activations and images. Default: 3; avoid and --spiking: 4; "
+            "vit: 8.",
             show_default=False,
         ),
     ] = None,
@@ -131,7 +134,7 @@ def command(
             "--output",
             "-o",
             metavar="NET.npz",
-            help="The quantised network. Default: digits.npz or avoid.npz.",
+            help="The quantised network. Default: digits.npz, avoid.npz or vit.npz.",
             show_default=False,
         ),
     ] = None,
@@ -174,8 +177,8 @@ def command(
         refuse_others("training without --spiking", for_spiking)
     else:
         refuse_others("--spiking", {"--quantizer": quantizer, "--sparsity": sparsity})
-    if data == "avoid":
-        refuse_others("avoid", {"--spiking": spiking or None, "--sparsity": sparsity})
+    if data != "digits":
+        refuse_others(data, {"--spiking": spiking or None, "--sparsity": sparsity})
     common = _given(
         weight_bits=bits if weight_bits is None else weight_bits,
         seed=seed,
@@ -206,9 +209,14 @@ def command(
 
         _train_perception(PerceptionSettings(**common, **more), output, report, terminal)
         return
-    from firmware_tools.quantize.training import Settings
+    if data == "vit":
+        from firmware_tools.quantize.vit import VitSettings, VitTraining
 
-    _train_quantised(Settings(**common, **more), output, report, terminal)
+        _train_quantised(VitSettings(**common, **more), VitTraining, output, report, terminal)
+        return
+    from firmware_tools.quantize.training import Settings, Training
+
+    _train_quantised(Settings(**common, **more), Training, output, report, terminal)
 
 
 def _given(**fields: Any) -> dict[str, Any]:
@@ -217,13 +225,16 @@ def _given(**fields: Any) -> dict[str, Any]:
 
 
 def _train_quantised(
-    settings: "Settings", output: Path, report: Path | None, terminal: Terminal
+    settings: "Settings",
+    kind: "type[Training]",
+    output: Path,
+    report: Path | None,
+    terminal: Terminal,
 ) -> None:
     from firmware_tools.quantize import digits
-    from firmware_tools.quantize.training import Training
 
     data = digits.load()
-    training = Training(settings, data, trainings.checkpoint_of(output))
+    training = kind(settings, data, trainings.checkpoint_of(output))
     trainings.run(training, terminal)
     result = training.finish()
     lines = [
@@ -231,7 +242,7 @@ def _train_quantised(
         f"quantised accuracy  {result.accuracy:8.2%}",
         f"zero group-sets     {result.group_sparsity:8.2%}",
     ]
-    _finish("digits", training, result, data.test, lines, output, report, terminal)
+    _finish(settings.name, training, result, data.test, lines, output, report, terminal)
 
 
 def _train_perception(

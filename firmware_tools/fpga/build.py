@@ -5,9 +5,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from firmware_tools.fpga import routing, synthesis
+from firmware_tools.fpga.constraints import lpf
 from firmware_tools.fpga.routing import Clock
 from firmware_tools.fpga.synthesis import Memory
 from hw.cache import cached, key
+from model.board.config import BoardConfig
 from model.config import ChipConfig
 
 FOLDER = Path("build") / "fpga"
@@ -34,6 +36,8 @@ class Result:
         None if the chip could not be placed and routed.
     failure : str or None
         Why not.
+    board : BoardConfig or None
+        Around it.
     """
 
     config: str
@@ -43,13 +47,22 @@ class Result:
     memories: list[Memory]
     clock: Clock | None
     failure: str | None
+    board: BoardConfig | None = None
+
+    @property
+    def bitstream(self) -> Path | None:
+        """What a board is loaded with."""
+        path = self.folder / routing.BITSTREAM
+        return path if self.board is not None and path.exists() else None
 
     def as_json(self) -> dict[str, object]:
         """Everything, ready for JSON."""
         return {
             "configuration": self.config,
             "part": routing.PART,
-            "package": routing.PACKAGE,
+            "package": self.board.package if self.board else routing.PACKAGE,
+            "board": self.board and self.board.name,
+            "bitstream": self.bitstream and self.bitstream.as_posix(),
             "speed_grade": int(routing.SPEED),
             "ports_on_pins": self.in_context,
             "utilisation": {
@@ -76,28 +89,34 @@ class Synthesis:
         Netlist and log.
     n_pins : int
         Bits of all ports.
+    board : BoardConfig or None
+        Around it.
     """
 
     config: str
     folder: Path
     n_pins: int
+    board: BoardConfig | None = None
 
 
-def synthesise(chip: ChipConfig) -> Synthesis:
-    """Synthesise a chip, unless that was done before."""
-    from hw.generate import TOP, ports, rtlil
-    from hw.top import Kenyon
+def synthesise(chip: ChipConfig, board: BoardConfig | None = None) -> Synthesis:
+    """Synthesise a chip, alone or on a board, unless that was done before."""
+    from hw.generate import TOP, ports, rtlil, top
 
     synthesis.check_installed()
     routing.check_installed()
-    component = Kenyon(chip)
+    component = top(chip, board)
     n_pins = len(CLOCK_AND_RESET) + sum(len(port) for port, _ in ports(component).values())
     text = rtlil(component, TOP)
-    made_from = key(text, synthesis.SCRIPT, importlib.metadata.version(YOSYS))
+    constraints = lpf(board) if board else ""
+    parts = [text, synthesis.SCRIPT, importlib.metadata.version(YOSYS)]
+    made_from = key(*parts, *([constraints] if board else []))
+    name = f"{chip.name}-{board.name}" if board else chip.name
     folder = cached(
-        FOLDER / f"{chip.name}-{made_from}", lambda filled: synthesis.synthesise(filled, text)
+        FOLDER / f"{name}-{made_from}",
+        lambda filled: synthesis.synthesise(filled, text, constraints),
     )
-    return Synthesis(chip.name, folder, n_pins)
+    return Synthesis(chip.name, folder, n_pins, board)
 
 
 def route(synthesised: Synthesis, *, seed: int, clock_mhz: float) -> Result:
@@ -112,11 +131,12 @@ def route(synthesised: Synthesis, *, seed: int, clock_mhz: float) -> Result:
         What place and route aim at.
     """
     netlist = synthesised.folder / synthesis.NETLIST
-    chosen = routing.options(seed, clock_mhz, synthesised.n_pins)
+    board = synthesised.board
+    chosen = routing.options(seed, clock_mhz, synthesised.n_pins, board)
     made_from = key(*chosen, importlib.metadata.version(NEXTPNR))
     folder = cached(
         synthesised.folder / f"route-{made_from}",
-        lambda filled: routing.route(filled, netlist, chosen),
+        lambda filled: routing.route(filled, netlist, chosen, pack=board is not None),
     )
     failure = routing.failure(folder)
     return Result(
@@ -127,4 +147,5 @@ def route(synthesised: Synthesis, *, seed: int, clock_mhz: float) -> Result:
         synthesis.memories(synthesised.folder),
         None if failure else routing.clock(folder),
         failure,
+        board,
     )

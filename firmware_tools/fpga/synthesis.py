@@ -11,6 +11,7 @@ from firmware_tools.errors import UserError
 NAME = "synthesis"
 NETLIST = "kenyon.json"
 SOURCE = "kenyon.il"
+CONSTRAINTS = "board.lpf"
 ABC_SCRIPT = "+&if {W} {D} {R} -v"
 """Mapping alone: what else ABC9 does takes minutes of the noise generator's parities."""
 SCRIPT = f"""\
@@ -61,10 +62,11 @@ def check_installed() -> None:
         raise UserError("Yosys is missing: pip install 'kenyon[silicon]'")
 
 
-def synthesise(folder: Path, rtlil: str) -> None:
-    """Leave the netlist and the log in the folder."""
+def synthesise(folder: Path, rtlil: str, constraints: str = "") -> None:
+    """Leave the netlist, the log and the constraints in the folder."""
     from hw import yosys
 
+    (folder / CONSTRAINTS).write_text(constraints)
     (folder / SOURCE).write_text(rtlil)
     try:
         yosys.run(SCRIPT, folder, NAME)

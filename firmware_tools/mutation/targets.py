@@ -35,6 +35,9 @@ BENCH_OF_BLOCK = {
     "copier": "weight_sram",
     "filling": "map_loader",
     "macro_of_sram": "macro",
+    "uart_receiver": "uart",
+    "uart_transmitter": "uart",
+    "line": "uart",
 }
 """Blocks whose bench is not called like them."""
 MODULE = re.compile(r"^((?:attribute [^\n]*\n)+)module \\(\S+)\n(.*?)^end$", re.M | re.S)

@@ -9,6 +9,7 @@ averaged over the batches, and prompts of all blocks are ranked together.
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -29,44 +30,54 @@ Prompts = tuple[Tensor, ...]
 """Deep prompts (n, WIDTH) of each block."""
 
 
+class Learner(Protocol):
+    """What is adapted to a task by prompts."""
+
+    @property
+    def prompts(self) -> Prompts:
+        """What is ranked."""
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Of each class, (N, classes)."""
+
+
 @dataclass
 class Adapted:
     """What a task has of its own, all else is the frozen transformer's.
 
     Attributes
     ----------
+    backbone : VisionTransformer
     prompts : Prompts
     head : nn.Linear
     """
 
+    backbone: VisionTransformer
     prompts: Prompts
     head: nn.Linear
 
-    def logits(self, backbone: VisionTransformer, images: Tensor) -> Tensor:
+    def logits(self, images: Tensor) -> Tensor:
         """What the transformer says with these prompts and this head."""
-        features = backbone.features(images, self.prompts)
-        return self.head(features)  # type: ignore[no-any-return]
+        return self.head(self.backbone.features(images, self.prompts))  # type: ignore[no-any-return]
 
     def parameters(self) -> list[Tensor]:
         """What is learned."""
         return [*self.prompts, *self.head.parameters()]
 
 
-def fresh(counts: Sequence[int], classes: int, seed: int) -> Adapted:
+def fresh(backbone: VisionTransformer, counts: Sequence[int], classes: int, seed: int) -> Adapted:
     """So many random prompts for each block, and a new head."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         prompts = tuple((EMBEDDING_SPREAD * torch.randn(n, WIDTH)).requires_grad_() for n in counts)
-        return Adapted(prompts, nn.Linear(WIDTH, classes))
+        return Adapted(backbone, prompts, nn.Linear(WIDTH, classes))
 
 
-def train(
-    backbone: VisionTransformer, adapted: Adapted, part: Part, epochs: int, seed: int
-) -> None:
+def train(adapted: Adapted, part: Part, epochs: int, seed: int) -> None:
     """Learn prompts and head; the transformer's own parameters stand still."""
     descend(
         adapted.parameters(),
-        lambda batch: _loss(backbone, adapted, part, batch),
+        lambda batch: _loss(adapted, part, batch),
         len(part),
         epochs,
         torch.Generator().manual_seed(seed),
@@ -96,12 +107,12 @@ def descend(
             schedule.step()
 
 
-def _loss(backbone: VisionTransformer, adapted: Adapted, part: Part, batch: Tensor) -> Tensor:
-    logits = adapted.logits(backbone, part.images[batch])
+def _loss(learner: Learner, part: Part, batch: Tensor) -> Tensor:
+    logits = learner.logits(part.images[batch])
     return functional.cross_entropy(logits, part.labels[batch])
 
 
-def scores(backbone: VisionTransformer, adapted: Adapted, part: Part) -> tuple[Tensor, ...]:
+def scores(learner: Learner, part: Part) -> tuple[Tensor, ...]:
     """What the loss owes to each prompt: the mean over the batches of |prompt . gradient|.
 
     Returns
@@ -109,14 +120,14 @@ def scores(backbone: VisionTransformer, adapted: Adapted, part: Part) -> tuple[T
     tuple of (n,) float
         Of each block.
     """
-    total: list[Tensor] = [torch.zeros(len(one)) for one in adapted.prompts]
+    total: list[Tensor] = [torch.zeros(len(one)) for one in learner.prompts]
     batches = torch.arange(len(part)).split(BATCH)
     for batch in batches:
-        loss = _loss(backbone, adapted, part, batch)
-        gradients = torch.autograd.grad(loss, adapted.prompts)
+        loss = _loss(learner, part, batch)
+        gradients = torch.autograd.grad(loss, learner.prompts)
         owed = [
             (prompts.detach() * gradient).sum(1).abs()
-            for prompts, gradient in zip(adapted.prompts, gradients, strict=True)
+            for prompts, gradient in zip(learner.prompts, gradients, strict=True)
         ]
         total = [before + one / len(batches) for before, one in zip(total, owed, strict=True)]
     return tuple(total)
@@ -131,10 +142,15 @@ def kept(ranks: Sequence[Tensor], share: float) -> tuple[Tensor, ...]:
         Indices for each block, ascending.
     """
     flat = torch.cat(list(ranks))
-    n = max(1, round(share * len(flat)))
+    n = n_kept(len(flat), share)
     chosen = torch.zeros(len(flat), dtype=torch.bool)
     chosen[torch.sort(flat, descending=True, stable=True).indices[:n]] = True
     return tuple(part.nonzero()[:, 0] for part in chosen.split([len(one) for one in ranks]))
+
+
+def n_kept(n_prompts: int, share: float) -> int:
+    """How many prompts a share is, at least one."""
+    return max(1, round(share * n_prompts))
 
 
 def of(adapted: Adapted, chosen: Sequence[Tensor]) -> Adapted:
@@ -145,13 +161,13 @@ def of(adapted: Adapted, chosen: Sequence[Tensor]) -> Adapted:
         all_of[own].detach().clone().requires_grad_()
         for all_of, own in zip(adapted.prompts, chosen, strict=True)
     )
-    return Adapted(prompts, head)
+    return Adapted(adapted.backbone, prompts, head)
 
 
-def accuracy(backbone: VisionTransformer, adapted: Adapted, part: Part) -> float:
+def accuracy(learner: Learner, part: Part) -> float:
     """Share of the images that are classified rightly."""
     with torch.no_grad():
-        hits = adapted.logits(backbone, part.images).argmax(1) == part.labels
+        hits = learner.logits(part.images).argmax(1) == part.labels
     return float(hits.double().mean())
 
 

@@ -60,12 +60,12 @@ class Condensing:
     def run(self) -> JSON:
         """Share of the test images that each method gets right, and how many prompts are left."""
         torch.set_num_threads(1)  # sums depend on the number of threads
-        task = next(one for one in tasks.targets() if one.name == self.task)
+        task = tasks.target(self.task)
         backbone = transformer(self.seed, 1 if self.quick else BACKBONE_EPOCHS)
         epochs, more = (1, 1) if self.quick else (EPOCHS, MORE_EPOCHS)
         adapted, chosen = adaptations(backbone, task, self.seed, epochs, more)
         test = task.data.test
-        found = {name: condensation.accuracy(backbone, adapted[name], test) for name in METHODS}
+        found = {name: condensation.accuracy(adapted[name], test) for name in METHODS}
         return {"accuracy": found, "kept": [len(one) for one in chosen]}
 
 
@@ -97,15 +97,15 @@ def adaptations(
     part = task.data.training
 
     def trained(adapted: Adapted, n_epochs: int) -> Adapted:
-        condensation.train(backbone, adapted, part, n_epochs, seed)
+        condensation.train(adapted, part, n_epochs, seed)
         return adapted
 
     def started(n_prompts: int, n_epochs: int) -> Adapted:
         counts = condensation.spread(n_prompts)
-        return trained(condensation.fresh(counts, task.classes, seed), n_epochs)
+        return trained(condensation.fresh(backbone, counts, task.classes, seed), n_epochs)
 
     everything = started(N_PROMPTS, epochs)
-    chosen = condensation.kept(condensation.scores(backbone, everything, part), SHARE)
+    chosen = condensation.kept(condensation.scores(everything, part), SHARE)
     generator = torch.Generator().manual_seed(seed)
     ranks = torch.rand(N_PROMPTS, generator=generator).split(N_PROMPTS // DEPTH)
     selections = {
@@ -145,8 +145,7 @@ class Run:
 
 def study(n_seeds: int, executor: Executor, store: Store, *, quick: bool = False) -> Iterator[Run]:
     """All tasks and seeds as they are done; what is known already is not run again."""
-    names = [task.name for task in tasks.targets()]
-    jobs = [Condensing(name, seed, quick) for seed in range(n_seeds) for name in names]
+    jobs = [Condensing(name, seed, quick) for seed in range(n_seeds) for name in tasks.NAMES]
     for done in results(jobs, executor, store):
         accuracy = {name: done.result["accuracy"][name] for name in METHODS}
         yield Run(done.job.task, done.job.seed, accuracy, done.result["kept"])
@@ -155,11 +154,11 @@ def study(n_seeds: int, executor: Executor, store: Store, *, quick: bool = False
 def bench(terminal: Terminal, executor: Executor, *, n_seeds: int, quick: bool) -> None:
     """`kenyon bench prompts`."""
     runs: list[Run] = []
-    with terminal.progress("tasks", n_seeds * len(tasks.targets())) as advance:
+    with terminal.progress("tasks", n_seeds * len(tasks.NAMES)) as advance:
         for run in study(n_seeds, executor, Store(), quick=quick):
             runs.append(run)
             advance(len(runs))
-    runs.sort(key=lambda run: (run.seed, [task.name for task in tasks.targets()].index(run.task)))
+    runs.sort(key=lambda run: (run.seed, tasks.NAMES.index(run.task)))
     below = [run.accuracy["all"] - run.accuracy["condensed"] for run in runs]
     terminal.result(
         {

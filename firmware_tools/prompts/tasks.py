@@ -21,6 +21,8 @@ N_TRAINING, N_TEST = 1297, 500
 """Crops of the photographs, as many as there are digits."""
 CROP = 16
 """Pixels of a crop per axis, shown as 8x8."""
+NAMES = ("rotated", "negative", "shuffled", "parity", "photograph", "orientation")
+"""Of the tasks."""
 SEED = 2025
 """Of the crops and of the order of the patches; no other has been tried."""
 
@@ -48,19 +50,30 @@ def source() -> Task:
 
 def targets() -> tuple[Task, ...]:
     """The six tasks that it is adapted to."""
-    return (
-        _digits("rotated", 10, lambda part: Part(part.images.rot90(1, (2, 3)), part.labels)),
-        _digits("negative", 10, lambda part: Part(1 - part.images, part.labels)),
-        _digits("shuffled", 10, lambda part: Part(_shuffled(part.images), part.labels)),
-        _digits("parity", 2, lambda part: Part(part.images, part.labels % 2)),
-        _crops("photograph", 2, lambda crop, which, _turn: (crop, which)),
-        _crops("orientation", 4, lambda crop, _which, turn: (np.rot90(crop, turn), turn)),
-    )
+    return tuple(map(target, NAMES))
 
 
-def _digits(name: str, classes: int, change: Callable[[Part], Part]) -> Task:
+def target(name: str) -> Task:
+    """The task of that name."""
+    match name:
+        case "rotated":
+            return _digits(name, 10, lambda part: (part.images.rot90(1, (2, 3)), part.labels))
+        case "negative":
+            return _digits(name, 10, lambda part: (1 - part.images, part.labels))
+        case "shuffled":
+            return _digits(name, 10, lambda part: (_shuffled(part.images), part.labels))
+        case "parity":
+            return _digits(name, 2, lambda part: (part.images, part.labels % 2))
+        case "photograph":
+            return _crops(name, 2, lambda crop, which, _turn: (crop, which))
+        case "orientation":
+            return _crops(name, 4, lambda crop, _which, turn: (np.rot90(crop, turn), turn))
+    raise KeyError(name)
+
+
+def _digits(name: str, classes: int, change: Callable[[Part], tuple[Tensor, Tensor]]) -> Task:
     data = digits.load()
-    return Task(name, classes, Data(change(data.training), change(data.test)))
+    return Task(name, classes, Data(Part(*change(data.training)), Part(*change(data.test))))
 
 
 def _shuffled(images: Tensor) -> Tensor:

@@ -13,6 +13,9 @@ from firmware_tools.quantize.twin import Twin
 from model.mars import reference
 from model.mars.network import INPUT, QuantizedNetwork
 
+TOKENS = 3
+"""Axes of tokens (N, T, C), which are maps (N, C, T, 1) elsewhere."""
+
 
 @dataclass(frozen=True)
 class LayerDifference:
@@ -129,7 +132,8 @@ class _Recorder(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
         if n.name in self._wanted:
-            self.values[n.name] = value.double().numpy().copy()  # ReLU may work in place
+            maps = value.transpose(1, 2) if value.dim() == TOKENS else value
+            self.values[n.name] = maps.double().numpy().copy()  # ReLU may work in place
         return value
 
 

@@ -7,8 +7,10 @@ requantised in float64, where everything is exact. Gradients take the way of the
 ``z = sum(w_q * x_q) + b``, then the quantiser's gradient.
 
 Batch normalisation is fused before quantising, with the statistics of the float training:
-``w_f = w*gamma/sqrt(var + eps)``, ``b_f = (b - mean)*gamma/sqrt(var + eps) + beta``. From then on
-the fused weights are what is trained, so export has nothing left to fuse.
+``w_f = w*gamma/sqrt(var + eps)``, ``b_f = (b - mean)*gamma/sqrt(var + eps) + beta``. So are factors
+and summands of layer normalisation, with the layers that read it: ``w_f = w*gamma``,
+``b_f = b + w.beta``. From then on the fused weights are what is trained, so export has nothing left
+to fuse.
 """
 
 from collections.abc import Mapping
@@ -209,13 +211,17 @@ class Product(Layer):
         self, step: Step, weights: Quantizer, activation: Quantizer | None, largest: int
     ) -> None:
         super().__init__(step)
-        module = step.module
+        module = step.product
         assert module is not None
-        self.is_conv = isinstance(module, nn.Conv2d)
+        self.is_conv = step.op == "conv"
+        self.token = step.token
         self.stride = int(module.stride[0]) if isinstance(module, nn.Conv2d) else 1
         self.padding = int(module.padding[0]) if isinstance(module, nn.Conv2d) else 0
+        self._is_linear = isinstance(module, nn.Linear)
         self.relu = step.relu
         weight, bias = fused(module, step.norm)
+        if self.is_conv:
+            weight = weight.reshape(*weight.shape[:2], *(weight.shape[2:] or (1, 1)))
         self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
         self.check_finite()
         self.weights = weights
@@ -248,7 +254,7 @@ class Product(Layer):
         return self.weight * self.mask
 
     def forward(self, features: Mapping[str, Feature]) -> Feature:
-        source = features[self.source]
+        source = self._read(features)
         self._note_shape(source)
         if self.smooth:
             return self._smooth(features)
@@ -271,8 +277,16 @@ class Product(Layer):
         self._meet(z)
         return self._requantised(z, self._exact(total, source, skip))
 
+    def _read(self, features: Mapping[str, Feature]) -> Feature:
+        """The source, or its only pixel that counts."""
+        source = features[self.source]
+        if self.token is None:
+            return source
+        pixel = source.ints.flatten(2)[:, :, self.token, None, None]
+        return Feature(pixel, source.scale)
+
     def _smooth(self, features: Mapping[str, Feature]) -> Feature:
-        source = features[self.source].real.to(self.weight.dtype)
+        source = self._read(features).real.to(self.weight.dtype)
         z = self._linear(source, self.kept) + self.bias[:, None, None]
         if self.skip is not None:
             z = z + features[self.skip].real
@@ -295,6 +309,10 @@ class Product(Layer):
 
     def _linear(self, source: Tensor, weight: Tensor) -> Tensor:
         """Sums of products, (N, Cout, H, W)."""
+        if self.is_conv and self._is_linear:
+            tokens = source.flatten(2).transpose(1, 2)
+            products = functional.linear(tokens, weight.flatten(1))
+            return cast("Tensor", products.transpose(1, 2).unflatten(2, source.shape[2:]))
         if self.is_conv:
             return functional.conv2d(source, weight, stride=self.stride, padding=self.padding)
         return functional.linear(source.flatten(1), weight)[:, :, None, None]
@@ -359,12 +377,19 @@ def requantise(
     return torch.floor((scaled + power / 2) / power).clamp(*limits)
 
 
-def fused(module: nn.Conv2d | nn.Linear, norm: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor]:
-    """Weights and bias with the normalisation in them."""
+def fused(
+    module: nn.Conv2d | nn.Linear, norm: nn.BatchNorm2d | nn.LayerNorm | None
+) -> tuple[Tensor, Tensor]:
+    """Weights and bias with the normalisation in them: that behind them, or of layers before."""
     weight = module.weight.detach().double()
     bias = torch.zeros(len(weight)) if module.bias is None else module.bias.detach()
     bias = bias.double()
-    if norm is not None:
+    if isinstance(norm, nn.LayerNorm):
+        if norm.bias is not None:
+            bias = bias + weight @ norm.bias.detach().double()
+        if norm.weight is not None:
+            weight = weight * norm.weight.detach()
+    elif norm is not None:
         assert norm.running_mean is not None
         assert norm.running_var is not None
         factor = 1 / torch.sqrt(norm.running_var.detach().double() + norm.eps)

@@ -383,6 +383,8 @@ class LGLSQ(Quantizer):
         # Weights beyond the range must be able to come back, since the scale does not heed the
         # loss; out there neither slope nor error has a meaning.
         g_x = torch.where(self.inside(v), g_x, g_q if self.is_weight else torch.zeros_like(g_q))
+        if not self.alpha.requires_grad:
+            return g_x, torch.zeros_like(self.alpha)
         if not self.ssg:
             return g_x, self.learned_step(g_q, v, n)
         return g_x, self.simulated_gradient(v * step)

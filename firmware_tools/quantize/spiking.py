@@ -270,7 +270,7 @@ def _layer(
     weights = LSQ(weight_bits, signed=True, is_weight=True)
     if step is steps[-1]:
         return Product(step, weights, None, source)
-    channels = len(step.module.weight) if step.module is not None else 0
+    channels = len(step.product.weight) if step.product is not None else 0
     if channels % kind.groups:
         raise QuantizationError(
             f"layer {step.name!r}: channels must be a multiple of {kind.groups} to share "

@@ -182,6 +182,7 @@ class Firing(Product):
         self.register_buffer("size", torch.zeros(()))
         self.spikes = step.spikes
         """Whether its weights are for spikes of size 1 already."""
+        assert not isinstance(step.norm, nn.LayerNorm)
         self._norm = None if step.spikes else step.norm
 
     def _normalise(self, norm: nn.BatchNorm2d, features: Mapping[str, Feature]) -> None:

@@ -40,6 +40,7 @@ from firmware_tools.quantize.training import (
     parameter_groups,
 )
 from firmware_tools.quantize.twin import Twin
+from firmware_tools.quantize.vit import VitSettings
 from model.mars.early_exit import steps_taken
 from model.mars.network import QuantizedNetwork
 from model.mars.neuron import Metric
@@ -325,4 +326,4 @@ def train(running: SpikingTraining) -> SpikingResult:
 
 def load_result(path: Path) -> tuple[nn.Module, Twin]:
     """The float network and its twin, quantised or spiking, out of a file of kenyon train."""
-    return training.load_result(path, (Settings, SpikingSettings))
+    return training.load_result(path, (VitSettings, Settings, SpikingSettings))

@@ -124,6 +124,11 @@ class Settings(Plan):
         super().__post_init__()
 
     @property
+    def name(self) -> str:
+        """Of the network."""
+        return "digits"
+
+    @property
     def stages(self) -> dict[str, int]:
         """Epochs of each stage, in order."""
         sparse = {"sparse": self.sparse_epochs} if self.sparsity else {}
@@ -424,7 +429,7 @@ class Training(StagedTraining):
         """What came out, measured on the test set."""
         assert self.twin is not None
         self.twin.eval()
-        network = export(self.twin, "digits")
+        network = export(self.twin, self.settings.name)
         test = self._data.test
         return Result(
             self.model,

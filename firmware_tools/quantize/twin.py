@@ -12,6 +12,15 @@ from firmware_tools.quantize import quantizers
 from firmware_tools.quantize.errors import CalibrationError, QuantizationError
 from firmware_tools.quantize.layers import Average, Feature, Ints, Layer, MaxPool, Product
 from firmware_tools.quantize.quantizers import Quantizer, StraightThrough
+from firmware_tools.quantize.token_layers import (
+    ConstantTokens,
+    MapProduct,
+    Normalisation,
+    Positions,
+    SoftMax,
+    Table,
+    TokenLayer,
+)
 from firmware_tools.quantize.tracing import Step, trace
 from model.mars import network as mars
 from model.mars.network import INPUT, FeatureType, QuantizedNetwork
@@ -87,9 +96,10 @@ class Twin(nn.Module):
             features = self.features(images)
         return {name: feature.ints.numpy().astype(np.int64) for name, feature in features.items()}
 
-    def likeness(self, _name: str, feature: Feature) -> Tensor:
+    def likeness(self, name: str, feature: Feature) -> Tensor:
         """What is to resemble the float network's result of a layer, (N, C, H, W)."""
-        return feature.real
+        own = next((one for one in self.steps() if one.name == name), None)
+        return own.likeness(feature) if isinstance(own, Normalisation) else feature.real
 
     def image_ints(self, images: Tensor) -> Ints:
         """Images as the accelerator takes them."""
@@ -162,8 +172,10 @@ def quantize(
     Parameters
     ----------
     model : nn.Module
-        Conv2d (3x3, 1x1), BatchNorm2d, ReLU, Linear, MaxPool2d(2), AdaptiveAvgPool2d(1), Flatten
-        and additions; in a chain or with residuals, traceable by torch.fx.
+        Conv2d (3x3, 1x1, patches), BatchNorm2d, ReLU, Linear, MaxPool2d(2), AdaptiveAvgPool2d(1),
+        Flatten and additions; in a chain or with residuals, traceable by torch.fx. Of tokens
+        (N, T, C) LayerNorm, MultiheadAttention, TransformerEncoderLayer, GELU, constant tokens and
+        positions.
     weight_bits, act_bits : int
         2..8.
     quantizer : str
@@ -227,19 +239,41 @@ class _Builder:
         if step.op == "avgpool":
             self.kinds[step.name] = self._average_bits, signed
             return Average(step, self._activation(self._average_bits, signed=signed))
+        if step.op not in {"conv", "dense"}:
+            return self._token_layer(step, FeatureType((1, 1, 1), bits, signed))
         is_raw = is_last and not step.relu and step.skip is None
-        assert step.module is not None
+        assert step.product is not None
         weights = quantizers.make(
             self._name,
             self._weight_bits,
             signed=True,
-            n_channels=len(step.module.weight) if self.per_channel and not is_raw else None,
+            n_channels=len(step.product.weight) if self.per_channel and not is_raw else None,
             is_weight=True,
             **self._options,
         )
         self.kinds[step.name] = self._act_bits, not step.relu
         activation = None if is_raw else self._activation(self._act_bits, signed=not step.relu)
         return Product(step, weights, activation, 1 << (bits - signed))
+
+    def _token_layer(self, step: Step, source: FeatureType) -> Layer:
+        """A layer that transformers have."""
+        if step.op == "tokens":
+            self.kinds[step.name] = source.bits, source.signed
+            return ConstantTokens(step, source)
+        self.kinds[step.name] = self._act_bits, step.op != "softmax"
+        if step.op == "softmax":
+            return SoftMax(step, self._act_bits)
+        activation = self._activation(self._act_bits, signed=True)
+        if step.op == "layernorm":
+            return Normalisation(step, activation)
+        if step.op == "gelu":
+            return Table(step, activation, source)
+        if step.op == "positions":
+            constants = self._activation(quantizers.MAX_BITS, signed=True)
+            return Positions(step, constants, activation)
+        assert step.skip is not None
+        bits, signed = self.kinds[step.skip]
+        return MapProduct(step, activation, FeatureType((1, 1, 1), bits, signed))
 
     def _activation(self, bits: int, *, signed: bool) -> Quantizer:
         return quantizers.make(self._name, bits, signed=signed, **self._options)
@@ -301,21 +335,26 @@ def export(twin: Twin, name: str = "network") -> QuantizedNetwork:
     types = {INPUT: kind}
     layers: list[mars.Layer] = []
     for layer in twin.steps():
-        exported, scale = _export_layer(layer, scales, types[layer.source])
-        layers.append(exported)
-        types[layer.name] = mars.output_type(exported, types)
+        exported, scale = _export_layer(layer, scales, types)
+        for one in exported:
+            types[one.name] = mars.output_type(one, types)
+        layers += exported
         scales[layer.name] = scale
     return QuantizedNetwork(kind, tuple(layers), name, scales)
 
 
 def _export_layer(
-    layer: Layer, scales: dict[str, float], source: FeatureType
-) -> tuple[mars.Layer, float]:
-    """The layer of the file, and the scale of its results."""
-    scale = scales[layer.source]
+    layer: Layer, scales: dict[str, float], types: dict[str, FeatureType]
+) -> tuple[list[mars.Layer], float]:
+    """The layers of the file, and the scale of the results."""
+    scale, source = scales[layer.source], types[layer.source]
     match layer:
         case Product():
-            return _export_product(layer, scales)
+            return _export_product(layer, scales, source)
+        case TokenLayer():
+            return layer.exported(scales, types), float(layer.activation.step)
+        case ConstantTokens():
+            return layer.exported(scales, types), scale
         case Average():
             assert layer.activation is not None
             mult, shift = layer.multiplier(scale, source.shape[1] * source.shape[2])
@@ -327,11 +366,13 @@ def _export_layer(
                 out_bits=layer.activation.bits,
                 out_signed=layer.activation.signed,
             )
-            return average, float(layer.activation.step)
-    return mars.MaxPool(name=layer.name, input=layer.source), scale
+            return [average], float(layer.activation.step)
+    return [mars.MaxPool(name=layer.name, input=layer.source)], scale
 
 
-def _export_product(layer: Product, scales: dict[str, float]) -> tuple[mars.Layer, float]:
+def _export_product(
+    layer: Product, scales: dict[str, float], source: FeatureType
+) -> tuple[list[mars.Layer], float]:
     scale = scales[layer.source]
     fields: dict[str, Any] = {
         "name": layer.name,
@@ -349,7 +390,12 @@ def _export_product(layer: Product, scales: dict[str, float]) -> tuple[mars.Laye
         fields["mult"], fields["shift"], skip_mult = layer.multipliers(scale, skip_scale)
         if layer.skip is not None:
             fields |= {"skip": layer.skip, "skip_mult": skip_mult}
-    if not layer.is_conv:
-        return mars.Dense(**fields), out_scale
-    sides = (layer.padding,) * 4
-    return mars.Conv(**fields, stride=(layer.stride,) * 2, padding=sides), out_scale
+    if layer.is_conv:
+        sides = (layer.padding,) * 4
+        return [mars.Conv(**fields, stride=(layer.stride,) * 2, padding=sides)], out_scale
+    if layer.token is not None:
+        n_channels, rows, columns = source.shape
+        every = np.zeros((len(layer.weight), n_channels, rows * columns), np.int64)
+        every[:, :, layer.token] = fields["weight"]
+        fields["weight"] = every.reshape(len(every), -1)
+    return [mars.Dense(**fields)], out_scale

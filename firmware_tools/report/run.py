@@ -42,6 +42,7 @@ SOURCES = {
     "rtl": "Clocks were measured on the RTL:",
     "model": "Clocks are computed, not measured (--backend rtl measures them):",
     "fast": "Clocks are computed, not measured (--backend rtl measures them):",
+    "board": "Clocks are computed, not measured (--backend rtl measures them):",
 }
 
 

@@ -6,7 +6,15 @@ from typing import Any
 from firmware_tools.report.charts import axes, legend, lines
 from firmware_tools.report.page import Chart, Facts, Part, Section, Table, Text
 
-COLOURS = {"float": "#808080", "one_step": "#e69f00", "sparse": "#cc79a7", "quantised": "#0072b2"}
+COLOURS = {
+    "float": "#808080",
+    "one_step": "#e69f00",
+    "sparse": "#cc79a7",
+    "quantised": "#0072b2",
+    "prompts": "#56b4e9",
+    "condensed": "#009e73",
+    "all": "#d55e00",
+}
 
 
 def sections(values: Mapping[str, Any], losses: Sequence[tuple[str, float]]) -> list[Section]:
@@ -31,11 +39,12 @@ def sections(values: Mapping[str, Any], losses: Sequence[tuple[str, float]]) -> 
     return [
         Section("Summary", [Facts("The network", facts)]),
         Section("Accuracy after each step", parts),
-        Section("Loss", _loss(losses)),
+        Section("Loss", loss(losses)),
     ]
 
 
-def _loss(losses: Sequence[tuple[str, float]]) -> list[Part]:
+def loss(losses: Sequence[tuple[str, float]]) -> list[Part]:
+    """Stage and mean loss of every epoch."""
     if not losses:
         return []
     chart = axes("epoch", "mean loss of the training images", y_axis_type="log")

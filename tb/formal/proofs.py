@@ -1,6 +1,7 @@
 """All proofs."""
 
 from tb.formal import bridge
+from tb.formal.board import requests
 from tb.formal.bus import axi_lite
 from tb.formal.harness import Proof
 from tb.formal.mars import (
@@ -39,6 +40,7 @@ MODULES = (
     requantiser,
     row_unit,
     bridge,
+    requests,
 )
 PROOFS: dict[str, Proof] = {proof.name: proof for module in MODULES for proof in module.PROOFS}
 """By name, in the order of the table."""

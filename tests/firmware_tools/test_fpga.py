@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from firmware_tools.fpga import build, routing, synthesis
+from firmware_tools.fpga.constraints import lpf
+from model.board.config import BOARDS
 from model.config import CHIPS
 
 KEPT = Path(__file__).parents[2] / "build" / "fpga"
@@ -49,7 +51,8 @@ def in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     netlist = {"modules": {"kenyon": {"attributes": {"top": "1"}, "cells": cells}}}
 
-    def synthesise(folder: Path, _rtlil: str) -> None:
+    def synthesise(folder: Path, _rtlil: str, constraints: str) -> None:
+        (folder / synthesis.CONSTRAINTS).write_text(constraints)
         (folder / synthesis.NETLIST).write_text(json.dumps(netlist))
         (folder / synthesis.SOURCE).write_text(
             "module \\kenyon.npu.weights$1\n"
@@ -58,8 +61,10 @@ def in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
             "  memory width 8 size 4 \\array\n"
         )
 
-    def route(folder: Path, netlist: Path, _chosen: list[str]) -> None:
+    def route(folder: Path, netlist: Path, _chosen: list[str], pack: bool) -> None:
         assert netlist.is_file()
+        if pack:
+            (folder / routing.BITSTREAM).touch()
         (folder / routing.LOG).write_text(LOG)
         (folder / routing.REPORT).write_text(json.dumps(report(72.0)))
 
@@ -67,7 +72,7 @@ def in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(routing, "route", route)
 
 
-def refuse(*_arguments: object) -> None:
+def refuse(*_arguments: object, **_options: object) -> None:
     raise AssertionError("computed twice")
 
 
@@ -142,7 +147,8 @@ def test_too_slow(kenyon) -> None:
 
 @pytest.mark.usefixtures("in_no_time")
 def test_too_large(kenyon, monkeypatch: pytest.MonkeyPatch) -> None:
-    def route(folder: Path, _netlist: Path, _chosen: list[str]) -> None:
+    def route(folder: Path, _netlist: Path, _chosen: list[str], pack: bool) -> None:
+        assert not pack
         (folder / routing.LOG).write_text(f"{LOG}ERROR: Unable to place cell 'x'\n")
 
     monkeypatch.setattr(routing, "route", route)
@@ -153,7 +159,8 @@ def test_too_large(kenyon, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("in_no_time")
 def test_more_than_there_is(kenyon, monkeypatch: pytest.MonkeyPatch) -> None:
-    def route(folder: Path, _netlist: Path, _chosen: list[str]) -> None:
+    def route(folder: Path, _netlist: Path, _chosen: list[str], pack: bool) -> None:
+        assert not pack
         (folder / routing.LOG).write_text("Info: \t          MULT18X18D:     305/    156   195%\n")
 
     monkeypatch.setattr(routing, "route", route)
@@ -166,6 +173,50 @@ def test_ports_and_pins() -> None:
     """With more ports than pins the chip is routed without buffers for them."""
     assert "--out-of-context" in routing.options(1, 50, routing.PINS + 1)
     assert "--out-of-context" not in routing.options(1, 50, routing.PINS)
+
+
+@pytest.mark.usefixtures("in_no_time")
+def test_board(kenyon) -> None:
+    """Its clock, every port at its pin, a bitstream."""
+    result = kenyon("fpga", "-c", "tiny", "--board", "ulx3s", "--json")
+    assert result.exit_code == 0, result.stderr
+    values = json.loads(result.stdout)
+    assert (values["board"], values["package"], values["target_mhz"]) == ("ulx3s", "CABGA381", 25)
+    assert Path(values["bitstream"]).is_file()
+    constraints = Path(values["folder"]).with_name(synthesis.CONSTRAINTS).read_text()
+    assert constraints == lpf(BOARDS["ulx3s"])
+    again = kenyon("fpga", "-c", "tiny", "--board", "ulx3s")
+    assert f"bitstream: {values['bitstream']}\n" in again.stdout
+    alone = json.loads(kenyon("fpga", "-c", "tiny", "--json").stdout)
+    assert alone["board"] is alone["bitstream"] is None
+
+
+def test_options_of_a_board() -> None:
+    chosen = routing.options(1, 25, 8, BOARDS["ulx3s"])
+    assert chosen[chosen.index("--package") + 1] == "CABGA381"
+    assert chosen[chosen.index("--lpf") + 1] == synthesis.CONSTRAINTS
+    assert "--lpf-allow-unconstrained" not in chosen
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (("-c", "tiny", "--board", "x"), "board must be one of ulx3s, not x"),
+        (
+            ("-c", "tiny", "--board", "ulx3s", "--clock-mhz", "50"),
+            "--clock-mhz must be left out: ulx3s has an oscillator",
+        ),
+        (
+            ("-c", "kenyon-tiny", "--board", "ulx3s"),
+            "configuration must be one with populations alone on ulx3s, not kenyon-tiny: "
+            "MARS needs a memory behind its AXI4 master",
+        ),
+    ],
+)
+def test_wrong_boards(kenyon, options: tuple[str, ...], error: str) -> None:
+    result = kenyon("fpga", *options)
+    assert result.exit_code == 2
+    assert result.stderr == f"error: {error}\n"
 
 
 @pytest.mark.parametrize(

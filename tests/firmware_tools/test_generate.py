@@ -1,6 +1,7 @@
 """`kenyon generate`."""
 
 import json
+import re
 import subprocess
 from dataclasses import asdict
 from pathlib import Path
@@ -29,6 +30,27 @@ def chip(kenyon) -> Path:
     ]
     assert sorted(map(str, Path("out").iterdir())) == sorted(names)
     return Path("out")
+
+
+def test_board(kenyon) -> None:
+    """Every bit of every port of the top is at one pin; the constraints say the board's clock."""
+    result = kenyon("generate", "-c", "tiny", "--board", "ulx3s", "-o", "board.v", "--json")
+    assert result.exit_code == 0, result.stderr
+    files = json.loads(result.stdout)["files"]
+    assert files == [f"board.{end}" for end in (*ENDS, "lpf")]
+    description = json.loads(Path("board.json").read_text())
+    assert description["board"]["baud"] == 1_000_000
+    bits = {
+        f"{port['name']}[{k}]" if port["width"] > 1 else port["name"]
+        for port in description["ports"]
+        for k in range(port["width"])
+    }
+    constraints = Path("board.lpf").read_text()
+    assert 'FREQUENCY PORT "clk" 25 MHZ;' in constraints
+    located = re.findall(r'^LOCATE COMP "(\S+)" SITE "\w+";$', constraints, re.MULTILINE)
+    assert sorted(located) == sorted(bits)
+    assert {"clk", "rx", "tx", "button", "led[0]"} <= bits
+    assert "module kenyon(" in Path("board.v").read_text()
 
 
 def test_files(chip: Path) -> None:

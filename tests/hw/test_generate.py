@@ -5,7 +5,7 @@ import re
 import pytest
 
 from hw.bus.host_bus import decoded_regions
-from hw.generate import verilog
+from hw.generate import traced, verilog
 from model.config import CHIPS
 
 
@@ -32,7 +32,7 @@ def test_ports(text: str) -> None:
 
 def test_trace_ports() -> None:
     """The retirement ports are there when asked for."""
-    names = ports(verilog(CHIPS["tiny"], trace=True))
+    names = ports(traced(CHIPS["tiny"])[0])
     assert {"trace_0_valid", "trace_1_v", "trace_commit", "trace_step_clocks"} <= names
 
 

@@ -24,8 +24,8 @@ def part() -> Part:
 
 
 def test_score_is_the_derivative_by_a_factor_before_the_prompt(backbone, part) -> None:
-    adapted = fresh((2, 0, 3, 1), 10, seed=1)
-    found = scores(backbone, adapted, part)
+    adapted = fresh(backbone, (2, 0, 3, 1), 10, seed=1)
+    found = scores(adapted, part)
     factors = [torch.ones(len(one), 1, requires_grad=True) for one in adapted.prompts]
     masked = [one * factor for one, factor in zip(adapted.prompts, factors, strict=True)]
     logits = adapted.head(backbone.features(part.images, masked))
@@ -38,11 +38,11 @@ def test_score_is_the_derivative_by_a_factor_before_the_prompt(backbone, part) -
 
 
 def test_absolute_values_are_averaged_over_the_batches(backbone, part, monkeypatch) -> None:
-    adapted = fresh((1, 1, 1, 1), 10, seed=1)
+    adapted = fresh(backbone, (1, 1, 1, 1), 10, seed=1)
     halves = [Part(part.images[own], part.labels[own]) for own in (slice(32), slice(32, None))]
-    wanted = [scores(backbone, adapted, half) for half in halves]
+    wanted = [scores(adapted, half) for half in halves]
     monkeypatch.setattr(condensation, "BATCH", 32)
-    for own, first, second in zip(scores(backbone, adapted, part), *wanted, strict=True):
+    for own, first, second in zip(scores(adapted, part), *wanted, strict=True):
         torch.testing.assert_close(own, (first + second) / 2)
 
 
@@ -62,9 +62,9 @@ def test_the_best_of_all_blocks_are_kept(share, wanted) -> None:
 
 def test_only_prompts_and_head_learn(backbone, part) -> None:
     before = {name: one.clone() for name, one in backbone.state_dict().items()}
-    adapted = fresh(spread(5), 10, seed=1)
+    adapted = fresh(backbone, spread(5), 10, seed=1)
     first = [one.detach().clone() for one in adapted.parameters()]
-    train(backbone, adapted, part, 1, seed=0)
+    train(adapted, part, 1, seed=0)
     for name, one in backbone.state_dict().items():
         assert torch.equal(one, before[name])
     for one, old in zip(adapted.parameters(), first, strict=True):
@@ -72,11 +72,11 @@ def test_only_prompts_and_head_learn(backbone, part) -> None:
 
 
 def test_what_is_kept_is_a_copy(backbone, part) -> None:
-    adapted = fresh((2, 2, 2, 2), 10, seed=1)
-    few = of(adapted, kept(scores(backbone, adapted, part), 0.5))
+    adapted = fresh(backbone, (2, 2, 2, 2), 10, seed=1)
+    few = of(adapted, kept(scores(adapted, part), 0.5))
     old = [one.detach().clone() for one in adapted.parameters()]
     assert sum(map(len, few.prompts)) == 4
-    train(backbone, few, part, 1, seed=0)
+    train(few, part, 1, seed=0)
     for one, before in zip(adapted.parameters(), old, strict=True):
         assert torch.equal(one, before)
 
@@ -95,8 +95,8 @@ def test_prompts_are_spread_over_the_blocks() -> None:
 
 
 def test_accuracy_is_the_share_of_right_images(backbone, part) -> None:
-    adapted = fresh(spread(0), 10, seed=1)
-    said = adapted.logits(backbone, part.images).argmax(1)
+    adapted = fresh(backbone, spread(0), 10, seed=1)
+    said = adapted.logits(part.images).argmax(1)
     labels = said.clone()
     labels[:16] = (labels[:16] + 1) % 10
-    assert accuracy(backbone, adapted, Part(part.images, labels)) == 0.75
+    assert accuracy(adapted, Part(part.images, labels)) == 0.75

@@ -41,3 +41,5 @@ def test_own_network(kenyon, capsys) -> None:
     outputs = run_section(2, kenyon, names)
     assert "time steps" in outputs["infer"]
     assert float(capsys.readouterr().out.split()[-1]) > 0.8
+    # So does the third.
+    assert set(run_section(3, kenyon, names)) == {"infer"}

@@ -367,7 +367,7 @@ def conv(**options):
     ("model", "text"),
     [
         (nn.Sequential(conv(kernel_size=5)), r"0: a kernel of \(5, 5\) is not supported"),
-        (nn.Sequential(conv(stride=3)), r"0: stride \(3, 3\) is not supported"),
+        (nn.Sequential(conv(stride=4)), r"0: stride \(4, 4\) is not supported"),
         (nn.Sequential(conv(padding=2)), r"0: padding \(2, 2\)"),
         (nn.Sequential(conv(padding="same")), "0: padding 'same'"),
         (nn.Sequential(conv(kernel_size=1, padding=1)), "0: padding 1 around 1x1"),
@@ -384,7 +384,8 @@ def conv(**options):
         (nn.Sequential(conv(), nn.MaxPool2d(2, stride=1)), r"1: a pool of .*stride \(1, 1\)"),
         (nn.Sequential(conv(), nn.AdaptiveAvgPool2d(2)), "1: averages of size 2"),
         (nn.Sequential(conv(), nn.Linear(6, 2)), "1: Linear on a map"),
-        (nn.Sequential(conv(), nn.Flatten(2), nn.Linear(6, 2)), r"1: Flatten of \(2, -1\)"),
+        (nn.Sequential(conv(), nn.Flatten(3), nn.Linear(6, 2)), r"1: Flatten of \(3, -1\)"),
+        (nn.Sequential(conv(), nn.Flatten(2), nn.Linear(6, 2)), "2: Linear on a map is not"),
         (nn.Identity(), "must return one tensor, the result of a layer"),
         (Twice(), "conv: the name 'conv' again"),
         (Branch(), "Branch: must be traceable by torch.fx"),

@@ -1,0 +1,1 @@
+"""Benches of boards, and boards in simulation behind their pins."""
