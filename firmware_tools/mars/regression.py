@@ -36,6 +36,9 @@ SPILLED_TRIES = 8
 """Networks of which one may not fit."""
 TOKENS = (40, 24, 12, 6, 3, 1)
 """Tokens of attention, one after the other until it fits."""
+LONG_EVERY = 10
+"""Every so many have more tokens and fewer channels."""
+LONG = (256, 12)
 SMALL_WORDS = 1024
 SMALLER = (12, 8, 6, 4, 2, 1)
 """Rows and columns that a network may have, one after the other until it fits."""
@@ -119,9 +122,12 @@ def random_spiking_case(config: MarsConfig, seed: int) -> Network:
 
 def random_attention_case(config: MarsConfig, seed: int) -> Network:
     """The attention of a seed; one that does not fit is drawn again with fewer tokens."""
-    for n_tokens in TOKENS:
+    sizes = [(n_tokens, 48) for n_tokens in TOKENS]
+    if seed % LONG_EVERY == 0:
+        sizes.insert(0, LONG)
+    for n_tokens, n_channels in sizes:
         network = random_attention_network(
-            seed, max_tokens=n_tokens, max_channels=48, wide=config.wide_multiplier
+            seed, max_tokens=n_tokens, max_channels=n_channels, wide=config.wide_multiplier
         )
         try:
             image = compile_network(network, config)

@@ -51,6 +51,24 @@ def state(h: Harness) -> None:
     addr, moved = h.past(loader.row_addr), loader.row_addr != h.past(loader.row_addr)
     after = Mux(addr == ADDRESSES - 1, 0, addr + 1)
     h.always("address_moves_by_one", loader.row_addr == after, moved)
+
+    # Where a map stands for weights, who writes it has the macros' port until it is filled.
+    keeping = h.probe("keeping", 1)
+    ends_block = h.define("ends_block", keeping & h.probe("last_of_block", 1) & loader.is_map)
+    complete = h.define("complete", ends_block & h.probe("last_word", 1))
+    waits, held = h.register("waits", 1), h.probe("held", 1)
+    h.next(waits, complete & ~loader.filled | waits & ~loader.filled)
+    h.assume("fills_what_waits", waits, loader.filled)
+    h.always("holds_behind_a_map", held, waits)
+    h.always("holds_before_it_is_complete", held, ends_block)
+    now = h.probe("loader_state", 3)
+    between = [now == STATES.index(name) for name in ("DESCRIPTOR_0", "HEADER_0")]
+    h.always("holds_between_blocks", Cat(between).any(), held)
+    h.always("keeps_nothing_behind_it", ~keeping, waits)
+    h.always("takes_nothing_meanwhile", ~transfer & ~begin_entry & ~loader.row_enable, waits)
+    h.always("complete_is_loaded", loader.loaded, complete)
+    h.reached("waits_for_a_map", waits & loader.lines.valid)
+
     h.reached("writes", loader.row_enable & (loader.row_word_line == 2) & (entries == 1))
     h.reached("frees", loader.entries_freed == 1)
     h.reached("headers_are_all_in_use", headers == N_HEADERS)
@@ -136,11 +154,12 @@ PROOFS = (
     Proof(
         name="loader",
         says=f"never more than {ADDRESSES} group-sets and {N_HEADERS} headers are begun and not "
-        "freed, whatever the lines hold",
+        "freed, and nothing is taken behind a map until that is filled in, whatever the lines hold",
         state=state,
         depth=2,
-        reach=14,
-        broken="proof.dut/w:entries_in_use %ci2 proof.dut/w:headers_in_use %ci2",
+        reach=26,
+        broken="proof.dut/w:entries_in_use %ci2 proof.dut/w:headers_in_use %ci2 "
+        "proof.dut/w:held %ci2",
     ),
     order_proof(
         "loader_order",
