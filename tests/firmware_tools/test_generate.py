@@ -158,6 +158,7 @@ def test_json(kenyon) -> None:
     result = kenyon("generate", "-c", "tiny", "--json")
     assert json.loads(result.stdout) == {
         "configuration": "tiny",
+        "board": None,
         "fingerprint": f"{CONFIGS['tiny'].fingerprint:08x}",
         "files": [f"build/kenyon_tiny.{end}" for end in ENDS],
     }
