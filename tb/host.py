@@ -10,9 +10,9 @@ import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, First, RisingEdge, Timer, ValueChange
 
-from model.npu import events, layout
+from model.npu import events
 from model.npu.config import NPUConfig
-from model.npu.image import records
+from model.npu.image import bias_records, records
 from model.npu.network import Network, Segment
 from model.npu.registers import register_map
 
@@ -116,12 +116,8 @@ class Host(AXILiteHost):
 
     async def run(self, network: Network, segment: Segment) -> None:
         """Set the biases of a segment and run its steps; returns when all spikes have left."""
-        for neuron, bias in segment.bias.items():
-            p = int(network.population_of(neuron))
-            index = neuron - network.neuron_slice(p).start
-            word = index * layout.WORDS_PER_NEURON + layout.BIAS_WORD
-            address = self.addresses[f"neurons[{p}]"] + 4 * word
-            await self.write(address, [layout.bias_word(bias)])
+        for record in bias_records(network, self.config, segment.bias):
+            await self.write(record.address, record.words.tolist())
         await self.write(self.addresses["RUN_STEPS"], [segment.steps])
         sync = EVENT_SYNC if len(network.events) else 0
         await self.write(self.addresses["CONTROL"], [START | IRQ_ENABLE | sync])

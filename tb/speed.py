@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from model.npu import layout
 from model.npu.config import NPUConfig
-from model.npu.image import records
+from model.npu.image import bias_records, records
 from model.npu.network import Network
 from model.npu.registers import register_map
 from tb import cosim, simulator
@@ -40,17 +39,15 @@ def bare_speed(network: Network, config: NPUConfig) -> Speed:
     if len(network.session) != 1 or len(network.events):
         raise ValueError("network for a bare loop must have one segment and no events")
     addresses = register_map(config)
-    writes = [
-        (record.address + 4 * k, word)
-        for record in records(network, config)
-        for k, word in enumerate(record.words.tolist())
-    ]
     segment = network.session[0]
-    for neuron, bias in segment.bias.items():
-        p = int(network.population_of(np.array(neuron)))
-        index = neuron - network.neuron_slice(p).start
-        word = index * layout.WORDS_PER_NEURON + layout.BIAS_WORD
-        writes.append((addresses[f"neurons[{p}]"] + 4 * word, layout.bias_word(bias)))
+    writes = [
+        write
+        for record in (
+            *records(network, config),
+            *bias_records(network, config, segment.bias),
+        )
+        for write in record.writes
+    ]
     writes.append((addresses["RUN_STEPS"], segment.steps))
     writes.append((addresses["CONTROL"], 1 << 0 | 1 << 4))
     with tempfile.NamedTemporaryFile(suffix=".script") as script:

@@ -15,7 +15,7 @@ from model.config import ChipConfig
 from model.npu import events as timed
 from model.npu import layout
 from model.npu.config import CONFIGS, NPUConfig
-from model.npu.image import records
+from model.npu.image import bias_records, records
 from model.npu.network import Ints, Network
 from model.registers import register_map
 
@@ -131,23 +131,13 @@ class Chip:
         """
         image = records(network, self.config)
         self._link.reset()
-        self._link.write(
-            (record.address + 4 * k, word)
-            for record in image
-            for k, word in enumerate(record.words.tolist())
-        )
+        self._link.write(write for record in image for write in record.writes)
         self._network = network
 
     def set_bias(self, bias: Mapping[int, int]) -> None:
         """Change external stimuli: {neuron: bias}."""
-        network = self._loaded()
-        words = []
-        for neuron, value in bias.items():
-            p = int(network.population_of(np.array(neuron)))
-            index = neuron - network.neuron_slice(p).start
-            word = index * layout.WORDS_PER_NEURON + layout.BIAS_WORD
-            words.append((self._map[f"neurons[{p}]"] + 4 * word, layout.bias_word(value)))
-        self._link.write(words)
+        changed = bias_records(self._loaded(), self.config, bias)
+        self._link.write(write for record in changed for write in record.writes)
 
     def run(self, steps: int, events: ArrayLike = ()) -> NDArray[np.bool_]:
         """Run time steps; who fired: (steps, neurons).

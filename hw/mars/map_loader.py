@@ -5,6 +5,7 @@ from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import Component, In, Out
 from amaranth.utils import exact_log2
 
+from hw.delay import delayed
 from hw.mars.index_decoder import times
 from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, ENTRIES_WIDTH
 from model.mars.clocks import OPERAND_AFTER
@@ -136,16 +137,14 @@ class MapLoader(Component):
             step.kernel_block.eq(self.kernel_block),
         ]
         row = Cat(writing, place, (self.head + entry - d.op_transposed)[: len(step.addr)])
-        self._later(m, Cat(shifting, entry[0]), Cat(step.shift, step.turned), WORD_AFTER)
-        self._later(m, row, Cat(step.write, step.word_line, step.addr), WRITE_AFTER)
+        word = Cat(shifting, entry[0])
+        m.d.comb += [
+            Cat(step.shift, step.turned).eq(delayed(m, "word", 2, word, WORD_AFTER)[-1]),
+            Cat(step.write, step.word_line, step.addr).eq(
+                delayed(m, "row", len(row), row, WRITE_AFTER)[-1]
+            ),
+        ]
         return m
-
-    def _later(self, m, value, result, clocks):
-        """The same so many clocks later."""
-        for clock in range(1, clocks):
-            before, value = value, Signal(len(result), name=f"row_{clock}_of_{clocks}")
-            m.d.sync += value.eq(before)
-        m.d.sync += result.eq(value)
 
 
 class Transposer(Component):

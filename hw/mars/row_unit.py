@@ -6,6 +6,7 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib.data import ArrayLayout, StructLayout
 from amaranth.lib.wiring import Component, In, Out
 
+from hw.delay import delayed
 from model.mars.config import KERNELS
 from model.mars.rows import (
     CENTRED_WIDTH,
@@ -381,19 +382,7 @@ class RowUnit(Component):
 
 def _register(m, name, shape, value):
     """A value one clock later."""
-    result = Signal(shape, name=f"{name}_1", reset_less=True)
-    m.d.sync += result.eq(value)
-    return result
-
-
-def delayed(m, name, shape, value, clocks, *, reset_less=False):
-    """A value now and in each of so many clocks."""
-    stages = [value]
-    for stage in range(clocks):
-        after = Signal(shape, name=f"{name}_{stage + 1}", reset_less=reset_less)
-        m.d.sync += after.eq(stages[-1])
-        stages.append(after)
-    return stages
+    return delayed(m, name, shape, value, 1, reset_less=True)[1]
 
 
 def _tree(join, parts):

@@ -4,9 +4,10 @@ from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import Component, In, Out
 
+from hw.delay import delayed
 from hw.mars.drain import PIXEL
 from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, HEADER_SLOT_WIDTH, ROW_WIDTH
-from hw.mars.row_unit import ROW_RESULTS, RowUnit, delayed
+from hw.mars.row_unit import ROW_RESULTS, RowUnit
 from model.mars.clocks import ROW_DRAIN_AFTER, ROW_WAITS
 from model.mars.config import KERNELS, NIBBLE, WORD_BITS
 from model.mars.layout import MAX_MACROS, NORMALISATION, ROW_PHASES, SOFTMAX

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import Component, In, Out, Signature, connect, flipped
 from amaranth.utils import ceil_log2
 
 from hw.bus.host_bus import HostBusSignature
+from hw.delay import delayed
 from hw.npu.neuron_memory import NeuronMemory
 from hw.npu.noise import STATE_WIDTH, NoiseGenerator
 from hw.npu.post_synaptic import PostSynapticUnit
@@ -166,7 +167,7 @@ class Population(Component):
         m.d.sync += row_1.eq(row)
         with m.If(close):
             m.d.sync += more.eq(slot.index + 1 != self.n_groups)
-        closes = self._delayed(m, "close", close, WRITE_STAGE)
+        closes = delayed(m, "close", 1, close, WRITE_STAGE)[1:]
         m.d.comb += [
             self.busy.eq(walker.busy | Cat(closes).any()),
             noise.start.eq(self.start & self.n_groups.any()),
@@ -193,20 +194,11 @@ class Population(Component):
                 self.trace.group.eq(group),
                 self.trace.spike.eq(fired),
                 self.trace.saturated.eq(
-                    self._delayed(m, "saturated", self.saturated, WRITE_STAGE - SATURATED_STAGE)[-1]
+                    delayed(m, "saturated", 1, self.saturated, WRITE_STAGE - SATURATED_STAGE)[-1]
                 ),
             ]
         self._spikes(m, neurons, write, group, fired)
         return m
-
-    def _delayed(self, m, name, value, n_clocks):
-        """The value 1..n_clocks clocks later."""
-        stages = [value]
-        for k in range(n_clocks):
-            stage = Signal.like(value, name=f"{name}_{k + 1}")
-            m.d.sync += stage.eq(stages[-1])
-            stages.append(stage)
-        return stages[1:]
 
     def _axons(self, m):
         """External events: collected for the next step while those of this one are walked."""
@@ -275,8 +267,8 @@ class Population(Component):
 
     def _retire(self, m, lane, v_next, i_syn, draw):
         """Hold what the lane used until its result is there."""
-        draws = self._delayed(m, f"draw_{lane}", draw, WRITE_STAGE - NOISE_STAGE)
-        currents = self._delayed(m, f"i_syn_{lane}", i_syn, WRITE_STAGE - I_SYN_STAGE)
+        draws = delayed(m, f"draw_{lane}", draw.shape(), draw, WRITE_STAGE - NOISE_STAGE)
+        currents = delayed(m, f"i_syn_{lane}", i_syn.shape(), i_syn, WRITE_STAGE - I_SYN_STAGE)
         m.d.comb += [
             self.trace.v[lane].eq(v_next),
             self.trace.i_syn[lane].eq(currents[-1]),

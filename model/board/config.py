@@ -31,8 +31,8 @@ class BoardConfig:
     Parameters
     ----------
     name : str
-    part, package, speed : str
-        Of the FPGA, as nextpnr calls them.
+    package : str
+        Of the FPGA, the ECP5 with 85k LUTs, as nextpnr calls it.
     clock_hz : int
         Of the oscillator, which is the chip's clock.
     baud : int
@@ -42,9 +42,7 @@ class BoardConfig:
     """
 
     name: str
-    part: str
     package: str
-    speed: str
     clock_hz: int
     baud: int
     pins: dict[str, Pin]
@@ -65,9 +63,7 @@ BOARDS: dict[str, BoardConfig] = {
     for board in (
         BoardConfig(
             name="ulx3s",
-            part="LFE5U-85F",
             package="CABGA381",
-            speed="6",
             clock_hz=25_000_000,
             baud=1_000_000,
             pins={

@@ -13,6 +13,7 @@ All numbers are little-endian. A loader writes the records in order, word by wor
 
 import struct
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +47,11 @@ class Record:
 
     address: int
     words: Words
+
+    @property
+    def writes(self) -> list[tuple[int, int]]:
+        """(address, word), one after the other."""
+        return [(self.address + 4 * k, word) for k, word in enumerate(self.words.tolist())]
 
 
 def check_fit(network: Network, config: NPUConfig) -> None:
@@ -115,6 +121,19 @@ def records(network: Network, config: NPUConfig) -> list[Record]:
             ),
             *_weight_records(network, config, p, n_groups, addresses[f"weights[{p}]"]),
         ]
+    return result
+
+
+def bias_records(network: Network, config: NPUConfig, bias: Mapping[int, int]) -> list[Record]:
+    """What to write where, so that these neurons have other external stimuli."""
+    addresses = register_map(config)
+    result = []
+    for neuron, value in bias.items():
+        p = int(network.population_of(np.array(neuron)))
+        index = neuron - network.neuron_slice(p).start
+        word = index * layout.WORDS_PER_NEURON + layout.BIAS_WORD
+        address = addresses[f"neurons[{p}]"] + 4 * word
+        result.append(Record(address, np.array([layout.bias_word(value)], np.uint32)))
     return result
 
 

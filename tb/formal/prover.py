@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from hw import yosys
@@ -222,7 +222,8 @@ class Prover:
             (folder / "outcome.json").write_text(json.dumps(asdict(_solve(folder))))
 
         folder = cached(CACHE / f"{self.proof.name}-{task}-{_key(self._design, job)}", work)
-        return Run(**json.loads((folder / "outcome.json").read_text()))
+        run = Run(**json.loads((folder / "outcome.json").read_text()))
+        return replace(run, trace=str(folder / run.trace)) if run.trace else run
 
 
 def _key(*texts: str) -> str:
@@ -274,5 +275,5 @@ def _solve(folder: Path) -> Run:
         text = "\n".join(line for line in text.splitlines() if ".induction: " not in line)
     found = REPORTED.findall(text)
     trace = re.findall(r"Writing trace to VCD file: (\S+)", text)
-    waves = str(folder / "job" / trace[-1]) if trace and status[1] != PASS else ""
+    waves = f"job/{trace[-1]}" if trace and status[1] != PASS else ""
     return Run(status[1], found, waves, round(seconds, 1))

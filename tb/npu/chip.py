@@ -21,7 +21,7 @@ from cocotbext.axi import (
 from model.config import CHIPS
 from model.npu import events, layout
 from model.npu.engine import Engine
-from model.npu.image import records
+from model.npu.image import bias_records, records
 from model.npu.network import Network
 from model.npu.random_network import random_network
 from model.npu.registers import register_map
@@ -100,12 +100,9 @@ class Bus(Master):
 
     async def set_biases(self, network: Network, bias: dict[int, int]) -> None:
         """Change external stimuli."""
-        for neuron, value in bias.items():
-            p = int(network.population_of(np.array(neuron)))
-            index = neuron - network.neuron_slice(p).start
-            address = self.map[f"neurons[{p}]"] + 16 * index + 4 * layout.BIAS_WORD
-            word = layout.bias_word(value).to_bytes(4, "little")
-            assert await self.write(address, word) == AxiResp.OKAY
+        for record in bias_records(network, CONFIG, bias):
+            word = record.words.astype("<u4").tobytes()
+            assert await self.write(record.address, word) == AxiResp.OKAY
 
     async def send(self, step: int, population: int, index: int, fence: bool = False) -> None:
         """Queue one beat on the event stream."""

@@ -214,7 +214,7 @@ def test_boards() -> None:
 
 def test_wrong_boards() -> None:
     with pytest.raises(ValueError, match="baud must be at most 250, a bit of 4 clocks, not 500"):
-        BoardConfig(name="x", part="", package="", speed="", clock_hz=1000, baud=500, pins={})
+        BoardConfig(name="x", package="", clock_hz=1000, baud=500, pins={})
     for name in ("mars-tiny", "kenyon-tiny"):
         with pytest.raises(ValueError, match=f"populations alone on ulx3s, not {name}: MARS needs"):
             check_chip(CHIPS[name], "ulx3s")
