@@ -278,3 +278,31 @@ async def slow_receiver_stalls_spikes(dut) -> None:
         await RisingEdge(dut.clk)
         taken += int(dut.serial_host_spikes_tvalid.value and dut.serial_host_spikes_tready.value)
     check("spikes taken", 1, taken)
+
+
+@cocotb.test()
+async def every_rise_is_told(dut) -> None:
+    """Of an interrupt that rises again while it is told of the first time, too."""
+    host = Host(dut)
+    await host.start(received_valid=0, sent_ready=1, irq=0)
+    host.spikes.clear_pause_generator()
+    host.spikes.pause = False
+    await ClockCycles(dut.clk, 30)
+    for gap in range(1, 16):
+        await host.spikes.send(AxiStreamFrame(bytes(8)))  # the first time has to wait for it
+        while not (await host.tick())["sent_valid"]:
+            pass
+        host.set(irq=1)
+        await host.tick()
+        host.set(irq=0)
+        for _ in range(gap):
+            await host.tick()
+        host.set(irq=1)
+        told = -1
+        for clock in range(30):
+            out = await host.tick()
+            if out["sent_valid"] and out["sent_payload"] == ord(protocol.IRQ):
+                told = clock
+        assert told >= 2, f"rise {gap} clocks after the first: last told {told} clocks later"
+        host.set(irq=0)
+        await ClockCycles(dut.clk, 4)
