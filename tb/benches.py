@@ -123,7 +123,7 @@ def blocks(group: str = "") -> Design:
         text, states = verilog(group)
         return {"blocks.v": text, views.SCENE: views.scene(text, TOP, states)}
 
-    return Design(f"blocks-{group}" if group else "blocks", "blocks", sources)
+    return Design(f"blocks-{group}" if group else "blocks", "blocks", sources, effort="-O1")
 
 
 def line_system(config: MarsConfig) -> Design:
@@ -143,7 +143,7 @@ def line_system(config: MarsConfig) -> Design:
             "line_system.sv": f"`define DATA_WIDTH {config.weight_bus}\n{system}",
         }
 
-    return Design(f"line_system-{config.name}", "line_system", sources)
+    return Design(f"line_system-{config.name}", "line_system", sources, effort="-O1")
 
 
 def design(bench: Bench, config: ChipConfig) -> Design:

