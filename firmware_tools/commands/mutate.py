@@ -206,8 +206,8 @@ def _run(
     found = {}
     with contextlib.suppress(KeyboardInterrupt):
         for design, bench in own.needed(todo) if here else ():
-            with terminal.busy(f"{design}: building, and {bench} without a mutant"):
-                own.prepare(design, bench)
+            with terminal.busy(f"{design}: building for {bench}"):
+                own.build(design, bench)
         with terminal.progress("mutants", len(chosen)) as advance:
             for outcome in outcomes(trials, executor, store):
                 found[outcome.mutant.label] = outcome

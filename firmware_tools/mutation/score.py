@@ -180,18 +180,19 @@ class Campaign:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._simulators: dict[tuple[str, str], Path] = {}
 
-    def simulator(self, target: Target, bench: str) -> Path:
+    def build(self, design: str, bench: str) -> Path:
         """Build the simulator that holds all mutants of a design, unless it is there."""
-        names = target.name, target.design_of(Bench(bench)).name
+        target = self._targets[design]
+        names = design, target.design_of(Bench(bench)).name
         if names not in self._simulators:
-            own = [mutant for mutant in self._mutants if mutant.design == target.name]
+            own = [mutant for mutant in self._mutants if mutant.design == design]
             mutated = verilog(target, own, target.prepared(self._designs))
-            design = target.simulator(Bench(bench), mutated, digest(own))
-            self._simulators[names] = simulator.build(design)
+            simulated = target.simulator(Bench(bench), mutated, digest(own))
+            self._simulators[names] = simulator.build(simulated)
         return self._simulators[names]
 
     def needed(self, todo: Sequence[Mutant]) -> list[tuple[str, str]]:
-        """Designs and benches that have to be prepared for mutants."""
+        """Designs and benches of mutants."""
         return list(dict.fromkeys((m.design, bench) for m in todo for bench in self._benches(m)))
 
     def prepare(self, design: str, bench: str) -> Path:
@@ -202,7 +203,7 @@ class Campaign:
         BenchFailure
             It does not pass.
         """
-        folder = self.simulator(self._targets[design], bench)
+        folder = self.build(design, bench)
 
         def work(baseline: Path) -> None:
             failure = self._run(folder, bench, 0)

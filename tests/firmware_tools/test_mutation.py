@@ -89,7 +89,7 @@ def test_outcomes(drawn: list[Mutant], folder: Path, monkeypatch: pytest.MonkeyP
     inverted = planted(7, "inv", "blocks", "soma", "spike")
     campaign = Campaign(folder, [*drawn, dead, inverted], {"soma": SOMA})
     assert campaign.needed([dead, inverted]) == [("soma", "soma")]
-    campaign.prepare("soma", "soma")
+    campaign.build("soma", "soma")
     store = Store(folder / "jobs")
     trials = campaign.trials([dead, inverted, drawn[0]])
     outcomes = {o.mutant.number: o for o in score.outcomes(trials, Local(1), store)}
@@ -114,7 +114,7 @@ def test_bench_that_fails_without_a_mutant(
     drawn: list[Mutant], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     campaign = Campaign(folder, drawn[:4], {"soma": SOMA})
-    monkeypatch.setattr(campaign, "simulator", lambda *_: folder)
+    monkeypatch.setattr(campaign, "build", lambda *_: folder)
     monkeypatch.setattr(campaign, "_run", lambda *_: "tb.npu.tb_soma.boundaries")
     text = "soma must pass on soma without a mutant: tb.npu.tb_soma.boundaries"
     with pytest.raises(BenchFailure, match=text):
