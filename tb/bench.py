@@ -85,9 +85,15 @@ class Fields:
     Parameters
     ----------
     layout : Layout
+
+    Attributes
+    ----------
+    size : int
+        In bits.
     """
 
     def __init__(self, layout: Layout) -> None:
+        self.size = layout.size
         self._places = {
             key: (field.offset, field.width, Shape.cast(field.shape).signed)
             for key, field in layout
