@@ -75,6 +75,9 @@ STAND_IN, PLUSARGS = "KENYON_SIMULATOR", "KENYON_PLUSARGS"
 """Environment variables: the folder of a simulator that takes the place of whatever would be built,
 and what every run gets besides its own plusargs. So mutants run under benches that do not know."""
 
+REWRITTEN = "tb/*.py"
+"""Modules whose assertions tell what they compared: cocotb would rewrite all that is imported."""
+
 
 class BuildError(RuntimeError):
     """The RTL could not be turned into a simulator; the text says where the log is."""
@@ -315,7 +318,11 @@ def run(
             seed=seed,
             plusargs=[*plusargs, *os.environ.get(PLUSARGS, "").split()],
             waves=bool(waves),
-            extra_env={"PYTHONWARNINGS": "default", **(environment or {})},
+            extra_env={
+                "PYTHONWARNINGS": "default",
+                "COCOTB_REWRITE_ASSERTION_FILES": REWRITTEN,
+                **(environment or {}),
+            },
         )
     except (RuntimeError, SystemExit) as error:
         failure = str(error)

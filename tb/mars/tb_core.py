@@ -26,7 +26,7 @@ from model.mars.config import (
     WORDS_PER_WRITE,
 )
 from model.mars.layout import MAX_MACROS, Descriptor, bits_of, pack_descriptor
-from tb.bench import Block, check, signed
+from tb.bench import Block, Fields, check, signed
 from tb.blocks import CORE_FIRST, CORE_MACROS, CORE_WORDS
 
 LANES = tuple(range(CORE_MACROS))
@@ -37,6 +37,7 @@ TEAMS = ((0, 8), (0, 7), (0, 6), (0, 5), (1, 4), (1, 3), (1, 2), (2, 2), (2, 1),
 """`split_log2` and teams: each lane works in some and rests in others."""
 TAPS = (*itertools.product(range(3), repeat=2), (15, 0), (0, 15), (7, 12))
 WORD_MASK = (1 << WORD_BITS) - 1
+INDEX_BITS, STEP_BITS = Fields(INDEX), Fields(STEP)
 Index = tuple[int, int, int]
 """dy, dx, channel block."""
 
@@ -283,10 +284,8 @@ class Bench:
 
         entry, (dy, dx, block), lanes = now.index or (rng.randrange(ADDRESSES), (1, 2, 3), ())
         offset = dy * d.tap_row_pitch + dx * d.tap_col_pitch + block * d.in_planes
-        index = INDEX.const(
-            {"offset": offset % (1 << 16), "dy": dy * d.row_dilation, "dx": dx * d.col_dilation}
-        )
-        inputs |= {"walk_index_write_addr": entry, "walk_index_data": index.as_value().value}
+        code = {"offset": offset, "dy": dy * d.row_dilation, "dx": dx * d.col_dilation}
+        inputs |= {"walk_index_write_addr": entry, "walk_index_data": INDEX_BITS.pack(code)}
         inputs |= {f"index_write_{lane}": int(lane in lanes) for lane in LANES}
 
         addresses, masks, words = now.feature or ([rng.randrange(1 << 16)] * 2, [0] * 2, [0] * 2)
@@ -340,7 +339,7 @@ class Bench:
                 "u_plane": step.plane,
                 "u_macro": u_macro(d, step),
             }
-        return STEP.const(fields).as_value().value
+        return STEP_BITS.pack(fields)
 
     def follow(self, now: Clock) -> None:
         """What the steps under way read and add, then what is written."""

@@ -22,13 +22,14 @@ from model.mars.layout import (
 from model.mars.lif import chain
 from model.mars.machine import nibble_plane
 from model.mars.neuron import CHARGE_MAX
-from tb.bench import Block, check
+from tb.bench import Block, Fields, check
 from tb.blocks import LIF_TEAMS
 
 LEAKS = (0, 0, 1, 2, 7, 15)
 LIMITS = (1, 3, 7, 127, 32767)
 MEMBRANE_WIDTH = 16
 LANES = range(KERNELS)
+PIXEL_BITS = Fields(PIXEL)
 Ints = np.ndarray
 
 
@@ -154,7 +155,7 @@ def inputs_of(rng: random.Random, d: Descriptor, one: Pixel | None) -> dict[str,
     if one is None:
         fields = {name: rng.randrange(1 << 4) & mask for name, mask in (("team", 7), ("sub", 1))}
         return {
-            "pixel": PIXEL.const(fields).as_value().value,
+            "pixel": PIXEL_BITS.pack(fields),
             "sums": rng.getrandbits(KERNELS * STEPS_PER_WORD * ACC_WIDTH),
             "residual": rng.getrandbits(SPIKES.size),
             "header": rng.getrandbits(1024),
@@ -172,9 +173,7 @@ def inputs_of(rng: random.Random, d: Descriptor, one: Pixel | None) -> dict[str,
             spike = int(one.residual[k, step]) if step < n_steps else rng.randrange(2)
             residual |= spike << STEPS_PER_WORD * k + step
     return {
-        "pixel": PIXEL.const({"valid": 1, "team": one.team, "sub": one.sub, "part": one.part})
-        .as_value()
-        .value,
+        "pixel": PIXEL_BITS.pack({"valid": 1, "team": one.team, "sub": one.sub, "part": one.part}),
         "stored": one.stored,
         "sums": sums,
         "residual": residual,
@@ -211,12 +210,12 @@ async def follow(block: Block, rng: random.Random, d: Descriptor, n_rounds: int)
     for clock in range(max(coming) + 2):
         block.set(**inputs_of(rng, d, pixels.get(clock)))
         outputs = await block.tick()
-        fired = PIXEL.from_bits(outputs["fired"])
+        fired = PIXEL_BITS.read(outputs["fired"])
         one = coming.get(clock)
         where = f"clock {clock}, {d.n_steps} steps, {1 << d.groups_log2} groups: "
-        check(where + "valid", int(one is not None), int(fired.valid))
+        check(where + "valid", int(one is not None), fired["valid"])
         if one is not None:
-            check(where + "pixel", (one.team, one.sub), (int(fired.team), int(fired.sub)))
+            check(where + "pixel", (one.team, one.sub), (fired["team"], fired["sub"]))
             for name, (value, bits) in expected_of(d, one).items():
                 check(where + name, hex(value), hex(outputs[name] & bits))
 

@@ -12,8 +12,9 @@ from model.mars.clocks import ROW_WAITS
 from model.mars.config import KERNELS
 from model.mars.layout import NORMALISATION, SOFTMAX
 from model.mars.rows import EPSILON_MAX, NORM_MAX, OCTAVES_MAX, SOFTMAX_MAX, normalise, softmax
-from tb.bench import Block, check
+from tb.bench import Block, Fields, check
 
+VALUE_BITS, RESULT_BITS = Fields(VALUES), Fields(ROW_RESULTS)
 PHASES = {SOFTMAX: (LARGEST, SUMS, RESULTS), NORMALISATION: (SUMS, RESULTS)}
 LONGEST = {SOFTMAX: SOFTMAX_MAX, NORMALISATION: NORM_MAX}
 Ints = np.ndarray
@@ -59,7 +60,7 @@ class Bench:
             "first": rng.randrange(2),
             "last": rng.randrange(2),
             "mask": rng.getrandbits(KERNELS),
-            "values": rng.getrandbits(VALUES.size),
+            "values": rng.getrandbits(VALUE_BITS.size),
         }
         self.block.set(**(garbage | inputs))
         self.due.append(expected)
@@ -67,8 +68,7 @@ class Bench:
         due = self.due.pop(0)
         if due is not None:
             where, results = due
-            found = ROW_RESULTS.from_bits(seen)
-            check(where, results, [found[k] for k in range(KERNELS)])
+            check(where, results, list(RESULT_BITS.read(seen).values()))
 
     async def run(self, one: Pass, pause: float = 0.0) -> None:
         """A pass; some slots are longer than they must be."""
@@ -101,7 +101,9 @@ class Bench:
                     }
                     expected = None
                     if is_there:
-                        inputs["values"] = VALUES.const(values[row, block].tolist()).as_bits()
+                        inputs["values"] = VALUE_BITS.pack(
+                            dict(enumerate(values[row, block].tolist()))
+                        )
                         inputs["mask"] = int(mask[block])
                     if is_there and phase == RESULTS:
                         where = f"{one.function}, {one.parameter}, row {one.rows[row].tolist()}"

@@ -17,11 +17,12 @@ from model.mars.mapper import compile_network
 from model.mars.program import KernelBlock
 from model.mars.random_attention import random_attention_network
 from model.mars.random_network import random_input
-from tb.bench import Block, check
+from tb.bench import Block, Fields, check
 from tb.blocks import ROW_MACROS
 
 MARS = CONFIGS["mars"]
 OUTPUTS = ("last_step", "addr", "pixel", "header_slot", "results", "headers_freed", "last_word")
+PIXEL_BITS, RESULT_BITS = Fields(PIXEL), Fields(ROW_RESULTS)
 SLOTS = 1 << 9
 SEEDS = range(1, 17)
 
@@ -86,7 +87,7 @@ class Bench:
     async def run(self, one: Pass) -> None:
         """A pass, every clock."""
         d, work, rng = one.descriptor, one.work, self.rng
-        slot = rng.randrange(SLOTS)
+        slot, name = rng.randrange(SLOTS), str(d)
         self.block.set(descriptor=bits_of(pack_descriptor(d)), slot=slot, stepping=0)
         await self.clock(one)
         n_reads = 0
@@ -95,7 +96,7 @@ class Bench:
             seen = await self.clock(one)
             n_reads += sum(seen[f"read_{k}"] for k in range(ROW_MACROS))
             check(f"clock {clock}: last_step", clock == work.row_steps - 1, seen["last_step"])
-            self.look(one, slot, clock, seen)
+            self.look(one, slot, clock, seen, f"{name}, clock {clock}")
         check("reads", ROW_PHASES[d.function] * one.accs.shape[0] * d.row_blocks, n_reads)
 
     async def clock(self, one: Pass) -> dict[str, int]:
@@ -110,7 +111,9 @@ class Bench:
             self.block.set(**{f"data_{k}": data, f"upper_{k}": upper})
         return seen
 
-    def look(self, one: Pass, slot: int, clock: int, seen: dict[str, int]) -> None:
+    def look(
+        self, one: Pass, slot: int, clock: int, seen: dict[str, int | None], where: str
+    ) -> None:
         """What comes out in a clock of the pass."""
         d = one.descriptor
         n_pixels, n_blocks, _ = one.accs.shape
@@ -124,8 +127,7 @@ class Bench:
 
         last = n_pixels * n_blocks - 1
         now, before, results = (drained(clock - after) for after in range(3))
-        pixel = PIXEL.from_bits(seen["pixel"])
-        where = f"{d}, clock {clock}"
+        pixel = PIXEL_BITS.read(seen["pixel"])
         check(f"{where}: valid", now is not None, pixel["valid"])
         check(f"{where}: last_word", now == last, seen["last_word"])
         if now is not None:
@@ -139,9 +141,9 @@ class Bench:
             header = (slot - d.n_kernel_blocks + 1 + number) % SLOTS
             check(f"{where}: header_slot", header, seen["header_slot"])
         if results is not None:
-            found = ROW_RESULTS.from_bits(seen["results"])
             expected = one.accs.reshape(-1, KERNELS)[results].tolist()
-            check(f"{where}: results", expected, [found[k] for k in range(KERNELS)])
+            found = list(RESULT_BITS.read(seen["results"]).values())
+            check(f"{where}: results", expected, found)
 
 
 @cocotb.test()
