@@ -95,6 +95,8 @@ Report = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, max=(1 << 32) - 1, help="Seed of what is random.")]
+Seeds = Annotated[int, typer.Option(min=1, help="Seeds, from 0, that everything is trained with.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Fewer and shorter runs.")]
 
 
 def examples(*commands: str) -> str:

@@ -124,11 +124,12 @@ def command(
     report: Report = None,
     json: Json = False,
 ) -> None:
-    """Give each layer the device with which the network costs least and still is right.
+    """Give each layer a device, so that a network costs least.
 
-    Phase 1 fills the front of cost and expected noise by a differentiable choice for each layer;
-    phase 2 measures networks along it on simulated chips, and changes the cheapest that is allowed
-    as long as that pays. The best one is measured again on other chips and other images.
+    And still is right: phase 1 fills the front of cost and expected noise by a differentiable
+    choice for each layer; phase 2 measures networks along it on simulated chips, and changes the
+    cheapest that is allowed as long as that pays. The best one is measured again on other chips and
+    other images.
 
     Costs are those of 180 nm: digital SRAM from our synthesis, all else from published figures by
     stated rules (firmware_tools/costs/constants.toml); every figure is there for arrays alone, too.

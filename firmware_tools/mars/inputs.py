@@ -10,6 +10,7 @@ import typer
 from firmware_tools.console import Terminal
 from firmware_tools.errors import UserError
 from model.mars.config import CONFIGS, MarsConfig
+from model.mars.zoo import ZOO
 from model.npu.config import CONFIGS as NPU_CONFIGS
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from tb.simulator import Waves
 
 DEFAULT = "mars"
+DEFAULT_NETWORK = "vgg16"
+"""Whose figures `kenyon bench` shows."""
 DEFAULT_MHZ = 100.0
 """Clock for frames per second."""
 NAMES = ", ".join(CONFIGS)
@@ -52,6 +55,31 @@ AnyConfig = Annotated[
         help=f"For NETWORK.json: {', '.join(NPU_CONFIGS)}. For a quantised one: {NAMES}.",
         show_default=False,
     ),
+]
+ConfigName = Annotated[
+    str, typer.Option("--config", "-c", metavar="CONFIG", help=f"Whose clocks count: {NAMES}.")
+]
+Benched = Annotated[
+    str | None,
+    typer.Option(
+        "--network",
+        metavar="NETWORK",
+        help="Quantised network, NET.npz, MODEL.tflite or MODEL.onnx, or of the zoo: "
+        f"{', '.join(ZOO)}. Default: {DEFAULT_NETWORK}.",
+        show_default=False,
+    ),
+]
+ZooSparsity = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=1, help="Of the zoo: share of empty group-sets. Default: 0.5; of devices 0."
+    ),
+]
+ZooWeightBits = Annotated[
+    int | None, typer.Option(min=2, max=8, help="Of the zoo: bits of weights. Default: 4.")
+]
+ZooActBits = Annotated[
+    int | None, typer.Option(min=1, max=8, help="Of the zoo: bits of activations. Default: 4.")
 ]
 Chunk = Annotated[
     int | None,
