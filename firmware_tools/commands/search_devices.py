@@ -53,7 +53,6 @@ def command(
             metavar="NAME[:KEY=VALUE,...]",
             help="A device that a layer may have, once for each (docs/hyde.md). Default: "
             f"{', '.join(DEVICES)}.",
-            show_default=False,
         ),
     ] = None,
     arrays: Annotated[
@@ -85,7 +84,6 @@ def command(
             metavar="X.npy",
             help="Images: one half chooses, the other one reports. Default: digits for a network "
             "that takes them, else random images.",
-            show_default=False,
         ),
     ] = None,
     labels: Annotated[
@@ -94,7 +92,6 @@ def command(
             metavar="L.npy",
             help="Classes of --input. Without them a point is lost for each percent of the images "
             "whose class is not the exact network's.",
-            show_default=False,
         ),
     ] = None,
     count: Annotated[
@@ -118,7 +115,6 @@ def command(
             help="Write best.json and the networks of the front, for kenyon infer --device and "
             "kenyon bench devices; where bits or group-sets were chosen best.npz, too, which is to "
             "be run. Also after Ctrl-C.",
-            show_default=False,
         ),
     ] = None,
     report: Report = None,

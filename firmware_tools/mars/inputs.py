@@ -32,18 +32,13 @@ MODEL_SUFFIXES = (".tflite", ".onnx")
 
 Quantised = Annotated[
     Path,
-    typer.Argument(
-        metavar="NET",
-        help="Quantised network: NET.npz, MODEL.tflite or MODEL.onnx.",
-        show_default=False,
-    ),
+    typer.Argument(metavar="NET", help="Quantised network: NET.npz, MODEL.tflite or MODEL.onnx."),
 ]
 AnyNetwork = Annotated[
     Path | None,
     typer.Argument(
         metavar="NETWORK",
         help="NETWORK.json, for the NPU, or, quantised, NET.npz, MODEL.tflite or MODEL.onnx.",
-        show_default=False,
     ),
 ]
 AnyConfig = Annotated[
@@ -53,7 +48,6 @@ AnyConfig = Annotated[
         "-c",
         metavar="CONFIG",
         help=f"For NETWORK.json: {', '.join(NPU_CONFIGS)}. For a quantised one: {NAMES}.",
-        show_default=False,
     ),
 ]
 ConfigName = Annotated[
@@ -66,7 +60,6 @@ Benched = Annotated[
         metavar="NETWORK",
         help="Quantised network, NET.npz, MODEL.tflite or MODEL.onnx, or of the zoo: "
         f"{', '.join(ZOO)}. Default: {DEFAULT_NETWORK}.",
-        show_default=False,
     ),
 ]
 ZooSparsity = Annotated[
@@ -89,7 +82,6 @@ Chunk = Annotated[
         metavar="STEPS",
         help="Time steps of a spiking network that the chip takes before it turns to the next "
         "layer. Default: all; 4 if an exit can save some; 1 if layers share membranes.",
-        show_default=False,
     ),
 ]
 DeviceName = Annotated[
@@ -99,7 +91,6 @@ DeviceName = Annotated[
         metavar="NAME[:KEY=VALUE,...]",
         help="What the macros are made of: sram, sram-analog, pcm, fefet, rram, DEVICE.toml; "
         "DEVICES.json of kenyon search; or bits, memories with wrong bits (docs/devices.md).",
-        show_default=False,
     ),
 ]
 Trials = Annotated[
