@@ -10,13 +10,13 @@ from rich.markup import escape
 from firmware_tools.console import DIFFERENCE, Terminal
 from firmware_tools.errors import UserError
 from firmware_tools.inputs import check_folder
+from firmware_tools.mars.inputs import SUFFIX
 from firmware_tools.report import page
 
 if TYPE_CHECKING:
     from firmware_tools.avoid.training import PerceptionResult
     from firmware_tools.quantize.training import Result, StagedTraining, Training
 
-SUFFIX = ".npz"
 Bits = Annotated[
     int | None, typer.Option(min=2, max=8, help="Bits of weights, activations and images.")
 ]

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from firmware_tools import trainings
 from firmware_tools.console import DIFFERENCE, Json, Report, Seed, Terminal, examples
-from firmware_tools.mars.inputs import DEFAULT, ConfigName, load_network, mars_config
+from firmware_tools.mars.inputs import DEFAULT, SUFFIX, ConfigName, load_network, mars_config
 from firmware_tools.report import page
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def command(
     images, results on the golden machine with the first ones.
     """
     terminal = Terminal(json=json)
-    output = output or network_file.with_name(f"{network_file.stem}-condensed{trainings.SUFFIX}")
+    output = output or network_file.with_name(f"{network_file.stem}-condensed{SUFFIX}")
     trainings.check(report, output)
     chip = mars_config(config)
     plain = load_network(network_file)

@@ -10,7 +10,7 @@ from rich.table import Table
 from firmware_tools import trainings
 from firmware_tools.console import DIFFERENCE, Jobs, Json, On, Report, Seed, Terminal, examples
 from firmware_tools.jobs.choice import executor
-from firmware_tools.mars.inputs import DEFAULT, ConfigName, mars_config
+from firmware_tools.mars.inputs import DEFAULT, SUFFIX, ConfigName, mars_config
 from firmware_tools.report import page
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def command(
     test images.
     """
     terminal = Terminal(json=json)
-    output = output or Path(f"{data}{trainings.SUFFIX}")
+    output = output or Path(f"{data}{SUFFIX}")
     trainings.check(report, output)
     chip = mars_config(config)
     run = executor(jobs, on)
