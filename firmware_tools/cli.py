@@ -143,17 +143,38 @@ def _register(group: typer.Typer, name: str, module: str) -> None:
     )(verb.command)
 
 
-def _register_group(name: str, about: str, subjects: tuple[str, ...]) -> None:
-    """A verb whose subjects have options of their own."""
-    group = typer.Typer(name=name, help=about, no_args_is_help=True, rich_markup_mode="rich")
-    for subject in subjects:
-        _register(group, subject, f"{name}_{subject}")
-    app.add_typer(group)
+class _Subjects(TyperGroup):
+    """A verb whose subjects have options of their own; they are imported when it is called."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        verb = str(self.name)
+        group = commands.GROUPS[verb]
+        subjects = typer.Typer(rich_markup_mode="rich")
+        for subject in group.subjects:
+            _register(subjects, subject, f"{verb}_{subject.replace('-', '_')}")
+        self.commands = typer.main.get_group(subjects).commands
+        is_named = args and (args[0] == "--help" or not args[0].startswith("-"))
+        if group.default and not is_named:
+            args = [group.default, *args]
+        return super().parse_args(ctx, args)
+
+
+def _register_group(name: str, group: commands.Group) -> None:
+    default = f"\n\nWithout a subject it is {group.default}." if group.default else ""
+    verb = typer.Typer(
+        cls=_Subjects,
+        name=name,
+        help=group.about + default,
+        no_args_is_help=True,
+        subcommand_metavar="SUBJECT [ARGS]...",
+        rich_markup_mode="rich",
+    )
+    app.add_typer(verb)
 
 
 for _name in commands.NAMES:
     if _name in commands.GROUPS:
-        _register_group(_name, *commands.GROUPS[_name])
+        _register_group(_name, commands.GROUPS[_name])
     else:
         _register(app, _name, _name)
 

@@ -46,18 +46,14 @@ Board = Annotated[
     typer.Option(
         metavar="BOARD",
         help=f"Together with what a board needs around it, one of {', '.join(BOARDS)}.",
-        show_default=False,
     ),
 ]
-Network = Annotated[
-    Path | None, typer.Argument(metavar="NETWORK.json", help="Network file.", show_default=False)
-]
+Network = Annotated[Path | None, typer.Argument(metavar="NETWORK.json", help="Network file.")]
 Iqif = Annotated[
     tuple[Path, Path, Path] | None,
     typer.Option(
         metavar="NEURONS CONNECTIONS SESSION",
         help="The three text files of the IQIF simulator, instead of a network file.",
-        show_default=False,
     ),
 ]
 IqifColumns = Annotated[
@@ -65,14 +61,10 @@ IqifColumns = Annotated[
     typer.Option(
         "--iqif-columns",
         help="What NEURONS has behind reset: slopes a b (until 2025), or shift_a shift_b.",
-        show_default=False,
     ),
 ]
 Jobs = Annotated[
-    int | None,
-    typer.Option(
-        "-j", metavar="N", min=1, help="Jobs at once. Default: cores.", show_default=False
-    ),
+    int | None, typer.Option("-j", metavar="N", min=1, help="Jobs at once. Default: cores.")
 ]
 On = Annotated[
     str | None,
@@ -80,7 +72,6 @@ On = Annotated[
         "--on",
         metavar="ADDRESS",
         help="Run jobs on the cluster at tcp://HOST:PORT instead (kenyon cluster).",
-        show_default=False,
     ),
 ]
 Json = Annotated[
@@ -91,10 +82,11 @@ Report = Annotated[
     typer.Option(
         metavar="FILE.html",
         help="Write a page of charts and tables that needs no network (docs/reports.md).",
-        show_default=False,
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, max=(1 << 32) - 1, help="Seed of what is random.")]
+Seeds = Annotated[int, typer.Option(min=1, help="Seeds, from 0, that everything is trained with.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Fewer and shorter runs.")]
 
 
 def examples(*commands: str) -> str:

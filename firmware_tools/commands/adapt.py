@@ -53,31 +53,22 @@ def command(
             "--input",
             metavar="X.npy",
             help="Training images. Default: the digits that networks are trained on.",
-            show_default=False,
         ),
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(
-            metavar="L.npy", help="Their classes, for fine-tune with --input.", show_default=False
-        ),
+        typer.Option(metavar="L.npy", help="Their classes, for fine-tune with --input."),
     ] = None,
     patch: Annotated[
         Path | None,
         typer.Option(
-            metavar="LINES.json",
-            help="Write which lines of the program in memory become what.",
-            show_default=False,
+            metavar="LINES.json", help="Write which lines of the program in memory become what."
         ),
     ] = None,
     config: Annotated[
         str | None,
         typer.Option(
-            "--config",
-            "-c",
-            metavar="CONFIG",
-            help=f"For --patch: {NAMES}. Default: mars.",
-            show_default=False,
+            "--config", "-c", metavar="CONFIG", help=f"For --patch: {NAMES}. Default: mars."
         ),
     ] = None,
     seed: Seed = 0,

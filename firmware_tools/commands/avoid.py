@@ -37,8 +37,7 @@ EXAMPLES = examples(
 def command(
     clips: Annotated[int, typer.Option(min=1, help="Clips that are rendered.")] = 64,
     mode: Annotated[
-        Mode | None,
-        typer.Option(help="Only clips of this motion. Default: all in turn.", show_default=False),
+        Mode | None, typer.Option(help="Only clips of this motion. Default: all in turn.")
     ] = None,
     seed: Seed = 0,
     source: Annotated[
@@ -56,24 +55,18 @@ def command(
         typer.Option(
             metavar="NET.npz",
             help="What kenyon train avoid wrote. Default: the one that comes along.",
-            show_default=False,
         ),
     ] = None,
     pictures: Annotated[
         Path | None,
         typer.Option(
-            "--input",
-            metavar="PATH",
-            help="A folder of PNGs or a video, instead of clips.",
-            show_default=False,
+            "--input", metavar="PATH", help="A folder of PNGs or a video, instead of clips."
         ),
     ] = None,
     worlds: Annotated[
         int | None,
         typer.Option(
-            min=1,
-            help="Instead of clips: fly through so many worlds, steered and straight on.",
-            show_default=False,
+            min=1, help="Instead of clips: fly through so many worlds, steered and straight on."
         ),
     ] = None,
     film: Annotated[
@@ -81,7 +74,6 @@ def command(
         typer.Option(
             metavar="FILM.gif",
             help="--worlds: film of the first flight; FILM.png holds six frames of it.",
-            show_default=False,
         ),
     ] = None,
     report: Report = None,

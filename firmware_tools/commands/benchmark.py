@@ -43,7 +43,6 @@ def command(
         typer.Argument(
             metavar="NET",
             help="NETWORK.json, for the NPU, or, quantised, NET.npz, MODEL.tflite or MODEL.onnx.",
-            show_default=False,
         ),
     ],
     images: Annotated[
@@ -52,14 +51,11 @@ def command(
             "--input",
             metavar="X.npy",
             help="Images for a quantised network, as kenyon infer takes them.",
-            show_default=False,
         ),
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(
-            metavar="Y.npy", help="Their classes, integers (N,): for accuracy.", show_default=False
-        ),
+        typer.Option(metavar="Y.npy", help="Their classes, integers (N,): for accuracy."),
     ] = None,
     config: AnyConfig = None,
     clock_mhz: ClockMHz = 100.0,
@@ -68,7 +64,6 @@ def command(
         typer.Option(
             metavar="PPA.json",
             help="What kenyon ppa --json wrote of the configuration: for energy.",
-            show_default=False,
         ),
     ] = None,
     json: Json = False,

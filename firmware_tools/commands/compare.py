@@ -53,12 +53,7 @@ def command(
     config: AnyConfig = None,
     images: Annotated[
         Path | None,
-        typer.Option(
-            "--input",
-            metavar="X.npy",
-            help="Images for NET.npz. Default: random ones.",
-            show_default=False,
-        ),
+        typer.Option("--input", metavar="X.npy", help="Images for NET.npz. Default: random ones."),
     ] = None,
     n_images: Annotated[
         int | None,
@@ -67,7 +62,6 @@ def command(
             metavar="N",
             min=1,
             help="Only the first N images of X.npy, or N random ones. Default: all, or 1.",
-            show_default=False,
         ),
     ] = None,
     chunk: Chunk = None,
@@ -77,14 +71,10 @@ def command(
             metavar="BRIDGE.json",
             help="Take the results of NET.npz to populations (docs/bridge.md), on kenyon or "
             "kenyon-tiny.",
-            show_default=False,
         ),
     ] = None,
     populations: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="NETWORK.json", help="The network behind the bridge.", show_default=False
-        ),
+        Path | None, typer.Option(metavar="NETWORK.json", help="The network behind the bridge.")
     ] = None,
     pause: Annotated[
         float,
@@ -99,7 +89,6 @@ def command(
             metavar="FILE.fst",
             help="Write the waves of all signals, as FST or VCD, and views of them for GTKWave and "
             "Surfer that open on the first difference (docs/waves.md).",
-            show_default=False,
         ),
     ] = None,
     report: Report = None,

@@ -29,11 +29,7 @@ def command(
     ],
     training: Annotated[
         Path | None,
-        typer.Option(
-            metavar="NET.pt",
-            help="Float network and twin. Default: beside NET.npz.",
-            show_default=False,
-        ),
+        typer.Option(metavar="NET.pt", help="Float network and twin. Default: beside NET.npz."),
     ] = None,
     count: Annotated[int, typer.Option(min=1, max=500, help="Test images.")] = 500,
     device: DeviceName = None,

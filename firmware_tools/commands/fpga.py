@@ -30,10 +30,7 @@ def command(
     clock_mhz: Annotated[
         float | None,
         typer.Option(
-            min=1,
-            max=400,
-            help="Clock to be reached, in MHz. Default: 50, or that of the board.",
-            show_default=False,
+            min=1, max=400, help="Clock to be reached, in MHz. Default: 50, or that of the board."
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=(1 << 31) - 1, help="Seed of the placement.")] = 2,

@@ -24,13 +24,7 @@ def command(
     ] = "poppins",
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE.v",
-            help="Default: build/kenyon_CONFIG.v.",
-            show_default=False,
-        ),
+        typer.Option("--output", "-o", metavar="FILE.v", help="Default: build/kenyon_CONFIG.v."),
     ] = None,
     board: Board = None,
     json: Json = False,

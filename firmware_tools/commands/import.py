@@ -44,7 +44,6 @@ def command(
             "-o",
             metavar="NET.npz",
             help="Network file to write. Default: the model's name, in this folder.",
-            show_default=False,
         ),
     ] = None,
     wide: Annotated[
@@ -58,7 +57,6 @@ def command(
         typer.Option(
             metavar="IMAGES.npy",
             help="Inputs of the model, on which to compare the network with its own kernels.",
-            show_default=False,
         ),
     ] = None,
     time_steps: Annotated[
@@ -67,23 +65,19 @@ def command(
             min=1,
             max=64,
             help="NIR: time steps of an input. Default: those of EVENTS.npy or of the file.",
-            show_default=False,
         ),
     ] = None,
     dt: Annotated[
-        float | None,
-        typer.Option(help="NIR: seconds of a step, which LIF needs.", show_default=False),
+        float | None, typer.Option(help="NIR: seconds of a step, which LIF needs.")
     ] = None,
     bits: Annotated[
-        Literal["4", "8"] | None,
-        typer.Option(help="NIR: bits of weights. Default: 8.", show_default=False),
+        Literal["4", "8"] | None, typer.Option(help="NIR: bits of weights. Default: 8.")
     ] = None,
     reset: Annotated[
         Literal["hard", "soft"] | None,
         typer.Option(
             help="NIR: to v_reset, or by subtracting the threshold, which the format cannot say. "
-            "Default: hard.",
-            show_default=False,
+            "Default: hard."
         ),
     ] = None,
     nearest_leak: Annotated[
@@ -95,7 +89,6 @@ def command(
         typer.Option(
             metavar="EVENTS.npy",
             help="NIR: inputs, (N, steps, ...) integers, that show how large membranes get.",
-            show_default=False,
         ),
     ] = None,
     json: Json = False,

@@ -70,7 +70,6 @@ def command(
         typer.Option(
             metavar="Y.npy",
             help="Write the results, int32 (N, C, H, W); of a model as it gives them.",
-            show_default=False,
         ),
     ] = None,
     backend: Annotated[
@@ -84,7 +83,6 @@ def command(
             "-c",
             metavar="CONFIG",
             help=f"For model and rtl: {NAMES}. Default: {DEFAULT}.",
-            show_default=False,
         ),
     ] = None,
     chunk: Chunk = None,
@@ -94,7 +92,6 @@ def command(
             metavar="POLICY.npz",
             help="Network whose largest result is the number of time steps that a spiking network "
             "takes for an image; it runs before. Default: the exit decides.",
-            show_default=False,
         ),
     ] = None,
     device: DeviceName = None,

@@ -27,11 +27,7 @@ def command(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output",
-            "-o",
-            metavar="NETWORK.json",
-            help="Write the network that the image holds.",
-            show_default=False,
+            "--output", "-o", metavar="NETWORK.json", help="Write the network that the image holds."
         ),
     ] = None,
     json: Json = False,

@@ -49,9 +49,7 @@ def command(
     design: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="DESIGN",
-            help=f"Only mutants of {', '.join(DESIGNS)}; may be repeated.",
-            show_default=False,
+            metavar="DESIGN", help=f"Only mutants of {', '.join(DESIGNS)}; may be repeated."
         ),
     ] = None,
     only: Annotated[
@@ -59,16 +57,11 @@ def command(
         typer.Option(
             metavar="MODULE",
             help="Only mutants of this RTL file, as soma or hw/npu/soma.py; may be repeated.",
-            show_default=False,
         ),
     ] = None,
     mutant: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Run this one again, as blocks-17; may be repeated.",
-            show_default=False,
-        ),
+        typer.Option(metavar="NAME", help="Run this one again, as blocks-17; may be repeated."),
     ] = None,
     again: Annotated[bool, typer.Option("--again", help="Run those again that survived.")] = False,
     jobs: Jobs = None,

@@ -33,7 +33,6 @@ def command(
             "-o",
             metavar="FILE",
             help="FILE.png or FILE.svg. Default: the file's name with .png.",
-            show_default=False,
         ),
     ] = None,
     json: Json = False,

@@ -10,9 +10,7 @@ from rich.table import Table
 
 from firmware_tools import trainings
 from firmware_tools.console import DIFFERENCE, Json, Report, Seed, Terminal, examples
-from firmware_tools.errors import UserError
-from firmware_tools.inputs import check_folder
-from firmware_tools.mars.inputs import DEFAULT, NAMES, SUFFIX, load_network, mars_config
+from firmware_tools.mars.inputs import DEFAULT, SUFFIX, ConfigName, load_network, mars_config
 from firmware_tools.report import page
 
 if TYPE_CHECKING:
@@ -41,41 +39,26 @@ def command(
     more_epochs: Annotated[
         int, typer.Option(min=1, help="Then of those that are kept, and of all beside them.")
     ] = 5,
-    config: Annotated[
-        str,
-        typer.Option("--config", "-c", metavar="CONFIG", help=f"Whose clocks count: {NAMES}."),
-    ] = DEFAULT,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="OUT.npz",
-            help="The network with what is kept. Default: NET-condensed.npz.",
-            show_default=False,
-        ),
-    ] = None,
+    config: ConfigName = DEFAULT,
+    output: Annotated[Path | None, trainings.OUTPUT] = None,
     report: Report = None,
     json: Json = False,
 ) -> None:
-    """Adapt a quantised transformer to another task by prompts, and keep few of them.
+    """Adapt a transformer to another task by few prompts.
 
-    Its layers stand still. Prompts and a new head are trained with the chip's integers; then a
-    share of the prompts is kept, those with the largest product of prompt and gradient, and trained
-    further, as all are for comparison. OUT.npz is the network with what is kept, beside it the
-    task's test images (OUT-images.npy) and classes (OUT-labels.npy). Clocks are exact; the bound
-    has every macro always busy (docs/prompts.md).
+    Its quantised layers stand still. Prompts and a new head are trained with the chip's integers;
+    then a share of the prompts is kept, those with the largest product of prompt and gradient, and
+    trained further, as all are for comparison. OUT.npz, by default NET-condensed.npz, is the
+    network with what is kept. Clocks are exact; the bound has every macro always busy
+    (docs/prompts.md).
 
     NET.pt must be beside NET.npz. After Ctrl-C the same command goes on from the last epoch. Exit
     code 1 if an integer is not that of the training: all layers on the reference with all test
     images, results on the golden machine with the first ones.
     """
     terminal = Terminal(json=json)
-    page.check(report)
     output = output or network_file.with_name(f"{network_file.stem}-condensed{SUFFIX}")
-    if output.suffix != SUFFIX:
-        raise UserError(f"{output}: network file must end in {SUFFIX}")
-    check_folder(output)
+    trainings.check(report, output)
     chip = mars_config(config)
     plain = load_network(network_file)
     from firmware_tools.prompts import quantised, tasks

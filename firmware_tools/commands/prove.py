@@ -26,8 +26,7 @@ EXAMPLES = examples(
 
 def command(
     names: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[PROOF]...", help="Default: all.", show_default=False),
+        list[str] | None, typer.Argument(metavar="[PROOF]...", help="Default: all.")
     ] = None,
     show: Annotated[bool, typer.Option("--list", help="Only say what there is to prove.")] = False,
     mutants: Annotated[

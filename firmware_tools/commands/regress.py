@@ -69,7 +69,6 @@ def command(
             metavar="CONFIG",
             help=f"{', '.join(CONFIGS)}; may be repeated. Default: all but {', '.join(LARGE)}; on "
             f"Icarus {', '.join(ON_ICARUS)}.",
-            show_default=False,
         ),
     ] = None,
     jobs: Jobs = None,
@@ -83,7 +82,6 @@ def command(
             help="Random networks of each accelerator, over its configurations. Default: 20 of "
             "the NPU, of MARS 200 quantised ones, 200 spiking ones, 200 with attention, 20 pairs; "
             "on Icarus 10.",
-            show_default=False,
         ),
     ] = None,
     only: Annotated[
@@ -92,7 +90,6 @@ def command(
             metavar="NAME",
             help="Only npu, mars, joint, a directed bench, random, quantised, quantised-rtl, "
             "spiking, spiking-rtl, attention or attention-rtl; may be repeated.",
-            show_default=False,
         ),
     ] = None,
     waves: Annotated[
@@ -119,8 +116,7 @@ def command(
         ),
     ] = "verilator",
     junit: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write the outcomes as JUnit XML.", show_default=False),
+        Path | None, typer.Option(metavar="FILE", help="Write the outcomes as JUnit XML.")
     ] = None,
     report: Report = None,
     json: Json = False,

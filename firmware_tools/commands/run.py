@@ -59,35 +59,23 @@ def command(
     port: Annotated[
         str | None,
         typer.Option(
-            metavar="PORT",
-            help="Of --backend board: its serial port, /dev/ttyUSB0 for example.",
-            show_default=False,
+            metavar="PORT", help="Of --backend board: its serial port, /dev/ttyUSB0 for example."
         ),
     ] = None,
     trace: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Write every time step to FILE.csv or FILE.npz.",
-            show_default=False,
-        ),
+        typer.Option(metavar="FILE", help="Write every time step to FILE.csv or FILE.npz."),
     ] = None,
     device: Annotated[
         str | None,
         typer.Option(
             metavar="bits:KEY=P,...",
             help="Weight memories with wrong bits: flips, stuck0, stuck1 (docs/devices.md).",
-            show_default=False,
         ),
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(
-            min=0,
-            max=(1 << 32) - 1,
-            help="Of --device: another chip. Default: 0.",
-            show_default=False,
-        ),
+        typer.Option(min=0, max=(1 << 32) - 1, help="Of --device: another chip. Default: 0."),
     ] = None,
     report: Report = None,
     json: Json = False,

@@ -9,10 +9,8 @@ from rich.table import Table
 
 from firmware_tools import trainings
 from firmware_tools.console import DIFFERENCE, Jobs, Json, On, Report, Seed, Terminal, examples
-from firmware_tools.errors import UserError
-from firmware_tools.inputs import check_folder
 from firmware_tools.jobs.choice import executor
-from firmware_tools.mars.inputs import DEFAULT, NAMES, mars_config
+from firmware_tools.mars.inputs import DEFAULT, SUFFIX, ConfigName, mars_config
 from firmware_tools.report import page
 
 if TYPE_CHECKING:
@@ -32,7 +30,6 @@ EXAMPLES = examples(
     "kenyon search architecture digits --on tcp://127.0.0.1:8786",
     "kenyon compare net.npz --input net-images.npy --images 3 -c mars-tiny",
 )
-SUFFIX = ".npz"
 
 
 def command(
@@ -59,42 +56,27 @@ def command(
         typer.Option(help="Share of the units that could go which a client prunes, below 1."),
     ] = 0.25,
     seed: Seed = 0,
-    config: Annotated[
-        str,
-        typer.Option("--config", "-c", metavar="CONFIG", help=f"Whose clocks count: {NAMES}."),
-    ] = DEFAULT,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="NET.npz",
-            help="The quantised network. Default: DATA.npz.",
-            show_default=False,
-        ),
-    ] = None,
+    config: ConfigName = DEFAULT,
+    output: Annotated[Path | None, trainings.OUTPUT] = None,
     jobs: Jobs = None,
     on: On = None,
     report: Report = None,
     json: Json = False,
 ) -> None:
-    """Search a network in a federation, after DC-NAS; train it quantised and export it.
+    """Search a network in a federation, after DC-NAS.
 
     Clients have images of their own and train parts of one supernet, jobs of this machine or of a
     cluster. Then networks are compared on held-out images and in clocks on the chip, and the
-    fastest of the best is trained with 4 bit on all training images: NET.npz, with the test images
-    as it takes them (NET-images.npy) and their classes (NET-labels.npy).
+    fastest of the best is trained with 4 bit on all training images: OUT.npz, by default digits.npz
+    or mnist.npz.
 
     After Ctrl-C the same command goes on from the last round or epoch and ends with the same
     network (docs/dc-nas.md). Exit code 1 if a layer's integers are not those of the training on all
     test images.
     """
     terminal = Terminal(json=json)
-    page.check(report)
     output = output or Path(f"{data}{SUFFIX}")
-    if output.suffix != SUFFIX:
-        raise UserError(f"{output}: network file must end in {SUFFIX}")
-    check_folder(output)
+    trainings.check(report, output)
     chip = mars_config(config)
     run = executor(jobs, on)
     from firmware_tools.federation.partition import load

@@ -53,7 +53,6 @@ def command(
             metavar="NAME[:KEY=VALUE,...]",
             help="A device that a layer may have, once for each (docs/hyde.md). Default: "
             f"{', '.join(DEVICES)}.",
-            show_default=False,
         ),
     ] = None,
     arrays: Annotated[
@@ -85,7 +84,6 @@ def command(
             metavar="X.npy",
             help="Images: one half chooses, the other one reports. Default: digits for a network "
             "that takes them, else random images.",
-            show_default=False,
         ),
     ] = None,
     labels: Annotated[
@@ -94,7 +92,6 @@ def command(
             metavar="L.npy",
             help="Classes of --input. Without them a point is lost for each percent of the images "
             "whose class is not the exact network's.",
-            show_default=False,
         ),
     ] = None,
     count: Annotated[
@@ -118,17 +115,17 @@ def command(
             help="Write best.json and the networks of the front, for kenyon infer --device and "
             "kenyon bench devices; where bits or group-sets were chosen best.npz, too, which is to "
             "be run. Also after Ctrl-C.",
-            show_default=False,
         ),
     ] = None,
     report: Report = None,
     json: Json = False,
 ) -> None:
-    """Give each layer the device with which the network costs least and still is right.
+    """Give each layer a device, so that a network costs least.
 
-    Phase 1 fills the front of cost and expected noise by a differentiable choice for each layer;
-    phase 2 measures networks along it on simulated chips, and changes the cheapest that is allowed
-    as long as that pays. The best one is measured again on other chips and other images.
+    And still is right: phase 1 fills the front of cost and expected noise by a differentiable
+    choice for each layer; phase 2 measures networks along it on simulated chips, and changes the
+    cheapest that is allowed as long as that pays. The best one is measured again on other chips and
+    other images.
 
     Costs are those of 180 nm: digital SRAM from our synthesis, all else from published figures by
     stated rules (firmware_tools/costs/constants.toml); every figure is there for arrays alone, too.

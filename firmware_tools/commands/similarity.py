@@ -44,7 +44,6 @@ def command(
             "--input-b",
             metavar="Y.npy",
             help="The same images as B takes them, if it does not take A's.",
-            show_default=False,
         ),
     ] = None,
     by: Annotated[By, typer.Option(help="Layers whole, or time step by time step.")] = "layer",
@@ -55,8 +54,7 @@ def command(
         float, typer.Option(min=0, max=1, help="CKA below which networks have parted.")
     ] = 0.9,
     plot: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Heat map, FILE.png or FILE.svg.", show_default=False),
+        Path | None, typer.Option(metavar="FILE", help="Heat map, FILE.png or FILE.svg.")
     ] = None,
     device: DeviceName = None,
     seed: Seed = 0,

@@ -21,14 +21,10 @@ MILLION = 1_000_000
 
 def command(
     name: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="NAME", help=f"Network to write: {', '.join(ZOO)}.", show_default=False
-        ),
+        str | None, typer.Argument(metavar="NAME", help=f"Network to write: {', '.join(ZOO)}.")
     ] = None,
     output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="NET.npz", help="Network file.", show_default=False),
+        Path | None, typer.Option("--output", "-o", metavar="NET.npz", help="Network file.")
     ] = None,
     weight_bits: Annotated[int, typer.Option(min=2, max=8, help="Bits of weights.")] = 4,
     act_bits: Annotated[int, typer.Option(min=1, max=8, help="Bits of activations.")] = 4,

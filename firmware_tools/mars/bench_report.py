@@ -19,7 +19,13 @@ from firmware_tools.jobs.job import JSON, Executor
 from firmware_tools.jobs.store import Store
 from firmware_tools.mars.bench import NOTE, FrameFigures, Order, measure, measure_order
 from firmware_tools.mars.inference import frames_on_rtl
-from firmware_tools.mars.inputs import build_rtl, compiled, is_quantised, load_network
+from firmware_tools.mars.inputs import (
+    DEFAULT_NETWORK,
+    build_rtl,
+    compiled,
+    is_quantised,
+    load_network,
+)
 from firmware_tools.mars.inspect import share
 from firmware_tools.mars.pass_difference import Compared, compare_frame
 from firmware_tools.report import page
@@ -43,7 +49,7 @@ TABLE_CODE = (
     "model.mars.zoo",
     "model.mars.zoo.spiking",
 )
-DEFAULT_NETWORK, DEFAULT_SPARSITY, DEFAULT_BITS, DEFAULT_STEPS = "vgg16", 0.5, 4, 4
+DEFAULT_SPARSITY, DEFAULT_BITS, DEFAULT_STEPS = 0.5, 4, 4
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ import typer
 from firmware_tools.console import Terminal
 from firmware_tools.errors import UserError
 from model.mars.config import CONFIGS, MarsConfig
+from model.mars.zoo import ZOO
 from model.npu.config import CONFIGS as NPU_CONFIGS
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from tb.simulator import Waves
 
 DEFAULT = "mars"
+DEFAULT_NETWORK = "vgg16"
+"""Whose figures `kenyon bench` shows."""
 DEFAULT_MHZ = 100.0
 """Clock for frames per second."""
 NAMES = ", ".join(CONFIGS)
@@ -29,18 +32,13 @@ MODEL_SUFFIXES = (".tflite", ".onnx")
 
 Quantised = Annotated[
     Path,
-    typer.Argument(
-        metavar="NET",
-        help="Quantised network: NET.npz, MODEL.tflite or MODEL.onnx.",
-        show_default=False,
-    ),
+    typer.Argument(metavar="NET", help="Quantised network: NET.npz, MODEL.tflite or MODEL.onnx."),
 ]
 AnyNetwork = Annotated[
     Path | None,
     typer.Argument(
         metavar="NETWORK",
         help="NETWORK.json, for the NPU, or, quantised, NET.npz, MODEL.tflite or MODEL.onnx.",
-        show_default=False,
     ),
 ]
 AnyConfig = Annotated[
@@ -50,8 +48,31 @@ AnyConfig = Annotated[
         "-c",
         metavar="CONFIG",
         help=f"For NETWORK.json: {', '.join(NPU_CONFIGS)}. For a quantised one: {NAMES}.",
-        show_default=False,
     ),
+]
+ConfigName = Annotated[
+    str, typer.Option("--config", "-c", metavar="CONFIG", help=f"Whose clocks count: {NAMES}.")
+]
+Benched = Annotated[
+    str | None,
+    typer.Option(
+        "--network",
+        metavar="NETWORK",
+        help="Quantised network, NET.npz, MODEL.tflite or MODEL.onnx, or of the zoo: "
+        f"{', '.join(ZOO)}. Default: {DEFAULT_NETWORK}.",
+    ),
+]
+ZooSparsity = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=1, help="Of the zoo: share of empty group-sets. Default: 0.5; of devices 0."
+    ),
+]
+ZooWeightBits = Annotated[
+    int | None, typer.Option(min=2, max=8, help="Of the zoo: bits of weights. Default: 4.")
+]
+ZooActBits = Annotated[
+    int | None, typer.Option(min=1, max=8, help="Of the zoo: bits of activations. Default: 4.")
 ]
 Chunk = Annotated[
     int | None,
@@ -61,7 +82,6 @@ Chunk = Annotated[
         metavar="STEPS",
         help="Time steps of a spiking network that the chip takes before it turns to the next "
         "layer. Default: all; 4 if an exit can save some; 1 if layers share membranes.",
-        show_default=False,
     ),
 ]
 DeviceName = Annotated[
@@ -71,7 +91,6 @@ DeviceName = Annotated[
         metavar="NAME[:KEY=VALUE,...]",
         help="What the macros are made of: sram, sram-analog, pcm, fefet, rram, DEVICE.toml; "
         "DEVICES.json of kenyon search; or bits, memories with wrong bits (docs/devices.md).",
-        show_default=False,
     ),
 ]
 Trials = Annotated[

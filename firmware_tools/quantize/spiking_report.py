@@ -1,20 +1,85 @@
-"""`kenyon train digits --spiking`: what is written beside the network, and what is said."""
+"""`kenyon train digits --spiking`: trains, writes files, and says what came out."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import typer
 from rich.markup import escape
 
-from firmware_tools.console import Terminal
-from firmware_tools.quantize.digits import Part
-from firmware_tools.quantize.spiking_training import SpikingResult, SpikingSettings
+from firmware_tools import trainings
+from firmware_tools.console import DIFFERENCE, Terminal
+from firmware_tools.quantize.digits import Data, Part
+from firmware_tools.quantize.policy import PolicyResult, PolicyTraining
+from firmware_tools.quantize.spiking import SpikingTwin
+from firmware_tools.quantize.spiking_training import (
+    SpikingResult,
+    SpikingSettings,
+    SpikingTraining,
+)
 from firmware_tools.quantize.training import save_result
-from firmware_tools.trainings import write_tests
 from model.mars import network_file, reference
 from model.mars.config import CONFIGS, WORD_BYTES
 from model.mars.mapper import compile_network
 from model.mars.network import Conv, Dense, Layer, QuantizedNetwork
+
+
+def train(
+    settings: SpikingSettings,
+    output: Path,
+    policy: Path | None,
+    report: Path | None,
+    terminal: Terminal,
+) -> None:
+    """Train a network and, if `policy` is where it goes, what chooses its time steps."""
+    loaded = settings.load()
+    training = SpikingTraining(settings, loaded, trainings.checkpoint_of(output))
+    trainings.run(training, terminal)
+    result = training.finish()
+    n_differ = write(settings, result, loaded.test, output)
+    stored, alone = membrane_bytes(result.network)
+    chooses = None
+    if policy is not None:
+        chooses = _train_policy(result.twin, loaded, policy, settings.seed, terminal)
+    training.discard_checkpoint()
+    values = {
+        "data": "digits",
+        **result.as_json(),
+        "time_steps": settings.time_steps,
+        "weight_bits": settings.weight_bits,
+        "membrane_bits": settings.membrane_bits,
+        "input_bits": result.network.input_type.bits,
+        "events": settings.events,
+        "share": settings.share,
+        "membrane_bytes": stored,
+        "membrane_bytes_if_nothing_was_shared": alone,
+        "policy": None if chooses is None else {**chooses.as_json(), "output": str(policy)},
+        "exit": None if settings.stop is None else ":".join(map(str, settings.stop)),
+        "seed": settings.seed,
+        "n_test": len(loaded.test),
+        "equal": not n_differ,
+        "output": str(output),
+    }
+    terminal.result(values)
+    _print(terminal, result, output, n_differ, len(loaded.test))
+    if chooses is not None:
+        mean = f"{chooses.mean_steps:.2f} of {settings.time_steps} steps in the mean"
+        terminal.print(f"with the policy     {chooses.accuracy:8.2%}, {mean}")
+        terminal.print(escape(f"wrote {policy}"))
+    trainings.write_report(report, values, training, terminal)
+    if n_differ:
+        raise typer.Exit(DIFFERENCE)
+
+
+def _train_policy(
+    spiking: SpikingTwin, data: Data, path: Path, seed: int, terminal: Terminal
+) -> PolicyResult:
+    training = PolicyTraining(spiking, data, trainings.checkpoint_of(path), seed=seed)
+    trainings.run(training, terminal)
+    result = training.finish()
+    network_file.dump(result.network, path)
+    training.discard_checkpoint()
+    return result
 
 
 def write(settings: SpikingSettings, result: SpikingResult, test: Part, output: Path) -> int:
@@ -22,7 +87,7 @@ def write(settings: SpikingSettings, result: SpikingResult, test: Part, output: 
     network_file.dump(result.network, output)
     save_result(settings, result.model, result.twin, output.with_suffix(".pt"))
     images = result.twin.image_ints(test.images).astype(np.int16)
-    write_tests(output, images, test.labels)
+    trainings.write_tests(output, images, test.labels)
     return n_unequal(result, network_file.load(output), test)
 
 
@@ -56,10 +121,9 @@ def _stored_bytes(network: QuantizedNetwork) -> int:
     return WORD_BYTES * sum(words.values())
 
 
-def report(
+def _print(
     terminal: Terminal, result: SpikingResult, output: Path, n_differ: int, n_test: int
 ) -> None:
-    """Say what came out."""
     for warning in result.network.warnings:
         terminal.warn(warning)
     terminal.print(f"real weights, 1 step{result.one_step_accuracy:8.2%}")

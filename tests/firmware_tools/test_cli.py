@@ -9,7 +9,7 @@ import pytest
 
 from firmware_tools import commands
 from firmware_tools.cli import exit_code
-from firmware_tools.console import BAD_INPUT
+from firmware_tools.console import BAD_INPUT, invocation
 from hw.asic.osu018 import MissingLibrary
 from hw.yosys import YosysError
 
@@ -25,7 +25,7 @@ def test_help_shows_every_verb(kenyon) -> None:
 
 VERBS = [
     *(name for name in commands.NAMES if name not in commands.GROUPS),
-    *(f"{group} {one}" for group, (_, subjects) in commands.GROUPS.items() for one in subjects),
+    *(f"{name} {one}" for name, group in commands.GROUPS.items() for one in group.subjects),
 ]
 
 
@@ -35,6 +35,50 @@ def test_every_verb_has_help_with_examples_and_json(kenyon, verb: str) -> None:
     assert result.exit_code == 0
     assert "--json" in result.stdout
     assert f"kenyon {verb}" in result.stdout.partition("Examples:")[2]
+
+
+@pytest.mark.parametrize("verb", commands.GROUPS)
+def test_a_group_has_a_line_for_each_subject(kenyon, verb: str) -> None:
+    group = commands.GROUPS[verb]
+    result = kenyon(verb, "--help")
+    assert result.exit_code == 0
+    about, _, rows = result.stdout.partition(" Commands ")
+    named = [row.split()[1] for row in rows.splitlines()[1:] if row.startswith("│")]
+    assert named == list(group.subjects)
+    assert ("Without a subject it is" in about) == bool(group.default)
+    assert group.default in about
+
+
+def test_the_subject_that_is_not_named(kenyon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("firmware_tools.npu.figures.measurements", lambda **_: {})
+    for words in (("--quick", "--json"), ("npu", "--quick", "--json")):
+        assert kenyon("bench", *words).stdout == '{"figures": []}\n'
+        assert invocation().command == "kenyon bench npu --quick --json"
+        assert invocation().options == {"--quick": True, "--report": None, "--json": True}
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ("bench --sparsity 0.5", "No such option: --sparsity"),
+        ("bench npu --table", "No such option: --table"),
+        ("bench mars --quick", "No such option: --quick"),
+        ("bench mars --device pcm", "No such option: --device"),
+        ("bench quantizers --data mnist", "No such option: --data"),
+        ("bench adaptation -o x.png", "No such option: -o"),
+        ("bench prompts --network vgg16", "No such option: --network"),
+        ("train avoid --spiking", "No such option: --spiking"),
+        ("train vit --policy p.npz", "No such option: --policy"),
+        ("train --bits 3", "No such option: --bits"),
+        ("bench fly", "No such command 'fly'"),
+        ("bench --quick mars", "Got unexpected extra argument(s) (mars)"),
+    ],
+)
+def test_what_a_subject_does_not_take(kenyon, words: str, error: str) -> None:
+    result = kenyon(*words.split())
+    assert result.exit_code == 2
+    assert error in result.stderr
+    assert len(result.stderr.splitlines()) == 5
 
 
 @pytest.mark.parametrize("option", ["--help", "--version"])

@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
-from typer.exceptions import Exit, TyperException
+from typer.exceptions import TyperException
 
 from firmware_tools.cli import app
-from firmware_tools.commands import GROUPS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -57,28 +56,21 @@ def commands() -> list[tuple[str, str]]:
     ]
 
 
-def test_commands_of_all_pages_exist() -> None:
+def test_commands_of_all_pages_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("firmware_tools.cli._Verb.invoke", lambda *_: None)  # only parse
     group = typer.main.get_command(app)
     wrong, seen = [], set()
     for page, command in commands():
-        verb, *arguments = shlex.split(command, comments=True) or [""]
-        if verb.startswith("-") or not verb:
+        words = shlex.split(command, comments=True)
+        if not words:
             continue
-        seen.add(verb)
-        if verb not in group.commands:
-            wrong.append(f"{page}: kenyon {command}: no such verb")
-            continue
-        called = group.commands[verb]
-        if verb in GROUPS and arguments and arguments[0] in called.commands:
-            called = called.commands[arguments.pop(0)]
+        seen.add(words[0])
         try:
-            called.make_context(verb, arguments)
-        except Exit:
-            pass  # --help
+            group.main(words, standalone_mode=False)
         except TyperException as error:
             wrong.append(f"{page}: kenyon {command}: {error}")
     assert not wrong, "\n".join(wrong)
-    assert seen == set(group.commands)
+    assert seen >= set(group.commands)
 
 
 def test_quantised_network(kenyon) -> None:

@@ -204,6 +204,3 @@ def test_study_of_mnist(kenyon, net: QuantizedNetwork, monkeypatch) -> None:
     values = json.loads(result.stdout)
     assert values["data"] == "5,000 images of MNIST as 8x8, 1,000 test images"
     assert seen == [4000, (64, 1000), (128, 1000)]
-    wrong = kenyon("bench", "quantizers", "--data", "mnist")
-    assert wrong.exit_code == 2
-    assert "--data must be left out" in " ".join(wrong.output.split())

@@ -109,16 +109,6 @@ def test_train_and_go_on(kenyon, monkeypatch, tmp_path) -> None:
     assert np.load("a-labels.npy").shape == (8, 2)
 
 
-def test_mistakes(kenyon) -> None:
-    for options, text in (
-        (("--spiking",), "--spiking must be left out: it is not for avoid"),
-        (("--sparsity", 0.5), "--sparsity must be left out: it is not for avoid"),
-    ):
-        result = kenyon("train", "avoid", *options)
-        assert result.exit_code == 2
-        assert text in result.output
-
-
 def test_another_trainings_checkpoint(tmp_path) -> None:
     data = training.Data(*[training.test_part()] * 2)
     path = tmp_path / "checkpoint"

@@ -22,10 +22,3 @@ def test_all_methods_of_all_tasks(kenyon) -> None:
         assert sum(run["kept"]) == round(study.SHARE * study.N_PROMPTS)
     again = kenyon("bench", "prompts", "--quick", "--seeds", "1", "-j", "2", "--json")
     assert again.stdout == result.stdout
-
-
-@pytest.mark.parametrize("option", [("--device", "pcm"), ("--network", "vgg16")])
-def test_options_of_other_subjects_are_refused(kenyon, option) -> None:
-    result = kenyon("bench", "prompts", *option)
-    assert result.exit_code == 2
-    assert option[0] in result.stderr

@@ -64,13 +64,6 @@ def test_the_command_is_interrupted_and_goes_on(kenyon, few, monkeypatch) -> Non
     assert resumed.stdout == whole.stdout
 
 
-@pytest.mark.parametrize("option", [("--sparsity", "0.5"), ("--spiking",), ("--policy", "p.npz")])
-def test_options_of_other_networks_are_refused(kenyon, option) -> None:
-    result = kenyon("train", "vit", *option)
-    assert result.exit_code == 2
-    assert option[0] in result.stderr
-
-
 def test_prompts_come_before_the_other_tokens() -> None:
     torch.manual_seed(0)
     plain, prompted = VisionTransformer().eval(), VisionTransformer(n_prompts=3).eval()

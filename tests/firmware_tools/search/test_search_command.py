@@ -94,6 +94,3 @@ def test_device_files_where_they_cannot_be(kenyon, lenet):
     result = kenyon(*run)
     assert result.exit_code == 2
     assert "layer must be one of" in result.output
-    result = kenyon("bench", "mars", "--device", "pcm")
-    assert result.exit_code == 2
-    assert "--device must be left out" in result.output
