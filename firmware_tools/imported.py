@@ -39,6 +39,20 @@ class ModelImport:
     report: tuple[str, ...] = field(default=())
 
 
+def images_of(inputs: Array, shape: tuple[int, ...]) -> Array:
+    """Inputs of a model as (N, *shape), which they are, or one image.
+
+    Raises
+    ------
+    ValueError
+        They have another shape, another order of axes say.
+    """
+    if shape not in {inputs.shape, inputs.shape[1:]}:
+        wanted = ", ".join(map(str, shape))
+        raise ValueError(f"shape must be (N, {wanted}), not {inputs.shape}")
+    return inputs.reshape(-1, *shape)
+
+
 def quantized(values: Array, scale: float, zero: int, low: int, high: int) -> Ints:
     """Integers for values of a model: integers stay as they are, real numbers are rounded."""
     if values.dtype.kind in "iu":

@@ -183,10 +183,8 @@ def _compare(
     inputs = network_file.load_array(images)
     try:
         imported.to_network(inputs)
-    except ValueError:
-        raise UserError(
-            f"{images}: inputs must be as the model takes them, not of shape {inputs.shape}"
-        ) from None
+    except ValueError as error:
+        raise UserError(f"{images}: {error}") from None
     from firmware_tools.tflite_import.check import compare
 
     return inputs, compare(model, imported, inputs)

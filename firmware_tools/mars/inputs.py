@@ -164,10 +164,8 @@ def load_images(path: Path, model: "ModelImport") -> "Ints":
         return check_features(model.network.input_type, model.to_network(values))
     except NetworkError as error:
         raise NetworkError(f"{path}: {error}") from None
-    except ValueError:
-        raise UserError(
-            f"{path}: inputs must be as the model takes them, not of shape {values.shape}"
-        ) from None
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def compiled(

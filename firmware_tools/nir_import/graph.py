@@ -3,6 +3,7 @@
 import importlib
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -162,8 +163,24 @@ def load(path: Path) -> Graph:
         graph = nir.read(path, type_check=False)
         return Graph(path.stem, _ordered(graph), _plain(graph.metadata))
     except DAMAGED as error:
-        detail = " ".join(str(error).split()) or type(error).__name__
-        raise NirError(f"must be a whole NIR file: cut or damaged? ({detail})") from None
+        raise NirError(_reason(nir, path, error)) from None
+
+
+def _reason(nir: Any, path: Path, error: Exception) -> str:
+    """Which node cannot be made, if it is one."""
+    h5py: Any = importlib.import_module("h5py")
+    with suppress(*DAMAGED), h5py.File(path, "r") as file:
+        for name, node in file["node"]["nodes"].items():
+            try:
+                nir.dict2NIRNode(nir.serialization.hdf2dict(node))
+            except DAMAGED as own:
+                kind = _text(node["type"][()])
+                return f"node {name!r} ({kind}): must be as NIR defines it: {_detail(own)}"
+    return f"must be a whole NIR file: cut or damaged? ({_detail(error)})"
+
+
+def _detail(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def package() -> Any:

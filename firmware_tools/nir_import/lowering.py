@@ -95,8 +95,10 @@ class Lowering:
     def _input(self, node: Node) -> Spikes:
         if node.sources:
             raise NirError(f"{node}: must read nothing, not {node.sources[0]!r}")
-        given = node.fields["input_type"]["input"]
-        shape = tuple(int(size) for size in np.asarray(given).ravel())
+        given = np.asarray(node.fields["input_type"]["input"]).ravel()
+        if given.dtype.kind not in "iuf" or (given != np.rint(given)).any():
+            raise NirError(f"{node}: shape must be integers, not {given.tolist()}")
+        shape = tuple(int(size) for size in given)
         kind = as_map(node, shape)
         value = Spikes(INPUT, kind, shape, np.ones(kind))
         self._values[node.name] = value
@@ -190,6 +192,9 @@ def _scale(_: Lowering, node: Node, value: Value) -> Value:
 def _flatten(_: Lowering, node: Node, value: Value) -> Value:
     n = len(value.shape)
     begin, end = node.numbers("start_dim", 1)[0], node.numbers("end_dim", 1)[0]
+    given = (node.fields.get("input_type") or {}).get("input")
+    if given is not None and np.size(given) == n + 1:  # the file counts the batch
+        begin, end = (axis - (axis > 0) for axis in (begin, end))
     end = end + n if end < 0 else end
     if not 0 <= begin <= end < n:
         raise NirError(
@@ -358,14 +363,14 @@ def _neurons(lowering: Lowering, node: Node, value: Value) -> Value:
         decay, threshold, soft = 0.0, number("threshold"), False
     else:
         soft = lowering.is_soft(node)
-        shift = number("v_reset")
+        threshold, shift = number("v_threshold"), number("v_reset")
         if soft and shift.any():
             raise NirError(
                 f"{node}: v_reset must be 0 with a soft reset, which subtracts the threshold, "
                 f"not {shift[shift != 0][0]:g}"
             )
         # What is computed is v - v_reset, so that a reset is to 0.
-        decay, threshold, initial = 1.0, number("v_threshold") - shift, -shift
+        decay, threshold, initial = 1.0, threshold - shift, -shift
         charge = charge.scaled(number("r"))
         if node.kind == "LIF":
             part = _euler(lowering, node)

@@ -1,6 +1,7 @@
 """What nodes of a NIR graph are on their way to layers: spikes, and charges of neurons to come."""
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -124,11 +125,16 @@ Value = Spikes | Charge
 def spread(node: Node, name: str, value: Value) -> Reals:
     """A parameter of each neuron as a map (C, H, W) of the value that the node reads.
 
+    One number stands for all, and axes of size 1 for all along them.
+
     Raises
     ------
     NirError
     """
     given = node.array(name)
+    if given.ndim == len(value.shape):
+        with suppress(ValueError):
+            given = np.broadcast_to(given, value.shape)
     if given.size != 1 and given.shape != value.shape:
         raise NirError(
             f"{node}: {name} must have the shape of what it reads, {value.shape}, not {given.shape}"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from firmware_tools.imported import ModelImport
+from firmware_tools.imported import ModelImport, images_of
 from firmware_tools.onnx_import.graph import load as load_graph
 from firmware_tools.onnx_import.lowering import Lowered, lower
 from firmware_tools.onnx_import.nodes import Array, OnnxError
@@ -35,6 +35,8 @@ class Imported(ModelImport):
         The output's name in the ONNX graph; that of what a final Softmax reads.
     is_integer : bool
         Whether it is integers there.
+    takes_integers : bool
+        Whether the ONNX model's input is.
     """
 
     zeros: dict[str, int]
@@ -42,6 +44,7 @@ class Imported(ModelImport):
     input_shape: tuple[int, ...]
     tensor: str
     is_integer: bool
+    takes_integers: bool
 
     def quantize(self, inputs: Array) -> Ints:
         """The network's input, (N, C, H, W), for that of the ONNX model."""
@@ -86,17 +89,19 @@ def load(path: Path | str, *, wide: bool = False) -> Imported:
         input_shape=lowered.input.dims,
         tensor=lowered.tensor,
         is_integer=lowered.output_is_integer,
+        takes_integers=lowered.input_is_integer,
     )
 
 
 def _to_network(lowered: Lowered, inputs: Array) -> Ints:
     grid, view = lowered.grids[INPUT], lowered.input
-    flat = np.asarray(inputs).reshape(-1, prod(view.dims))
+    flat = images_of(np.asarray(inputs), view.dims).reshape(-1, prod(view.dims))
     images = flat[:, view.indices.ravel().argsort()]
     if not lowered.input_is_integer:
         images = images.astype(np.float32)
-        for step in lowered.steps:
-            images = step.run(images)
+        with np.errstate(all="ignore"):
+            for step in lowered.steps:
+                images = step(images).astype(np.float32)
         images = grid.quantize(images)
     return images.reshape(-1, *view.shape).astype(np.int64)
 

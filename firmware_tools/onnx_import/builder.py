@@ -1,6 +1,7 @@
 """A network that grows while a graph is read: layers, and what tensors stand for."""
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -35,9 +36,13 @@ from firmware_tools.onnx_import.values import (
     Value,
 )
 from firmware_tools.onnx_import.views import View
+from firmware_tools.onnx_import.windows import pad_steps
 from model.mars.network import (
     INPUT,
+    KERNEL_MAX,
+    Conv,
     FeatureType,
+    Ints,
     Layer,
     Lookup,
     NetworkError,
@@ -77,11 +82,14 @@ class Builder:
     steps: tuple[Step, ...] | None = None
     """What the host does with the input before it is quantised."""
     by_name: dict[str, Layer] = field(default_factory=dict)
+    whole: dict[Feature, Feature] = field(default_factory=dict)
+    """By maps that a Pad has put something around: with it."""
     finished: dict[tuple[Feature | Pending, Grid], Feature] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.constants = dict(self.graph.constants)
-        self.values[self.graph.input] = Source(self.view)
+        is_integer = self.graph.input_type != "float32"
+        self.values[self.graph.input] = Source(self.view, is_integer=is_integer)
 
     # What a node reads
 
@@ -90,13 +98,13 @@ class Builder:
         name = node.input(k)
         if name in self.values:
             return self.values[name]
-        what = (
-            "constant"
-            if self.is_constant(name)
-            else "left out"
-            if not name
-            else "computed otherwise"
-        )
+        if self.is_constant(name):
+            raise OnnxError(
+                f"{node}: input {name!r} must depend on the model's input, not be constant; what "
+                "is worked out from constants must be folded, as quant_pre_process of onnxruntime "
+                "does"
+            )
+        what = "computed otherwise" if name else "left out"
         raise OnnxError(
             f"{node}: input {name!r} must be a quantised activation (QuantizeLinear and "
             f"DequantizeLinear), not {what}; the model must be quantised with {STATIC}"
@@ -108,6 +116,10 @@ class Builder:
         if isinstance(found, Dropped):
             raise OnnxError(f"{node}: must not follow {found.node}, which must be last")
         if isinstance(found, Source):
+            grid = None if found.is_integer else next_grid(self.graph, self.constants, name)
+            if grid is not None:
+                self.values[name] = started = self.start(grid, found)
+                return started
             raise OnnxError(
                 f"{node}: input {name!r} must be a quantised activation (QuantizeLinear and "
                 f"DequantizeLinear), not float; the model must be quantised with {STATIC}"
@@ -126,13 +138,13 @@ class Builder:
                 )
             found = self.finish(found, grid)
             self.values[node.input(k)] = found
-        if found.pads != NO_PADS and not padded:
-            raise OnnxError(f"{node}: a Pad must come right before a Conv or pool, not before it")
-        return found
+        return found if padded else self.padded(node, found)
 
     def as_map(self, node: Node, feature: Feature, *, is_pointwise: bool = False) -> Feature:
         """The map whose channels are those of a tensor (C, H, W), (C, L) or (C)."""
         channels = feature.view.channels(is_pointwise=is_pointwise)
+        if channels is None and (part := self.cut(node, feature)) is not feature:
+            return part
         if channels is None:
             raise OnnxError(
                 f"{node}: its input must be channels of a map {feature.view.shape}, in order "
@@ -143,6 +155,86 @@ class Builder:
         name = self.select(node, (feature.layer,), channels, feature.grid)
         shape = (len(channels), *feature.view.shape[1:])
         return replace(feature, layer=name, view=View(shape, feature.view.dims), base=None)
+
+    def cut(self, node: Node, feature: Feature) -> Feature:
+        """A part of a map as a map of its own; what is no part as it is."""
+        view = feature.view
+        part = None if view.order is None else view.part()
+        if part is None or part.size == view.shape[1:]:
+            return feature
+        feature = self.padded(node, feature)
+        kernel = part.kernel(view.shape[1:])
+        if max(kernel) > KERNEL_MAX:
+            raise OnnxError(
+                f"{node}: at most {KERNEL_MAX - 1} rows or columns of {view.shape[1:]} can be cut "
+                f"off, not {max(kernel) - 1}"
+            )
+        channels = part.channels.tolist()
+        name = self.select(node.part("channels"), (feature.layer,), channels, feature.grid)
+        weight = np.zeros((len(channels), 1, *kernel), np.int64)
+        weight[np.arange(len(channels)), 0, *part.first] = 1
+        layer = self.copied(node.part("part"), name, weight, feature.grid, stride=part.stride)
+        return Feature(layer, feature.grid, part.view)
+
+    def padded(self, node: Node, feature: Feature) -> Feature:
+        """A map with what a Pad has put around it as a map of its own."""
+        if feature.pads == NO_PADS:
+            return feature
+        if feature not in self.whole:
+            view, (top, left, bottom, right) = feature.view, feature.pads
+            channels, rows, columns = view.shape
+            name = self.copied(
+                node.part("pad"),
+                feature.layer,
+                np.ones((channels, 1, 1, 1), np.int64),
+                feature.grid,
+                padding=feature.pads,
+                pad_value=pad_steps(node, feature.grid, feature.pad_value),
+            )
+            is_turned = view.dims[1:] not in {view.shape[1:], view.shape[2:]}
+            shape = (channels, top + rows + bottom, left + columns + right)
+            own = View.map(shape, len(view.dims), is_turned=is_turned)
+            self.whole[feature] = Feature(name, feature.grid, own)
+        return self.whole[feature]
+
+    def widened(self, node: Node, feature: Feature, before: int, behind: int) -> Feature:
+        """A map with constant channels before and behind its own, as the pad value is."""
+        channels, *sides = feature.view.shape
+        value = pad_steps(node, feature.grid, feature.pad_value)
+        around = ((before, behind), (0, 0), (0, 0), (0, 0))
+        name = self.copied(
+            node.part("channels"),
+            feature.layer,
+            np.pad(np.eye(channels, dtype=np.int64)[:, :, np.newaxis, np.newaxis], around),
+            feature.grid,
+            bias=np.pad(np.zeros(channels, np.int64), around[0], constant_values=value),
+            groups=1,
+        )
+        whole = before + channels + behind
+        view = View((whole, sides[0], sides[1]), (whole, *feature.view.dims[1:]))
+        return replace(feature, layer=name, view=view, base=None)
+
+    def copied(
+        self, node: Node, source: str, weight: Ints, grid: Grid, *, groups: int = 0, **fields: Any
+    ) -> str:
+        """A convolution, depthwise by default, whose sums are its results."""
+        n = len(weight)
+        layer = build(
+            node,
+            lambda: Conv(
+                name=self.name(node),
+                input=source,
+                weight=weight,
+                **{"bias": np.zeros(n, np.int64), **fields},
+                mult=np.full(n, 2),
+                shift=np.full(n, 1),
+                weight_bits=2,
+                groups=groups or n,
+                out_bits=grid.bits,
+                out_signed=grid.signed,
+            ),
+        )
+        return self.append(node, Made(layer, 0.0), grid)
 
     def constant(self, node: Node, k: int) -> Array | None:
         """An input's real numbers if it is constant."""
@@ -211,8 +303,17 @@ class Builder:
         """The input, now that its integers are known."""
         kind = FeatureType(self.view.shape, grid.bits, grid.signed)
         self.steps = source.steps if self.steps is None else self.steps
-        if self.grids.setdefault(INPUT, grid) != grid or self.steps is not source.steps:
-            raise OnnxError(f"input {self.graph.input!r} must be quantised in one way, not two")
+        first = self.grids.setdefault(INPUT, grid)
+        if first != grid:
+            raise OnnxError(
+                f"input {self.graph.input!r} must be quantised in one way, before it is taken "
+                f"apart, not with {first} and with {grid}"
+            )
+        if self.steps is not source.steps:
+            raise OnnxError(
+                f"input {self.graph.input!r} must be quantised in one way, not after other "
+                "operators once more"
+            )
         self.types[INPUT] = kind
         return Feature(INPUT, grid, source.view)
 
@@ -317,7 +418,7 @@ class Builder:
         if not isinstance(pending, Products) or pending.is_clamped or pending.skip is not None:
             raise OnnxError(
                 f"output {self.graph.output!r} must be quantised, or be that of a Conv, Gemm or "
-                f"MatMul, not of {node}"
+                f"MatMul alone, without a clamp or residual, not of {node}"
             )
         if np.ptp(pending.scale) > 1e-6 * pending.scale.max():
             raise OnnxError(

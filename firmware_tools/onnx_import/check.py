@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from firmware_tools.imported import images_of
 from firmware_tools.onnx_import import Imported
 from firmware_tools.onnx_import.nodes import Array, OnnxError
 from model.mars import reference
@@ -53,15 +55,23 @@ def load_inputs(path: Path, imported: Imported) -> Array:
         inputs: object = np.load(path, allow_pickle=False)
     except (ValueError, EOFError):
         raise OnnxError(f"{path}: must be an .npy file of numbers, cut or damaged?") from None
-    shape = imported.input_shape
     if not isinstance(inputs, np.ndarray) or inputs.dtype.kind not in "fiu":
         raise OnnxError(f"{path}: must be an .npy file of numbers")
-    if inputs.ndim < 2 or not inputs.size or int(np.prod(inputs.shape[1:])) != int(np.prod(shape)):
-        wanted = ", ".join(map(str, shape))
-        raise OnnxError(f"{path}: shape must be (N, {wanted}), not {inputs.shape}")
-    if not np.isfinite(inputs).all():
+    try:
+        images = images_of(inputs, imported.input_shape)
+    except ValueError as error:
+        raise OnnxError(f"{path}: {error}") from None
+    if not images.size:
+        raise OnnxError(f"{path}: must have at least one image")
+    if not np.isfinite(images).all():
         raise OnnxError(f"{path}: values must be finite")
-    return inputs.astype(np.float32)
+    kind = imported.network.input_type
+    if imported.takes_integers and not kind.low <= images.min() <= images.max() <= kind.high:
+        raise OnnxError(
+            f"{path}: values must be {kind.low}..{kind.high}, integers of the model's input, not "
+            f"{images.min():g}..{images.max():g}"
+        )
+    return images.astype(np.float32)
 
 
 def has_exact_kernels() -> bool:
@@ -144,16 +154,23 @@ def run_onnxruntime(
         session = onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
+        return np.concatenate(_results(session, path, inputs))
+    except OnnxError:
+        raise
     except Exception as error:  # noqa: BLE001  (its errors have no class in common)
-        raise OnnxError(f"{path}: must be a model that onnxruntime runs: {error}") from None
+        line = " ".join(str(error).split())
+        raise OnnxError(f"{path}: must be a model that onnxruntime runs: {line}") from None
+
+
+def _results(session: Any, path: Path, inputs: Array) -> list[Array]:
+    """Those of a session, of as many images at once as the model takes."""
     entry = session.get_inputs()[0]
     batch, *shape = entry.shape
     images = inputs.reshape(-1, *shape).astype(_TYPES.get(entry.type, np.float32))
-    size = batch if isinstance(batch, int) else len(images)
+    size = batch if isinstance(batch, int) and batch > 0 else len(images)
     if len(images) % size:
         raise OnnxError(f"{path}: number of images must be a multiple of {size}, not {len(images)}")
-    parts = [
+    return [
         session.run(None, {entry.name: images[k : k + size]})[0]
         for k in range(0, len(images), size)
     ]
-    return np.concatenate(parts)

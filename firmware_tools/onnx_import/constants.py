@@ -1,6 +1,6 @@
-"""Constants: scales and zero points, quantised weights, and what is worked out while importing."""
+"""Constants: scales and zero points, quantised weights."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -12,8 +12,6 @@ from model.mars.network import Ints
 
 FLOAT = 1
 """ONNX' number of float32."""
-FLOATS = (1, 10, 11)
-"""Those of float32, float16 and float64."""
 STATIC = "onnxruntime.quantization.quantize_static"
 
 Constants = Mapping[str, Array]
@@ -58,7 +56,7 @@ def quantized(node: Node, constants: Constants, values: Array) -> Array:
     bits, signed = TYPES[dtype]
     low = -(1 << (bits - 1)) if signed else 0
     whole = np.clip(steps, low, low + (1 << bits) - 1)
-    found: Array = whole.astype(constants[node.input(2)].dtype if node.input(2) else np.uint8)
+    found: Array = whole.astype(dtype)
     return found
 
 
@@ -82,6 +80,7 @@ def dequantized(node: Node, constants: Constants, values: Array) -> Tensor:
 
 def _parameters(node: Node, constants: Constants) -> tuple[Reals, Ints, str]:
     """Scales, as many zero points, and the type of the integers, "" if it is not told."""
+    said = _said_type(node)
     for name in node.inputs[1:]:
         if name and name not in constants:
             raise OnnxError(
@@ -98,14 +97,29 @@ def _parameters(node: Node, constants: Constants) -> tuple[Reals, Ints, str]:
         wrong = scale[bad].ravel()[0] if scale.size else "none"
         raise OnnxError(f"{node}: scale must be a positive number, not {wrong}")
     if not node.input(2):
-        return scale, np.zeros(scale.size, np.int64), ""
+        return scale, np.zeros(scale.size, np.int64), said
     zero = constants[node.input(2)]
     dtype = str(zero.dtype)
     if dtype not in TYPES and zero.dtype.kind not in "iu":
         raise OnnxError(f"{node}: zero point must be an integer, not {dtype}")
+    if said not in {"", dtype}:
+        raise OnnxError(f"{node}: output_dtype must be that of the zero point, {dtype}, not {said}")
     if zero.size not in {1, scale.size} or not zero.size:
         raise OnnxError(f"{node}: zero points must be {scale.size}, not {zero.size}")
     return scale, np.broadcast_to(zero.astype(np.int64).ravel(), (scale.size,)), dtype
+
+
+def _said_type(node: Node) -> str:
+    """The type of a QuantizeLinear's results by its attribute, "" if that is left out."""
+    from onnx import helper
+
+    number = node.integer("output_dtype", 0) if node.op == "QuantizeLinear" else 0
+    if not number:
+        return ""
+    try:
+        return str(helper.tensor_dtype_to_np_dtype(number))
+    except KeyError:
+        raise OnnxError(f"{node}: output_dtype must be a type of ONNX, not {number}") from None
 
 
 def _check_precision(node: Node, scale: Array) -> None:
@@ -115,84 +129,3 @@ def _check_precision(node: Node, scale: Array) -> None:
     name = "precision" if node.op == "QuantizeLinear" else "output_dtype"
     if node.attributes.get(name, 0) and (node.op == "DequantizeLinear" or name == "precision"):
         node.require(name, FLOAT, default=0, text=f"{FLOAT} (float32)")
-
-
-_ARITHMETIC: dict[str, Callable[..., Array]] = {
-    "Add": np.add,
-    "Sub": np.subtract,
-    "Mul": np.multiply,
-    "Neg": np.negative,
-    "Sqrt": np.sqrt,
-    "Reciprocal": np.reciprocal,
-    "Pow": np.power,
-    "Exp": np.exp,
-}
-_FILLING: dict[str, Callable[..., Array]] = {
-    "ConstantOfShape": lambda node, shape: np.full(
-        shape.tolist(), _filling(node).ravel()[0], _filling(node).dtype
-    ),
-    "Equal": lambda _, first, second: np.equal(first, second),
-    "Expand": lambda _, first, shape: np.broadcast_to(
-        first, np.broadcast_shapes(first.shape, tuple(shape.tolist()))
-    ),
-    "Where": lambda _, condition, first, second: np.asarray(np.where(condition, first, second)),
-}
-"""Operators with which exporters work out shapes."""
-MOVING = {"Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Gather", "Slice"}
-FOLDED = {
-    *_ARITHMETIC,
-    *MOVING,
-    "Div",
-    "Cast",
-    "Concat",
-    "Identity",
-    *_FILLING,
-}
-"""Operators of constants that the importer works out."""
-_CASTS = {1: np.float32, 2: np.uint8, 3: np.int8, 6: np.int32, 7: np.int64, 11: np.float64}
-
-
-def fold(node: Node, inputs: tuple[Array, ...]) -> Array:
-    """What an operator makes of constants."""
-    if not inputs:
-        raise OnnxError(f"{node}: must have an input")
-    first, others = inputs[0], inputs[1:]
-    if node.op in MOVING:
-        return views.move(node, first, others)
-    try:
-        if node.op in _FILLING:
-            return _FILLING[node.op](node, *inputs)
-        return _computed(node, first, others, inputs)
-    except (ValueError, TypeError) as error:
-        raise OnnxError(f"{node}: its constants do not fit each other ({error})") from None
-
-
-def _filling(node: Node) -> Array:
-    """What a ConstantOfShape fills with."""
-    import onnx.numpy_helper
-
-    value = node.attributes.get("value")
-    return np.zeros(1, np.float32) if value is None else onnx.numpy_helper.to_array(value)
-
-
-def _computed(
-    node: Node, first: Array, others: tuple[Array, ...], inputs: tuple[Array, ...]
-) -> Array:
-    if node.op == "Identity":
-        return first
-    if node.op == "Concat":
-        return np.concatenate(inputs, axis=node.integer("axis", 0))
-    if node.op == "Cast":
-        number = node.integer("to", FLOAT)
-        if number not in _CASTS:
-            raise OnnxError(f"{node}: to must be among {sorted(_CASTS)}, not {number}")
-        with np.errstate(all="ignore"):
-            return first.astype(_CASTS[number])
-    with np.errstate(all="ignore"):
-        if node.op == "Div":
-            if first.dtype.kind in "iu":
-                if not others[0].all():
-                    raise OnnxError(f"{node}: must not divide by 0")
-                return np.asarray(first // others[0])
-            return np.asarray(first / others[0], first.dtype)
-        return np.asarray(_ARITHMETIC[node.op](*inputs[:2]), first.dtype)

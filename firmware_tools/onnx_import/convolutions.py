@@ -32,6 +32,7 @@ def conv(builder: Builder, node: Node) -> None:
         )
     source = builder.as_map(node, source)
     kernel = list(weight.shape[2:])
+    node.require("kernel_shape", kernel, default=kernel, text=f"that of the weights, {kernel}")
     if max(kernel) > KERNEL_MAX:
         raise OnnxError(f"{node}: kernel must be at most {KERNEL_MAX}x{KERNEL_MAX}, not {kernel}")
     groups = node.integer("group", 1)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 
@@ -17,7 +18,6 @@ from firmware_tools.onnx_import.values import (
     Pending,
     Products,
     Source,
-    Step,
     Sum,
     Unary,
     channel_values,
@@ -70,6 +70,11 @@ def _swish(node: Node) -> Function:
     return lambda x: x * _sigmoid(alpha * x)
 
 
+def _shrink(node: Node) -> Function:
+    end, bias = node.number("lambd", 0.5), node.number("bias", 0.0)
+    return lambda x: np.where(np.abs(x) > end, x - np.sign(x) * bias, 0)
+
+
 def _thresholded(node: Node) -> Function:
     alpha = node.number("alpha", 1.0)
     return lambda x: np.where(x > alpha, x, 0)
@@ -77,20 +82,29 @@ def _thresholded(node: Node) -> Function:
 
 FUNCTIONS: dict[str, Callable[[Node], Function]] = {
     "Abs": lambda _: np.abs,
+    "Ceil": lambda _: np.ceil,
     "Celu": _celu,
+    "Cos": lambda _: np.cos,
     "Elu": _elu,
     "Erf": lambda _: _erf,
     "Exp": lambda _: np.exp,
     "FastGelu": _gelu,
+    "Floor": lambda _: np.floor,
     "Gelu": _gelu,
     "HardSigmoid": _hard_sigmoid,
     "HardSwish": lambda _: lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
     "LeakyRelu": _leaky_relu,
+    "Log": lambda _: np.log,
     "Mish": lambda _: lambda x: x * np.tanh(np.logaddexp(0, x)),
     "Neg": lambda _: np.negative,
     "QuickGelu": _swish,
+    "Reciprocal": lambda _: np.reciprocal,
+    "Round": lambda _: np.rint,
     "Selu": _selu,
+    "Shrink": _shrink,
     "Sigmoid": lambda _: _sigmoid,
+    "Sign": lambda _: np.sign,
+    "Sin": lambda _: np.sin,
     "Softplus": lambda _: lambda x: np.logaddexp(0, x),
     "Softsign": lambda _: lambda x: x / (1 + np.abs(x)),
     "Sqrt": lambda _: np.sqrt,
@@ -112,8 +126,14 @@ BINARY: dict[str, Callable[[Array, Array], Array]] = {
 
 def unary(builder: Builder, node: Node) -> None:
     """A function of a map: a table."""
-    found = _as_unary(builder, node, 0)
-    builder.values[node.result] = found.then(node, FUNCTIONS[node.op](node))
+    if any(node.inputs[1:]):
+        raise OnnxError(f"{node}: must have one input, not {len(node.inputs)}")
+    function, source = FUNCTIONS[node.op](node), _real_input(builder, node)
+    if source is not None:
+        _on_the_host(builder, node, source, function)
+    else:
+        unary = _as_unary(builder, node, 0)
+        builder.values[node.result] = unary.then(node, function)
 
 
 def clamp(builder: Builder, node: Node) -> None:
@@ -163,12 +183,11 @@ def binary(builder: Builder, node: Node) -> None:
         if constant is not None:
             if constant.dtype.kind not in "fiu" or not constant.size:
                 raise OnnxError(f"{node}: constant {node.input(k)!r} must be numbers")
-            value = builder.value(node, 1 - k)
-            if isinstance(value, Source) and builder.graph.input_type == "float32":
-                found: Pending | Source = _on_the_host(builder, node, 1 - k, value, constant)
+            source = _real_input(builder, node, 1 - k)
+            if source is not None:
+                _combined_on_the_host(builder, node, 1 - k, source, constant)
             else:
-                found = _with_constant(builder, node, 1 - k, constant)
-            builder.values[node.result] = found
+                builder.values[node.result] = _with_constant(builder, node, 1 - k, constant)
             return
     same = _of_the_same(builder, node)
     if same is not None:
@@ -206,7 +225,10 @@ def _with_constant(builder: Builder, node: Node, k: int, constant: Array) -> Pen
     if constant.size == 1 and not (is_linear and is_product):
         return _with_number(builder, node, k, np.asarray(constant.ravel()[0], np.float32))
     if not is_linear:
-        raise OnnxError(f"{node}: constant {node.input(1 - k)!r} must be one number, or added")
+        raise OnnxError(
+            f"{node}: constant {node.input(1 - k)!r} must be one number, not of shape "
+            f"{constant.shape}; one per channel may be added or a factor"
+        )
     if not is_product:
         found = builder.feature(node, k)
         refuse_scores(builder, node, found, node.input(1 - k))
@@ -251,21 +273,41 @@ def _with_tokens(builder: Builder, node: Node, k: int) -> Sum:
     )
 
 
-def _on_the_host(builder: Builder, node: Node, k: int, source: Source, constant: Array) -> Source:
+def _real_input(builder: Builder, node: Node, k: int = 0) -> Source | None:
+    """The network's input, if that is what a node reads, as real numbers not yet quantised."""
+    found = builder.value(node, k)
+    return found if isinstance(found, Source) and not found.is_integer else None
+
+
+def _on_the_host(builder: Builder, node: Node, source: Source, function: Function) -> None:
     """The input in real numbers, before it is quantised."""
+    builder.notes.append(f"{node} is left to the host: it comes before the input is quantised")
+    builder.values[node.result] = replace(source, steps=(*source.steps, function))
+
+
+def _combined_on_the_host(
+    builder: Builder, node: Node, k: int, source: Source, constant: Array
+) -> None:
+    """The input and a constant, which is the first operand if k is 1."""
+    flat, function = _placed(node, source, constant, node.input(1 - k)), BINARY[node.op]
+    order = (lambda x: function(x, flat)) if k == 0 else (lambda x: function(flat, x))
+    _on_the_host(builder, node, source, order)
+
+
+def _placed(node: Node, source: Source, constant: Array, what: str) -> Array:
+    """A constant for each value of the input's flattened map."""
     view = source.view
     single = constant[0] if constant.ndim == len(view.dims) + 1 and len(constant) == 1 else constant
     try:
         full = np.broadcast_to(single, view.dims)
     except ValueError:
         raise OnnxError(
-            f"{node}: constant {node.input(1 - k)!r} must fit the input, {view.dims}, "
+            f"{node}: constant {what!r} must fit the input, {view.dims}, "
             f"not have the shape {constant.shape}"
         ) from None
-    flat = np.zeros(view.indices.size, np.float32)
+    flat = np.zeros(prod(view.shape), np.float32)
     flat[view.indices.ravel()] = full.ravel()
-    builder.notes.append(f"{node} is left to the host: it comes before the input is quantised")
-    return replace(source, steps=(*source.steps, Step(BINARY[node.op], flat, k == 0)))
+    return flat
 
 
 def _affine(node: Node, found: Products | Feature, factor: Array, added: Array) -> Products:
@@ -324,26 +366,36 @@ def prelu(builder: Builder, node: Node) -> None:
 
 def normalise(builder: Builder, node: Node) -> None:
     """BatchNormalization with constant moments: a factor and something added per channel."""
-    arrays = [builder.constant(node, k) for k in range(1, 5)]
-    found = builder.operand(node)
-    if not isinstance(found, Products) or found.is_clamped or found.skip is not None:
+    node.require("training_mode", 0, default=0)
+    source = _real_input(builder, node)
+    found = source or builder.operand(node)
+    if not isinstance(found, Source | Products) or (
+        isinstance(found, Products) and (found.is_clamped or found.skip is not None)
+    ):
         found = builder.feature(node)
-    epsilon = node.number("epsilon", 1e-5)
-    sides = (-1, *[1] * (len(found.view.dims) - 1))
+    dims = found.view.dims
     moments = []
-    for k, array in enumerate(arrays, 1):
-        if array is None or array.shape != found.view.dims[:1]:
+    for k in range(1, 5):
+        array = builder.constant(node, k)
+        if array is None or array.shape != dims[:1]:
             raise OnnxError(
-                f"{node}: {node.input(k)!r} must be constant, one number for each of "
-                f"{found.view.dims[0]} channels"
+                f"{node}: {node.input(k)!r} must be constant, one number for each of {dims[0]} "
+                "channels"
             )
-        reals = array.astype(np.float64).reshape(sides)
-        moments.append(channel_values(node, found.view, reals, node.input(k)))
+        moments.append(array.astype(np.float64).reshape(-1, *[1] * (len(dims) - 1)))
     scale, bias, mean, variance = moments
-    if (variance + epsilon <= 0).any():
+    variance = variance + node.number("epsilon", 1e-5)
+    if not (variance > 0).all():
         raise OnnxError(f"{node}: variances must be positive")
-    factor = scale / np.sqrt(variance + epsilon)
-    builder.values[node.result] = _affine(node, found, factor, bias - mean * factor)
+    factor = scale / np.sqrt(variance)
+    added = bias - mean * factor
+    name = node.input(1)
+    if isinstance(found, Source):
+        times, plus = (_placed(node, found, each, name) for each in (factor, added))
+        _on_the_host(builder, node, found, lambda x: x * times + plus)
+        return
+    each = [channel_values(node, found.view, part, name) for part in (factor, added)]
+    builder.values[node.result] = _affine(node, found, *each)
 
 
 def _shown(feature: Feature) -> str:

@@ -18,6 +18,7 @@ CHANNELS_OPSET = 13
 """The first whose integers may have a scale per channel."""
 DOMAINS = {"", "ai.onnx", "com.microsoft"}
 """Of the operators that onnxruntime's quantiser writes."""
+FORM = "QuantizeLinear and DequantizeLinear (QDQ; of Brevitas QCDQ), before any optimisation"
 INPUT_TYPES = ("float32", "int8", "uint8")
 MAX_SIZE = 1 << 26
 """Values of an input."""
@@ -40,7 +41,7 @@ def load(path: Path) -> Graph:
     inputs = [entry for entry in graph.input if entry.name not in constants]
     for what, entries in (("input", inputs), ("output", list(graph.output))):
         if len(entries) != 1:
-            names = ", ".join(repr(entry.name) for entry in entries)
+            names = ", ".join(repr(entry.name) for entry in entries) or "none"
             raise OnnxError(f"the model must have one {what}, not {len(entries)}: {names}")
     batch, *shape = _shape(inputs[0])
     return Graph(
@@ -202,7 +203,10 @@ def _nodes(graph: "onnx.GraphProto") -> tuple[Node, ...]:
         attributes = {entry.name: _attribute(entry) for entry in node.attribute}
         nodes.append(Node(own, node.op_type, tuple(node.input), outputs, attributes))
         if node.domain not in DOMAINS:
-            raise OnnxError(f"{nodes[-1]}: domain must be that of ONNX, not {node.domain!r}")
+            raise OnnxError(
+                f"{nodes[-1]}: domain must be that of ONNX, not {node.domain!r}; the model must be "
+                f"exported with {FORM}"
+            )
     return tuple(nodes)
 
 

@@ -1,13 +1,13 @@
 """How results that the model does not quantise at once may be quantised."""
 
 from firmware_tools.onnx_import.constants import Constants, grid_of
+from firmware_tools.onnx_import.folding import MOVING
 from firmware_tools.onnx_import.nodes import Array, Graph
 from firmware_tools.onnx_import.values import Average, Grid, Late, Pending, Unary
 from firmware_tools.onnx_import.views import pixels
 
 MONOTONE = {"Relu", "Clip", "MaxPool", "GlobalMaxPool", "ReduceMax"}
-MOVING = {"Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Gather", "Slice", "Split"}
-PASSING = MONOTONE | MOVING | {"Concat", "Identity", "Dropout", "Cast", "Pad"}
+PASSING = MONOTONE | MOVING | {"Split", "Concat", "Identity", "Dropout", "Cast", "Pad"}
 """Operators before which results may be quantised as they are after them, and be the same."""
 
 

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from firmware_tools.onnx_import import constants, elementwise, moving, pools, rows, tokens
+from firmware_tools.onnx_import import elementwise, moving, pools, rows, tokens
 from firmware_tools.onnx_import.builder import Builder
-from firmware_tools.onnx_import.constants import FOLDED, MOVING, STATIC
+from firmware_tools.onnx_import.constants import STATIC
 from firmware_tools.onnx_import.convolutions import conv, gemm, matmul
+from firmware_tools.onnx_import.folding import FOLDED, MOVING, fold
 from firmware_tools.onnx_import.nodes import Array, Graph, Node, OnnxError
-from firmware_tools.onnx_import.patterns import fuse
+from firmware_tools.onnx_import.patterns import fuse, in_pairs
 from firmware_tools.onnx_import.qoperators import to_qdq
 from firmware_tools.onnx_import.values import Dropped, Feature, Grid, Source, Step
 from firmware_tools.onnx_import.views import View
@@ -24,7 +25,7 @@ RECURRENT = "nothing is fed back in a network of MARS; it must be a Conv, or lef
 ADVICE = {
     "ConvTranspose": "nothing of the chip scatters; it must be a Conv, or left to the host",
     **dict.fromkeys(("ConvInteger", "DynamicQuantizeLinear", "MatMulInteger"), DYNAMIC),
-    **dict.fromkeys(("DepthToSpace", "Resize", "Upsample"), GROWING),
+    **dict.fromkeys(("Resize", "Upsample"), GROWING),
     **dict.fromkeys(("GroupNormalization", "InstanceNormalization", "LRN"), NORMALISING),
     **dict.fromkeys(("GRU", "LSTM", "RNN"), RECURRENT),
     "RotaryEmbedding": "features must not be turned by token (rotary embeddings)",
@@ -74,13 +75,13 @@ def lower(graph: Graph, *, wide: bool = False) -> Lowered:
     OnnxError
         The graph has something that the accelerator or this importer has not.
     """
-    graph = fuse(to_qdq(graph))
+    graph = fuse(in_pairs(to_qdq(graph)))
     _check_operators(graph)
     builder = Builder(graph, wide, _input_view(graph))
     for node in graph.nodes:
         inputs = _constants(builder, node)
         if inputs:
-            builder.constants[node.result] = constants.fold(node, inputs)
+            builder.constants[node.result] = fold(node, inputs)
         elif node.op in HANDLERS:
             HANDLERS[node.op](builder, node)
         else:
@@ -129,8 +130,7 @@ def _finished(builder: Builder) -> Lowered:
     if found is None or isinstance(found, Source):
         raise OnnxError(f"output {name!r} must depend on the input, quantised")
     output = found if isinstance(found, Feature) else builder.raw(found)
-    if any(output.pads):
-        raise OnnxError(f"output {name!r} must not be that of a Pad")
+    output = builder.padded(Node(name, "Pad", (), ()), output)
     if not output.view.batch:
         raise OnnxError(
             f"output {name!r} must have the batch as its first axis, not {output.view.dims}"
@@ -190,6 +190,8 @@ def _input_view(graph: Graph) -> View:
             "DequantizeLinear",
             "Identity",
             "Cast",
+            "BatchNormalization",
+            *elementwise.FUNCTIONS,
             *elementwise.BINARY,
         }:
             break
@@ -213,13 +215,14 @@ def _are_tokens(graph: Graph) -> bool:
     """Whether the input is (N, T, C): the first operators that need channels have the last axis."""
     names, seen = [graph.input], {graph.input}
     passing = MOVING | {"QuantizeLinear", "DequantizeLinear", "Identity", "Cast", "Shape"}
+    passing |= {"BatchNormalization", *elementwise.FUNCTIONS, *elementwise.BINARY}
     found = set()
     while names:
         tensor = names.pop()
         for node in graph.readers(tensor):
             if node.op == "MatMul" and node.input(0) != tensor:
                 continue
-            if node.op in passing or node.op in elementwise.BINARY:
+            if node.op in passing:
                 names += [name for name in node.outputs if name not in seen]
                 seen.update(node.outputs)
             else:
@@ -250,9 +253,7 @@ HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(elementwise.BINARY, elementwise.binary),
     **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool"), pools.global_pool),
     **dict.fromkeys(("ReduceMean", "ReduceSum", "ReduceMax"), pools.reduce),
-    **dict.fromkeys(
-        ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Gather", "Slice"), moving.move
-    ),
+    **dict.fromkeys(MOVING, moving.move),
     **dict.fromkeys(("Identity", "Dropout"), moving.identity),
     **dict.fromkeys(("LogSoftmax", "ArgMax"), moving.drop),
 }

@@ -33,9 +33,7 @@ def quantize(builder: Builder, node: Node) -> None:
         return
     found = builder.value(node)
     grid = constants.grid_of(node, builder.constants)
-    if name in builder.integers or (
-        isinstance(found, Source) and builder.graph.input_type != "float32"
-    ):
+    if name in builder.integers or (isinstance(found, Source) and found.is_integer):
         raise OnnxError(f"{node}: input {name!r} must be real numbers, not integers")
     builder.integers.add(node.result)
     if isinstance(found, Source):
@@ -110,9 +108,7 @@ def shape(builder: Builder, node: Node) -> None:
     if isinstance(found, Dropped):
         raise OnnxError(f"{node}: must not follow {found.node}, which must be last")
     first = [builder.graph.batch] if found.view.batch else []
-    sides = [*first, *found.view.dims]
-    start, end = node.integer("start", 0), node.attributes.get("end")
-    builder.constants[node.result] = np.array(sides[start:end], np.int64)
+    builder.constants[node.result] = views.shape_part(node, (*first, *found.view.dims))
 
 
 def move(builder: Builder, node: Node) -> None:
@@ -120,11 +116,11 @@ def move(builder: Builder, node: Node) -> None:
     others = tuple(_moving_constants(builder, node))
     if node.input(0) in builder.tensors:
         tensor = builder.tensors[node.input(0)]
-        order = node.attributes.get("perm", list(range(tensor.values.ndim))[::-1])
-        if node.op == "Transpose" and sorted(order) == list(range(tensor.values.ndim)):
-            builder.tensors[node.result] = tensor.transposed(tuple(order))
-        else:
+        elsewhere = tensor.moved(lambda values: views.move(node, values, others))
+        if elsewhere is None:
             builder.constants[node.result] = views.move(node, tensor.real, others)
+        else:
+            builder.tensors[node.result] = elsewhere
         return
     found = builder.value(node)
     if isinstance(found, Dropped):
@@ -167,7 +163,9 @@ def _moving_constants(builder: Builder, node: Node) -> list[Array]:
 
 def split(builder: Builder, node: Node) -> None:
     """Parts along an axis."""
-    found = builder.operand(node)
+    found = builder.value(node)
+    if isinstance(found, Dropped):
+        found = builder.operand(node)  # refuses it
     if isinstance(found, Feature):
         found = builder.feature(node)
     others = _moving_constants(builder, node)
@@ -190,14 +188,17 @@ def concat(builder: Builder, node: Node) -> None:
     are_integers = {name in builder.integers for name in names}
     if len(are_integers) != 1 or not names:
         raise OnnxError(f"{node}: must have inputs, all quantised or all real numbers")
-    parts = [builder.operand(node, k) for k in range(len(names))]
+    parts = [
+        builder.feature(node, k) if isinstance(part, Feature) else part
+        for k, part in enumerate([builder.operand(node, k) for k in range(len(names))])
+    ]
+    if len({part.view.shape[1:] for part in parts}) > 1:
+        parts = [builder.cut(node, part) if isinstance(part, Feature) else part for part in parts]
     n_dims = len(parts[0].view.dims) + 1
     axis = views.normal_axis(node, node.integer("axis", 1), n_dims) - 1
     indices, start = [], 0
-    for k, part in enumerate(parts):
-        if isinstance(part, Feature):
-            parts[k] = builder.feature(node, k)
-        first = parts[0].view
+    first = parts[0].view
+    for part in parts:
         if part.view.shape[1:] != first.shape[1:] or len(part.view.dims) != len(first.dims):
             raise OnnxError(
                 f"{node}: maps must have the same rows and columns, not {part.view.shape} and "
@@ -239,12 +240,20 @@ def pad(builder: Builder, node: Node) -> None:
     if not any(map(any, both)):
         _set(builder, node, node.result, source)
         return
-    wrong = any(not 0 <= side <= PADDING_MAX for pair in both for side in pair)
-    if n_dims not in {3, 4} or any(map(any, both[:2])) or wrong:
+    wrong = any(side > PADDING_MAX for pair in both[2:] for side in pair)
+    if n_dims not in {3, 4} or any(both[0]) or wrong:
         raise OnnxError(
-            f"{node}: pads must be 0..{PADDING_MAX} of rows and columns of (N, C, H, W), not {pads}"
+            f"{node}: pads must be 0 for the batch and at most {PADDING_MAX} of rows and columns "
+            f"of (N, C, H, W), not {pads}"
         )
+    if min(map(min, both)) < 0:
+        source = _cropped(node, builder.padded(node, source), both[1:])
+        both = [[max(side, 0) for side in pair] for pair in both]
     source = builder.as_map(node, source)
+    if any(both[1]):
+        source = builder.padded(node, source)
+        value = _pad_value(builder, node, source)
+        source = builder.widened(node, replace(source, pad_value=value), *both[1])
     rows, columns = both[2:] if n_dims == 4 else ([0, 0], both[2])
     sides = source.view.dims[1:] if n_dims == 4 else (1, *source.view.dims[1:])
     is_turned = sides != source.view.shape[1:]
@@ -259,6 +268,18 @@ def pad(builder: Builder, node: Node) -> None:
         node.result,
         replace(source, pads=(top, left, bottom, right), pad_value=value),
     )
+
+
+def _cropped(node: Node, source: Feature, pads: list[list[int]]) -> Feature:
+    """Without what negative pads cut off."""
+    kept = tuple(
+        slice(max(-before, 0), side - max(-behind, 0))
+        for side, (before, behind) in zip(source.view.dims, pads, strict=True)
+    )
+    indices = source.view.indices[kept]
+    if not indices.size:
+        raise OnnxError(f"{node}: must leave something of {source.view.dims}, not pad with {pads}")
+    return replace(source, view=source.view.moved(indices))
 
 
 def _pad_value(builder: Builder, node: Node, source: Feature) -> float:

@@ -1,4 +1,4 @@
-"""Operators that exporters write in parts: layer normalisation before opset 17."""
+"""Operators that exporters write in parts, or that stand for many."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -10,6 +10,27 @@ from firmware_tools.onnx_import.views import integer_list
 
 PASSED = {"QuantizeLinear", "DequantizeLinear", "Identity", "Cast"}
 """What may be between the parts."""
+
+
+PAIRS = {"Sum": "Add", "Max": "Max", "Min": "Min"}
+"""Operators of any number of inputs, and those of two."""
+
+
+def in_pairs(graph: Graph) -> Graph:
+    """The same graph with operators of many inputs as some of two."""
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        if node.op not in PAIRS:
+            nodes.append(node)
+            continue
+        name, *others = node.inputs
+        if not others:
+            nodes.append(replace(node, op="Identity"))
+        for k, other in enumerate(others, 1):
+            result = node.result if k == len(others) else f"{node.name}:{k}"
+            nodes.append(replace(node, op=PAIRS[node.op], inputs=(name, other), outputs=(result,)))
+            name = result
+    return replace(graph, nodes=tuple(nodes))
 
 
 def fuse(graph: Graph) -> Graph:
@@ -96,6 +117,10 @@ class _Parts:
         """A constant number, quantised or not."""
         constants = self.graph.constants
         node = self.makers.get(name)
+        while node is not None and node.op in PASSED and self.makers.get(node.input(0)):
+            node = self.makers[node.input(0)]
+        if node is not None and node.op == "QuantizeLinear":
+            name = node.input(0)
         if name in constants:
             arrays = [constants[name]]
         elif node is not None and node.op == "DequantizeLinear":

@@ -17,6 +17,8 @@ from model.mars.network import KERNEL_MAX, MaxPool, Pair, Sides
 def max_pool(builder: Builder, node: Node) -> None:
     """Windows of any size."""
     source = builder.as_map(node, builder.feature(node, padded=True))
+    if source.grid.quantize(np.array(source.pad_value)) != source.grid.low:
+        source = builder.padded(node, source)  # a maximum leaves out what is around
     if len(node.outputs) > 1 and node.outputs[1] and builder.graph.readers(node.outputs[1]):
         raise OnnxError(f"{node}: must have no second output (indices)")
     _max_pool(builder, node, source, _kernel(node, source))
@@ -26,12 +28,7 @@ def _max_pool(builder: Builder, node: Node, source: Feature, kernel: list[int]) 
     around = window(node, source, kernel)
     if around.dilation != (1, 1):
         raise OnnxError(f"{node}: dilations must be 1, not {list(around.dilation)}")
-    padding, pad_value = padding_of(node, source, around.padding, source.grid.low)
-    if any(source.pads) and pad_value != source.grid.low:
-        raise OnnxError(
-            f"{node}: what the Pad before it puts around the map must be the type's least value, "
-            f"{source.grid.low}, not {pad_value}"
-        )
+    padding, _ = padding_of(node, source, around.padding, source.grid.low)
     view = around.view(source.view.shape[0])
     found = _maximum(builder, node, source, around.kernel, around.stride, padding, view)
     _set(builder, node, found)
@@ -81,7 +78,7 @@ def _average_pool(builder: Builder, node: Node, source: Feature, kernel: list[in
 
 def global_pool(builder: Builder, node: Node) -> None:
     """GlobalAveragePool, GlobalMaxPool."""
-    source = builder.feature(node)
+    source = builder.cut(node, builder.feature(node))
     axes = list(range(2, len(source.view.dims) + 1))
     if not axes:
         raise OnnxError(f"{node}: must read a map (N, C, H, W)")
@@ -90,7 +87,7 @@ def global_pool(builder: Builder, node: Node) -> None:
 
 def reduce(builder: Builder, node: Node) -> None:
     """ReduceMean, ReduceSum, ReduceMax over rows, columns or both."""
-    source = builder.feature(node)
+    source = builder.cut(node, builder.feature(node))
     n_dims = len(source.view.dims) + 1
     given = builder.constants.get(node.input(1)) if node.input(1) else node.attributes.get("axes")
     if given is None:

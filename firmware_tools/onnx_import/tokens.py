@@ -25,7 +25,6 @@ from firmware_tools.onnx_import.views import View, normal_axis, pixels
 from firmware_tools.requantization import Reals
 from model.mars.network import (
     AvgPool,
-    Conv,
     Ints,
     Tokens,
 )
@@ -161,7 +160,7 @@ def _column(builder: Builder, node: Node, feature: Feature) -> Feature:
     tokens = Tokens(name=before, input=feature.layer, values=np.full((channels, 1), least))
     builder.append(node, Made(tokens, 0.0), feature.grid)
     weight = np.tile(np.array([0, 1]).reshape(1, 1, 2, 1), (channels, 1, 1, 1))
-    name = _same(builder, own, before, weight, np.zeros(channels, np.int64), feature.grid)
+    name = builder.copied(own, before, weight, feature.grid)
     return replace(
         feature,
         layer=name,
@@ -183,26 +182,7 @@ def _constant_map(builder: Builder, node: Node, layer: str, values: Ints, grid: 
     )
     pixel = builder.append(node, Made(mean, 0.0), grid)
     weight = np.zeros((channels, 1, 1, 1), np.int64)
-    last = _same(builder, node.part("last"), pixel, weight, values[:, -1], grid)
+    last = builder.copied(node.part("last"), pixel, weight, grid, bias=values[:, -1])
     name = builder.name(node.part("constant"))
     tokens = build(node, lambda: Tokens(name=name, input=last, values=values[:, :-1]))
     return builder.append(node, Made(tokens, 0.0), grid)
-
-
-def _same(builder: Builder, node: Node, source: str, weight: Ints, bias: Ints, grid: Grid) -> str:
-    """A depthwise convolution whose sums are its results."""
-    channels = len(weight)
-    ones = np.ones(channels, np.int64)
-    layer = Conv(
-        name=builder.name(node),
-        input=source,
-        weight=weight,
-        bias=bias,
-        mult=2 * ones,
-        shift=ones,
-        weight_bits=2,
-        groups=channels,
-        out_bits=grid.bits,
-        out_signed=grid.signed,
-    )
-    return builder.append(node, Made(layer, 0.0), grid)

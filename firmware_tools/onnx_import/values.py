@@ -37,6 +37,10 @@ class Grid:
     bits: int
     signed: bool
 
+    def __str__(self) -> str:
+        sign = "int" if self.signed else "uint"
+        return f"scale {self.scale:g} and zero point {self.zero} ({sign}{self.bits})"
+
     @property
     def low(self) -> int:
         """The least integer."""
@@ -111,36 +115,18 @@ class Source:
     Parameters
     ----------
     view : View
-    steps : tuple of Step
-        What the host does with it before.
+    steps : tuple of callable
+        What the host does with it before, of flattened maps, (N, C*H*W) float32.
+    is_integer : bool
+        The model's input is integers.
     """
 
     view: View
     steps: "tuple[Step, ...]" = ()
+    is_integer: bool = False
 
 
-@dataclass(frozen=True, eq=False)
-class Step:
-    """An operator of the input, as real numbers, and a constant.
-
-    Parameters
-    ----------
-    function : callable
-        Of two arrays.
-    constant : (C*H*W,) float32
-    is_second : bool
-        The constant is the second operand.
-    """
-
-    function: Callable[[Array, Array], Array]
-    constant: Array
-    is_second: bool
-
-    def run(self, values: Array) -> Array:
-        """Of flattened maps."""
-        operands = (values, self.constant) if self.is_second else (self.constant, values)
-        with np.errstate(all="ignore"):
-            return self.function(*operands).astype(np.float32)
+Step = Callable[[Array], Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,6 +155,20 @@ class Tensor:
         """With other axes."""
         axis = None if self.axis is None else order.index(self.axis)
         return replace(self, values=self.values.transpose(order), axis=axis)
+
+    def moved(self, move: Callable[[Array], Array]) -> "Tensor | None":
+        """With its values in other places; None if scales are along no axis then."""
+        values = move(self.values)
+        if self.axis is None:
+            return replace(self, values=values)
+        numbers = self._along(np.arange(len(self.scale)))
+        places = move(np.broadcast_to(numbers, self.values.shape))
+        for axis in range(values.ndim):
+            lines = np.moveaxis(places, axis, 0).reshape(values.shape[axis], -1)
+            if lines.size and (lines == lines[:, :1]).all():
+                own = lines[:, 0]
+                return Tensor(values, self.scale[own], self.zero[own], axis, self.dtype)
+        return None
 
     def _along(self, each: Array) -> Array:
         shape = [1] * self.values.ndim

@@ -11,7 +11,7 @@ from math import prod
 import numpy as np
 
 from firmware_tools.onnx_import.nodes import Array, Node, OnnxError
-from model.mars.network import Ints
+from model.mars.network import STRIDE_MAX, Ints, Pair
 
 Shape = tuple[int, int, int]
 
@@ -37,6 +37,13 @@ class View:
     dims: tuple[int, ...]
     order: Ints | None = None
     batch: bool = True
+
+    @staticmethod
+    def map(shape: Shape, n_dims: int, *, is_turned: bool) -> "View":
+        """A map as (C, H, W), (C, L) or (C), whose rows are columns of the tensor if turned."""
+        indices = np.arange(prod(shape)).reshape(shape)
+        indices = indices.swapaxes(1, 2) if is_turned else indices
+        return View(shape, ()).moved(indices.reshape(len(indices), *indices.shape[4 - n_dims :]))
 
     @staticmethod
     def of(shape: Shape, n_dims: int) -> "View":
@@ -108,6 +115,74 @@ class View:
             return None
         return [int(first) // pixels for first in rows[:, 0]]
 
+    def part(self) -> "Part | None":
+        """The tensor (C, H, W), (C, L) or (C) as rows and columns of some channels, or None."""
+        if not self.batch or not 1 <= len(self.dims) <= 3:
+            return None
+        places = self.indices.reshape(-1, *([1, 1, *self.dims[1:]])[-2:])
+        for is_turned in (False, True):
+            found = _part(self.shape, places.swapaxes(1, 2) if is_turned else places)
+            if found is not None:
+                return Part(*found, is_turned, len(self.dims))
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Rows and columns of some channels of a map.
+
+    Parameters
+    ----------
+    channels : (C,) int
+    first : ((C,) int, (C,) int)
+        Row and column with which each channel begins.
+    size, stride : (int, int)
+        How many rows and columns, and the steps from one to the next; `STRIDE_MAX` of a single one.
+    is_turned : bool
+        Rows of the map are columns of the tensor.
+    n_dims : int
+        Of the tensor.
+    """
+
+    channels: Ints
+    first: tuple[Ints, Ints]
+    size: Pair
+    stride: Pair
+    is_turned: bool
+    n_dims: int
+
+    def kernel(self, sides: Pair) -> Pair:
+        """The least one whose windows begin nowhere else than where the part has pixels."""
+        rows, columns = (
+            max(int(self.first[k].max()) + 1, sides[k] - self.size[k] * self.stride[k] + 1)
+            for k in range(2)
+        )
+        return rows, columns
+
+    @property
+    def view(self) -> View:
+        """The same tensor in a map of its own."""
+        shape = (len(self.channels), *self.size)
+        return View.map(shape, self.n_dims, is_turned=self.is_turned)
+
+
+def _part(shape: Shape, places: Ints) -> tuple[Ints, tuple[Ints, Ints], Pair, Pair] | None:
+    """Channels, where they begin, size and stride of what has indices (C, rows, columns)."""
+    channels, inner = np.divmod(places, prod(shape[1:]))
+    if (channels != channels[:, :1, :1]).any():
+        return None
+    first, stride = [], []
+    for axis, numbers in enumerate(np.divmod(inner, shape[2]), 1):
+        lines = np.moveaxis(numbers, axis, 1).reshape(len(numbers), numbers.shape[axis], -1)
+        step = int(lines[0, 1, 0] - lines[0, 0, 0]) if lines.shape[1] > 1 else STRIDE_MAX
+        wanted = lines[:, :1, :1] + step * np.arange(lines.shape[1])[:, np.newaxis]
+        if step < 1 or (lines != wanted).any():
+            return None
+        first.append(lines[:, 0, 0])
+        stride.append(step)
+    rows, columns = places.shape[1:]
+    return channels[:, 0, 0], (first[0], first[1]), (rows, columns), (stride[0], stride[1])
+
 
 @dataclass(frozen=True, eq=False)
 class Rows:
@@ -164,10 +239,18 @@ def _reshaped(node: Node, shape: tuple[int, ...], wanted: list[int]) -> tuple[in
     return tuple(wanted)
 
 
+def shape_part(node: Node, shape: tuple[int, ...]) -> Ints:
+    """What a Shape gives of a shape with the batch."""
+    start, end = node.integer("start", 0), node.attributes.get("end")
+    return np.array(shape[start:end], np.int64)
+
+
 def move(node: Node, values: Array, others: tuple[Array, ...]) -> Array:
     """What Reshape, Transpose, Slice, Gather and their like make of a tensor with its batch."""
     if node.op in {"Flatten", "Reshape", "Squeeze", "Unsqueeze"}:
         return values.reshape(target_shape(node, values.shape, others))
+    if node.op in {"DepthToSpace", "SpaceToDepth"}:
+        return _in_blocks(node, values)
     if node.op == "Transpose":
         order = node.attributes.get("perm", list(range(values.ndim))[::-1])
         if not isinstance(order, list) or sorted(order) != list(range(values.ndim)):
@@ -180,6 +263,31 @@ def move(node: Node, values: Array, others: tuple[Array, ...]) -> Array:
             raise OnnxError(f"{node}: indices must be in the {values.shape[axis]} of axis {axis}")
         return np.take(values, chosen, axis=axis)
     return _slice(node, values, others)
+
+
+def _in_blocks(node: Node, values: Array) -> Array:
+    """Channels that become pixels of blocks, or the other way round."""
+    size = node.integer("blocksize", 1)
+    if values.ndim != 4 or size < 1:
+        raise OnnxError(
+            f"{node}: must be of (N, C, H, W) with a blocksize of at least 1, not {size} of "
+            f"{values.shape[1:]}"
+        )
+    n, channels, rows, columns = values.shape
+    if node.op == "SpaceToDepth":
+        if rows % size or columns % size:
+            raise OnnxError(f"{node}: blocksize must divide {rows}x{columns}, not be {size}")
+        blocks = values.reshape(n, channels, rows // size, size, columns // size, size)
+        inner = blocks.transpose(0, 3, 5, 1, 2, 4)
+        return inner.reshape(n, -1, rows // size, columns // size)
+    if channels % size**2:
+        raise OnnxError(f"{node}: blocksize must divide {channels} channels twice, not be {size}")
+    depth = channels // size**2
+    if node.text("mode", "DCR") == "DCR":
+        outer = values.reshape(n, size, size, depth, rows, columns).transpose(0, 3, 4, 1, 5, 2)
+    else:
+        outer = values.reshape(n, depth, size, size, rows, columns).transpose(0, 1, 4, 2, 5, 3)
+    return outer.reshape(n, depth, rows * size, columns * size)
 
 
 def _slice(node: Node, values: Array, others: tuple[Array, ...]) -> Array:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from firmware_tools.onnx_import.nodes import Array, Node, OnnxError
-from firmware_tools.onnx_import.values import Feature
+from firmware_tools.onnx_import.values import Feature, Grid
 from firmware_tools.onnx_import.views import View
 from model.mars.network import Pair, Sides
 
@@ -40,15 +40,8 @@ class Window:
 
     def view(self, channels: int) -> View:
         """Of the result."""
-        shape = (channels, *self.size)
-        indices: Array = np.arange(channels * self.size[0] * self.size[1]).reshape(shape)
-        if self.is_turned:
-            indices = indices.transpose(0, 2, 1)
-        if self.is_line:
-            indices = indices.reshape(channels, -1)
-        if not self.is_turned:
-            return View(shape, indices.shape)
-        return View(shape, ()).moved(indices)
+        n_dims = 2 if self.is_line else 3
+        return View.map((channels, *self.size), n_dims, is_turned=self.is_turned)
 
     def weight(self, weight: Array) -> Array:
         """Kernels of an ONNX convolution with rows and columns of the chip."""
@@ -127,7 +120,18 @@ def padding_of(node: Node, feature: Feature, own: Sides, nothing: int) -> tuple[
     """
     if not any(feature.pads):
         return own, nothing
-    grid, real = feature.grid, feature.pad_value
+    value = pad_steps(node, feature.grid, feature.pad_value)
+    if any(own) and value != nothing:
+        raise OnnxError(
+            f"{node}: what a Pad before it puts around the map must be 0, as pads is not, "
+            f"not {feature.pad_value:g}"
+        )
+    top, left, bottom, right = (a + b for a, b in zip(own, feature.pads, strict=True))
+    return (top, left, bottom, right), value
+
+
+def pad_steps(node: Node, grid: Grid, real: float) -> int:
+    """The integer of what a Pad puts around a map."""
     value = int(grid.quantize(np.array(real)))
     is_least = node.op == "MaxPool" and value == grid.low
     if not is_least and not grid.low - 0.5 <= real / grid.scale + grid.zero <= grid.high + 0.5:
@@ -136,13 +140,7 @@ def padding_of(node: Node, feature: Feature, own: Sides, nothing: int) -> tuple[
             f"{node}: what a Pad before it puts around the map must be {ends}, which the map's "
             f"type holds, not {real:g}"
         )
-    if any(own) and value != nothing:
-        raise OnnxError(
-            f"{node}: what a Pad before it puts around the map must be 0, as pads is not, "
-            f"not {real:g}"
-        )
-    top, left, bottom, right = (a + b for a, b in zip(own, feature.pads, strict=True))
-    return (top, left, bottom, right), value
+    return value
 
 
 def _padding(

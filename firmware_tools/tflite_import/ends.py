@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from firmware_tools.imported import Array
+from firmware_tools.imported import Array, images_of
 from firmware_tools.tflite_import.functions import reals, rescaled
 from firmware_tools.tflite_import.graph import Graph, Operator, Tensor, TfliteError
 from firmware_tools.tflite_import.moving import SHAPING
@@ -74,7 +74,7 @@ class Source:
 
     def to_network(self, inputs: Array) -> Ints:
         """Inputs as the model takes them, as (N, C, H, W)."""
-        values, grid = np.asarray(inputs), self.grid
+        values, grid = images_of(np.asarray(inputs), self.taken.shape[1:]), self.grid
         if values.dtype.kind not in "iu" or self.taken.dtype in REALS:
             integers = _quantized(values, grid)
         else:

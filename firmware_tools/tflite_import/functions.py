@@ -136,7 +136,7 @@ REALS: dict[str, Callable[[Reals], Reals]] = {
     "ELU": lambda x: np.where(x >= 0, x, np.expm1(x)),
     "ABS": np.abs,
     "EXP": np.exp,
-    "LOG": np.log,
+    "LOG": lambda x: np.log(np.maximum(x, 0)),  # -inf where it is not defined, as the kernel
     "SQRT": np.sqrt,
     "RSQRT": lambda x: 1 / np.sqrt(x),
     "NEG": np.negative,

@@ -213,7 +213,8 @@ class _Reader:
         if not data.size:
             return None
         if tensor.Sparsity() is not None:
-            raise TfliteError(f"tensor {tensor.Name()!r}: sparse constants must be made dense")
+            name = (tensor.Name() or b"").decode("utf-8", "replace")
+            raise TfliteError(f"tensor {name!r}: sparse constants must be made dense")
         if dtype == "INT4":
             nibbles = np.stack([data & 0xF, data >> 4], axis=-1).reshape(-1).astype(np.int8)
             nibbles = (nibbles ^ 8) - 8
@@ -260,6 +261,8 @@ OPTIONS = {
     "GELU": "GeluOptions",
     "MUL": "MulOptions",
     "CONCATENATION": "ConcatenationOptions",
+    "DEPTH_TO_SPACE": "DepthToSpaceOptions",
+    "SPACE_TO_DEPTH": "SpaceToDepthOptions",
     "GATHER": "GatherOptions",
     "PACK": "PackOptions",
     "LEAKY_RELU": "LeakyReluOptions",

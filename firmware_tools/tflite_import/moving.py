@@ -260,6 +260,41 @@ def concatenate(state: "Lowering", one: Operator) -> None:
     state.set(one, Value(name, shape, views[0].index(shape), grid))
 
 
+def to_depth(state: "Lowering", one: Operator) -> None:
+    """SPACE_TO_DEPTH: a convolution that copies."""
+    source, size = state.map(one), _block(one)
+    if any(side % size for side in source.size):
+        raise TfliteError(f"{one}: block size must divide {source.size}, not be {size}")
+    channels = source.shape[0]
+    weight = np.zeros((size, size, channels, channels, size, size), np.int64)
+    for row, column in np.ndindex(size, size):
+        weight[row, column, :, :, row, column] = np.eye(channels)
+    kernels = source.kernels(weight.reshape(-1, channels, size, size))
+    layer = state.copied(one, source, kernels, stride=(size, size))
+    state.set_map(one, layer, source, state.shape_of(one, layer, source), source.grid)
+
+
+def to_space(state: "Lowering", one: Operator) -> None:
+    """DEPTH_TO_SPACE, of what the host reads."""
+    source, size = state.resolved(one), _block(one)
+    if source.index.ndim != 3 or source.index.shape[2] % size**2:
+        raise TfliteError(
+            f"{one}: block size must divide the channels of {(1, *source.index.shape)} twice, not "
+            f"be {size}"
+        )
+    rows, columns, channels = source.index.shape
+    depth = channels // size**2
+    blocks = source.index.reshape(rows, columns, size, size, depth).transpose(0, 2, 1, 3, 4)
+    state.set(one, replace(source, index=blocks.reshape(rows * size, columns * size, depth)))
+
+
+def _block(one: Operator) -> int:
+    size = 0 if one.options is None else int(one.options.BlockSize())
+    if size < 1:
+        raise TfliteError(f"{one}: block size must be at least 1, not {size}")
+    return size
+
+
 # Blocks of a batch: dilated convolutions
 
 
@@ -324,6 +359,8 @@ HANDLERS: "dict[str, Handler]" = {
     "SLICE": slice_,
     "GATHER": gather,
     "CONCATENATION": concatenate,
+    "DEPTH_TO_SPACE": to_space,
+    "SPACE_TO_DEPTH": to_depth,
     "SPACE_TO_BATCH_ND": to_blocks,
     "BATCH_TO_SPACE_ND": from_blocks,
 }

@@ -51,6 +51,9 @@ def dense(state: "Lowering", one: Operator) -> None:
     """FULLY_CONNECTED of one image, or of every pixel."""
     source = state.value(one)
     weight = _weights(state, one, (0, 1))
+    order = one.options.WeightsFormat() if one.options is not None else 0
+    if order:
+        raise TfliteError(f"{one}: format of the weights must be 0 (not shuffled), not {order}")
     places = source.index.reshape(-1)
     grid = state.out_grid(one)
     activation = one.options.FusedActivationFunction() if one.options is not None else 0

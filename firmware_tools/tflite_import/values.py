@@ -263,6 +263,8 @@ def weight_scales(one: Operator, tensor: Tensor, n_channels: int, axis: int) -> 
     if tensor.data is None or tensor.dtype not in {"INT8", "INT4"}:
         wanted = "constant and INT8 or INT4"
         is_what = tensor.dtype if tensor.data is not None else "computed"
+        if is_what == "UINT8":
+            is_what += " (the converter of TensorFlow 1; that of TensorFlow 2 writes INT8)"
         raise TfliteError(f"{one}: weights {tensor.name!r} must be {wanted}, not {is_what}")
     if tensor.zero.any():
         wrong = tensor.zero[tensor.zero != 0][0]

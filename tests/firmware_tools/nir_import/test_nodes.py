@@ -86,6 +86,12 @@ def chains() -> dict[str, tuple[Any, ...]]:
             neurons((2, 6, 6)),
         ),
         "reset": ((9,), affine(rng, 5, 9), neurons(5, 1.0, 1.0, 0.25)),
+        "one threshold a channel": (
+            (3, 6, 6), conv(rng, 4, 3, 6), nir.IF(np.ones((4, 1, 1)), by_channel[:, :1, :1]),
+        ),
+        "flatten that counts the batch": (
+            (2, 3, 3), nir.Flatten(np.array([1, 2, 3, 3]), 1, -1), affine(rng, 3, 18), neurons(3),
+        ),
     }  # fmt: skip
 
 

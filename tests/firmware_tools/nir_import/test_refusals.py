@@ -100,7 +100,7 @@ CHAINS = {
     ),
     "shape of neurons": (
         ((3,), affine(), fires(7)),
-        "node 'IF_1' (IF): v_reset must have the shape of what it reads, (2,), not (7,)",
+        "node 'IF_1' (IF): v_threshold must have the shape of what it reads, (2,), not (7,)",
     ),
     "leak": (
         ((3,), affine(), leaks(tau=0.8)),
@@ -231,6 +231,26 @@ def test_unknown_node(write) -> None:
     assert refused(path).startswith(
         "node 'IF_1' (Izhikevich) is not supported: must be among Input, Output, Affine"
     )
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "text"),
+    [
+        ("Conv2d_0/padding", "reflect", "node 'Conv2d_0' (Conv2d): must be as NIR defines it: pad"),
+        ("Conv2d_0/bias", None, "node 'Conv2d_0' (Conv2d): must be as NIR defines it: Conv2d.__"),
+        ("IF_1/r", np.ones(3), "node 'IF_1' (IF): must be as NIR defines it: All parameters must"),
+        ("input/shape", np.array([3, np.nan, 4]), "node 'input' (Input): shape must be integers"),
+        ("input/shape", "3x4x4", "node 'input' (Input): shape must be integers, not ['3x4x4']"),
+    ],
+)
+def test_nodes_that_are_none_of_nir(write, place, value, text) -> None:
+    """It is said which, not that the file is damaged."""
+    path = write((3, 4, 4), conv(), fires())
+    with h5py.File(path, "r+") as file:
+        del file["node/nodes"][place]
+        if value is not None:
+            file["node/nodes"][place] = value
+    assert refused(path).startswith(text)
 
 
 def test_arrays_that_would_take_all_memory(write) -> None:

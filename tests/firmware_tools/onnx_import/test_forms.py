@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from firmware_tools import onnx_import
 from firmware_tools.onnx_import import OnnxError
-from firmware_tools.onnx_import.check import Agreement, compare
+from firmware_tools.onnx_import.check import Agreement, compare, load_inputs, run_onnxruntime
 from model.mars.network import Conv, Lookup, Select
 
 
@@ -366,3 +366,303 @@ def test_check_of_what_onnxruntime_cannot_run(path) -> None:
     net.save(x, path)
     with pytest.raises(OnnxError, match=r"own\.onnx: must be a model that onnxruntime runs: "):
         compare(path, imported, np.zeros((1, 3, 8, 8), np.float32))
+
+
+def cut(net: Net, x: str, *axes: tuple[int, int, int, int]) -> str:
+    """A Slice: axis, start, end, step."""
+    numbers = zip(*axes, strict=True)
+    listed = dict(zip(("axes", "starts", "ends", "steps"), numbers, strict=True))
+    names = ("starts", "ends", "axes", "steps")
+    return net.op("Slice", x, *(net.constant(listed[name], np.int64) for name in names))
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [
+        [(2, 1, -1, 1), (3, 2, -3, 1)],
+        [(2, 0, 99, 2), (3, 1, 99, 2)],
+        [(3, 5, 6, 1)],
+        [(1, 2, 6, 3), (2, 0, 3, 1)],
+    ],
+)
+@pytest.mark.parametrize("reader", ["conv", "pool", "sum", "average", "maximum"])
+def test_rows_and_columns(path, axes, reader) -> None:
+    """A part of a map is one for whatever reads it."""
+    net = Net(6, 9, 10)
+    x = cut(net, net.q("x"), *axes)
+    if reader == "conv":
+        channels = 2 if len(axes) == 2 and axes[0][0] == 1 else 6
+        x = net.q(net.conv(x, channels, 4, 1, 1))
+    elif reader == "pool":
+        x = net.op("MaxPool", x, kernel_shape=[2, 1])
+    elif reader == "sum":
+        x = net.q(net.op("Add", x, cut(net, net.q(net.op("Neg", net.q("x"))), *axes)))
+    else:
+        x = net.op("GlobalAveragePool" if reader == "average" else "GlobalMaxPool", x)
+        x = net.q(x, 0.0471)
+    agreement(net.save(x, path))
+
+
+def test_rows_of_turned_lines(path) -> None:
+    """What a causal convolution cuts off, of a line that is rows of the map."""
+    net = Net(4, 20)
+    x = net.op("Unsqueeze", net.q("x"), net.constant([3], np.int64))
+    x = net.q(net.conv(x, 4, 8, 3, 1, pads=[4, 0, 4, 0], dilations=[2, 1]))
+    x = cut(net, net.op("Squeeze", x, net.constant([3], np.int64)), (2, 0, -4, 1))
+    agreement(net.save(net.q(net.conv(x, 8, 4, 3)), path))
+
+
+def test_parts_of_the_same_size(path) -> None:
+    """A U-Net without padding: a part, beside a map of its size."""
+    net = Net(3, 10, 10)
+    x = net.q(net.conv(net.q("x"), 3, 8, 3, 3))
+    y = net.q(net.conv(x, 8, 8, 3, 3))
+    x = net.op("Concat", cut(net, x, (2, 1, -1, 1), (3, 1, -1, 1)), y, axis=1)
+    agreement(net.save(net.q(net.conv(net.q(x), 16, 4, 1, 1)), path))
+
+
+def test_no_part(path) -> None:
+    net = Net(3, 8, 40)
+    x = cut(net, net.q("x"), (3, 17, 99, 1))
+    net.save(net.q(net.conv(x, 3, 4, 3, 3)), path)
+    with pytest.raises(OnnxError, match=r"\(Conv\): at most 15 rows or columns of \(8, 40\) can "):
+        onnx_import.load(path)
+    net = Net(3, 8, 8)
+    x = cut(net, net.q("x"), (3, -1, -99, -1))
+    net.save(net.q(net.conv(x, 3, 4, 3, 3)), path)
+    with pytest.raises(OnnxError, match=r"its input must be channels of a map \(3, 8, 8\)"):
+        onnx_import.load(path)
+
+
+@pytest.mark.parametrize("mode", ["DCR", "CRD"])
+def test_channels_and_blocks_of_pixels(path, mode) -> None:
+    net = Net(3, 8, 12)
+    x = net.op("SpaceToDepth", net.q("x"), blocksize=4)
+    x = net.q(net.conv(x, 48, 12, 1, 1))
+    agreement(net.save(net.op("DepthToSpace", x, blocksize=2, mode=mode), path))
+
+
+@pytest.mark.parametrize(
+    ("reader", "pads"),
+    [
+        ("sum", [0, 0, 1, 2, 0, 0, 1, 0]),
+        ("average", [0, 0, 1, 2, 0, 0, 1, 0]),
+        ("maximum", [0, 0, 1, 2, 0, 0, 1, 0]),
+        ("output", [0, 0, 1, 2, 0, 0, 1, 0]),
+        ("conv", [0, 1, 0, 0, 0, 2, 0, 0]),
+        ("conv", [0, 0, -1, 2, 0, -2, 1, -3]),
+    ],
+)
+def test_pad_before_anything(path, reader, pads) -> None:
+    """Around the map, of channels (the shortcut of ResNet for CIFAR-10), less than nothing."""
+    net = Net(4, 6, 7)
+    x = net.op("Pad", net.q("x"), net.constant(pads, np.int64))
+    if reader == "sum":
+        x = net.op("Add", x, net.q(net.conv(net.q("x"), 4, 4, 1, 1, pads=[1, 2, 1, 0])))
+    elif reader == "average":
+        x = net.op("GlobalAveragePool", x)
+    elif reader == "maximum":
+        x = net.op("MaxPool", x, kernel_shape=[2, 2])
+    elif reader == "conv":
+        x = net.conv(x, 4 + pads[1] + pads[5], 4, 2, 2)
+    agreement(net.save(net.q(x, 0.047), path))
+
+
+@pytest.mark.parametrize("op", ["Pad", "MaxPool", "Relu", "BatchNormalization", "Log", "Clip"])
+def test_operators_before_the_input_is_quantised(path, op) -> None:
+    """On the chip if they only move or choose values, else the host's."""
+    net = Net(3, 8, 8)
+    x = "x"
+    if op == "Pad":
+        x = net.op("Pad", x, net.constant([0, 0, 1, 0, 0, 0, 1, 2], np.int64))
+    elif op == "MaxPool":
+        x = net.op("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
+    elif op == "Clip":
+        x = net.op("Clip", x, net.constant(-1.0), net.constant(2.0))
+    elif op == "BatchNormalization":
+        x = net.op(op, x, *(net.constant([0.5, 1.0, 1.5]) for _ in range(4)))
+    else:
+        x = net.op("Abs", x) if op == "Log" else x
+        x = net.op(op, net.op("Add", x, net.constant(1.0)) if op == "Log" else x)
+    x = net.q(net.conv(net.q(x, 0.04, -128 if op == "Relu" else 3), 3, 8, 3, 3))
+    agreement(net.save(x, path))
+    n_left = {"BatchNormalization": 1, "Log": 3}.get(op, 0)
+    assert len(onnx_import.load(path).report) == n_left
+
+
+def test_input_taken_apart(path) -> None:
+    net = Net(4, 8, 8)
+    head, tail = net.op("Split", "x", n_outputs=2, axis=1, num_outputs=2)
+    x = net.op("Concat", net.q(head, 0.05), net.q(tail, 0.06), axis=1)
+    net.save(net.q(net.conv(net.q(x), 4, 4, 3, 3)), path)
+    with pytest.raises(
+        OnnxError,
+        match=r"input 'x' must be quantised in one way, before it is taken apart, not with scale "
+        r"0\.05 and zero point 11 \(int8\) and with scale 0\.06 and zero point 11 \(int8\)",
+    ):
+        onnx_import.load(path)
+
+
+@pytest.mark.parametrize("is_given", [True, False])
+def test_type_that_an_attribute_tells(path, is_given) -> None:
+    """A QuantizeLinear without zero point, of weights and of activations."""
+    net = Net(3, 8, 8)
+    kind = {"output_dtype": TensorProto.INT8} if is_given else {}
+    scales = net.constant(0.04), net.constant(0.01)
+    weight = net.rng.uniform(0, 1, (4, 3, 3, 3)) - (0.5 if is_given else 0)
+    x, weight = (
+        net.op("DequantizeLinear", net.op("QuantizeLinear", name, scale, **kind), scale)
+        for name, scale in zip(("x", net.constant(weight)), scales, strict=True)
+    )
+    agreement(net.save(net.q(net.op("Conv", x, weight), 0.1), path))
+    assert onnx_import.load(path).network.input_type.signed == is_given
+
+
+def test_weights_in_another_shape(path) -> None:
+    """What a DequantizeLinear, of one scale or one per channel, is brought into."""
+    net = Net(3, 8, 8)
+    weight = net.op("Reshape", net.weight(8, 27), net.constant([8, 3, 3, 3], np.int64))
+    x = net.q(net.op("Conv", net.q("x"), weight))
+    weight = net.op("Unsqueeze", net.weight(8, 4), net.constant([2, 3], np.int64))
+    x = net.q(net.op("Conv", x, cut(net, weight, (0, 2, 6, 1)), group=2))
+    agreement(net.save(x, path))
+
+
+def test_clipped_weights(path) -> None:
+    """As Brevitas' QCDQ has them: quantised, clipped to fewer bits, real again."""
+    net = Net(3, 8, 8)
+    grid = net.grid(0.05, 0, np.int8)
+    ends = (net.constant(-7, np.int8), net.constant(7, np.int8))
+    weight = net.op("QuantizeLinear", net.constant(net.rng.normal(0, 0.5, (8, 3, 3, 3))), *grid)
+    weight = net.op("DequantizeLinear", net.op("Clip", weight, *ends), *grid)
+    agreement(net.save(net.q(net.op("Conv", net.q("x"), weight), 0.1), path))
+    assert onnx_import.load(path).network.layers[0].weight_bits == 4
+
+
+@pytest.mark.parametrize("op", ["Max", "Min", "Sum"])
+def test_operators_of_many(path, op) -> None:
+    net = Net(3, 8, 8)
+    x = net.q("x")
+    numbers = (net.constant(0.5), net.constant(-0.25))
+    x = net.op(op, net.op("Relu", x), *(numbers[:1] if op == "Sum" else numbers), x)
+    agreement(net.save(net.q(net.op(op, x)), path))
+
+
+@pytest.mark.parametrize("op", ["Ceil", "Cos", "Floor", "Round", "Shrink", "Sign", "Sin"])
+def test_functions_with_steps(path, op) -> None:
+    net = Net(2, 9, 9)
+    agreement(net.save(net.q(net.op(op, net.q("x", 0.03, -7))), path))
+
+
+@pytest.mark.parametrize("op", ["Log", "Reciprocal"])
+def test_functions_that_are_not_defined_everywhere(path, op) -> None:
+    net = Net(2, 9, 9)
+    x = net.op(op, net.op("Add", net.op("Abs", net.q("x")), net.constant(0.5)))
+    agreement(net.save(net.q(x), path))
+    net = Net(2, 9, 9)
+    net.save(net.q(net.op(op, net.q("x"))), path)
+    with pytest.raises(OnnxError, match=r"must be defined for all values of 'input'"):
+        onnx_import.load(path)
+
+
+def test_normalisation_with_quantised_constants(path) -> None:
+    """Its parts with the epsilon as a number that is quantised in the graph."""
+    net = Net(12, 8)
+    x, axis = net.q("x"), net.constant([-1], np.int64)
+    centred = net.op("Sub", x, net.op("ReduceMean", x, axis))
+    variance = net.op("ReduceMean", net.op("Mul", centred, centred), axis)
+    epsilon = net.q(net.constant(1e-5), 1e-7, 0, np.uint8)
+    x = net.op("Div", centred, net.op("Sqrt", net.op("Add", variance, epsilon)))
+    imported = onnx_import.load(net.save(net.q(x, 0.03), path), wide=True)
+    assert [type(layer).__name__ for layer in imported.network.layers] == ["LayerNorm"]
+    agreement(path)
+
+
+def test_inputs_in_another_order(path) -> None:
+    """As many values are not enough."""
+    net = Net(3, 8, 8)
+    imported = onnx_import.load(net.save(net.q(net.conv(net.q("x"), 3, 4, 3, 3)), path))
+    images = np.zeros((2, 3, 8, 8), np.float32)
+    assert imported.quantize(images).shape == (2, 3, 8, 8)
+    assert imported.quantize(images[0]).shape == (1, 3, 8, 8)
+    for shape in ((2, 8, 8, 3), (2, 192), (6, 8, 8), (192,)):
+        with pytest.raises(ValueError, match=r"shape must be \(N, 3, 8, 8\), not \("):
+            imported.quantize(images.ravel()[: np.prod(shape)].reshape(shape))
+
+
+def save_with_domain(net: Net, output: str, path: Path, domain: str) -> None:
+    model = onnx.load(net.save(output, path))
+    model.opset_import.append(helper.make_opsetid(domain, 1))
+    onnx.save(model, path)
+
+
+@pytest.mark.parametrize(
+    ("op", "attributes", "extra", "text"),
+    [
+        ("BatchNormalization", {"training_mode": 1}, 4, "training_mode must be 0, not 1"),
+        (
+            "Conv",
+            {"kernel_shape": [5, 5]},
+            1,
+            r"kernel_shape must be that of the weights, \[3, 3\]",
+        ),
+        ("FastGelu", {}, 1, "must have one input, not 2"),
+        ("Pow", {}, 1, r"constant 'k2' must be one number, not of shape \(3, 3, 3, 3\)"),
+    ],
+)
+def test_what_would_change_results(path, op, attributes, extra, text) -> None:
+    """No attribute or input is passed over."""
+    net = Net(3, 8, 8)
+    x = net.q("x")
+    each = np.ones(3) if op == "BatchNormalization" else np.ones((3, 3, 3, 3))
+    others = [net.constant(each) for _ in range(extra)]
+    if op == "Conv":
+        others = [net.op("DequantizeLinear", net.constant(each, np.int8), net.constant(0.1))]
+    outputs = 3 if op == "BatchNormalization" else 1
+    found = net.op(op, x, *others, n_outputs=outputs, **attributes)
+    x = found if outputs == 1 else found[0]
+    net.nodes[-1].domain = "com.microsoft" if op == "FastGelu" else ""
+    save_with_domain(net, net.q(x), path, "com.microsoft")
+    with pytest.raises(OnnxError, match=rf"\({op}\): {text}"):
+        onnx_import.load(path)
+
+
+def test_other_domains(path) -> None:
+    net = Net(3, 8, 8)
+    x = net.op("Quant", net.q("x"))
+    net.nodes[-1].domain = "qonnx.custom_op.general"
+    save_with_domain(net, net.q(x), path, "qonnx.custom_op.general")
+    with pytest.raises(
+        OnnxError,
+        match=r"\(Quant\): domain must be that of ONNX, not 'qonnx\.custom_op\.general'; the model "
+        r"must be exported with QuantizeLinear and DequantizeLinear \(QDQ; of Brevitas QCDQ\)",
+    ):
+        onnx_import.load(path)
+
+
+def test_check_of_a_model_that_fails_as_it_runs(path) -> None:
+    """One line, whatever onnxruntime says."""
+    net = Net(3, 8, 8)
+    x = net.op("DequantizeLinear", net.op("QuantizeLinear", "x", *net.grid(0.1, 0, np.int8)),
+               *net.grid(0.1, 0, np.int8))  # fmt: skip
+    net.save(net.conv(x, 3, 4, 3, 3, kernel_shape=[3, 3]), path)
+    model = onnx.load(path)
+    model.graph.node[-1].attribute[-1].CopyFrom(helper.make_attribute("kernel_shape", [5, 5]))
+    onnx.save(model, path)
+    with pytest.raises(OnnxError, match=r"own\.onnx: must be a model that onnxruntime runs: .*5,5"):
+        run_onnxruntime(path, np.zeros((1, 3, 8, 8), np.float32))
+
+
+def test_inputs_that_are_no_integers_of_the_model(path, tmp_path) -> None:
+    net = Net(3, 8, 8, kind=TensorProto.UINT8)
+    x = net.op("DequantizeLinear", "x", *net.grid(0.03, 100, np.uint8))
+    imported = onnx_import.load(net.save(net.q(net.conv(x, 3, 4, 3, 3)), path))
+    np.save(tmp_path / "x.npy", np.full((1, 3, 8, 8), -1))
+    with pytest.raises(
+        OnnxError,
+        match=r"x\.npy: values must be 0\.\.255, integers of the model's input, not -1\.\.",
+    ):
+        load_inputs(tmp_path / "x.npy", imported)
+    np.save(tmp_path / "x.npy", np.zeros((0, 3, 8, 8)))
+    with pytest.raises(OnnxError, match=r"x\.npy: must have at least one image"):
+        load_inputs(tmp_path / "x.npy", imported)
