@@ -1,7 +1,9 @@
 """The exit unit against `model.mars.early_exit`: decisions, logits and every clock."""
 
 import random
+from bisect import bisect_left
 from dataclasses import replace
+from functools import partial
 
 import cocotb
 import numpy as np
@@ -14,6 +16,7 @@ from model.mars.early_exit import (
     exit_clocks,
     exit_registers,
     is_sure,
+    never,
     tables,
 )
 from model.mars.layout import MAX_STEPS
@@ -162,14 +165,27 @@ async def ends_of_logits(dut) -> None:
 
 
 @cocotb.test()
-async def limits_to_one(dut) -> None:
-    """Confidence: a sum that is the limit does not stop, one less does."""
+@cocotb.parametrize(metric=["confidence", "entropy"])
+async def limits_to_one(dut, metric: str) -> None:
+    """The lowest limit that stops does, one less does not; sums with all sorts of logarithms."""
     bench = await begin(dut, 4)
-    stop = Exit(metric="confidence", mode="sum", threshold=0.9, scale=1 / 64)
+    stop = Exit(metric=metric, mode="sum", threshold=0.9, scale=1 / 64)
     registers = exit_registers(stop, 2, 3)
-    logits = np.array([[100, 70, 0], [0, 0, 0]])
-    sums = [k for k in range(200_000) if is_sure(replace(registers, limit=k), logits[0], 1)]
-    for limit in (sums[0] - 1, sums[0]):
-        changed = replace(registers, limit=limit)
-        await bench.load(changed)
-        await bench.frame(changed, logits, 1)
+    for first in ([100, 70, 0], [100, 99, 90], [100, 60, 60]):
+        logits = np.array([first, [0, 0, 0]])
+        sure = partial(is_sure, logits=logits[0], step=1)
+        limit = bisect_left(
+            range(200_000), True, key=lambda k: sure(replace(registers, limit=k))
+        )
+        for changed in (replace(registers, limit=k) for k in (limit - 1, limit)):
+            await bench.load(changed)
+            await bench.frame(changed, logits, 1)
+
+
+@cocotb.test()
+async def any_last_step(dut) -> None:
+    """The last step stops, whatever the bits of its number; no step before it does."""
+    bench = await begin(dut, 5)
+    for n_steps in (16, 33, 64):
+        await bench.load(never(n_steps))
+        await bench.frame(never(n_steps), np.zeros((n_steps, 2), np.int64), MAX_STEPS)
