@@ -310,6 +310,17 @@ async def long_stores(dut, bus: int) -> None:
 
 
 @writers
+async def many_words(dut, bus: int) -> None:
+    """The bursts at the beginning of a store that has far more; then it is stopped."""
+    writer, rng = await started(dut, bus)
+    beat_words = bus // (8 * WORD_BYTES)
+    for bit in range(10, 17):
+        n_words = beat_words * ((1 << bit) + 3) + BURST_BYTES // WORD_BYTES
+        store = random_store(rng, 0, n_words)
+        await writer.run(store, Slave(latency=2), stop_clock=2 * BURST_BYTES // WORD_BYTES)
+
+
+@writers
 async def words_that_are_left_out(dut, bus: int) -> None:
     """The memory keeps what it has where words are not kept."""
     writer, rng = await started(dut, bus)
