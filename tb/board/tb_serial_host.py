@@ -172,7 +172,7 @@ async def requests_and_all_else(dut) -> None:
 
     spikes, sent = [], []
     for _ in range(40):
-        step = [rng.getrandbits(56) for _ in range(rng.randint(1, 5))]
+        step = [rng.getrandbits(protocol.LAST_BIT) for _ in range(rng.randint(1, 5))]
         sent.append(b"".join(beat.to_bytes(8, "little") for beat in step))
         spikes += [beat | (k == len(step) - 1) << protocol.LAST_BIT for k, beat in enumerate(step)]
     for data in sent:
