@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cocotb
 import numpy as np
@@ -74,6 +74,21 @@ def passes() -> Iterator[Pass]:
                 yield Pass(d, work_of(one, wide_multiplier=False), banks, accs, result)
             banks = machine.banks.copy()
             machine.accs = []
+
+
+def moved(one: Pass, rng: random.Random) -> Pass:
+    """The same pass with its map elsewhere in the memories, and gaps between bands of results."""
+    d, n_words = one.descriptor, MARS.feature_words
+    by, gap = rng.randrange(0, n_words, 2), rng.randrange(1, 1 << 10)
+    bases = tuple((base + by) % n_words for base in d.in_base)
+    writes = one.result.writes
+    offset = writes.offset + writes.row // d.rows_per_team * gap
+    return replace(
+        one,
+        descriptor=replace(d, in_base=bases, team_out_pitch=d.team_out_pitch + gap),
+        banks=np.roll(one.banks, by, axis=1),
+        result=replace(one.result, writes=replace(writes, offset=offset)),
+    )
 
 
 class Bench:
@@ -159,7 +174,7 @@ async def random_passes(dut) -> None:
         kinds.add(("nibbles", 1 + d.in_two))
         kinds.add(("cut", d.n_rows < d.n_teams * d.rows_per_team))
         kinds.add(("blocks", min(d.row_blocks, 3)))
-        await bench.run(one)
+        await bench.run(moved(one, bench.rng))
     wanted = {("function", k) for k in ROW_PHASES} | {("nibbles", k) for k in (1, 2)}
     wanted |= {("cut", k) for k in (False, True)} | {("blocks", k) for k in (1, 2, 3)}
     wanted |= {("teams", k) for k in (1, 8)}
