@@ -126,6 +126,12 @@ def near_equal(n_channels: int) -> Iterator[Pass]:
         yield Pass(SOFTMAX, octaves, rows)
 
 
+def leads_of_one(n_channels: int) -> Iterator[Pass]:
+    """One channel is ahead by one, whatever the lowest bits of the others are."""
+    for least in range(4):
+        yield Pass(SOFTMAX, OCTAVES_MAX, least + np.eye(n_channels, dtype=np.int64))
+
+
 def variances(difference: int, targets: list[int]) -> Iterator[Pass]:
     """Two values so far apart, and epsilons with which the variance is what is wanted."""
     for target in targets:
@@ -181,6 +187,14 @@ async def sums_of_exponentials(dut) -> None:
 
 
 @cocotb.test()
+async def largest(dut) -> None:
+    """The largest value is found in every channel, however small its lead."""
+    bench = await start(dut, 5)
+    for one in leads_of_one(KERNELS):
+        await bench.run(one)
+
+
+@cocotb.test()
 async def roots(dut) -> None:
     """Variances at squares, at powers of four, and their neighbours."""
     bench = await start(dut, 2)
@@ -190,6 +204,9 @@ async def roots(dut) -> None:
     for difference in (1, 2, 255):
         for one in variances(difference, targets):
             await bench.run(one)
+    # A reciprocal's second digit is known late.
+    for one in variances(255, [85_593]):
+        await bench.run(one)
 
 
 @cocotb.test()
