@@ -1,5 +1,6 @@
 """The chain of neurons against `model.mars.lif.chain`, every clock."""
 
+import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -242,6 +243,19 @@ async def leaks_and_limits(dut) -> None:
     for leak in range(16):
         for limit in LIMITS:
             await follow(block, rng, descriptor_of(rng, leak=leak, limit=limit), 2)
+
+
+@cocotb.test()
+async def stored_membranes(dut) -> None:
+    """Membranes of every width come back from every place in their words."""
+    rng = random.Random(4)
+    block = Block(dut, "lif", ("fired", "spikes", "membranes"))
+    await block.start(pixel=0)
+    for planes_log2, parts in itertools.product(range(3), ((0, 0), (0, 1), (1, 0), (2, 0), (2, 1))):
+        groups_log2, wide = parts
+        fields = {"groups_log2": groups_log2, "wide": wide, "u_planes_log2": planes_log2}
+        d = descriptor_of(rng, **fields, u_load=1, u_again=1, n_steps=1, leak=0, limit=LIMITS[-1])
+        await follow(block, rng, d, 8)
 
 
 @cocotb.test()
