@@ -174,9 +174,7 @@ async def limits_to_one(dut, metric: str) -> None:
     for first in ([100, 70, 0], [100, 99, 90], [100, 60, 60]):
         logits = np.array([first, [0, 0, 0]])
         sure = partial(is_sure, logits=logits[0], step=1)
-        limit = bisect_left(
-            range(200_000), True, key=lambda k: sure(replace(registers, limit=k))
-        )
+        limit = bisect_left(range(200_000), True, key=lambda k: sure(replace(registers, limit=k)))
         for changed in (replace(registers, limit=k) for k in (limit - 1, limit)):
             await bench.load(changed)
             await bench.frame(changed, logits, 1)
