@@ -7,8 +7,9 @@ import cocotb
 
 from hw.mars.layout import INDEX
 from model.mars.layout import decode_index
-from tb.bench import Block, check
+from tb.bench import Block, Fields, check
 
+INDEX_BITS = Fields(INDEX)
 LATENCY = 2
 PITCHES = ((0, 0), (1, 2), (2, 1), (18, 2), (255, 1023), (32768, 0), (0, 32768), (65535, 65535))
 """Row and column: also such that a tap leaves the 16 bits."""
@@ -62,7 +63,7 @@ async def stream(dut, cases: list[Case]) -> None:
         index = (await block.tick())["index"]
         due = slots[t - LATENCY] if t >= LATENCY else None
         if due is not None:
-            wanted = INDEX.const(decoded(due)).as_value().value
+            wanted = INDEX_BITS.pack(decoded(due))
             check(f"{due}: index", hex(wanted), hex(index))
 
 

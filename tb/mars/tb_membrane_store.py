@@ -12,10 +12,10 @@ from model.mars.clocks import CHAIN_AFTER, WRITTEN_AFTER
 from model.mars.config import KERNELS, WORD_BITS, WORD_BYTES
 from model.mars.layout import Descriptor, bits_of, pack_descriptor
 from model.mars.machine import nibble_plane
-from tb.bench import Block, check
+from tb.bench import Block, Fields, check
 from tb.blocks import STORE_MACROS
 
-STORE = store_layout(STORE_MACROS)
+STORE_BITS = Fields(store_layout(STORE_MACROS))
 MACROS = range(STORE_MACROS)
 MASK = (1 << MEMBRANE_WIDTH) - 1
 
@@ -33,7 +33,7 @@ class Store:
     def bits(self) -> int:
         """As the port has it."""
         fields = {name: getattr(self, name) for name in ("pair", "part", "offset", "macros")}
-        return STORE.const({"valid": 1, **fields}).as_value().value
+        return STORE_BITS.pack({"valid": 1, **fields})
 
 
 def random_store(rng: random.Random, pair: int) -> Store:
@@ -78,7 +78,7 @@ async def follow(block: Block, rng: random.Random, d: Descriptor, n_clocks: int)
         one = None
         if clock < n_clocks and rng.random() < 0.5:
             one = stores[clock] = random_store(rng, rng.randrange(2 if d.u_planes_log2 == 2 else 1))
-        block.set(store=one.bits() if one else rng.getrandbits(STORE.size - 1) << 1)
+        block.set(store=one.bits() if one else rng.getrandbits(STORE_BITS.size - 1) << 1)
         left = stores.get(clock - after + 1)
         for team in MACROS:
             lanes = left.membranes[team] if left else [rng.getrandbits(16) for _ in range(KERNELS)]
