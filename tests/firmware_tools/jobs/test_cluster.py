@@ -25,6 +25,8 @@ from tests.firmware_tools.jobs.conftest import Square
 
 ROOT = Path(__file__).parents[3]
 KENYON = (sys.executable, "-c", "from firmware_tools.cli import main; main()")
+LISTENING = ("env", "--default-signal=INT")
+"""Tests in the background of a shell would hand down that Ctrl-C is ignored."""
 REGRESS = ("regress", "--only", "quantised", "-c", "mars-tiny", "--count", "6", "--json")
 Node = subprocess.Popen[str]
 PATIENCE = 120
@@ -36,7 +38,7 @@ def begin(folder: Path, *arguments: str) -> Node:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with (folder / "errors").open("w") as errors:
         return subprocess.Popen(
-            [*KENYON, "cluster", *arguments],
+            [*LISTENING, *KENYON, "cluster", *arguments],
             cwd=folder,
             env=environment,
             stdout=subprocess.PIPE,
