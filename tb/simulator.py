@@ -207,12 +207,14 @@ def _runtime() -> list[str]:
 
     def compile_it(folder: Path) -> None:
         makefile = verilator_root() / "include" / "verilated.mk"
-        command = ["make", "-C", str(folder), "-f", str(makefile), *NO_EXTRAS, *RUNTIME]
+        command = ["make", "-C", str(folder), "-f", str(makefile), *how]
         with (folder / "build.log").open("w") as log:
             subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
 
-    versions = [importlib.metadata.version("verilator"), *NO_EXTRAS, *RUNTIME]
-    folder = cached(CACHE / f"verilated-{key(*versions)}", compile_it)
+    # Said here, since the environment holds what the simulator before was made with.
+    how = ["OPT_FAST=-O2", *NO_EXTRAS, *RUNTIME]
+    version = importlib.metadata.version("verilator")
+    folder = cached(CACHE / f"verilated-{key(version, *how)}", compile_it)
     return [str(folder / name) for name in RUNTIME]
 
 

@@ -317,7 +317,9 @@ async def many_words(dut, bus: int) -> None:
     for bit in range(10, 17):
         n_words = beat_words * ((1 << bit) + 3) + BURST_BYTES // WORD_BYTES
         store = random_store(rng, 0, n_words)
-        await writer.run(store, Slave(latency=2), stop_clock=2 * BURST_BYTES // WORD_BYTES)
+        slave = Slave(latency=2)
+        await writer.run(store, slave, stop_clock=2 * BURST_BYTES // WORD_BYTES)
+        assert slave.n_requests, f"{store}: no burst"
 
 
 @writers
