@@ -242,7 +242,10 @@ def build(design: Design, waves: Waves = "") -> Path:
         except (RuntimeError, SystemExit, subprocess.SubprocessError) as error:
             raise BuildError(f"building {design.name} failed ({error}); see {log}") from error
 
-    return cached(build_dir(design, waves), compile_it)
+    folder = build_dir(design, waves)
+    if STAND_IN in os.environ and not is_kept(folder):
+        raise BuildError(f"{STAND_IN} must name a simulator that is there, not {folder}")
+    return cached(folder, compile_it)
 
 
 def _named_only(text: str) -> str:

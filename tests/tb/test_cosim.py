@@ -78,3 +78,14 @@ def test_second_build_compiles_nothing() -> None:
     assert simulator.is_built(design)
     assert simulator.build(design) == folder
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == stamps
+
+
+def test_a_stand_in_that_is_missing_is_not_built(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What takes a simulator's place is made by others."""
+    missing = tmp_path / "simulator"
+    monkeypatch.setenv(simulator.STAND_IN, str(missing))
+    with pytest.raises(simulator.BuildError, match="must name a simulator that is there"):
+        simulator.build(cosim.chip(CHIPS["tiny"]))
+    assert not missing.exists()
