@@ -70,7 +70,8 @@ def command(
         str | None,
         typer.Option(
             metavar="bits:KEY=P,...",
-            help="Weight memories with wrong bits: flips, stuck0, stuck1 (docs/devices.md).",
+            help="Wrong bits of weights, or of neurons' parameters: flips, stuck0, stuck1, memory "
+            "(docs/devices.md).",
         ),
     ] = None,
     seed: Annotated[

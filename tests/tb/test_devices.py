@@ -24,6 +24,8 @@ from tb.mars import cosim
 from tb.mars.cosim import Frame, FrameTrace
 
 TINY = CONFIGS["mars-tiny"]
+WITH_TABLES = (9, 17, 26, 27, 36)
+"""Seeds of random networks that have lookup tables."""
 
 
 def written(writes: Writes) -> np.ndarray:
@@ -51,9 +53,9 @@ def assert_golden(
 def test_bits() -> None:
     """Flipped and stuck bits of each memory, some networks one after the other."""
     frames = []
-    for memory in ("weights", "multipliers", "input"):
+    for memory in ("weights", "multipliers", "input", "tables"):
         faults = Faults(flips=0.02, stuck0=0.02, stuck1=0.02, memory=memory)
-        for seed in (3, 9):
+        for seed in WITH_TABLES if memory == "tables" else (3, 9):
             case = random_case(TINY, seed)
             key = {"seed": seed, "trial": 0}
             image = faults.image(case.image, **key)

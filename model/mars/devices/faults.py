@@ -2,7 +2,8 @@
 
 A fault changes what is read, so golden machine and RTL compute the same with it. What the compiler
 warrants and the hardware relies on is left alone: biases, with which no accumulator overflows,
-shifts, and the weights of 0 and 1 with which a pass finds the largest of some values.
+shifts, and the weights of 0 and 1 with which a pass finds the largest of some values. Populations
+(`model.npu.faults`) have faults of their own kinds.
 """
 
 from dataclasses import dataclass, replace
@@ -16,12 +17,16 @@ from model.mars.devices.bit_cells import Cells, Words
 from model.mars.devices.device import DeviceError, settings
 from model.mars.devices.draws import What, generator
 from model.mars.image import Image
-from model.mars.layout import Ints
+from model.mars.layout import Ints, pack_table, unpack_table
 from model.mars.network import FeatureType
 from model.mars.program import KernelBlock, Pass, encode
 
 NAME = "bits"
-MemoryName = Literal["weights", "multipliers", "input", "features", "macros"]
+MemoryName = Literal[
+    "weights", "multipliers", "tables", "input", "features", "macros", "parameters"
+]
+POPULATIONS = ("weights", "parameters")
+"""Memories that populations have."""
 CELLS = ("features", "macros")
 """Memories of the chip, whose cells are wrong all the time."""
 NARROW, WIDE = 16, 31
@@ -38,11 +43,11 @@ class Faults:
         Share of bits that are inverted.
     stuck0, stuck1 : float
         Shares of bits that are always 0, always 1.
-    memory : "weights", "multipliers", "input", "features" or "macros"
-        Group-sets and multipliers of the program, or the input's feature words, which are written
-        anew for each image: their bits are stuck at the same places, but flipped at others. Or
-        cells of the feature memories, which also keep membranes, or of the macros; those that
-        flip always do.
+    memory : "weights", "multipliers", "tables", "input", "features", "macros" or "parameters"
+        Group-sets, multipliers and lookup tables of the program, or the input's feature words,
+        which are written anew for each image: their bits are stuck at the same places, but flipped
+        at others. Or cells of the feature memories, which also keep membranes, or of the macros;
+        those that flip always do. Of populations weights, or parameters of neurons.
 
     Raises
     ------
@@ -114,8 +119,19 @@ class Faults:
         return Cells(self.memory, *masks)
 
     def image(self, image: Image, *, seed: int, trial: int) -> Image:
-        """An image whose program has faults; the same one if they are elsewhere."""
-        if self.memory not in ("weights", "multipliers"):
+        """An image whose program has faults; the same one if they are elsewhere.
+
+        Raises
+        ------
+        DeviceError
+            The faults are in a memory that only populations have.
+        """
+        if self.memory == "parameters":
+            raise DeviceError(
+                f"device {NAME}: memory must not be parameters for a network of MARS: they are "
+                "those of populations' neurons"
+            )
+        if self.memory not in ("weights", "multipliers", "tables"):
             return image
         passes = []
         place = 0
@@ -126,14 +142,22 @@ class Faults:
                 key = {"seed": seed, "trial": trial, "place": place}
                 blocks.append(block if is_fixed else self._block(image, block, **key))
                 place += 1
-            passes.append(Pass(one.descriptor, tuple(blocks), one.table))
+            table = self._table(one, seed=seed, trial=trial, place=place)
+            passes.append(Pass(one.descriptor, tuple(blocks), table))
         lines = encode(tuple(passes), wide_multiplier=image.config.wide_multiplier)
         return replace(image, lines=lines)
+
+    def _table(self, one: Pass, **key: int) -> Ints | None:
+        """The lookup table of a pass, if it has one."""
+        if one.table is None or self.memory != "tables":
+            return one.table
+        bits = self.corrupt((one.table & 0xFF).astype(np.uint64), 8, **key).astype(np.int64)
+        return unpack_table(pack_table(bits), signed=bool(one.descriptor.lookup_signed))
 
     def _block(self, image: Image, block: KernelBlock, **key: int) -> KernelBlock:
         if self.memory == "weights":
             return replace(block, words=self.corrupt(block.words, 64, **key))
-        if block.header.threshold is not None:
+        if self.memory == "tables" or block.header.threshold is not None:
             return block
         n_bits = WIDE if image.config.wide_multiplier else NARROW
         mult = self.corrupt(block.header.mult.astype(np.uint64), n_bits, **key).astype(np.int64)

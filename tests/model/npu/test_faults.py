@@ -9,7 +9,7 @@ from model.npu.clocks import used_groups
 from model.npu.config import CONFIGS
 from model.npu.faults import with_faults
 from model.npu.image import compile_image, decompile
-from model.npu.layout import weight_words
+from model.npu.layout import SHAPE_WORD, SLOPES_WORD, neuron_words, weight_words
 from model.npu.random_network import random_network
 
 CONFIG = CONFIGS["tiny"]
@@ -45,7 +45,28 @@ def test_bits_of_the_memory(seed: int) -> None:
     assert not np.array_equal(words(other), after)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_parameters(seed: int) -> None:
+    """Bits of neurons' parameters alone, and no neuron without slopes."""
+    network = random_network(np.random.default_rng(seed), CONFIG)
+    wrong = with_faults(network, CONFIG, Faults(stuck0=0.3, memory="parameters"), seed=seed)
+    n = network.n_neurons
+    before = neuron_words(network.neurons, n).reshape(n, -1)
+    after = neuron_words(wrong.neurons, n).reshape(n, -1)
+    for word in (SHAPE_WORD, SLOPES_WORD):
+        parameters = before[:, word], after[:, word]
+        if word == SHAPE_WORD:  # v_branch is worked out anew
+            parameters = tuple(part & 0xFFFFFF for part in parameters)
+        assert (parameters[0] != parameters[1]).any()
+        assert not (parameters[1] & ~parameters[0]).any()
+    assert wrong.recurrent is network.recurrent
+    same = with_faults(network, CONFIG, Faults(memory="parameters"), seed=seed)
+    assert compile_image(same, CONFIG) == compile_image(network, CONFIG)
+
+
 def test_other_memories_are_refused() -> None:
     network = random_network(np.random.default_rng(0), CONFIG)
-    with pytest.raises(DeviceError, match="memory must be weights for populations, not 'macros'"):
+    with pytest.raises(
+        DeviceError, match="memory must be weights or parameters for populations, not 'macros'"
+    ):
         with_faults(network, CONFIG, Faults(memory="macros"), seed=0)

@@ -5,7 +5,9 @@ import pytest
 
 from firmware_tools.mars import regression
 from model.mars.config import CONFIGS
+from model.mars.devices.device import DeviceError
 from model.mars.devices.faults import Faults
+from model.mars.layout import TABLE_LINES
 from model.mars.network import FeatureType
 
 TINY = CONFIGS["mars-tiny"]
@@ -39,6 +41,29 @@ def test_program(memory: str) -> None:
             assert np.array_equal(block.header.shift, with_faults.header.shift)
             same = np.array_equal(block.words, with_faults.words)
             assert same or memory == "weights"
+
+
+def test_tables() -> None:
+    """Lookup tables, within 8 bits, and nothing else."""
+    image = regression.random_case(TINY, 9).image
+    other = Faults(stuck0=0.1, memory="tables").image(image, **KEY)
+    tables = [
+        (one.table, its.table)
+        for one, its in zip(image.passes, other.passes, strict=True)
+        if one.table is not None
+    ]
+    assert tables
+    for good, bad in tables:
+        assert not np.array_equal(good, bad)
+        assert not (bad & ~good & 0xFF).any()
+    n_lines = sum((a != b).any() for a, b in zip(image.lines, other.lines, strict=True))
+    assert n_lines <= TABLE_LINES * len(tables)
+
+
+def test_parameters_are_refused() -> None:
+    image = regression.random_case(TINY, 3).image
+    with pytest.raises(DeviceError, match="memory must not be parameters for a network of MARS"):
+        Faults(memory="parameters").image(image, **KEY)
 
 
 def test_no_faults() -> None:
