@@ -68,8 +68,7 @@ report_checks -path_delay max -path_group clk -fields {{net}} -digits 3
 """,
     )
     found = re.search(r"PERIOD ([\d.]+)", text)
-    if found is None:
-        raise UserError(f"OpenSTA failed; see {netlist.folder / 'timing.log'}")
+    assert found is not None
     return _path(netlist, float(found[1]), text[found.end() :].splitlines())
 
 
@@ -113,5 +112,9 @@ set_wire_load_model -name {WIRE_MODEL} -library kenyon
         capture_output=True,
         text=True,
     )
-    (netlist.folder / f"{name}.log").write_text(done.stdout + done.stderr)
+    log = netlist.folder / f"{name}.log"
+    log.write_text(done.stdout + done.stderr)
+    # It goes on behind an error, without what it could not read.
+    if done.returncode or "Error:" in done.stdout + done.stderr:
+        raise UserError(f"OpenSTA failed; see {log}")
     return done.stdout

@@ -137,7 +137,8 @@ setattr -mod -set blackbox 1 @memories
 # Hierarchy explains area; lanes share what enables them.
 setattr -mod -set keep_hierarchy 1 *
 setattr -mod -unset keep_hierarchy {dissolved}
-proc
+# Tables of constants become gates: what is a memory is a macro.
+proc -norom
 flatten
 opt -nosdff
 wreduce

@@ -1,11 +1,15 @@
 """What needs the 180 nm library: run by `make test-silicon`."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+from amaranth.hdl import Module
+from amaranth.lib.wiring import Component, In, Out
 
-from firmware_tools.silicon import power
+from firmware_tools.errors import UserError
+from firmware_tools.silicon import power, timing
 from firmware_tools.silicon.activity import Activity
 from firmware_tools.silicon.cells import library
 from firmware_tools.silicon.report import (
@@ -19,7 +23,7 @@ from firmware_tools.silicon.report import (
     part_of,
 )
 from firmware_tools.silicon.workload import ConvolutionWork
-from hw.asic import osu018
+from hw.asic import osu018, synthesis
 from hw.asic.synthesis import Netlist
 from hw.generate import TOP
 
@@ -35,6 +39,39 @@ def test_library() -> None:
     assert set(nand.outputs) == {"Y"}
     # The clock pin of a register takes energy though its output rests.
     assert cells["DFFPOSX1"].inputs["CLK"] > 0.05
+
+
+class _Constants(Component):
+    """A table of constants, which a synthesiser may take for a memory."""
+
+    which: In(4)
+    value: Out(33)
+
+    def elaborate(self, platform):
+        m = Module()
+        with m.Switch(self.which):
+            for k in range(16):
+                with m.Case(k):
+                    m.d.sync += self.value.eq((k + 1) * 0x123456789 % (1 << 33))
+        return m
+
+
+def test_constants_are_gates() -> None:
+    """They have an area, and timing analysis reads them."""
+    netlist = synthesis.plan(_Constants(), "constants").done()
+    kinds = {cell["type"] for cell in netlist.cells["cells"].values()}
+    assert kinds <= library().keys()
+    assert timing.fastest(netlist).clock_mhz > 100
+
+
+def test_what_timing_cannot_read(tmp_path: Path) -> None:
+    """Where OpenSTA reports an error nothing is said of the clock."""
+    good = synthesis.plan(_Constants(), "constants").done()
+    folder = shutil.copytree(good.folder, tmp_path / "netlist")
+    file = folder / "netlist.v"
+    file.write_text(file.read_text().replace("endmodule", "reg [1:0] a [3:0];\nendmodule"))
+    with pytest.raises(UserError, match="OpenSTA failed; see .*timing.log"):
+        timing.fastest(Netlist(folder, good.top))
 
 
 def test_energy_by_hand(tmp_path: Path) -> None:
