@@ -47,7 +47,7 @@ class _Constants(Component):
     which: In(4)
     value: Out(33)
 
-    def elaborate(self, platform):
+    def elaborate(self, platform):  # noqa: ARG002
         m = Module()
         with m.Switch(self.which):
             for k in range(16):
@@ -70,7 +70,7 @@ def test_what_timing_cannot_read(tmp_path: Path) -> None:
     folder = shutil.copytree(good.folder, tmp_path / "netlist")
     file = folder / "netlist.v"
     file.write_text(file.read_text().replace("endmodule", "reg [1:0] a [3:0];\nendmodule"))
-    with pytest.raises(UserError, match="OpenSTA failed; see .*timing.log"):
+    with pytest.raises(UserError, match=r"OpenSTA failed; see .*timing\.log"):
         timing.fastest(Netlist(folder, good.top))
 
 
