@@ -19,7 +19,7 @@ from firmware_tools.quantize.digits import Part
 from firmware_tools.quantize.vit import DEPTH, WIDTH, VisionTransformer, random_prompts
 
 BATCH = 64
-RATE, DECAY = 5e-3, 1e-4
+RATE, DECAY = 4e-2, 1e-4
 
 Prompts = tuple[Tensor, ...]
 """Deep prompts (n, WIDTH) of each block."""

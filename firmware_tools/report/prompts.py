@@ -98,7 +98,7 @@ def _costs(costs: Sequence[Mapping[str, Any]]) -> Iterator[Chart | Table]:
         )
         yield Chart("With none, with what is kept, with all.", chart)
     yield Table(
-        "The same as numbers",
+        "The same as numbers, none, kept, all",
         ["prompts", "tokens of each block", *COSTS.values()],
         [
             [one["prompts"], " ".join(map(str, one["tokens"])), *(one[name] for name in COSTS)]

@@ -18,11 +18,13 @@ from firmware_tools.quantize.training import save_result
 from firmware_tools.quantize.twin import Twin, export
 from firmware_tools.quantize.vit import WIDTH, VisionTransformer, VitSettings
 from model.mars import network_file, reference
+from model.mars.config import CONFIGS
 from model.mars.network import Tokens
 
 VIT = VitSettings(float_epochs=1, epochs=1)
 PLAN = Condensing(task="parity", n_prompts=4, keep=0.5, epochs=1, more_epochs=1)
 OPTIONS = ("--task", "parity", "--prompts", "4", "--keep", "0.5", "--epochs", "1")
+MARS = CONFIGS["mars"]
 COMMAND = ("prompts", "condense", "vit.npz", *OPTIONS, "--more-epochs", "1", "--json")
 
 
@@ -74,8 +76,8 @@ def test_a_network_is_condensed(kenyon, monkeypatch) -> None:
     for name in ("clocks", "macs"):
         assert none[name] < kept[name] < everything[name]
     assert kept["program_bytes"] < everything["program_bytes"]  # without, there are more classes
-    assert none["feature_words"] <= kept["feature_words"] <= everything["feature_words"]
-    for one in figures["costs"]:
+    for one in figures["costs"]:  # how maps are spread over macros may differ
+        assert 0 < one["feature_words"] <= MARS.feature_words
         assert one["energy_uj"] == one["macs"] * 15.1 / 1e6
     assert list(figures["cka"]) == [f"block {k}" for k in range(1, 5)] + ["logits"]
     assert figures["bound_saved"] == everything["bound"] - kept["bound"] > 0
