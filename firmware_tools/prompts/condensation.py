@@ -9,7 +9,7 @@ averaged over the batches, and prompts of all blocks are ranked together.
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -68,10 +68,8 @@ class Adapted:
         return [*self.prompts, *self.head.parameters()]
 
 
-def prompted(
-    block: nn.TransformerEncoderLayer, x: Tensor, prompts: Tensor, n_results: int
-) -> Tensor:
-    """What a block makes of the first tokens of (N, T, WIDTH), with deep prompts (n, WIDTH).
+def prompted(block: Any, x: Tensor, prompts: Tensor, n_results: int) -> Tensor:
+    """What a TransformerEncoderLayer makes of the first of (N, T, WIDTH), with prompts (n, WIDTH).
 
     Of prompts only keys and values are computed, once for all images: what a block makes of them is
     left out behind it.
@@ -81,7 +79,7 @@ def prompted(
 
     def key_value(tokens: Tensor) -> Tensor:
         """(2, N, heads, T, WIDTH / heads)."""
-        both = functional.linear(tokens, weight[WIDTH:], bias[WIDTH:])
+        both: Tensor = functional.linear(tokens, weight[WIDTH:], bias[WIDTH:])
         return both.unflatten(2, (2, *heads)).permute(2, 0, 3, 1, 4)
 
     normed, x = block.norm1(x), x[:, :n_results]

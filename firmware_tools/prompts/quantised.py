@@ -201,7 +201,8 @@ class _Both(nn.Module):
 
     @property
     def scores_by_block(self) -> tuple[Tensor, ...]:
-        return self.scores.split(self._settings.counts)
+        """As of `condensation.scores`."""
+        return tuple(torch.split(self.scores, list(self._settings.counts)))
 
     def condense(self, scores: Sequence[Tensor]) -> None:
         """Keep the best."""

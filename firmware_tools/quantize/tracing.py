@@ -512,14 +512,10 @@ class _Tracer:
     def _token(self, node: fx.Node) -> None:
         """One token of all; or all from one on, behind constant ones."""
         source, index = node.args
-        match index:
-            case (slice(start=None, stop=None, step=None), which) if (
-                self._forms.get(source) == "tokens"  # type: ignore[arg-type]
-                and source not in self._firsts
-            ):
-                pass
-            case _:
-                which = None
+        of_tokens = self._forms.get(source) == "tokens" and source not in self._firsts  # type: ignore[arg-type]
+        which: Any = None
+        if of_tokens and isinstance(index, tuple) and len(index) == 2 and index[0] == slice(None):
+            which = index[1]
         self._pass(node)
         match which:
             case int() if which >= 0:

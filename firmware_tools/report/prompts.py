@@ -130,7 +130,7 @@ def _attention(kept: Sequence[Sequence[int]], maps: Sequence[Attention]) -> Iter
 def _map(names: Sequence[str], probabilities: Matrix, top: float, what: str) -> Any:
     """Squares, as dark as a probability is near to the largest of both maps."""
     pairs = [(taker, taken) for taker in range(len(names)) for taken in range(len(names))]
-    cells = {
+    cells: dict[str, list[Any]] = {
         "row": [names[taker] for taker, _ in pairs],
         "column": [names[taken] for _, taken in pairs],
         "value": [float(probabilities[pair]) / top for pair in pairs],
