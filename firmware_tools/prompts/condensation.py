@@ -79,8 +79,8 @@ def prompted(block: Any, x: Tensor, prompts: Tensor, n_results: int) -> Tensor:
 
     def key_value(tokens: Tensor) -> Tensor:
         """(2, N, heads, T, WIDTH / heads)."""
-        both: Tensor = functional.linear(tokens, weight[WIDTH:], bias[WIDTH:])
-        return both.unflatten(2, (2, *heads)).permute(2, 0, 3, 1, 4)
+        both = functional.linear(tokens, weight[WIDTH:], bias[WIDTH:])
+        return both.unflatten(2, (2, *heads)).permute(2, 0, 3, 1, 4)  # type: ignore[no-any-return]
 
     normed, x = block.norm1(x), x[:, :n_results]
     own = key_value(block.norm1(prompts)[None]).expand(-1, len(x), -1, -1, -1)
