@@ -512,8 +512,8 @@ class _Tracer:
     def _token(self, node: fx.Node) -> None:
         """One token of all; or all from one on, behind constant ones."""
         source, index = node.args
-        of_tokens = self._forms.get(source) == "tokens" and source not in self._firsts  # type: ignore[arg-type]
         which: Any = None
+        of_tokens = self._forms.get(source) == "tokens"  # type: ignore[arg-type]
         if of_tokens and isinstance(index, tuple) and len(index) == 2 and index[0] == slice(None):
             which = index[1]
         self._pass(node)

@@ -275,6 +275,17 @@ def test_the_first_pixels_of_a_map_are_left_out(
     check(net, config)
 
 
+@pytest.mark.parametrize("n", [0, 2])
+def test_what_is_left_out_is_in_the_file(tmp_path: Path, n: int) -> None:
+    values = np.arange(-20, 20)[: 20 * n].reshape(20, n)
+    tokens = Tokens(name="t", input="input", values=values, first=3)
+    network_file.dump(network((20, 3, 2), tokens, norm(20, source="t")), tmp_path / "net.npz")
+    found = network_file.load(tmp_path / "net.npz").layer("t")
+    assert isinstance(found, Tokens)
+    assert found.first == 3
+    assert np.array_equal(found.values, values)
+
+
 def test_what_is_left_out_is_less_than_all() -> None:
     one = np.zeros((2, 1), np.int64)
     for first in (-1, 4, 1.0, True):
