@@ -161,8 +161,7 @@ def _verdict(n_unequal: int, n_test: int, *, on_machine: bool) -> str:
 
 def _table(rows: "list[tuple[str, Cost, float | None]]") -> Table:
     table = Table("prompts")
-    columns = ("accuracy", "clocks", "bound", "clocks / bound", "uJ", "program, bytes")
-    for title in ("tokens", *columns, "feature words"):
+    for title in ("tokens", "accuracy", "clocks", "bound", "ratio", "uJ", "bytes", "words"):
         table.add_column(title, justify="right")
     for name, one, accuracy in rows:
         table.add_row(

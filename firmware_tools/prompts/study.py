@@ -25,7 +25,7 @@ from hw.cache import key
 N_PROMPTS = 100
 """Of all blocks together."""
 SHARE = 0.3
-BACKBONE_EPOCHS, EPOCHS, MORE_EPOCHS = 30, 10, 10
+BACKBONE_EPOCHS, EPOCHS, MORE_EPOCHS = 60, 10, 10
 """Of the transformer; of prompts; of what is left of them."""
 METHODS = ("head", "all", "condensed", "random", "fresh")
 """No prompts; all; the best of them; a random share of them; as few from the start."""
