@@ -150,7 +150,7 @@ def test_prompts(read, condensation, attention) -> None:
     found = read(written(page_of))
     costs = found.tables["The same as numbers, none, kept, all"]
     assert costs[0][:3] == ["prompts", "tokens of each block", "clocks of a frame"]
-    assert costs[2] == ["2", "18 17 17 18", "17,000", "6,800.5", "17.1", "180,002", "232"]
+    assert costs[2] == ["2", "18 17 17 18", "17,000", "6,800", "17.1", "180,002", "232"]
     heads = [head for head in found.headings if head != "How this was made"]
     assert heads[1:] == [
         "Summary",
