@@ -1,6 +1,5 @@
 """`kenyon prompts condense`."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -20,7 +19,7 @@ TaskName = Literal["rotated", "negative", "shuffled", "parity", "photograph", "o
 EXAMPLES = examples(
     "kenyon train vit -o vit.npz",
     "kenyon prompts condense vit.npz --keep 0.3",
-    "kenyon prompts condense vit.npz --task negative --prompts 40 --report prompts.html",
+    "kenyon prompts condense vit.npz --task negative --deep --prompts 40 --report prompts.html",
     "kenyon infer vit-condensed.npz --input vit-condensed-images.npy",
 )
 N_ON_MACHINE = 5
@@ -33,7 +32,12 @@ def command(
     ],
     keep: Annotated[float, typer.Option(help="Share of the prompts that is kept.")] = 0.3,
     task: Annotated[TaskName, typer.Option(help="What it is adapted to.")] = "rotated",
-    prompts: Annotated[int, typer.Option(help="Prompts before the first block.")] = 20,
+    prompts: Annotated[
+        int, typer.Option(help="Prompts before the first block, or of all blocks together.")
+    ] = 20,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Each block has its own, left out behind it.")
+    ] = False,
     seed: Seed = 0,
     epochs: Annotated[int, typer.Option(min=1, help="Of all prompts.")] = 10,
     more_epochs: Annotated[
@@ -47,10 +51,10 @@ def command(
     """Adapt a transformer to another task by few prompts.
 
     Its quantised layers stand still. Prompts and a new head are trained with the chip's integers;
-    then a share of the prompts is kept, those with the largest product of prompt and gradient, and
-    trained further, as all are for comparison. OUT.npz, by default NET-condensed.npz, is the
-    network with what is kept. Clocks are exact; the bound has every macro always busy
-    (docs/prompts.md).
+    then a share of the prompts is kept, those of all blocks with the largest product of prompt and
+    gradient, and trained further, as all are for comparison. OUT.npz, by default
+    NET-condensed.npz, is the network with what is kept. Clocks are exact, energy is an estimate;
+    the bound has every macro always busy (docs/prompts.md).
 
     NET.pt must be beside NET.npz. After Ctrl-C the same command goes on from the last epoch. Exit
     code 1 if an integer is not that of the training: all layers on the reference with all test
@@ -61,7 +65,7 @@ def command(
     trainings.check(report, output)
     chip = mars_config(config)
     plain = load_network(network_file)
-    from firmware_tools.prompts import quantised, tasks
+    from firmware_tools.prompts import likeness, quantised, tasks
     from firmware_tools.quantize.twin import export
     from model.mars import network_file as files
 
@@ -70,6 +74,7 @@ def command(
         seed=seed,
         task=task,
         n_prompts=prompts,
+        deep=deep,
         keep=keep,
         epochs=epochs,
         more_epochs=more_epochs,
@@ -85,7 +90,7 @@ def command(
     files.dump(few, output)
     inputs = done.few.twin.image_ints(test.images)
     trainings.write_tests(output, inputs.astype("int16"), test.labels)
-    few = files.load(output)
+    few, everything = files.load(output), export(done.everything.twin, "all prompts")
     with terminal.busy("golden machine"):
         n_unequal = quantised.n_unequal(done.few.twin, few, test.images)
         on_machine = quantised.is_equal_on_machine(few, chip, inputs[:N_ON_MACHINE])
@@ -93,26 +98,30 @@ def command(
             quantised.cost(network, n_prompts, chip, inputs[0])
             for network, n_prompts in (
                 (plain, 0),
-                (few, settings.n_kept),
-                (export(done.everything.twin, "all prompts"), prompts),
+                (few, sum(map(len, done.kept))),
+                (everything, prompts),
             )
         ]
+    with terminal.busy("similarity"):
+        cka = likeness.cka_by_block(few, everything, inputs)
     training.discard_checkpoint()
     is_equal = not n_unequal and on_machine
-    _, kept, everything = costs
-    saved, bound_saved = everything.clocks - kept.clocks, everything.bound - kept.bound
+    _, kept, of_all = costs
+    saved, bound_saved = of_all.clocks - kept.clocks, of_all.bound - kept.bound
     values = {
         "task": task,
         "seed": seed,
         "prompts": prompts,
+        "deep": deep,
         "kept": done.kept,
         "scores": done.scores,
         "accuracy_of_all": done.accuracy_of_all,
         "accuracy": done.accuracy,
         "configuration": chip.name,
-        "costs": [{**asdict(one), "ratio": one.ratio} for one in costs],
+        "costs": [one.as_json() for one in costs],
         "clocks_saved": saved,
         "bound_saved": bound_saved,
+        "cka": cka,
         "n_test": len(test),
         "equal": is_equal,
         "output": str(output),
@@ -120,7 +129,9 @@ def command(
     terminal.result(values)
     accuracies = (None, done.accuracy, done.accuracy_of_all)
     terminal.print(_table(list(zip(("none", "kept", "all"), costs, accuracies, strict=True))))
-    terminal.print(f"kept of {prompts}: {', '.join(map(str, done.kept))}")
+    for number, own in enumerate(done.kept):
+        place = f"in block {number + 1}" if deep else f"of {prompts}"
+        terminal.print(f"kept {place}: {', '.join(map(str, own)) or 'none'}")
     if bound_saved:
         share = f"{saved / bound_saved:.2f} times what the bound loses"
         terminal.print(f"saved: {saved:,} clocks of a frame, {share}")
@@ -130,7 +141,9 @@ def command(
     if report is not None:
         from firmware_tools.report.prompts import sections
 
-        page.write(report, f"Prompts for {task}", sections(values, training.losses), terminal, chip)
+        maps = likeness.attention(done.few.twin, test.images[:1])
+        parts = sections(values, training.losses, maps)
+        page.write(report, f"Prompts for {task}", parts, terminal, chip)
     if not is_equal:
         raise typer.Exit(DIFFERENCE)
 
@@ -148,15 +161,18 @@ def _verdict(n_unequal: int, n_test: int, *, on_machine: bool) -> str:
 
 def _table(rows: "list[tuple[str, Cost, float | None]]") -> Table:
     table = Table("prompts")
-    for title in ("tokens", "accuracy", "clocks", "bound", "clocks / bound"):
+    for title in ("tokens", "accuracy", "clocks", "bound", "ratio", "uJ", "bytes", "words"):
         table.add_column(title, justify="right")
     for name, one, accuracy in rows:
         table.add_row(
             f"{one.prompts} ({name})",
-            f"{one.tokens}",
+            one.tokens_text,
             "" if accuracy is None else f"{accuracy:.2%}",
             f"{one.clocks:,}",
             f"{one.bound:,.0f}",
             f"{one.ratio:.3f}",
+            f"{one.energy_uj:.1f}",
+            f"{one.program_bytes:,}",
+            f"{one.feature_words:,}",
         )
     return table

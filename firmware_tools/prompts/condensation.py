@@ -9,22 +9,17 @@ averaged over the batches, and prompts of all blocks are ranked together.
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from firmware_tools.prompts.transformer import (
-    DEPTH,
-    EMBEDDING_SPREAD,
-    WIDTH,
-    VisionTransformer,
-)
 from firmware_tools.quantize.digits import Part
+from firmware_tools.quantize.vit import DEPTH, WIDTH, VisionTransformer, random_prompts
 
 BATCH = 64
-RATE, DECAY = 5e-3, 1e-4
+RATE, DECAY = 4e-2, 1e-4
 
 Prompts = tuple[Tensor, ...]
 """Deep prompts (n, WIDTH) of each block."""
@@ -58,26 +53,69 @@ class Adapted:
 
     def logits(self, images: Tensor) -> Tensor:
         """What the transformer says with these prompts and this head."""
-        return self.head(self.backbone.features(images, self.prompts))  # type: ignore[no-any-return]
+        return self.head(self.features(images))  # type: ignore[no-any-return]
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the class token becomes with these prompts, (N, WIDTH)."""
+        x = self.backbone.embedded(images)
+        n_results = (x.shape[1],) * (DEPTH - 1) + (1,)  # of the last block the class token
+        for block, own, n in zip(self.backbone.blocks, self.prompts, n_results, strict=True):
+            x = prompted(block, x, own, n)
+        return self.backbone.norm(x[:, 0])  # type: ignore[no-any-return]
 
     def parameters(self) -> list[Tensor]:
         """What is learned."""
         return [*self.prompts, *self.head.parameters()]
 
 
+def prompted(block: Any, x: Tensor, prompts: Tensor, n_results: int) -> Tensor:
+    """What a TransformerEncoderLayer makes of the first of (N, T, WIDTH), with prompts (n, WIDTH).
+
+    Of prompts only keys and values are computed, once for all images: what a block makes of them is
+    left out behind it.
+    """
+    heads = (block.self_attn.num_heads, -1)
+    weight, bias = block.self_attn.in_proj_weight, block.self_attn.in_proj_bias
+
+    def key_value(tokens: Tensor) -> Tensor:
+        """(2, N, heads, T, WIDTH / heads)."""
+        both = functional.linear(tokens, weight[WIDTH:], bias[WIDTH:])
+        return both.unflatten(2, (2, *heads)).permute(2, 0, 3, 1, 4)  # type: ignore[no-any-return]
+
+    normed, x = block.norm1(x), x[:, :n_results]
+    own = key_value(block.norm1(prompts)[None]).expand(-1, len(x), -1, -1, -1)
+    key, value = torch.cat([own, key_value(normed)], 3)
+    query = functional.linear(normed[:, :n_results], weight[:WIDTH], bias[:WIDTH])
+    query = query.unflatten(2, heads).transpose(1, 2)
+    scores = query * query.shape[-1] ** -0.5 @ key.transpose(2, 3)
+    x = x + block.self_attn.out_proj((scores.softmax(-1) @ value).transpose(1, 2).flatten(2))
+    return x + block.linear2(block.activation(block.linear1(block.norm2(x))))  # type: ignore[no-any-return]
+
+
 def fresh(backbone: VisionTransformer, counts: Sequence[int], classes: int, seed: int) -> Adapted:
     """So many random prompts for each block, and a new head."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        prompts = tuple((EMBEDDING_SPREAD * torch.randn(n, WIDTH)).requires_grad_() for n in counts)
+        prompts = tuple(random_prompts(n) for n in counts)
         return Adapted(backbone, prompts, nn.Linear(WIDTH, classes))
 
 
 def train(adapted: Adapted, part: Part, epochs: int, seed: int) -> None:
-    """Learn prompts and head; the transformer's own parameters stand still."""
+    """Learn prompts and head; the transformer's own parameters stand still.
+
+    Without prompts what it makes of the images stands still, too.
+    """
+    with torch.no_grad():
+        known = None if any(map(len, adapted.prompts)) else adapted.features(part.images)
+
+    def loss_of(batch: Tensor) -> Tensor:
+        if known is None:
+            return _loss(adapted, part, batch)
+        return functional.cross_entropy(adapted.head(known[batch]), part.labels[batch])
+
     descend(
         adapted.parameters(),
-        lambda batch: _loss(adapted, part, batch),
+        loss_of,
         len(part),
         epochs,
         torch.Generator().manual_seed(seed),

@@ -1,20 +1,23 @@
 """Condensation on a quantised transformer: frozen integers, and prompts that learn in their steps.
 
-The prompts are shallow: tokens before the others at the input of the first block. What is trained
-computes the integers that are exported, as `firmware_tools.quantize` does everywhere.
+Prompts are shallow, tokens before the others at the input of the first block, or deep: each block
+has its own, which are left out behind it. What is trained computes the integers that are exported,
+as `firmware_tools.quantize` does everywhere.
 """
 
 import hashlib
 import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from firmware_tools.avoid.energy import PJ_PER_MAC
 from firmware_tools.mars.bench import measure
 from firmware_tools.mars.inference import on_model
 from firmware_tools.prompts import condensation
@@ -32,11 +35,12 @@ from firmware_tools.quantize.training import (
     load_result,
 )
 from firmware_tools.quantize.twin import Twin
-from firmware_tools.quantize.vit import VisionTransformer, VitSettings
+from firmware_tools.quantize.vit import DEPTH, WIDTH, VisionTransformer, VitSettings
 from model.mars import reference
-from model.mars.config import MarsConfig
-from model.mars.mapper import compile_network
-from model.mars.network import Ints, LayerNorm, QuantizedNetwork
+from model.mars.config import KERNELS, LINE_BYTES, WORD_LINES, MarsConfig
+from model.mars.image import Image
+from model.mars.mapper import ADDRESS_MASK, compile_network
+from model.mars.network import Ints, QuantizedNetwork, Softmax
 
 PROMPTS_MAX = 128
 
@@ -49,19 +53,26 @@ class Prompted(nn.Module):
     settings : VitSettings
         Of the transformer.
     backbone : Twin
-    n_prompts, classes, seed : int
+    counts : sequence of int
+        Prompts of each block, as of `VisionTransformer`.
+    classes, seed : int
     """
 
     def __init__(
-        self, settings: VitSettings, backbone: Twin, n_prompts: int, classes: int, seed: int
+        self,
+        settings: VitSettings,
+        backbone: Twin,
+        counts: Sequence[int],
+        classes: int,
+        seed: int,
     ) -> None:
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.twin = settings.twin(VisionTransformer(classes, n_prompts))
-        self._n_prompts = n_prompts
+            self.twin = settings.twin(VisionTransformer(classes, counts))
+        self.counts = tuple(counts)
         known = {layer.name: layer for layer in backbone.steps()}
-        own = {self.head, self._tokens}
+        own = {self.head, *self._tokens()}
         for layer in self.twin.steps():
             if layer not in own:
                 layer.load_state_dict(known[layer.name].state_dict())
@@ -74,19 +85,21 @@ class Prompted(nn.Module):
 
     @property
     def prompts(self) -> Prompts:
-        """Of the first block."""
-        return () if self._tokens is None else (self._tokens.values,)
+        """Of each block that may have some."""
+        layers, found, before = iter(self._tokens()), [], 0
+        for n in self.counts:
+            found.append(next(layers).values if before + n else torch.empty(0, WIDTH))
+            before = n
+        return tuple(found)
 
     @property
     def head(self) -> Product:
         """The dense layer that says the class."""
         return self.twin.products()[-1]
 
-    @property
-    def _tokens(self) -> ConstantTokens | None:
-        """The layer behind the class token's."""
-        found = [layer for layer in self.twin.steps() if isinstance(layer, ConstantTokens)]
-        return found[-1] if self._n_prompts else None
+    def _tokens(self) -> list[ConstantTokens]:
+        """The layers behind the class token's: prompts come, or are left out."""
+        return [layer for layer in self.twin.steps() if isinstance(layer, ConstantTokens)][1:]
 
     def parameters_of_task(self) -> list[Tensor]:
         """What is learned."""
@@ -102,11 +115,11 @@ class Prompted(nn.Module):
         """The same, for `condensation`."""
         return self(images)  # type: ignore[no-any-return]
 
-    def take(self, other: "Prompted", chosen: Tensor) -> None:
-        """Another one's head, and these of its prompts."""
-        assert self._tokens is not None
+    def take(self, other: "Prompted", chosen: Sequence[Tensor]) -> None:
+        """Another one's head, and these of its prompts of each block."""
         with torch.no_grad():
-            self._tokens.values.copy_(other.prompts[0][chosen])
+            for mine, its, own in zip(self.prompts, other.prompts, chosen, strict=True):
+                mine.copy_(its[own])
         self.head.load_state_dict(other.head.state_dict())
 
 
@@ -120,7 +133,9 @@ class Condensing(Plan):
         Of prompts, head and order.
     task : str
     n_prompts : int
-        1..128.
+        1..128; deep ones 1..512, of all blocks together.
+    deep : bool
+        Whether each block has its own.
     keep : float
         Share of them that is kept, above 0, up to 1; at least one is.
     epochs, more_epochs : int
@@ -131,22 +146,24 @@ class Condensing(Plan):
 
     task: str = "rotated"
     n_prompts: int = 20
+    deep: bool = False
     keep: float = 0.3
     epochs: int = 10
     more_epochs: int = 5
     backbone: str = ""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.n_prompts <= PROMPTS_MAX:
-            raise QuantizationError(f"prompts must be 1..{PROMPTS_MAX}, not {self.n_prompts}")
+        most = PROMPTS_MAX * (DEPTH if self.deep else 1)
+        if not 1 <= self.n_prompts <= most:
+            raise QuantizationError(f"prompts must be 1..{most}, not {self.n_prompts}")
         if not 0 < self.keep <= 1:
             raise QuantizationError(f"keep must be above 0, up to 1, not {self.keep:g}")
         super().__post_init__()
 
     @property
-    def n_kept(self) -> int:
-        """Prompts that are left."""
-        return condensation.n_kept(self.n_prompts, self.keep)
+    def counts(self) -> tuple[int, ...]:
+        """All prompts of each block that may have some."""
+        return condensation.spread(self.n_prompts) if self.deep else (self.n_prompts,)
 
     @property
     def stages(self) -> dict[str, int]:
@@ -159,14 +176,46 @@ class Condensing(Plan):
 
 
 class _Both(nn.Module):
-    """All prompts, those that are kept, and which they are."""
+    """All prompts, those that are kept, and what each is worth.
+
+    Parameters
+    ----------
+    make : callable
+        A transformer with so many prompts of each block.
+    settings : Condensing
+    """
 
     scores: Tensor
 
-    def __init__(self, everything: Prompted, few: Prompted, n_prompts: int) -> None:
+    def __init__(self, make: Callable[[Sequence[int]], Prompted], settings: "Condensing") -> None:
         super().__init__()
-        self.everything, self.few = everything, few
-        self.register_buffer("scores", torch.zeros(n_prompts))
+        self._make, self._settings = make, settings
+        self.everything = make(settings.counts)
+        self.register_buffer("scores", torch.zeros(settings.n_prompts))
+        self._choose(self.scores)
+
+    @property
+    def chosen(self) -> tuple[Tensor, ...]:
+        """Which prompts of each block are kept."""
+        return condensation.kept(self.scores_by_block, self._settings.keep)
+
+    @property
+    def scores_by_block(self) -> tuple[Tensor, ...]:
+        """As of `condensation.scores`."""
+        return tuple(torch.split(self.scores, list(self._settings.counts)))
+
+    def condense(self, scores: Sequence[Tensor]) -> None:
+        """Keep the best."""
+        self._choose(torch.cat(list(scores)))
+        self.few.take(self.everything, self.chosen)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **options: Any) -> Any:
+        self._choose(state_dict["scores"])
+        return super().load_state_dict(state_dict, *args, **options)
+
+    def _choose(self, scores: Tensor) -> None:
+        self.scores.copy_(scores)
+        self.few = self._make([len(own) for own in self.chosen])
 
 
 class Condensation(StagedTraining):
@@ -195,23 +244,15 @@ class Condensation(StagedTraining):
         task: Task,
         checkpoint: Path | None = None,
     ) -> None:
-        everything, few = (
-            Prompted(vit, backbone, n, task.classes, settings.seed)
-            for n in (settings.n_prompts, settings.n_kept)
-        )
-        both = _Both(everything, few, settings.n_prompts)
-        super().__init__(settings, task.data, checkpoint, both)
+        def make(counts: Sequence[int]) -> Prompted:
+            return Prompted(vit, backbone, counts, task.classes, settings.seed)
+
+        super().__init__(settings, task.data, checkpoint, _Both(make, settings))
 
     @property
     def test(self) -> Part:
         """What is measured with."""
         return self._data.test
-
-    @property
-    def chosen(self) -> Tensor:
-        """Which prompts are kept."""
-        (own,) = condensation.kept([self.model.scores], self.settings.keep)
-        return own
 
     def finish(self) -> "Condensed":
         """What came out, measured on the test set."""
@@ -219,8 +260,8 @@ class Condensation(StagedTraining):
         return Condensed(
             everything=both.everything,
             few=both.few,
-            scores=both.scores.tolist(),
-            kept=self.chosen.tolist(),
+            scores=[own.tolist() for own in both.scores_by_block],
+            kept=[own.tolist() for own in both.chosen],
             accuracy_of_all=accuracy(both.everything, self.test),
             accuracy=accuracy(both.few, self.test),
         )
@@ -231,10 +272,7 @@ class Condensation(StagedTraining):
     def _begin(self, stage: str) -> None:
         if stage == "condensed":
             self.model.train()
-            self.model.scores.copy_(
-                condensation.scores(self.model.everything, self._data.training)[0]
-            )
-            self.model.few.take(self.model.everything, self.chosen)
+            self.model.condense(condensation.scores(self.model.everything, self._data.training))
         super()._begin(stage)
 
     def _batch(
@@ -259,18 +297,18 @@ class Condensed:
     Attributes
     ----------
     everything, few : Prompted
-    scores : list of float
-        Of all prompts.
-    kept : list of int
-        Which are left.
+    scores : list of list of float
+        Of all prompts, by block.
+    kept : list of list of int
+        Which are left of each block.
     accuracy_of_all, accuracy : float
         Share of the test images that are right with all prompts and with those.
     """
 
     everything: Prompted
     few: Prompted
-    scores: list[float]
-    kept: list[int]
+    scores: list[list[float]]
+    kept: list[list[int]]
     accuracy_of_all: float
     accuracy: float
 
@@ -301,30 +339,74 @@ class Cost:
 
     Attributes
     ----------
-    prompts, tokens : int
+    prompts : int
+    tokens : list of int
+        Of each block.
     clocks : int
         Of a frame on the golden machine.
     bound : float
         In closed form: every macro, and the unit of softmax and normalisation, always busy.
+    macs : int
+        Multiply-accumulates of 4 x 4 bit that the macros make.
+    program_bytes : int
+        In memory: weights, headers, descriptors.
+    feature_words : int
+        Of 64 bits, up to which the feature memory of a macro is used.
     """
 
     prompts: int
-    tokens: int
+    tokens: list[int]
     clocks: int
     bound: float
+    macs: int
+    program_bytes: int
+    feature_words: int
 
     @property
     def ratio(self) -> float:
         """Clocks over the bound."""
         return self.clocks / self.bound
 
+    @property
+    def tokens_text(self) -> str:
+        """Tokens of all blocks, or of each."""
+        return " ".join(map(str, self.tokens if len(set(self.tokens)) > 1 else self.tokens[:1]))
+
+    @property
+    def energy_uj(self) -> float:
+        """An estimate: what a convolution took for each of its products, softmax left out."""
+        return self.macs * PJ_PER_MAC / 1e6
+
+    def as_json(self) -> dict[str, object]:
+        """Everything, ready for JSON."""
+        return {**asdict(self), "ratio": self.ratio, "energy_uj": self.energy_uj}
+
 
 def cost(network: QuantizedNetwork, n_prompts: int, config: MarsConfig, features: Ints) -> Cost:
     """What an image of a network with so many prompts costs."""
-    figures = measure(compile_network(network, config), features)
-    norm = next(layer for layer in network.layers if isinstance(layer, LayerNorm))
-    tokens = network.types[norm.name].shape[1]
-    return Cost(n_prompts, tokens, figures.clocks, figures.total("bound"))
+    image = compile_network(network, config)
+    figures = measure(image, features)
+    attended = [layer for layer in network.layers if isinstance(layer, Softmax)]
+    return Cost(
+        n_prompts,
+        [network.types[layer.name].shape[1] for layer in attended],
+        figures.clocks,
+        figures.total("bound"),
+        WORD_LINES * KERNELS * figures.total("accesses"),
+        len(image.lines) * LINE_BYTES,
+        _feature_words(image),
+    )
+
+
+def _feature_words(image: Image) -> int:
+    """The end of the last row that a pass writes into any macro."""
+    written = (one.descriptor for one in image.passes)
+    return max(
+        base + end * d.out_row_pitch & ADDRESS_MASK
+        for d in written
+        for base, first, end in zip(d.out_base, d.out_first_row, d.out_end_row, strict=True)
+        if first < end
+    )
 
 
 def is_equal_on_machine(network: QuantizedNetwork, config: MarsConfig, inputs: Ints) -> bool:

@@ -17,16 +17,16 @@ from firmware_tools.jobs.store import Store
 from firmware_tools.prompts import condensation, tasks
 from firmware_tools.prompts.condensation import Adapted
 from firmware_tools.prompts.tasks import Task
-from firmware_tools.prompts.transformer import DEPTH, VisionTransformer
 from firmware_tools.quantize.digits import augmented
+from firmware_tools.quantize.training import SMOOTHING
+from firmware_tools.quantize.vit import DEPTH, FLOAT_DECAY, FLOAT_RATE, VisionTransformer
 from hw.cache import key
 
-N_PROMPTS = 40
+N_PROMPTS = 100
 """Of all blocks together."""
 SHARE = 0.3
-BACKBONE_EPOCHS, EPOCHS, MORE_EPOCHS = 60, 20, 10
+BACKBONE_EPOCHS, EPOCHS, MORE_EPOCHS = 60, 10, 10
 """Of the transformer; of prompts; of what is left of them."""
-BACKBONE_RATE, BACKBONE_DECAY, SMOOTHING = 2e-3, 1e-2, 0.1
 METHODS = ("head", "all", "condensed", "random", "fresh")
 """No prompts; all; the best of them; a random share of them; as few from the start."""
 
@@ -75,14 +75,14 @@ def transformer(seed: int, epochs: int) -> VisionTransformer:
     part = tasks.source().data.training
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = VisionTransformer(10)
+        model = VisionTransformer()
     generator = torch.Generator().manual_seed(seed)
 
     def loss_of(batch: torch.Tensor) -> torch.Tensor:
         logits = model(augmented(part.images[batch], generator))
         return functional.cross_entropy(logits, part.labels[batch], label_smoothing=SMOOTHING)
 
-    rates = BACKBONE_RATE, BACKBONE_DECAY
+    rates = FLOAT_RATE, FLOAT_DECAY
     condensation.descend(model.parameters(), loss_of, len(part), epochs, generator, rates)
     return model.requires_grad_(False).eval()
 

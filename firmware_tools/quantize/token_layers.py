@@ -270,7 +270,7 @@ class Table(TokenLayer):
 
 
 class ConstantTokens(Layer):
-    """Constant tokens before those of a map, in the map's steps.
+    """Constant tokens before those of a map, in the map's steps; of the map those from `first` on.
 
     Members
     -------
@@ -283,6 +283,7 @@ class ConstantTokens(Layer):
         assert step.constant is not None
         self.activation = None
         self.values = nn.Parameter(step.constant.clone().float())
+        self.first = step.first
         self._limits_of_source = source.low, source.high
 
     def forward(self, features: Mapping[str, Feature]) -> Feature:
@@ -291,7 +292,7 @@ class ConstantTokens(Layer):
         if not self.smooth:
             exact = self._discretised(values.detach())
             values = replaced(values.clamp(*self._limits_of_source), exact)
-        tokens = tokens_of(source.ints)
+        tokens = tokens_of(source.ints)[:, self.first :]
         return Feature(
             map_of(torch.cat([values.expand(len(tokens), -1, -1), tokens], 1)), source.scale
         )
@@ -304,7 +305,7 @@ class ConstantTokens(Layer):
         del types
         with torch.no_grad():
             ints = self._discretised(self.values / scales[self.source]).T.numpy().astype(np.int64)
-        return [mars.Tokens(name=self.name, input=self.source, values=ints)]
+        return [mars.Tokens(name=self.name, input=self.source, values=ints, first=self.first)]
 
 
 class Positions(TokenLayer):

@@ -71,6 +71,8 @@ class Step:
         Whether spikes stand in place of its ReLU already.
     token : int or None
         The only pixel of the source that a dense layer reads.
+    first : int
+        The first token of the source behind constant ones.
     constant : (n, C) float or None
         Constant tokens, or positions.
     """
@@ -86,6 +88,7 @@ class Step:
     kernel: int = 0
     spikes: bool = False
     token: int | None = None
+    first: int = 0
     constant: Tensor | None = None
 
     @property
@@ -160,6 +163,8 @@ class _Tracer:
         self._forms: dict[fx.Node, Form] = {}
         self._tokens: dict[fx.Node, int] = {}
         """The only token that is left in a flat node."""
+        self._firsts: dict[fx.Node, int] = {}
+        """The first token of its source that a node has."""
         self._constants: dict[fx.Node, Tensor] = {}
         self._sizes: set[fx.Node] = set()
         """Numbers that say how large the input is."""
@@ -491,7 +496,9 @@ class _Tracer:
             )
         constants = [self._constant_tokens(node, one) for one in before]
         assert isinstance(last, fx.Node)
-        self._new(node, "tokens", own=last).constant = torch.cat(constants)
+        step = self._new(node, "tokens", own=last)
+        step.constant = torch.cat(constants)
+        step.first = self._firsts.get(last, 0)
 
     def _positions(self, node: fx.Node) -> None:
         """A constant for each token."""
@@ -503,21 +510,28 @@ class _Tracer:
         step.constant = self._constant_tokens(node, constant)
 
     def _token(self, node: fx.Node) -> None:
-        """One token of all."""
+        """One token of all; or all from one on, behind constant ones."""
         source, index = node.args
-        is_token = (
-            self._forms.get(source) == "tokens"  # type: ignore[arg-type]
-            and isinstance(index, tuple)
-            and len(index) == 2
-            and index[0] == slice(None)
-            and isinstance(index[1], int)
-            and index[1] >= 0
-        )
-        if not is_token:
-            raise _refusal(node, f"[{index}]", "one token, [:, k], of (N, T, C)")
+        which: Any = None
+        of_tokens = self._forms.get(source) == "tokens"  # type: ignore[arg-type]
+        if of_tokens and isinstance(index, tuple) and len(index) == 2 and index[0] == slice(None):
+            which = index[1]
         self._pass(node)
-        self._forms[node] = "flat"
-        self._tokens[node] = index[1]  # type: ignore[index, assignment]
+        match which:
+            case int() if which >= 0:
+                self._forms[node] = "flat"
+                self._tokens[node] = which
+            case slice(start=int(first), stop=None, step=None) if first >= 0 and all(
+                user.target in _JOINERS for user in node.users
+            ):
+                self._firsts[node] = first
+            case _:
+                raise _refusal(
+                    node,
+                    f"[{index}]",
+                    "one token, [:, k], of (N, T, C), or all from one on, [:, k:], behind constant "
+                    "ones",
+                )
 
     def _mean(self, node: fx.Node) -> None:
         axis = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")

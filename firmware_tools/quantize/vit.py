@@ -1,6 +1,7 @@
 """A small vision transformer that learns the digits, with real weights and then quantised."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,8 @@ from firmware_tools.quantize.training import DECAY, Settings, Training, descent,
 
 SIDE, PATCH = 8, 2
 """Pixels of an image and of a patch, per axis: 16 patches."""
+N_TOKENS = 1 + (SIDE // PATCH) ** 2
+"""The class token and the patches."""
 WIDTH, HIDDEN, DEPTH, HEADS = 48, 96, 4, 4
 EMBEDDING_SPREAD = 0.5
 """Of positions, class token and prompts when they begin: as large as patches are."""
@@ -25,37 +28,43 @@ class VisionTransformer(nn.Module):
     Parameters
     ----------
     classes : int
-    n_prompts : int
-        Learned tokens before the others, at the input of the first block.
+    prompts : sequence of int
+        Learned tokens before the others at the input of each block, none for the blocks that are
+        left out. Those of a block stay until one that is not left out comes: so prompts of the
+        first block alone are shallow ones, prompts of every block deep ones.
     """
 
-    def __init__(self, classes: int = 10, n_prompts: int = 0) -> None:
+    def __init__(self, classes: int = 10, prompts: Sequence[int] = ()) -> None:
         super().__init__()
         self.patches = nn.Conv2d(1, WIDTH, PATCH, stride=PATCH)
-        n_tokens = 1 + (SIDE // PATCH) ** 2
         self.class_token = nn.Parameter(EMBEDDING_SPREAD * torch.randn(1, 1, WIDTH))
-        self.positions = nn.Parameter(EMBEDDING_SPREAD * torch.randn(1, n_tokens, WIDTH))
+        self.positions = nn.Parameter(EMBEDDING_SPREAD * torch.randn(1, N_TOKENS, WIDTH))
         self.blocks = nn.ModuleList(_block() for _ in range(DEPTH))
         self.norm = nn.LayerNorm(WIDTH)
         self.head = nn.Linear(WIDTH, classes)
-        self.n_prompts = n_prompts
-        if n_prompts:
-            self.prompts = nn.Parameter(EMBEDDING_SPREAD * torch.randn(1, n_prompts, WIDTH))
+        self.prompts = nn.ParameterList(random_prompts(n) for n in prompts)
+        self._counts = tuple(prompts)  # which tracing sees as numbers
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of images (N, 1, 8, 8)."""
-        x = self.embedded(images)
-        if self.n_prompts:
-            x = torch.cat([self.prompts.expand(images.shape[0], -1, -1), x], 1)
-        for block in self.blocks:
+        x, n = self.embedded(images), 0
+        for k, block in enumerate(self.blocks):
+            if k < len(self._counts) and n + self._counts[k]:
+                own = self.prompts[k][None].expand(images.shape[0], -1, -1)
+                x, n = torch.cat([own, x[:, n:]], 1), self._counts[k]
             x = block(x)
-        return self.head(self.norm(x)[:, self.n_prompts])  # type: ignore[no-any-return]
+        return self.head(self.norm(x)[:, n])  # type: ignore[no-any-return]
 
     def embedded(self, images: Tensor) -> Tensor:
         """Class token and patches, (N, 17, WIDTH), positions added."""
         patches = self.patches(images).flatten(2).transpose(1, 2)
         class_token = self.class_token.expand(images.shape[0], -1, -1)
         return torch.cat([class_token, patches], 1) + self.positions
+
+
+def random_prompts(n: int) -> nn.Parameter:
+    """So many tokens (n, WIDTH) to begin with."""
+    return nn.Parameter(EMBEDDING_SPREAD * torch.randn(n, WIDTH))
 
 
 def _block() -> nn.TransformerEncoderLayer:

@@ -835,9 +835,10 @@ class _Lowering:
         )
 
     def _tokens(self, layer: Tokens) -> Convolution:
-        """The last constant pixel, behind the others and the copied map: passes that write a row.
+        """The last of the passes: first the map is copied, then every constant writes a row.
 
-        A constant is a bias without weights.
+        A constant is a bias without weights. What is left out of the map is never read, or
+        overwritten: it is where the constants are, or above them.
         """
         kind, n = self.kinds[layer.name], layer.values.shape[1]
         view = self._view(layer.input)
@@ -849,24 +850,23 @@ class _Lowering:
             output=layer.name,
             outputs=(kind,),
             map_size=kind.shape[1:],
-            top=n,
+            top=n - layer.first,
             column=True,
-            partial=True,
         )
-        self._append(copy)
-        for number, values in enumerate(layer.values.T):
-            one = replace(
+        constants = [
+            replace(
                 copy,
                 weight=np.zeros_like(copy.weight),
                 post=replace(copy.post, bias=values),
                 band=Band(n_teams=1, pitch=1, first=number, rows=1),
                 copy=False,
-                partial=False,
             )
-            if number == n - 1:
-                return one
-            self._append(one)
-        raise AssertionError("there must be a constant pixel")
+            for number, values in enumerate(layer.values.T)
+        ]
+        *before, last = [copy, *constants]
+        for number, one in enumerate(before):
+            self._append(replace(one, partial=number == 0))
+        return last
 
     def _copying(self, view: _View, groups: int = 1) -> Convolution:
         """A convolution whose results are what it reads."""

@@ -44,6 +44,8 @@ PADDING_MAX = 15
 DILATION_MAX = 4
 POOL_MAX = 255
 HEADS_MAX = 64
+FIRST_MAX = 255
+"""Pixels of a map that `Tokens` leaves out."""
 NORMAL_LARGEST = 1 << (_NORMAL_WIDTH - 1)
 """What a normalised value is less than."""
 
@@ -770,7 +772,10 @@ class Tokens:
     ----------
     name, input : str
     values : (C, n) int
-        Of the n constant pixels; values of the input's type.
+        Of the n constant pixels, none perhaps where `first` is not 0; values of the input's type.
+    first : int
+        0..255, the first of the map's pixels that is taken, row by row: prompts of a block before
+        are left out.
 
     Raises
     ------
@@ -781,10 +786,18 @@ class Tokens:
     name: str
     input: str
     values: Ints
+    first: int = 0
 
     def __post_init__(self) -> None:
         _check_name(self.name)
-        _take_array(self, "values", "(C, n)", lambda shape: len(shape) == 2)
+        _check_integer(f"{_of(self)}first", self.first, 0, FIRST_MAX)
+        _take_array(
+            self,
+            "values",
+            "(C, n)" if self.first else "(C, n), n at least 1 where no pixel is left out",
+            lambda shape: len(shape) == 2 and (shape[1] > 0 or self.first > 0),
+            may_be_empty=self.first > 0,
+        )
 
     def output_type(self, source: FeatureType) -> FeatureType:
         """Type of the result for an input; raises as `Conv.output_type` does."""
@@ -795,7 +808,9 @@ class Tokens:
                 f"not {len(self.values)}"
             )
         _check_values(self, "values", source.low, source.high)
-        n_tokens = self.values.shape[1] + rows * columns
+        n_pixels = rows * columns
+        _check_integer(f"{_of(self)}first", self.first, 0, min(FIRST_MAX, n_pixels - 1))
+        n_tokens = self.values.shape[1] + n_pixels - self.first
         return FeatureType((channels, n_tokens, 1), source.bits, source.signed)
 
 
@@ -1081,6 +1096,8 @@ def _take_array(
     name: str,
     shape: str,
     is_right: Callable[[tuple[int, ...]], bool],
+    *,
+    may_be_empty: bool = False,
 ) -> None:
     """Check dtype and shape of an array and replace it by one of int64 that stays as it is."""
     array: object = getattr(layer, name)
@@ -1088,7 +1105,7 @@ def _take_array(
         raise NetworkError(f"{_of(layer)}{name} must be an array, not {type(array).__name__}")
     if array.dtype.kind not in "iu" or not np.can_cast(array.dtype, np.int64):
         raise NetworkError(f"{_of(layer)}{name} must be integers, not {array.dtype}")
-    if not is_right(array.shape) or not array.size:
+    if not is_right(array.shape) or not (array.size or may_be_empty):
         raise NetworkError(f"{_of(layer)}{name} must have the shape {shape}, not {array.shape}")
     own = array if array.dtype == np.int64 and not array.flags.writeable else array.astype(np.int64)
     own.setflags(write=False)
@@ -1205,9 +1222,10 @@ def _check_values(
     layer: Conv | Dense | Lookup | LayerNorm | Tokens, name: str, low: int, high: int
 ) -> None:
     values = getattr(layer, name)
-    if values.min() >= low and values.max() <= high:
+    outside = np.argwhere((values < low) | (values > high))
+    if not len(outside):
         return
-    where = tuple(np.argwhere((values < low) | (values > high))[0])
+    where = tuple(outside[0])
     index = ", ".join(map(str, where))
     bits = layer.weight_bits if isinstance(layer, Conv | Dense) and name == "weight" else None
     note = "" if bits is None else f" (weight_bits {bits})"

@@ -245,10 +245,11 @@ class LayerNormEntry(_LayerEntry):
 
 
 class TokensEntry(_LayerEntry):
-    """Constant pixels before those of a map; the array is the name of another entry of the file."""
+    """Constant pixels before those of a map, from `first` on; the array is named by its entry."""
 
     op: Literal["tokens"]
     values: _Text
+    first: int = 0
 
 
 LayerEntry = Annotated[
@@ -693,7 +694,7 @@ def _has_skip(layer: Layer) -> bool:
 
 def _dtype(field: str, values: Ints) -> type[np.integer[Any]]:
     dtypes = DTYPES[field]
-    return next((t for t in dtypes if values.max() <= np.iinfo(t).max), dtypes[-1])
+    return next((t for t in dtypes if values.max(initial=0) <= np.iinfo(t).max), dtypes[-1])
 
 
 def _scale(network: QuantizedNetwork, name: str) -> dict[str, float]:

@@ -85,6 +85,8 @@ class _Builder(Builder):
             source = self._linear("embed", INPUT, int(rng.integers(1, self._limits.channels + 1)))
         if chance(rng, 0.3):
             source = self._tokens("tokens", source)
+            if chance(rng, 0.5):
+                source = self._tokens("prompts", source, self._types[source].shape[1] - 1)
         attended = self._attention(self._maybe_norm("norm1", source))
         if chance(rng, 0.15):
             return
@@ -149,14 +151,18 @@ class _Builder(Builder):
             Conv(name=name, input=source, weight=weight, weight_bits=weight_bits, **fields)
         )
 
-    def _tokens(self, name: str, source: str) -> str:
-        """A few constant pixels before those of a map, if one column has room for all."""
+    def _tokens(self, name: str, source: str, most_left_out: int = 0) -> str:
+        """A few constant pixels before those of a map, if one column has room for all.
+
+        Of the map up to `most_left_out` pixels are left out.
+        """
         kind = self._types[source]
-        n = int(self._rng.integers(1, 6))
-        if n + kind.shape[1] * kind.shape[2] > MAX_SIDE:
+        first = int(self._rng.integers(0, min(most_left_out, 8) + 1))
+        n = int(self._rng.integers(first == 0, 6))
+        if n + kind.shape[1] * kind.shape[2] - first > MAX_SIDE:
             return source
         values = self._rng.integers(kind.low, kind.high + 1, (kind.shape[0], n))
-        return self._append(Tokens(name=name, input=source, values=values))
+        return self._append(Tokens(name=name, input=source, values=values, first=first))
 
     def _maybe_norm(self, name: str, source: str) -> str:
         """The normalised channels of a map, or the map."""

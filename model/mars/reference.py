@@ -228,7 +228,8 @@ def _moved(layer: Select | Tokens, values: Mapping[str, Ints]) -> Ints:
     source = values[layer.input]
     n_images, channels, *_ = source.shape
     constant = np.broadcast_to(layer.values, (n_images, *layer.values.shape))
-    pixels = np.concatenate([constant, source.reshape(n_images, channels, -1)], axis=2)
+    moved = source.reshape(n_images, channels, -1)[..., layer.first :]
+    pixels = np.concatenate([constant, moved], axis=2)
     return pixels[..., np.newaxis]
 
 

@@ -5,9 +5,18 @@ import torch
 from torch.nn import functional
 
 from firmware_tools.prompts import condensation, tasks
-from firmware_tools.prompts.condensation import accuracy, fresh, kept, of, scores, spread, train
-from firmware_tools.prompts.transformer import DEPTH, WIDTH, VisionTransformer
+from firmware_tools.prompts.condensation import (
+    Adapted,
+    accuracy,
+    fresh,
+    kept,
+    of,
+    scores,
+    spread,
+    train,
+)
 from firmware_tools.quantize.digits import Part
+from firmware_tools.quantize.vit import VisionTransformer
 
 
 @pytest.fixture
@@ -28,7 +37,7 @@ def test_score_is_the_derivative_by_a_factor_before_the_prompt(backbone, part) -
     found = scores(adapted, part)
     factors = [torch.ones(len(one), 1, requires_grad=True) for one in adapted.prompts]
     masked = [one * factor for one, factor in zip(adapted.prompts, factors, strict=True)]
-    logits = adapted.head(backbone.features(part.images, masked))
+    logits = Adapted(backbone, tuple(masked), adapted.head).logits(part.images)
     loss = functional.cross_entropy(logits, part.labels)
     wanted = torch.autograd.grad(loss, factors)
     for own, gradient in zip(found, wanted, strict=True):
@@ -81,12 +90,21 @@ def test_what_is_kept_is_a_copy(backbone, part) -> None:
         assert torch.equal(one, before)
 
 
-def test_prompts_count_in_their_block_only(backbone, part) -> None:
-    none = backbone.features(part.images)
-    empty = [torch.empty(0, WIDTH)] * DEPTH
-    torch.testing.assert_close(backbone.features(part.images, empty), none)
-    last = [*empty[:-1], torch.ones(1, WIDTH)]
-    assert not torch.allclose(backbone.features(part.images, last), none)
+@pytest.mark.parametrize("counts", [(0, 0, 0, 0), (3, 0, 2, 1), (0, 0, 0, 2)])
+def test_prompts_are_left_out_behind_their_block(backbone, part, counts) -> None:
+    """What is trained computes what a transformer does that has prompts as tokens."""
+    adapted = fresh(backbone, counts, 10, seed=1)
+    whole = VisionTransformer(10, counts)
+    whole.load_state_dict(backbone.state_dict(), strict=False)
+    with torch.no_grad():
+        for mine, its in zip(whole.prompts, adapted.prompts, strict=True):
+            mine.copy_(its)
+        whole.head.load_state_dict(adapted.head.state_dict())
+        torch.testing.assert_close(adapted.logits(part.images), whole(part.images))
+        changed = [torch.zeros_like(one) for one in adapted.prompts]
+        other = Adapted(backbone, tuple(changed), adapted.head).logits(part.images)
+        difference = float((other - whole(part.images)).abs().max())
+        assert (difference > 1e-3) == (sum(counts) > 0)
 
 
 def test_prompts_are_spread_over_the_blocks() -> None:

@@ -18,11 +18,13 @@ from firmware_tools.quantize.training import save_result
 from firmware_tools.quantize.twin import Twin, export
 from firmware_tools.quantize.vit import WIDTH, VisionTransformer, VitSettings
 from model.mars import network_file, reference
+from model.mars.config import CONFIGS
 from model.mars.network import Tokens
 
 VIT = VitSettings(float_epochs=1, epochs=1)
 PLAN = Condensing(task="parity", n_prompts=4, keep=0.5, epochs=1, more_epochs=1)
 OPTIONS = ("--task", "parity", "--prompts", "4", "--keep", "0.5", "--epochs", "1")
+MARS = CONFIGS["mars"]
 COMMAND = ("prompts", "condense", "vit.npz", *OPTIONS, "--more-epochs", "1", "--json")
 
 
@@ -66,12 +68,18 @@ def test_a_network_is_condensed(kenyon, monkeypatch) -> None:
     assert whole.exit_code == 0, whole.output
     figures = json.loads(whole.stdout)
     assert figures["equal"]
-    scores = figures["scores"]
-    assert figures["kept"] == sorted(sorted(range(4), key=lambda k: -scores[k])[:2])
+    (scores,) = figures["scores"]
+    assert figures["kept"] == [sorted(sorted(range(4), key=lambda k: -scores[k])[:2])]
     none, kept, everything = figures["costs"]
     assert [one["prompts"] for one in figures["costs"]] == [0, 2, 4]
-    assert [one["tokens"] for one in figures["costs"]] == [17, 19, 21]
-    assert none["clocks"] < kept["clocks"] < everything["clocks"]
+    assert [one["tokens"] for one in figures["costs"]] == [[17] * 4, [19] * 4, [21] * 4]
+    for name in ("clocks", "macs"):
+        assert none[name] < kept[name] < everything[name]
+    assert kept["program_bytes"] < everything["program_bytes"]  # without, there are more classes
+    for one in figures["costs"]:  # how maps are spread over macros may differ
+        assert 0 < one["feature_words"] <= MARS.feature_words
+        assert one["energy_uj"] == one["macs"] * 15.1 / 1e6
+    assert list(figures["cka"]) == [f"block {k}" for k in range(1, 5)] + ["logits"]
     assert figures["bound_saved"] == everything["bound"] - kept["bound"] > 0
     for one in figures["costs"]:
         assert 1 < one["ratio"] < 3
@@ -104,6 +112,42 @@ def test_a_network_is_condensed(kenyon, monkeypatch) -> None:
     assert resumed.stdout == whole.stdout
 
 
+@pytest.mark.usefixtures("backbone")
+def test_deep_prompts_are_condensed(kenyon, monkeypatch) -> None:
+    command = ("prompts", "condense", "vit.npz", "--deep", "--task", "parity", "--prompts", "6")
+    command += ("--keep", "0.5", "--epochs", "1", "--more-epochs", "2", "--json")
+    whole = kenyon(*command, "--report", "page.html")
+    assert whole.exit_code == 0, whole.output
+    figures = json.loads(whole.stdout)
+    assert figures["equal"]
+    scores = {(b, k): one for b, own in enumerate(figures["scores"]) for k, one in enumerate(own)}
+    assert [len(own) for own in figures["scores"]] == [2, 2, 1, 1]
+    best = sorted(scores, key=lambda one: -scores[one])[:3]
+    kept = [sorted(k for b, k in best if b == block) for block in range(4)]
+    assert figures["kept"] == kept
+    tokens = [17 + len(own) for own in kept]
+    assert [one["tokens"] for one in figures["costs"]] == [[17] * 4, tokens, [19, 19, 18, 18]]
+    page = Path("page.html").read_text()
+    assert f"block {best[0][0] + 1}, prompt {best[0][1]}" in page
+    after = network_file.load("vit-condensed.npz")
+    found = [layer for layer in after.layers if isinstance(layer, Tokens)][2:]
+    counts = [(layer.first, layer.values.shape[1]) for layer in found]
+    own = [len(one) for one in kept]
+    assert counts == [both for both in zip([0, *own], own, strict=False) if any(both)]
+
+    original = Condensation._epoch  # noqa: SLF001
+
+    def interrupted(self, stage, epoch):
+        if (stage, epoch) == ("condensed", 1):
+            raise KeyboardInterrupt
+        original(self, stage, epoch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Condensation, "_epoch", interrupted)
+        assert kenyon(*command).exit_code == 130
+    assert kenyon(*command).stdout == whole.stdout
+
+
 def test_only_prompts_and_head_learn(backbone: Twin, task: tasks.Task) -> None:
     condensing = Condensation(PLAN, VIT, backbone, task)
     for model in (condensing.model.everything, condensing.model.few):
@@ -118,9 +162,13 @@ def test_only_prompts_and_head_learn(backbone: Twin, task: tasks.Task) -> None:
 
 
 def test_what_is_kept_is_what_was_trained(backbone: Twin) -> None:
-    everything, few = (Prompted(VIT, backbone, n, 2, seed=n) for n in (4, 2))
-    few.take(everything, torch.tensor([1, 3]))
+    counts = ((4, 1, 0, 2), (2, 0, 0, 1))
+    everything, few = (Prompted(VIT, backbone, n, 2, seed=k) for k, n in enumerate(counts))
+    chosen = [torch.tensor(own, dtype=torch.int64) for own in ([1, 3], [], [], [1])]
+    few.take(everything, chosen)
     assert torch.equal(few.prompts[0], everything.prompts[0][[1, 3]])
+    assert torch.equal(few.prompts[3], everything.prompts[3][[1]])
+    assert [len(own) for own in few.prompts] == [2, 0, 0, 1]
     assert few.prompts[0].data_ptr() != everything.prompts[0].data_ptr()
     for name, value in everything.head.state_dict().items():
         assert torch.equal(few.head.state_dict()[name], value)
@@ -128,11 +176,30 @@ def test_what_is_kept_is_what_was_trained(backbone: Twin) -> None:
 
 def test_scores_are_of_the_integers_that_are_exported(backbone: Twin, task) -> None:
     """Training and evaluation compute the same; so do the prompts' scores."""
-    model = Prompted(VIT, backbone, 3, 2, seed=0)
-    (trained,) = condensation.scores(model.train(), task.data.training)
-    (evaluated,) = condensation.scores(model.eval(), task.data.training)
-    torch.testing.assert_close(trained, evaluated, rtol=1e-3, atol=1e-7)
-    assert float(trained.min()) > 0
+    model = Prompted(VIT, backbone, (3, 0, 1), 2, seed=0)
+    trained = condensation.scores(model.train(), task.data.training)
+    evaluated = condensation.scores(model.eval(), task.data.training)
+    assert [len(own) for own in trained] == [3, 0, 1]
+    for one, other in zip(trained, evaluated, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-7)
+    assert float(torch.cat(trained).min()) > 0
+
+
+@pytest.mark.parametrize("counts", [(3,), (2, 0, 0, 1), (0, 3, 3, 0)])
+def test_prompts_are_in_the_integers_of_the_file(backbone: Twin, task, counts) -> None:
+    """Shallow ones, deep ones, blocks without any, and one behind which none comes."""
+    model = Prompted(VIT, backbone, counts, 2, seed=0)
+    model.train()(task.data.training.images[:16])
+    network = export(model.eval().twin)
+    ours = model.twin.integers(task.data.test.images)
+    values = reference.run(network, model.twin.image_ints(task.data.test.images))
+    for name, ints in list(ours.items())[1:]:
+        assert np.array_equal(ints, values[name]), name
+    tokens = [layer for layer in network.layers if isinstance(layer, Tokens)][2:]
+    own = np.concatenate([one.detach().numpy() for one in model.prompts])
+    found = np.concatenate([layer.values.T for layer in tokens])
+    scale = [network.scales[layer.name] for layer in tokens for _ in range(layer.values.shape[1])]
+    assert np.abs(found - own / np.array(scale)[:, None]).max() <= 0.5 + 1e-3
 
 
 @pytest.mark.parametrize(
@@ -141,6 +208,7 @@ def test_scores_are_of_the_integers_that_are_exported(backbone: Twin, task) -> N
         (("--keep", "0"), "keep must be above 0, up to 1, not 0"),
         (("--keep", "1.5"), "keep must be above 0, up to 1, not 1.5"),
         (("--prompts", "0"), "prompts must be 1..128, not 0"),
+        (("--prompts", "513", "--deep"), "prompts must be 1..512, not 513"),
         (("-o", "x.txt"), "x.txt: network file must end in .npz"),
         (("-c", "big"), "configuration must be one of"),
     ],

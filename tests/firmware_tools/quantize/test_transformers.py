@@ -153,6 +153,39 @@ def test_many_tokens_of_large_values_on_the_file_and_the_golden_machine(tmp_path
     assert compare_model(network, image, twin.image_ints(images(1))[0], Compared()) is None
 
 
+class Deep(nn.Module):
+    """Prompts of each block are left out behind it."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches = nn.Conv2d(2, WIDTH, 3, stride=3)
+        self.first, self.second = layer(), layer()
+        self.one = nn.Parameter(0.5 * torch.randn(1, 3, WIDTH))
+        self.other = nn.Parameter(0.5 * torch.randn(1, 2, WIDTH))
+        self.head = nn.Linear(WIDTH, 5)
+
+    def forward(self, images):
+        x = self.patches(images).flatten(2).transpose(1, 2)
+        x = self.first(torch.cat([self.one.expand(images.shape[0], -1, -1), x], 1))
+        x = self.second(torch.cat([self.other.expand(images.shape[0], -1, -1), x[:, 3:]], 1))
+        return self.head(x[:, 2])
+
+
+@pytest.mark.parametrize("bits", [(8, 8), (3, 4)])
+def test_tokens_are_left_out_behind_a_block(bits):
+    torch.manual_seed(0)
+    model = Deep().eval()
+    twin = calibrated(model, *bits)
+    network = assert_exact(twin, images(seed=2))
+    found = [one for one in network.layers if isinstance(one, Tokens)]
+    assert [(one.first, one.values.shape[1]) for one in found] == [(0, 3), (3, 2)]
+    assert [network.types[one.name].shape[1] for one in found] == [12, 11]
+    image = compile_network(network, CONFIGS["mars"])
+    assert compare_model(network, image, twin.image_ints(images(1))[0], Compared()) is None
+    twin.smooth()
+    torch.testing.assert_close(twin(images()), model(images()), rtol=1e-4, atol=1e-4)
+
+
 def test_layers_are_those_of_the_module():
     network = export(calibrated(made(encoder), 4, 8))
     names = [one.name for one in network.layers]
@@ -254,6 +287,24 @@ class Changed(ViT):
             "norm: LayerNorm, read by nothing, is not",
         ),
         (lambda: Changed(lambda own, x: own.head(x[:, 1:])), r"\[.*\] is not supported; .* one"),
+        (
+            lambda: Changed(lambda own, x: own.head(torch.cat([own.class_token, x[:, -2:]], 1))),
+            r"\[.*\] is not supported; .* from one on, \[:, k:\], behind constant",
+        ),
+        (
+            lambda: Changed(lambda own, x: own.head(torch.cat([own.class_token, x[:, :2]], 1))),
+            r"\[.*\] is not supported; .* from one on",
+        ),
+        (
+            lambda: Changed(lambda own, x: own.head(torch.cat([own.class_token, x[1:]], 1))),
+            r"\[.*\] is not supported; .* from one on",
+        ),
+        (
+            lambda: Changed(
+                lambda own, x: own.head(torch.cat([own.class_token, x[:, 1:][:, 1:]], 1))
+            ),
+            r"\[.*\] is not supported; .* from one on",
+        ),
         (lambda: Changed(lambda own, x: own.head(x.mean(2))), "a mean along 2 is not supported"),
         (
             lambda: Changed(lambda own, x: own.head(torch.cat([x, own.class_token], 1))),

@@ -66,11 +66,11 @@ def test_the_command_is_interrupted_and_goes_on(kenyon, few, monkeypatch) -> Non
 
 def test_prompts_come_before_the_other_tokens() -> None:
     torch.manual_seed(0)
-    plain, prompted = VisionTransformer().eval(), VisionTransformer(n_prompts=3).eval()
+    plain, prompted = VisionTransformer().eval(), VisionTransformer(prompts=(3,)).eval()
     prompted.load_state_dict(plain.state_dict(), strict=False)
     images = digits.load().test.images[:4]
     assert not torch.allclose(plain(images), prompted(images))
-    x = torch.cat([prompted.prompts.expand(4, -1, -1), plain.embedded(images)], 1)
+    x = torch.cat([prompted.prompts[0].expand(4, -1, -1), plain.embedded(images)], 1)
     for block in plain.blocks:
         x = block(x)
     torch.testing.assert_close(prompted(images), plain.head(plain.norm(x[:, 3])))

@@ -6,7 +6,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from firmware_tools.prompts.likeness import Attention
 
 VOID = {"meta", "link", "input", "img", "br"}
 
@@ -109,6 +112,51 @@ def regression() -> dict[str, Any]:
 
     outcomes = [outcome(k) for k in range(8)]
     return {"seed": 1, "passed": 7, "failed": 1, "not_run": 0, "outcomes": outcomes}
+
+
+@pytest.fixture
+def condensation() -> dict[str, Any]:
+    """As `kenyon prompts condense --deep --json` says it."""
+    costs = [
+        {
+            "prompts": n,
+            "tokens": tokens,
+            "clocks": 16000 + 500 * n,
+            "bound": 6000.5 + 400 * n,
+            "macs": 10**6,
+            "program_bytes": 180_000 + n,
+            "feature_words": 230 + n,
+            "energy_uj": 15.1 + n,
+            "ratio": 2.5,
+        }
+        for n, tokens in ((0, [17] * 4), (2, [18, 17, 17, 18]), (4, [18] * 4))
+    ]
+    return {
+        "task": "rotated",
+        "prompts": 4,
+        "deep": True,
+        "kept": [[0], [], [], [0]],
+        "scores": [[0.5], [0.1], [0.2], [0.75]],
+        "accuracy_of_all": 0.8,
+        "accuracy": 0.78,
+        "costs": costs,
+        "clocks_saved": 1000,
+        "bound_saved": 800.0,
+        "cka": {"block 1": 0.99, "logits": 0.9},
+        "equal": True,
+    }
+
+
+@pytest.fixture
+def attention() -> list[Attention]:
+    """Maps of its blocks, all tokens alike but for the integers' class token."""
+    found = []
+    for n in (18, 17, 17, 18):
+        real = np.full((n, n), 1 / n)
+        integer = real.copy()
+        integer[n - 17] = np.eye(n)[0]
+        found.append(Attention(real, integer))
+    return found
 
 
 @pytest.fixture

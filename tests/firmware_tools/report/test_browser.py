@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from firmware_tools.console import Terminal
-from firmware_tools.report import mutate, page, regress
+from firmware_tools.report import mutate, page, prompts, regress
 from firmware_tools.report.page import Frames, Section
 
 selenium = pytest.importorskip("selenium")
@@ -242,6 +242,29 @@ def test_filters(kind: str, browser: Browser, request: pytest.FixtureRequest) ->
     Select(first).select_by_visible_text("all")
     browser.find("[data-table] input").send_keys("STEP 3" if kind == "regression" else "never READ")
     assert browser.run(shown) == 1
+
+
+def test_attention(browser: Browser, condensation, attention) -> None:
+    """Both maps of a block are painted beside each other."""
+    sections = prompts.sections(condensation, [("prompts", 2.0), ("condensed", 1.0)], attention)
+    page.write(Path("page.html"), "prompts", sections, Terminal(json=False))
+    browser.open("page.html")
+    browser.check()
+    captions = [one.text for one in browser.all("figure figcaption")]
+    figure = browser.all("figure")[next(k for k, t in enumerate(captions) if t.startswith("Block"))]
+    left, right = browser.run(
+        CANVASES
+        + """
+        const box = arguments[0].getBoundingClientRect();
+        const own = found.map((c) => c.getBoundingClientRect()).filter(
+          (c) => c.top >= box.top && c.bottom <= box.bottom && c.width > 200);
+        return [Math.min(...own.map((c) => c.left)), Math.max(...own.map((c) => c.left))]
+          .map((x) => x - box.left);
+        """,
+        figure,
+    )
+    assert left < 100
+    assert right > 400
 
 
 def test_frames(browser: Browser) -> None:

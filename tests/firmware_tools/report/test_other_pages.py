@@ -15,7 +15,7 @@ from firmware_tools.quantize.spiking_study import SpikingRun
 from firmware_tools.quantize.spiking_study import as_json as spiking_json
 from firmware_tools.quantize.study import METHODS, Run
 from firmware_tools.quantize.training import Settings, Training
-from firmware_tools.report import bench, mutate, page, regress
+from firmware_tools.report import bench, mutate, page, prompts, regress
 from firmware_tools.report.page import Section
 from firmware_tools.silicon.report import Area, Report, Share, Spiking
 from firmware_tools.silicon.timing import Step, Timing
@@ -143,6 +143,29 @@ def test_spiking_training(read) -> None:
         "4-bit membranes",
         "2-bit membranes",
     ]
+
+
+def test_prompts(read, condensation, attention) -> None:
+    page_of = prompts.sections(condensation, [("prompts", 2.0), ("condensed", 1.0)], attention)
+    found = read(written(page_of))
+    costs = found.tables["The same as numbers, none, kept, all"]
+    assert costs[0][:3] == ["prompts", "tokens of each block", "clocks of a frame"]
+    assert costs[2] == ["2", "18 17 17 18", "17,000", "6,800", "17.1", "180,002", "232"]
+    heads = [head for head in found.headings if head != "How this was made"]
+    assert heads[1:] == [
+        "Summary",
+        "What each prompt was worth",
+        "Costs",
+        "Likeness",
+        "Attention",
+        "Loss",
+    ]
+    maps = [text for text in found.figures if text.startswith("Block ")]
+    assert [text[:8] for text in maps] == ["Block 1,", "Block 2,", "Block 3,", "Block 4,"]
+    assert f"differ by at most {1 - 1 / 18:.4f}" in maps[0]
+    assert "Energy is an estimate" in found.text
+    for text in ("block 4, prompt 0", "patch 15", "taken of, float", "taken of, integer"):
+        assert text in found.text, text
 
 
 @pytest.fixture

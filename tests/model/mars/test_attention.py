@@ -248,6 +248,59 @@ def test_constant_tokens_come_first(config: MarsConfig, grid: tuple[int, int]) -
     check(net, config)
 
 
+@pytest.mark.parametrize("config", [MARS, TINY], ids=lambda config: config.name)
+@pytest.mark.parametrize(("n", "first"), [(3, 2), (2, 3), (2, 2), (0, 1), (0, 14), (1, 14)])
+@pytest.mark.parametrize("grid", [(5, 3), (15, 1)])
+def test_the_first_pixels_of_a_map_are_left_out(
+    config: MarsConfig, grid: tuple[int, int], n: int, first: int
+) -> None:
+    """As the prompts of a block are behind it, when those of the next one come."""
+    values = np.arange(-30, 30)[: 20 * n].reshape(20, n)
+    net = network(
+        (4, *grid),
+        linear("embed", "input", 20, 4),
+        Tokens(name="t", input="embed", values=values, first=first),
+        linear("k", "t", 20, 20),
+        matmul("m", "t", "k", transposed=True, shift=8),
+        matmul("o", "m", "k", shift=8),
+        linear("out", "o", 20, 20, skip="t", skip_mult=1 << 14),
+    )
+    result = reference.run(net, random_input(net, 1))
+    assert result["t"].shape == (1, 20, n + 15 - first, 1)
+    for k in range(n):
+        assert np.array_equal(result["t"][0, :, k, 0], values[:, k])
+    for k in range(15 - first):
+        at = divmod(first + k, grid[1])
+        assert np.array_equal(result["t"][0, :, n + k, 0], result["embed"][0, :, *at])
+    check(net, config)
+
+
+@pytest.mark.parametrize("n", [0, 2])
+def test_what_is_left_out_is_in_the_file(tmp_path: Path, n: int) -> None:
+    values = np.arange(-20, 20)[: 20 * n].reshape(20, n)
+    tokens = Tokens(name="t", input="input", values=values, first=3)
+    network_file.dump(network((20, 3, 2), tokens, norm(20, source="t")), tmp_path / "net.npz")
+    found = network_file.load(tmp_path / "net.npz").layer("t")
+    assert isinstance(found, Tokens)
+    assert found.first == 3
+    assert np.array_equal(found.values, values)
+
+
+def test_what_is_left_out_is_less_than_all() -> None:
+    one = np.zeros((2, 1), np.int64)
+    for first in (-1, 4, 1.0, True):
+        with pytest.raises(
+            NetworkError, match=rf"layer 't': first must be 0\.\.(3|255), not {first}"
+        ):
+            network((2, 2, 2), Tokens(name="t", input="input", values=one, first=first))
+    with pytest.raises(NetworkError, match=r"first must be 0\.\.255, not 256"):
+        network((2, 20, 20), Tokens(name="t", input="input", values=one, first=256))
+    with pytest.raises(
+        NetworkError, match=r"values must have the shape \(C, n\), n at least 1 where no pixel is"
+    ):
+        network((2, 2, 2), Tokens(name="t", input="input", values=one[:, :0]))
+
+
 def test_tokens_are_values_of_the_map() -> None:
     with pytest.raises(NetworkError, match=r"layer 't': values\[1, 0\] must be -128..127, not 128"):
         network((2, 1, 1), Tokens(name="t", input="input", values=np.array([[0], [128]])))
