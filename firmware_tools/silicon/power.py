@@ -43,6 +43,15 @@ def energy(netlist: Netlist, activity: Activity) -> dict[str, float]:
     return result
 
 
+def toggles(netlist: Netlist, activity: Activity) -> int:
+    """Transitions of all nets but those of the clock and behind its gates."""
+    rates = _rates(netlist, activity)
+    cells = netlist.cells["cells"]
+    clocks = set(netlist.cells["ports"][CLOCK]["bits"])
+    clocks.update(cells[path]["connections"]["Y"][0] for path in clock_gates(netlist))
+    return round(activity.clocks * sum(rate for bit, rate in rates.items() if bit not in clocks))
+
+
 def clock_gates(netlist: Netlist) -> dict[str, str]:
     """The last cell of every clock gate, and the usual name of the net that opens it."""
     found = (GATE_CELL.search(path) for path in netlist.cells["cells"])

@@ -12,6 +12,14 @@ from hw.asic.synthesis import Netlist
 
 SLOWEST, FASTEST, RESOLUTION = 50.0, 1.0, 0.02
 """ns of the clock periods that are tried."""
+CLOCK_PERIOD = """
+proc clock {period} {
+  create_clock -name clk -period $period [get_ports clk]
+  set_input_delay 0 -clock clk [all_inputs]
+  set_output_delay 0 -clock clk [all_outputs]
+}
+"""
+"""Tcl: ports are driven and taken at the edge of an ideal clock."""
 STEP = re.compile(r"([\d.]+)\s+([\d.]+) [v^] (\S+)/(\S+) \((\S+)\)")
 """Delay, time, cell, pin and type of a line of a path."""
 
@@ -46,15 +54,10 @@ def fastest(netlist: Netlist) -> Timing:
     The clock is ideal, ports are driven and taken at its edge, and clock gates may use the whole
     of its low phase.
     """
-    text = _sta(
+    text = sta(
         netlist,
         "timing",
-        f"""
-proc clock {{period}} {{
-  create_clock -name clk -period $period [get_ports clk]
-  set_input_delay 0 -clock clk [all_inputs]
-  set_output_delay 0 -clock clk [all_outputs]
-}}
+        f"""{CLOCK_PERIOD}
 set low {FASTEST}
 set high {SLOWEST}
 while {{$high - $low > {RESOLUTION}}} {{
@@ -87,7 +90,7 @@ def _path(netlist: Netlist, period: float, lines: list[str]) -> Timing:
     return Timing(period, start, end, steps)
 
 
-def _sta(netlist: Netlist, name: str, commands: str) -> str:
+def sta(netlist: Netlist, name: str, commands: str) -> str:
     """What OpenSTA prints when it has read the netlist and obeyed some commands."""
     program = shutil.which("sta")
     if program is None:
