@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cocotb
-from cocotb.triggers import RisingEdge
+from cocotb.triggers import ClockCycles, RisingEdge
 
 from model.npu import events
 from model.npu.config import NPUConfig
@@ -17,17 +17,21 @@ from tb.host import Host
 JOB = "KENYON_JOB"
 """Environment variable: a file with what a bench is to do, pickled."""
 
+REST_CLOCKS = 20
+"""Between the last access of the host and the chip's idleness."""
+
 
 @dataclass(frozen=True)
 class NetworkJob:
     """A network and its spikes by the golden model: (step, population, neuron, last of its step).
 
-    The last segment of its session is what counts.
+    The last segment of its session is what counts, or so many clocks behind it.
     """
 
     config: NPUConfig
     network: Network
     spikes: list[tuple[int, int, int, bool]]
+    idle_clocks: int = 0
 
 
 @cocotb.test()
@@ -48,10 +52,16 @@ async def run(dut) -> None:
     *before, last = network.session
     for segment in before:
         await host.run(network, segment)
-    dut.activity.dump.value = 1
+    dut.activity.dump.value = not job.idle_clocks
     await host.run(network, last)
     dut.activity.dump.value = 0
     await host.read(host.addresses["STATUS"])
+    if job.idle_clocks:
+        await ClockCycles(dut.clk, REST_CLOCKS)
+        dut.activity.dump.value = 1
+        await ClockCycles(dut.clk, job.idle_clocks)
+        dut.activity.dump.value = 0
+        await ClockCycles(dut.clk, 1)
     check("spikes", job.spikes, spikes)
 
 

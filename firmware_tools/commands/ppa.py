@@ -16,6 +16,7 @@ from firmware_tools.report import page
 
 if TYPE_CHECKING:
     from firmware_tools.silicon.report import Area, Frame, Measurement, Spiking, SpikingFrame
+    from firmware_tools.silicon.report import Report as Measured
 
 EXAMPLES = examples(
     "kenyon ppa -c tiny --glitches",
@@ -68,6 +69,8 @@ def command(
     terminal.print(f"  by {escape(', '.join(named))}")
     for measurement in measured.measurements:
         terminal.print(_energies(measurement))
+    if measured.quiet:
+        terminal.print(_powers(measured))
     if measured.delayed is not None:
         terminal.print(_glitches(measured.measurements[0], measured.delayed))
     factor = (LOWER_SUPPLY / VDD) ** 2
@@ -127,6 +130,25 @@ def _energies(measurement: "Spiking | Frame | SpikingFrame") -> Table:
         logic, memory = measurement.parts(part)
         each = f"{(logic + memory) / count:.2f}" if count else ""
         table.add_row(part, f"{logic:,.0f}", f"{memory:,.0f}", each)
+    return table
+
+
+def _powers(measured: "Measured") -> Table:
+    """uW of every block with nothing to do, with less to do, and busy."""
+    runs = [*measured.quiet, measured.measurements[0]]
+    clock = measured.timing.clock_mhz
+    table = Table(title=f"Power at {clock:.0f} MHz, without the static", caption="uW")
+    table.add_column("block")
+    for run in runs:
+        table.add_column(run.name, justify="right")
+    by_block = [{share.module: share.logic + share.memory for share in run.shares} for run in runs]
+    shown: list[str] = []
+    for block in by_block[-1]:
+        values = (own[block] / run.clocks * clock for own, run in zip(by_block, runs, strict=True))
+        label = _label(block, shown) if block else "(top), the clock's net"
+        table.add_row(label, *(f"{value:,.0f}" for value in values))
+    table.add_section()
+    table.add_row("all", *(f"{run.pj_per_clock * clock:,.0f}" for run in runs))
     return table
 
 

@@ -38,6 +38,9 @@ PARTS = {
 }
 """What the blocks of a population or of an accelerator's engine work for."""
 NUMBER = re.compile(r"_\d+$")
+IDLE, ALONE = "idle", "first population alone"
+IDLE_CLOCKS = 200
+"""All are alike."""
 LOWER_SUPPLY = 1.2
 """Volts to which energies are scaled, too."""
 OPERATIONS_PER_MAC = 2
@@ -88,6 +91,11 @@ class Measurement:
     def total(self) -> float:
         """pJ."""
         return sum(share.logic + share.memory for share in self.shares)
+
+    @property
+    def pj_per_clock(self) -> float:
+        """The mean; times the clock in MHz it is uW."""
+        return self.total / self.clocks
 
     @property
     def total_at_lower_supply(self) -> float:
@@ -227,6 +235,8 @@ class Report:
     measurements: Sequence[Spiking | Frame | SpikingFrame]
     delayed: Spiking | None = None
     """The first network again, with the delays of the cells: what glitches take is in it."""
+    quiet: Sequence[Measurement] = ()
+    """Populations with less to do: none of them anything, and one of them alone."""
 
     @property
     def area(self) -> float:
@@ -249,6 +259,11 @@ class Report:
             "areas": [asdict(area) for area in self.areas],
             "measurements": [one.as_json() for one in self.measurements],
             "with_delays": self.delayed and self.delayed.as_json(),
+            "quiet": [one.as_json() for one in self.quiet],
+            "power_uw": {
+                one.name: one.pj_per_clock * self.timing.clock_mhz
+                for one in (*self.quiet, *self.measurements)
+            },
         }
 
     def _energies(self) -> dict[str, float]:
@@ -295,11 +310,15 @@ def measure(chip: ChipConfig, busy: Callable[[str], None], *, glitches: bool = F
     found = macros(netlist)
     bench = _Bench(netlist, found, gates.untraced(chip))
     measurements: list[Spiking | Frame | SpikingFrame] = []
-    delayed = None
+    delayed, quiet = None, []
     if chip.mars is None and chip.npu is not None:
         for network in networks(chip.npu):
             busy(f"simulation in gates, {network.name}")
             measurements.append(bench.spiking(chip.npu, network))
+        busy("simulation in gates, idle")
+        quiet = [bench.idle(chip.npu)]
+        if chip.npu.n_populations > 1:
+            quiet.append(bench.alone(chip.npu))
         if glitches:
             busy("simulation in gates with delays")
             slow = timed.design(netlist, delays.of_cells(netlist))
@@ -316,7 +335,7 @@ def measure(chip: ChipConfig, busy: Callable[[str], None], *, glitches: bool = F
         name = with_neurons.image.contents.name
         measurements.append(SpikingFrame(name, *run, with_neurons.work))
     leakage = power.leakage(netlist) + sum(macro.sram.leakage for macro in found)
-    return Report(chip.name, path, _areas(netlist, found), leakage, measurements, delayed)
+    return Report(chip.name, path, _areas(netlist, found), leakage, measurements, delayed, quiet)
 
 
 def networks(config: NPUConfig) -> list[Network]:
@@ -340,6 +359,17 @@ class _Bench:
         """The last segment of a network's session."""
         run = self.run(tb_activity, workload.job(config, network))
         return Spiking(network.name, *run, workload.work(network))
+
+    def idle(self, config: NPUConfig) -> Measurement:
+        """Nothing to do, behind a run."""
+        job = workload.job(config, workload.dense_network(config))
+        run = self.run(tb_activity, replace(job, idle_clocks=IDLE_CLOCKS))
+        return Measurement(IDLE, *run)
+
+    def alone(self, config: NPUConfig) -> Measurement:
+        """The dense network of the first population; the others have no neurons."""
+        first = workload.dense_network(replace(config, n_populations=1, links=()))
+        return Measurement(ALONE, *self.run(tb_activity, workload.job(config, first)))
 
     def run(self, bench: ModuleType, work: object) -> tuple[int, int, list[Share]]:
         """Clocks and transitions of a bench, and who took how much energy in it."""

@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from firmware_tools.errors import UserError
@@ -48,16 +49,27 @@ class Timing:
         return 1000 / self.period
 
 
-def fastest(netlist: Netlist) -> Timing:
+def fastest(netlist: Netlist, wires: Mapping[str, float] | None = None) -> Timing:
     """Find the shortest period, between registers, memories and ports.
 
     The clock is ideal, ports are driven and taken at its edge, and clock gates may use the whole
     of its low phase.
+
+    Parameters
+    ----------
+    netlist : Netlist
+    wires : dict, optional
+        pF of wires that are known, by the pin that drives them; the others are estimated.
     """
+    known = "\n".join(
+        f"set_load {load:.6f} [get_nets -of_objects [get_pins {{{pin}}}]]"
+        for pin, load in (wires or {}).items()
+    )
     text = sta(
         netlist,
-        "timing",
+        "timing" if wires is None else "timing-layout",
         f"""{CLOCK_PERIOD}
+{known}
 set low {FASTEST}
 set high {SLOWEST}
 while {{$high - $low > {RESOLUTION}}} {{

@@ -117,6 +117,13 @@ def test_energy_by_hand(tmp_path: Path) -> None:
     )
     assert found["b.m"] == pytest.approx(0.3 * (inverter.capacitance["A"] + wire) * square / 2)
     assert found[power.CLOCK_NET] == pytest.approx((flop.capacitance["CLK"] + wire) * square)
+    # A wire that is known takes the place of the estimate, however many inputs it has.
+    known = power.energy(netlist, Activity(100, toggles), {4: 0.05})
+    load = flop.capacitance["D"] + 0.05
+    assert known["b.u1_"] == pytest.approx(
+        0.3 * (inverter.inputs["A"] + inverter.outputs["Y"].at(load) + load * square / 2)
+    )
+    assert {**known, "b.u1_": 0} == {**found, "b.u1_": 0}
     assert power.leakage(netlist) == pytest.approx((inverter.leakage + flop.leakage) / 1000)
     assert netlist.register("b.u2_") == "b.q"
 
@@ -203,7 +210,18 @@ def test_tiny(kenyon) -> None:
     # Memories do the same; glitches are of the logic.
     assert [s["memory"] for s in delayed["shares"]] == [s["memory"] for s in dense["shares"]]
     assert dense["pj"] < delayed["pj"] < 2 * dense["pj"]
+    idle, alone = values["quiet"]
+    # Nothing but the clock and the inverters of its gates: two transitions a clock each.
+    assert idle["toggles"] % (2 * idle["clocks"]) == 0
+    assert not any(share["memory"] for share in idle["shares"])
+    by_block = [{s["module"]: s["logic"] / m["clocks"] for s in m["shares"]} for m in (idle, alone)]
+    silent = "npu.population_1.somas"
+    assert by_block[0][silent] == pytest.approx(by_block[1][silent], rel=0.01)
+    power = values["power_uw"]
+    assert power["idle"] < power["first population alone"] < power["dense"]
+    assert power["idle"] == pytest.approx(idle["pj"] / idle["clocks"] * values["clock_mhz"])
     shown = kenyon("ppa", "-c", "tiny", "--glitches").stdout
+    assert "the clock's net" in shown
     assert "clock" in shown
     assert "the same spikes" in shown
 
