@@ -57,6 +57,11 @@ def magic_technology() -> Path:
     return _there(FOLDER / "SCN6M_SUBM.10.tech")
 
 
+def comparison_setup() -> Path:
+    """What netgen is to know of the cells; as `verilog`."""
+    return _there(FOLDER / "osu018_setup.tcl")
+
+
 def _there(path: Path) -> Path:
     if not path.exists():
         raise MissingLibrary(
