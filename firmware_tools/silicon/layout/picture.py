@@ -7,7 +7,7 @@ from firmware_tools.silicon.layout.lef import FILL, UNIT
 from firmware_tools.silicon.layout.placement import ROW, TRACK_X, TRACK_Y, Place
 from firmware_tools.silicon.layout.wires import segments
 
-INCHES, DPI = 7.0, 150
+INCHES, DPI = (7.0, 6.0), 130
 REGISTERS = ("DFFPOSX1", "LATCH")
 KINDS = {"registers": "#b9cbe3", "gates": "#e9e9e9", "fill": "#ffffff"}
 LAYERS = ("#3465a4", "#cc3333", "#4e9a06", "#c17d11", "#75507b", "#222222")
@@ -20,7 +20,7 @@ def draw(design: Design, places: dict[str, Place], routed: str, path: Path) -> P
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
-    figure = Figure(figsize=(INCHES, INCHES), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=INCHES, dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     kinds = {name: _kind(place) for name, place in places.items()}
     for kind, colour in KINDS.items():
@@ -43,7 +43,9 @@ def draw(design: Design, places: dict[str, Place], routed: str, path: Path) -> P
             if name == f"metal{layer}"
         ]
         axes.add_collection(
-            LineCollection(lines, colors=colour, linewidths=0.25, label=f"metal{layer}")
+            LineCollection(
+                lines, colors=colour, linewidths=0.25, antialiaseds=False, label=f"metal{layer}"
+            )
         )
     axes.autoscale_view()
     axes.set_aspect("equal")
