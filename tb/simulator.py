@@ -142,7 +142,7 @@ def is_built(design: Design, waves: Waves = "") -> bool:
 
 
 def _waves(design: Design, waves: Waves) -> Waves:
-    return waves or ("vcd" if design.dumps else "")
+    return waves or ("vcd" if design.dumps and not on_icarus() else "")
 
 
 @cache
@@ -264,7 +264,7 @@ def _compile(design: Design, paths: list[Path], folder: Path, log: Path, waves: 
         "log_file": log,
     }
     if on_icarus():
-        Icarus().build(build_args=["-Wall"], **common)
+        Icarus().build(build_args=["-Wall", "-gspecify"], **common)
         return
     _tool_environment()
     # The wheel's makefile names the precompiled header without the flag that includes it.
@@ -311,6 +311,8 @@ def run(
     _tool_environment()
     failure = ""
     runner = Icarus() if on_icarus() else Verilator()
+    # What the design dumps by itself cocotb would suppress.
+    os.environ["SIM_CMD_SUFFIX"] = "-vcd" if on_icarus() and design.dumps else ""
     try:
         runner.test(
             test_module=module,

@@ -24,6 +24,7 @@ NAMES = (
     "search",
     "zoo",
     "ppa",
+    "layout",
     "fpga",
     "plot",
     "schema",

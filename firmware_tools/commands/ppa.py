@@ -10,14 +10,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from firmware_tools.console import CHIP_NAMES, Json, Report, Terminal, examples
+from firmware_tools.errors import UserError
 from firmware_tools.inputs import named_chip
 from firmware_tools.report import page
 
 if TYPE_CHECKING:
-    from firmware_tools.silicon.report import Area, Frame, Spiking, SpikingFrame
+    from firmware_tools.silicon.report import Area, Frame, Measurement, Spiking, SpikingFrame
+    from firmware_tools.silicon.report import Report as Measured
 
 EXAMPLES = examples(
-    "kenyon ppa -c tiny",
+    "kenyon ppa -c tiny --glitches",
     "kenyon ppa -c poppins --json > poppins.json",
     "kenyon ppa -c poppins --report poppins.html",
 )
@@ -29,6 +31,10 @@ def command(
     config: Annotated[
         str, typer.Option("--config", "-c", metavar="CONFIG", help=f"One of {CHIP_NAMES}.")
     ] = "poppins",
+    glitches: Annotated[
+        bool,
+        typer.Option("--glitches", help="Simulate populations with delays, too: minutes (tiny)."),
+    ] = False,
     report: Report = None,
     json: Json = False,
 ) -> None:
@@ -36,7 +42,7 @@ def command(
 
     The RTL becomes standard cells; timing analysis finds the fastest clock; the cells are simulated
     while a network runs, and what toggles is what takes energy. Memories are counted by a model.
-    docs/silicon.md says what this leaves out.
+    docs/silicon.md says what this leaves out. Glitches need Icarus Verilog.
 
     Takes minutes (tiny) to a quarter of an hour (poppins, mars-tiny); netlists and simulators are
     kept by content in build, so that the next time takes a minute.
@@ -44,10 +50,13 @@ def command(
     terminal = Terminal(json=json)
     page.check(report)
     chip = named_chip(config)
-    from firmware_tools.silicon.report import measure
+    if glitches and (chip.npu is None or chip.mars is not None):
+        raise UserError(f"--glitches must go with a chip of populations alone, not {config}")
+    from firmware_tools.silicon.report import LOWER_SUPPLY, measure
+    from hw.asic.osu018 import VDD
 
     with terminal.stages() as begin:
-        measured = measure(chip, begin)
+        measured = measure(chip, begin, glitches=glitches)
     values = measured.as_json()
     terminal.result(values)
     terminal.print(areas(measured.config, measured.areas))
@@ -60,6 +69,12 @@ def command(
     terminal.print(f"  by {escape(', '.join(named))}")
     for measurement in measured.measurements:
         terminal.print(_energies(measurement))
+    if measured.quiet:
+        terminal.print(_powers(measured))
+    if measured.delayed is not None:
+        terminal.print(_glitches(measured.measurements[0], measured.delayed))
+    factor = (LOWER_SUPPLY / VDD) ** 2
+    terminal.print(f"at {LOWER_SUPPLY} V {factor:.3f} of each energy, if all goes with V squared")
     terminal.print(
         f"static {measured.leakage:.0f} uW; typical corner, 1.8 V, before layout: see "
         "docs/silicon.md"
@@ -115,6 +130,46 @@ def _energies(measurement: "Spiking | Frame | SpikingFrame") -> Table:
         logic, memory = measurement.parts(part)
         each = f"{(logic + memory) / count:.2f}" if count else ""
         table.add_row(part, f"{logic:,.0f}", f"{memory:,.0f}", each)
+    return table
+
+
+def _powers(measured: "Measured") -> Table:
+    """uW of every block with nothing to do, with less to do, and busy."""
+    runs = [*measured.quiet, measured.measurements[0]]
+    clock = measured.timing.clock_mhz
+    table = Table(title=f"Power at {clock:.0f} MHz, without the static", caption="uW")
+    table.add_column("block")
+    for run in runs:
+        table.add_column(run.name, justify="right")
+    by_block = [{share.module: share.logic + share.memory for share in run.shares} for run in runs]
+    shown: list[str] = []
+    for block in by_block[-1]:
+        values = (own[block] / run.clocks * clock for own, run in zip(by_block, runs, strict=True))
+        label = _label(block, shown) if block else "(top), the clock's net"
+        table.add_row(label, *(f"{value:,.0f}" for value in values))
+    table.add_section()
+    table.add_row("all", *(f"{run.pj_per_clock * clock:,.0f}" for run in runs))
+    return table
+
+
+def _glitches(without: "Measurement", with_delays: "Spiking") -> Table:
+    """The same run without and with the delays of the cells."""
+    from firmware_tools.silicon.report import Spiking
+
+    assert isinstance(without, Spiking)
+    table = Table(title=f"{without.name} with delays: the same spikes")
+    table.add_column("")
+    for title in ("without delays", "with delays", "glitches"):
+        table.add_column(title, justify="right")
+    for label, one, other in (
+        ("transitions", without.toggles, with_delays.toggles),
+        ("pJ per synaptic operation", without.pj_per_sop, with_delays.pj_per_sop),
+        ("pJ per neuron update", without.pj_per_update, with_delays.pj_per_update),
+    ):
+        shown = (
+            f"{value:,.0f}" if isinstance(value, int) else f"{value:.1f}" for value in (one, other)
+        )
+        table.add_row(label, *shown, f"{other / one - 1:+.1%}")
     return table
 
 

@@ -30,13 +30,16 @@ def sections(values: Mapping[str, Any]) -> list[Section]:
     facts |= {label: values.get(name) for name, label in FACTS.items()}
     path = values["critical_path"]
     steps = [[s["time"], *(v for n, v in s.items() if n != "time")] for s in path["steps"]]
+    measured = {one["network"]: one for one in values["measurements"]}
+    if values["with_delays"]:
+        measured[f"{values['with_delays']['network']}, with delays"] = values["with_delays"]
     columns = ["ns", *(name for name in path["steps"][0] if name != "time")] if steps else ["ns"]
     return [
         Section("Summary", [Facts("Typical corner, before layout: see docs/silicon.md", facts)]),
         Section("Area", _blocks(values["areas"], "um2", "area", ("cells",))),
         *(
             Section(
-                f"Energy, {one['network']}",
+                f"Energy, {name}",
                 [
                     Facts(
                         "What was done",
@@ -45,7 +48,7 @@ def sections(values: Mapping[str, Any]) -> list[Section]:
                     *_blocks(one["shares"], "pJ", "energy"),
                 ],
             )
-            for one in values["measurements"]
+            for name, one in measured.items()
         ),
         Section(
             "Slowest path",

@@ -1,6 +1,7 @@
-"""What toggles in a netlist while a bench runs: a simulation in gates, without delays.
+"""What toggles in a netlist while a bench runs: a simulation in gates.
 
-Without delays there are no glitches: what toggles more than once in a clock is not seen.
+Without delays there are no glitches: what toggles more than once in a clock is not seen. With those
+of `timed` it is.
 """
 
 import pickle
@@ -11,9 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from model.config import ChipConfig
-from tb import netlist as gates
 from tb import simulator, tb_activity
+from tb.simulator import Design
 
 CLOCK, DUMP = "clk", "activity.dump"
 
@@ -36,12 +36,13 @@ class Activity:
     ones: dict[str, int] = field(default_factory=dict)
 
 
-def run(chip: ChipConfig, bench: str, work: object, watched: set[str]) -> Activity:
-    """Run a bench on the netlist without trace ports, and count while it dumps.
+def run(design: Design, bench: str, work: object, watched: set[str]) -> Activity:
+    """Run a bench on a netlist without trace ports, and count while it dumps.
 
     Parameters
     ----------
-    chip : ChipConfig
+    design : Design
+        `tb.netlist.untraced` or, on Icarus, `timed.design`.
     bench : str
         A module that reads `work` (`tb.tb_activity`, `tb.mars.tb_activity`).
     work : object
@@ -49,7 +50,6 @@ def run(chip: ChipConfig, bench: str, work: object, watched: set[str]) -> Activi
     watched : set of str
         Nets whose clocks at 1 are counted.
     """
-    design = gates.untraced(chip)
     with tempfile.TemporaryDirectory(prefix="kenyon-") as name:
         folder = Path(name)
         job = folder / "job"
@@ -60,7 +60,7 @@ def run(chip: ChipConfig, bench: str, work: object, watched: set[str]) -> Activi
 
 
 def count(file: BinaryIO, watched: set[str]) -> Activity:
-    """Count what changes in a VCD file after its first values, up to the end of `DUMP`.
+    """Count what changes in a VCD file after its first values, with the time at which `DUMP` falls.
 
     Raises
     ------
@@ -81,9 +81,7 @@ def count(file: BinaryIO, watched: set[str]) -> Activity:
     ]
     ones: dict[str, int] = defaultdict(int)
     _start(file, now)
-    for code, value in _changes(file):
-        if code == dump and value == b"0":
-            break
+    for code, value in _changes(file, until=dump):
         if code == clock and value == b"1":
             # What registers take is what stood there before the edge.
             for name, bits, k in asked:
@@ -109,11 +107,11 @@ def _names(file: BinaryIO) -> dict[bytes, list[set[str]]]:
     for line in file:
         words = line.split()
         if words[:1] == [b"$scope"]:
-            scope.append(words[2].decode())
+            scope.append(words[2].decode().removeprefix("\\"))
         elif words[:1] == [b"$upscope"]:
             scope.pop()
         elif words[:1] == [b"$var"]:
-            width, code, name = int(words[2]), words[3], words[4].decode()
+            width, code, name = int(words[2]), words[3], words[4].decode().removeprefix("\\")
             bits = names.setdefault(code, [set() for _ in range(width)])
             path = ".".join([*scope[1:], name])
             for k, own in enumerate(bits):
@@ -134,11 +132,15 @@ def _start(file: BinaryIO, now: dict[bytes, list[int]]) -> None:
                 bits[k] = digit - 48
 
 
-def _changes(file: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    """Codes and their new values."""
+def _changes(file: Iterable[bytes], until: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+    """Codes and their new values; to the end of the time at which the last code becomes 0."""
+    ended = False
     for line in file:
+        if ended and line[:1] == b"#":
+            return
         if line[:1] in b"01":
             yield line[1:-1], line[:1]
+            ended |= line == b"0%b\n" % until
         elif line[:1] == b"b":
             value, code = line[1:-1].split()
             yield code, value

@@ -5,6 +5,7 @@ the inputs whatever `set_power_activity -pins` says. So the sum over cells is ma
 same tables of the same library.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from firmware_tools.silicon.activity import CLOCK, Activity
@@ -16,15 +17,24 @@ from hw.asic.synthesis import GATE_CELL, Netlist
 CLOCK_NET = "clock net"
 
 
-def energy(netlist: Netlist, activity: Activity) -> dict[str, float]:
+def energy(
+    netlist: Netlist, activity: Activity, wires: Mapping[Any, float] | None = None
+) -> dict[str, float]:
     """pJ per clock of every cell: inside it, by the library's tables, and in the net it drives.
 
     Of a memory only the nets that it drives. `CLOCK_NET` is the net of the clock itself, without a
     tree of buffers.
+
+    Parameters
+    ----------
+    netlist : Netlist
+    activity : Activity
+    wires : dict, optional
+        pF of wires that are known, by the number of their net; the others are estimated.
     """
     cells = netlist.cells["cells"]
     rates = _rates(netlist, activity)
-    loads = _loads(cells)
+    loads = _loads(cells, wires or {})
     (clock,) = netlist.cells["ports"][CLOCK]["bits"]
     result = {CLOCK_NET: _switched(loads[clock])}
     for path, instance in cells.items():
@@ -41,6 +51,15 @@ def energy(netlist: Netlist, activity: Activity) -> dict[str, float]:
             total += rates[pins[pin]] * (table.at(load) + _switched(load) / 2)
         result[path] = total
     return result
+
+
+def toggles(netlist: Netlist, activity: Activity) -> int:
+    """Transitions of all nets but those of the clock and behind its gates."""
+    rates = _rates(netlist, activity)
+    cells = netlist.cells["cells"]
+    clocks = set(netlist.cells["ports"][CLOCK]["bits"])
+    clocks.update(cells[path]["connections"]["Y"][0] for path in clock_gates(netlist))
+    return round(activity.clocks * sum(rate for bit, rate in rates.items() if bit not in clocks))
 
 
 def clock_gates(netlist: Netlist) -> dict[str, str]:
@@ -68,16 +87,17 @@ def _switched(load: float) -> float:
     return load * VDD**2
 
 
-def _loads(cells: dict[str, Any]) -> dict[Any, float]:
-    """pF of every net: inputs that it drives, and the estimate of its wire."""
-    loads: dict[Any, float] = {}
+def _loads(cells: dict[str, Any], wires: Mapping[Any, float]) -> dict[Any, float]:
+    """pF of every net: inputs that it drives, and its wire or the estimate of it."""
+    loads: dict[Any, float] = dict(wires)
     for instance in cells.values():
         known = library().get(instance["type"])
         for pin, bits in instance["connections"].items():
             if instance["port_directions"][pin] == "input":
                 own = known.capacitance[pin] if known else PIN_CAPACITANCE
                 for bit in bits:
-                    loads[bit] = loads.get(bit, 0) + own + WIRE_PER_FANOUT
+                    wire = 0 if bit in wires else WIRE_PER_FANOUT
+                    loads[bit] = loads.get(bit, 0) + own + wire
     return loads
 
 

@@ -3,11 +3,11 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from types import ModuleType
 
 from firmware_tools.npu.examples import LEFT_LOOMS
-from firmware_tools.silicon import activity, power, timing, workload
+from firmware_tools.silicon import activity, delays, power, timed, timing, workload
 from firmware_tools.silicon.cells import library
 from firmware_tools.silicon.macros import Macro, macros
 from firmware_tools.silicon.timing import Timing
@@ -18,8 +18,10 @@ from hw.top import Kenyon
 from model.config import ChipConfig
 from model.npu.config import NPUConfig
 from model.npu.network import Network
-from tb import tb_activity
+from tb import netlist as gates
+from tb import simulator, tb_activity
 from tb.mars import tb_activity as mars_activity
+from tb.simulator import Design
 
 SYNAPTIC, UPDATE, REST = "synaptic operations", "neuron updates", "all else"
 MULTIPLY, POST = "multiply-accumulates", "post-processing"
@@ -36,6 +38,11 @@ PARTS = {
 }
 """What the blocks of a population or of an accelerator's engine work for."""
 NUMBER = re.compile(r"_\d+$")
+IDLE, ALONE = "idle", "first population alone"
+IDLE_CLOCKS = 200
+"""All are alike."""
+LOWER_SUPPLY = 1.2
+"""Volts to which energies are scaled, too."""
 OPERATIONS_PER_MAC = 2
 """A multiplication and an addition, as TOPS are counted everywhere."""
 DECISION_STEPS = len(LEFT_LOOMS)
@@ -70,17 +77,30 @@ class Measurement:
     name : str
         Of the network.
     clocks : int
+    toggles : int
+        Transitions of all nets but those of the clock.
     shares : list of Share
     """
 
     name: str
     clocks: int
+    toggles: int
     shares: list[Share]
 
     @property
     def total(self) -> float:
         """pJ."""
         return sum(share.logic + share.memory for share in self.shares)
+
+    @property
+    def pj_per_clock(self) -> float:
+        """The mean; times the clock in MHz it is uW."""
+        return self.total / self.clocks
+
+    @property
+    def total_at_lower_supply(self) -> float:
+        """pJ at `LOWER_SUPPLY`, if all of it goes with the square of the voltage."""
+        return self.total * (LOWER_SUPPLY / osu018.VDD) ** 2
 
     def parts(self, name: str) -> tuple[float, float]:
         """pJ of logic and memories that work for one of `PARTS`."""
@@ -92,7 +112,9 @@ class Measurement:
         return {
             "network": self.name,
             "clocks": self.clocks,
+            "toggles": self.toggles,
             "pj": self.total,
+            "pj_at_1v2": self.total_at_lower_supply,
             "shares": [asdict(share) for share in self.shares],
         }
 
@@ -114,6 +136,11 @@ class Spiking(Measurement):
         return self.total / self.work.existing
 
     @property
+    def pj_per_update(self) -> float:
+        """What works for the neurons, over all updates of one."""
+        return sum(self.parts(UPDATE)) / self.work.updates
+
+    @property
     def counts(self) -> dict[str, int]:
         """How often each part did what it is for."""
         return {SYNAPTIC: self.work.synaptic_operations, UPDATE: self.work.updates, REST: 0}
@@ -125,6 +152,7 @@ class Spiking(Measurement):
             **asdict(self.work),
             "pj_per_sop": self.pj_per_sop,
             "pj_per_existing": self.pj_per_existing,
+            "pj_per_update": self.pj_per_update,
         }
 
 
@@ -205,6 +233,10 @@ class Report:
     areas: list[Area]
     leakage: float
     measurements: Sequence[Spiking | Frame | SpikingFrame]
+    delayed: Spiking | None = None
+    """The first network again, with the delays of the cells: what glitches take is in it."""
+    quiet: Sequence[Measurement] = ()
+    """Populations with less to do: none of them anything, and one of them alone."""
 
     @property
     def area(self) -> float:
@@ -226,6 +258,12 @@ class Report:
             "critical_path": asdict(self.timing),
             "areas": [asdict(area) for area in self.areas],
             "measurements": [one.as_json() for one in self.measurements],
+            "with_delays": self.delayed and self.delayed.as_json(),
+            "quiet": [one.as_json() for one in self.quiet],
+            "power_uw": {
+                one.name: one.pj_per_clock * self.timing.clock_mhz
+                for one in (*self.quiet, *self.measurements)
+            },
         }
 
     def _energies(self) -> dict[str, float]:
@@ -240,7 +278,7 @@ class Report:
                 }
             elif one.name == workload.DENSE:
                 energies["pj_per_sop"] = one.pj_per_sop
-                energies["pj_per_update"] = sum(one.parts(UPDATE)) / one.work.updates
+                energies["pj_per_update"] = one.pj_per_update
             else:
                 energies["decision_nj"] = one.total / one.work.steps * DECISION_STEPS / 1000
         return energies
@@ -255,37 +293,49 @@ def part_of(module: str) -> str:
     return REST
 
 
-def measure(chip: ChipConfig, busy: Callable[[str], None]) -> Report:
+def measure(chip: ChipConfig, busy: Callable[[str], None], *, glitches: bool = False) -> Report:
     """Synthesise and time a chip; simulate it in gates, if it has one accelerator.
 
     Parameters
     ----------
     busy : callable
         Is told what begins.
+    glitches : bool
+        Simulate the populations with delays, too.
     """
     busy("synthesis")
     netlist = synthesis.plan(Kenyon(chip), TOP).done()
     busy("timing")
     path = timing.fastest(netlist)
     found = macros(netlist)
+    bench = _Bench(netlist, found, gates.untraced(chip))
     measurements: list[Spiking | Frame | SpikingFrame] = []
+    delayed, quiet = None, []
     if chip.mars is None and chip.npu is not None:
         for network in networks(chip.npu):
             busy(f"simulation in gates, {network.name}")
-            clocks, shares = _run(netlist, found, chip, tb_activity, (chip.npu, network))
-            measurements.append(Spiking(network.name, clocks, shares, workload.work(network)))
+            measurements.append(bench.spiking(chip.npu, network))
+        busy("simulation in gates, idle")
+        quiet = [bench.idle(chip.npu)]
+        if chip.npu.n_populations > 1:
+            quiet.append(bench.alone(chip.npu))
+        if glitches:
+            busy("simulation in gates with delays")
+            slow = timed.design(netlist, delays.of_cells(netlist))
+            with simulator.icarus():
+                delayed = replace(bench, design=slow).spiking(chip.npu, networks(chip.npu)[0])
     if chip.npu is None and chip.mars is not None:
         layer = workload.convolution(chip.mars)
         busy("simulation in gates, a convolution")
-        clocks, shares = _run(netlist, found, chip, mars_activity, layer.job)
-        measurements.append(Frame(layer.image.contents.name, clocks, shares, layer.work))
+        run = bench.run(mars_activity, layer.job)
+        measurements.append(Frame(layer.image.contents.name, *run, layer.work))
         with_neurons = workload.spiking_convolution(chip.mars)
         busy("simulation in gates, a convolution with neurons")
-        clocks, shares = _run(netlist, found, chip, mars_activity, with_neurons.job)
+        run = bench.run(mars_activity, with_neurons.job)
         name = with_neurons.image.contents.name
-        measurements.append(SpikingFrame(name, clocks, shares, with_neurons.work))
+        measurements.append(SpikingFrame(name, *run, with_neurons.work))
     leakage = power.leakage(netlist) + sum(macro.sram.leakage for macro in found)
-    return Report(chip.name, path, _areas(netlist, found), leakage, measurements)
+    return Report(chip.name, path, _areas(netlist, found), leakage, measurements, delayed, quiet)
 
 
 def networks(config: NPUConfig) -> list[Network]:
@@ -297,21 +347,43 @@ def networks(config: NPUConfig) -> list[Network]:
     return [workload.dense_network(config), *([decision] if fits else [])]
 
 
-def _run(
-    netlist: Netlist, found: list[Macro], chip: ChipConfig, bench: ModuleType, work: object
-) -> tuple[int, list[Share]]:
-    """Clocks of a bench, and who took how much energy in them."""
-    watched = {net for macro in found for net in macro.watched}
-    watched.update(power.clock_gates(netlist).values())
-    run = activity.run(chip, bench.__name__, work, watched)
-    energies = power.energy(netlist, run)
-    logic = _by_module((netlist.module_of(c), pj * run.clocks) for c, pj in energies.items())
-    memory = _by_module((macro.owner, macro.energy(run.ones)) for macro in found)
-    shares = [
-        Share(module, logic.get(module, 0), memory.get(module, 0))
-        for module in sorted(logic.keys() | memory.keys())
-    ]
-    return run.clocks, shares
+@dataclass(frozen=True)
+class _Bench:
+    """What is simulated, and the netlist that it was made from."""
+
+    netlist: Netlist
+    memories: list[Macro]
+    design: Design
+
+    def spiking(self, config: NPUConfig, network: Network) -> Spiking:
+        """The last segment of a network's session."""
+        run = self.run(tb_activity, workload.job(config, network))
+        return Spiking(network.name, *run, workload.work(network))
+
+    def idle(self, config: NPUConfig) -> Measurement:
+        """Nothing to do, behind a run."""
+        job = workload.job(config, workload.dense_network(config))
+        run = self.run(tb_activity, replace(job, idle_clocks=IDLE_CLOCKS))
+        return Measurement(IDLE, *run)
+
+    def alone(self, config: NPUConfig) -> Measurement:
+        """The dense network of the first population; the others have no neurons."""
+        first = workload.dense_network(replace(config, n_populations=1, links=()))
+        return Measurement(ALONE, *self.run(tb_activity, workload.job(config, first)))
+
+    def run(self, bench: ModuleType, work: object) -> tuple[int, int, list[Share]]:
+        """Clocks and transitions of a bench, and who took how much energy in it."""
+        watched = {net for macro in self.memories for net in macro.watched}
+        watched.update(power.clock_gates(self.netlist).values())
+        run = activity.run(self.design, bench.__name__, work, watched)
+        energies = power.energy(self.netlist, run).items()
+        logic = _by_module((self.netlist.module_of(c), pj * run.clocks) for c, pj in energies)
+        memory = _by_module((macro.owner, macro.energy(run.ones)) for macro in self.memories)
+        shares = [
+            Share(module, logic.get(module, 0), memory.get(module, 0))
+            for module in sorted(logic.keys() | memory.keys())
+        ]
+        return run.clocks, power.toggles(self.netlist, run), shares
 
 
 def _areas(netlist: Netlist, found: list[Macro]) -> list[Area]:

@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from firmware_tools.errors import UserError
@@ -12,6 +13,14 @@ from hw.asic.synthesis import Netlist
 
 SLOWEST, FASTEST, RESOLUTION = 50.0, 1.0, 0.02
 """ns of the clock periods that are tried."""
+CLOCK_PERIOD = """
+proc clock {period} {
+  create_clock -name clk -period $period [get_ports clk]
+  set_input_delay 0 -clock clk [all_inputs]
+  set_output_delay 0 -clock clk [all_outputs]
+}
+"""
+"""Tcl: ports are driven and taken at the edge of an ideal clock."""
 STEP = re.compile(r"([\d.]+)\s+([\d.]+) [v^] (\S+)/(\S+) \((\S+)\)")
 """Delay, time, cell, pin and type of a line of a path."""
 
@@ -40,21 +49,27 @@ class Timing:
         return 1000 / self.period
 
 
-def fastest(netlist: Netlist) -> Timing:
+def fastest(netlist: Netlist, wires: Mapping[str, float] | None = None) -> Timing:
     """Find the shortest period, between registers, memories and ports.
 
     The clock is ideal, ports are driven and taken at its edge, and clock gates may use the whole
     of its low phase.
+
+    Parameters
+    ----------
+    netlist : Netlist
+    wires : dict, optional
+        pF of wires that are known, by the pin that drives them; the others are estimated.
     """
-    text = _sta(
+    known = "\n".join(
+        f"set_load {load:.6f} [get_nets -of_objects [get_pins {{{pin}}}]]"
+        for pin, load in (wires or {}).items()
+    )
+    text = sta(
         netlist,
-        "timing",
-        f"""
-proc clock {{period}} {{
-  create_clock -name clk -period $period [get_ports clk]
-  set_input_delay 0 -clock clk [all_inputs]
-  set_output_delay 0 -clock clk [all_outputs]
-}}
+        "timing" if wires is None else "timing-layout",
+        f"""{CLOCK_PERIOD}
+{known}
 set low {FASTEST}
 set high {SLOWEST}
 while {{$high - $low > {RESOLUTION}}} {{
@@ -87,7 +102,7 @@ def _path(netlist: Netlist, period: float, lines: list[str]) -> Timing:
     return Timing(period, start, end, steps)
 
 
-def _sta(netlist: Netlist, name: str, commands: str) -> str:
+def sta(netlist: Netlist, name: str, commands: str) -> str:
     """What OpenSTA prints when it has read the netlist and obeyed some commands."""
     program = shutil.which("sta")
     if program is None:

@@ -17,7 +17,9 @@ from model.mars.neuron import Neuron
 from model.mars.reference import convolve
 from model.npu.config import NPUConfig
 from model.npu.network import Connections, Ints, Network, Neurons, Segment
+from tb.cosim import beats_of
 from tb.mars.tb_activity import LATENCY, FrameJob
+from tb.tb_activity import NetworkJob
 
 SEED = 180
 DENSE = "dense"
@@ -80,6 +82,12 @@ def work(network: Network) -> Work:
         steps * network.n_neurons,
         float(spikes[1:].mean()),
     )
+
+
+def job(config: NPUConfig, network: Network) -> NetworkJob:
+    """A network for the bench, with the spikes that the golden model gives."""
+    traces = simulate(network, "fast")
+    return NetworkJob(config, network, [beat for one in traces for beat in beats_of(network, one)])
 
 
 def dense_network(config: NPUConfig) -> Network:

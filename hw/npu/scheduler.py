@@ -93,8 +93,9 @@ class Scheduler(Component):
 
         with m.FSM() as fsm:
             with m.State("IDLE"):
-                m.d.sync += [stopping.eq(0), remaining.eq(self.n_steps)]
+                m.d.sync += stopping.eq(0)
                 with m.If(self.run):
+                    m.d.sync += remaining.eq(self.n_steps)
                     m.next = "READY"
             with m.State("READY"):
                 with m.If(stopping | self.stop | (~self.free_run & (remaining == 0))):

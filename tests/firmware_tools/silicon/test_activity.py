@@ -57,6 +57,20 @@ def test_what_comes_behind_the_dump_does_not_count() -> None:
     assert found.clocks == 1
 
 
+def test_all_of_the_last_time_counts() -> None:
+    # Simulators write what changes at one time in an order of their own.
+    for last in (b"0?\n1!\n1%\n", b"1!\n1%\n0?\n"):
+        found = count(b"#5\n1!\n#10\n0!\n#15\n" + last + b"#20\n0!\n")
+        assert (found.toggles["clk"], found.toggles["npu.enable"]) == (3, 1)
+
+
+def test_names_of_icarus() -> None:
+    # Names that are no words have a backslash before them.
+    head = HEAD.replace(b"module npu ", rb"module \npu.memory ").replace(b"u1_", rb"\u1_")
+    found = activity.count(BytesIO(head + b'#5\n1!\n0"\n#10\n0!\n'), set())
+    assert found.toggles["npu.memory.u1_.Y"] == 1
+
+
 def test_no_definitions() -> None:
     with pytest.raises(ValueError, match="must have definitions"):
         activity.count(BytesIO(b"#0\n"), set())

@@ -1,4 +1,4 @@
-"""How `kenyon ppa` shows areas; needs no library."""
+"""How `kenyon ppa` shows areas, and what it refuses; needs no library."""
 
 from firmware_tools.commands.ppa import areas
 from firmware_tools.silicon.report import Area
@@ -21,3 +21,9 @@ def test_modules_stand_below_what_holds_them() -> None:
     assert cells == ["1", "2", "3", "4", "5", "6"]
     assert set(gates) == {"1"}
     assert memory == ["", "", "1,200", "", "", ""]
+
+
+def test_glitches_are_of_populations(kenyon) -> None:
+    result = kenyon("ppa", "-c", "mars-tiny", "--glitches")
+    assert result.exit_code == 2
+    assert "--glitches must go with a chip of populations alone, not mars-tiny" in result.stderr

@@ -19,6 +19,7 @@ from firmware_tools.silicon.report import (
     SYNAPTIC,
     UPDATE,
     Frame,
+    Measurement,
     Share,
     part_of,
 )
@@ -116,6 +117,13 @@ def test_energy_by_hand(tmp_path: Path) -> None:
     )
     assert found["b.m"] == pytest.approx(0.3 * (inverter.capacitance["A"] + wire) * square / 2)
     assert found[power.CLOCK_NET] == pytest.approx((flop.capacitance["CLK"] + wire) * square)
+    # A wire that is known takes the place of the estimate, however many inputs it has.
+    known = power.energy(netlist, Activity(100, toggles), {4: 0.05})
+    load = flop.capacitance["D"] + 0.05
+    assert known["b.u1_"] == pytest.approx(
+        0.3 * (inverter.inputs["A"] + inverter.outputs["Y"].at(load) + load * square / 2)
+    )
+    assert {**known, "b.u1_": 0} == {**found, "b.u1_": 0}
     assert power.leakage(netlist) == pytest.approx((inverter.leakage + flop.leakage) / 1000)
     assert netlist.register("b.u2_") == "b.q"
 
@@ -161,8 +169,28 @@ def test_unknown_net_is_refused(tmp_path: Path) -> None:
         power.energy(Netlist(tmp_path, TOP), Activity(100, {}))
 
 
+def test_toggles_without_the_clock(tmp_path: Path) -> None:
+    gate = {
+        "port_directions": {"A": "input", "B": "input", "Y": "output"},
+        "connections": {"A": [2], "B": [3], "Y": [4]},
+    }
+    module = {
+        "ports": {"clk": {"bits": [2]}},
+        "netnames": {"clk": {"bits": [2]}, "enable": {"bits": [3]}, "data": {"bits": [5]}},
+        "cells": {"b.u1_.gate": {"type": "AND2X2", **gate}},
+    }
+    (tmp_path / "netlist.json").write_text(json.dumps({"modules": {TOP: module}}))
+    run = Activity(100, {"clk": 200, "enable": 6, "data": 31}, {"b.u1_.gate.B": 25})
+    assert power.toggles(Netlist(tmp_path, TOP), run) == 37
+
+
+def test_lower_supply() -> None:
+    # The square of two thirds is 4 ninths.
+    assert Measurement("x", 1, 1, [Share("a", 6, 3)]).total_at_lower_supply == pytest.approx(4)
+
+
 def test_tiny(kenyon) -> None:
-    result = kenyon("ppa", "-c", "tiny", "--json")
+    result = kenyon("ppa", "-c", "tiny", "--glitches", "--json")
     assert result.exit_code == 0, result.stderr
     values = json.loads(result.stdout)
     assert values["clock_mhz"] > 100
@@ -176,7 +204,26 @@ def test_tiny(kenyon) -> None:
     assert values["pj_per_sop"] == dense["pj"] / dense["synaptic_operations"]
     somas = {area["module"] for area in values["areas"] if area["module"].endswith("somas")}
     assert somas == {"npu.population_0.somas", "npu.population_1.somas"}
-    assert "clock" in kenyon("ppa", "-c", "tiny").stdout
+    delayed = values["with_delays"]
+    assert delayed["clocks"] == dense["clocks"]
+    assert delayed["toggles"] > 1.2 * dense["toggles"]
+    # Memories do the same; glitches are of the logic.
+    assert [s["memory"] for s in delayed["shares"]] == [s["memory"] for s in dense["shares"]]
+    assert dense["pj"] < delayed["pj"] < 2 * dense["pj"]
+    idle, alone = values["quiet"]
+    # Nothing but the clock and the inverters of its gates: two transitions a clock each.
+    assert idle["toggles"] % (2 * idle["clocks"]) == 0
+    assert not any(share["memory"] for share in idle["shares"])
+    by_block = [{s["module"]: s["logic"] / m["clocks"] for s in m["shares"]} for m in (idle, alone)]
+    silent = "npu.population_1.somas"
+    assert by_block[0][silent] == pytest.approx(by_block[1][silent], rel=0.01)
+    power = values["power_uw"]
+    assert power["idle"] < power["first population alone"] < power["dense"]
+    assert power["idle"] == pytest.approx(idle["pj"] / idle["clocks"] * values["clock_mhz"])
+    shown = kenyon("ppa", "-c", "tiny", "--glitches").stdout
+    assert "the clock's net" in shown
+    assert "clock" in shown
+    assert "the same spikes" in shown
 
 
 @pytest.mark.parametrize(
@@ -197,7 +244,7 @@ def test_parts(module: str, part: str) -> None:
 
 def test_energy_of_a_frame() -> None:
     work = ConvolutionWork(macs=1000, layer_macs=1800)
-    frame = Frame("convolution", 10, [Share("mars.accelerator.engine.core_0", 1500, 500)], work)
+    frame = Frame("convolution", 10, 0, [Share("mars.accelerator.engine.core_0", 1500, 500)], work)
     assert frame.pj_per_mac == 2
     # Two operations in 2 pJ are 1e12 in a joule.
     assert frame.tops_per_watt == 1

@@ -1,0 +1,156 @@
+"""A chip's layout, or that of one of its blocks, and what its wires do to clock and energy."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from firmware_tools.errors import UserError
+from firmware_tools.silicon import activity, power, timing, workload
+from firmware_tools.silicon.layout import design, lvs, picture, placement, routing, tools, wires
+from firmware_tools.silicon.layout.design import Bit, Design
+from firmware_tools.silicon.layout.lef import UNIT
+from firmware_tools.silicon.macros import WIRE_PER_FANOUT
+from hw.asic import synthesis
+from hw.asic.synthesis import Netlist
+from hw.generate import TOP
+from hw.top import Kenyon
+from model.config import ChipConfig
+from model.npu.config import NPUConfig
+from tb import netlist as gates
+from tb import tb_activity
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A figure with wires as estimated, and as laid out."""
+
+    estimated: float
+    laid_out: float
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Everything that `kenyon layout` shows.
+
+    Attributes
+    ----------
+    config, block : str
+    cells, nets, inputs : int
+        Nets that stay in the block, and the inputs that they drive.
+    width, height : float
+        um of the core.
+    wire : float
+        um of those nets.
+    per_input : Compared
+        fF of wire for each input.
+    coupled : float
+        fF for each input as Magic extracts them, with what couples to neighbours.
+    energy : Compared
+        pJ of the block's cells for a synaptic operation of the dense network.
+    clock : Compared
+        MHz of the whole chip.
+    picture : Path
+    """
+
+    config: str
+    block: str
+    cells: int
+    nets: int
+    inputs: int
+    width: float
+    height: float
+    wire: float
+    per_input: Compared
+    coupled: float
+    energy: Compared
+    clock: Compared
+    picture: Path
+
+    def as_json(self) -> dict[str, object]:
+        """Everything, ready for JSON."""
+        return {**asdict(self), "picture": self.picture.as_posix()}
+
+
+def measure(chip: ChipConfig, block: str, busy: Callable[[str], None]) -> Layout:
+    """Place, route and compare a block, or all of the chip if it is empty.
+
+    Raises
+    ------
+    UserError
+        There is no such block; a tool is missing or failed; nets stay unrouted; layout and netlist
+        differ.
+    """
+    if chip.npu is None or chip.mars is not None:
+        raise UserError(f"a chip that is laid out must have populations alone, not be {chip.name}")
+    tools.check_installed()
+    busy("synthesis")
+    netlist = synthesis.plan(Kenyon(chip), TOP).done()
+    everything = design.read(netlist)
+    blocks = design.blocks(netlist, everything)
+    if block and block not in blocks:
+        raise UserError(f"block must be one of {', '.join(blocks)}, not {block}")
+    chosen = {block: blocks[block]} if block else blocks
+    own = blocks[block] if block else everything
+    places = placement.place(chosen, busy)
+    busy(f"routing, {len(own.nets):,} nets")
+    routed = routing.route(own, places)
+    text = (routed / routing.ROUTED).read_text()
+    busy("comparison of layout and netlist")
+    compared = lvs.compare(own, places, routed)
+    image = picture.draw(own, places, text, routed / "layout.png")
+    lengths = {bit: um for bit, um in wires.lengths(text).items() if bit not in own.border}
+    known = wires.capacitances(lengths)
+    inputs = sum(len(own.nets[bit]) - 1 for bit in known)
+    size = routing.core(places.values())
+    every_input = sum(len(pins) - (bit not in own.border) for bit, pins in own.nets.items())
+    return Layout(
+        chip.name,
+        block,
+        len(own.instances),
+        len(known),
+        inputs,
+        size.width / UNIT,
+        size.height / UNIT,
+        sum(sum(um.values()) for um in lengths.values()),
+        Compared(1000 * WIRE_PER_FANOUT, 1000 * sum(known.values()) / inputs),
+        1000 * lvs.coupled(compared) / every_input,
+        _energy(chip, chip.npu, netlist, own, known, busy),
+        _clock(netlist, own, known, busy),
+        image,
+    )
+
+
+def _energy(
+    chip: ChipConfig,
+    config: NPUConfig,
+    netlist: Netlist,
+    own: Design,
+    known: dict[Bit, float],
+    busy: Callable[[str], None],
+) -> Compared:
+    busy("simulation in gates")
+    network = workload.dense_network(config)
+    job = workload.job(config, network)
+    watched = set(power.clock_gates(netlist).values())
+    run = activity.run(gates.untraced(chip), tb_activity.__name__, job, watched)
+    operations = workload.work(network).synaptic_operations
+    cells = {instance.path for instance in own.instances}
+    estimated, laid_out = (
+        sum(pj for cell, pj in energies.items() if cell in cells) * run.clocks / operations
+        for energies in (power.energy(netlist, run), power.energy(netlist, run, known))
+    )
+    return Compared(estimated, laid_out)
+
+
+def _clock(
+    netlist: Netlist, own: Design, known: dict[Bit, float], busy: Callable[[str], None]
+) -> Compared:
+    busy("timing")
+    drivers = {
+        f"{instance.path}/{pin}": known[bit]
+        for bit in known
+        for instance, pin in own.nets[bit]
+        if netlist.cells["cells"][instance.path]["port_directions"][pin] == "output"
+    }
+    estimated, laid_out = (timing.fastest(netlist, given) for given in (None, drivers))
+    return Compared(estimated.clock_mhz, laid_out.clock_mhz)

@@ -1,0 +1,183 @@
+"""Wires between placed cells: qrouter."""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from firmware_tools.errors import UserError
+from firmware_tools.silicon.layout import tools
+from firmware_tools.silicon.layout.design import Bit, Design
+from firmware_tools.silicon.layout.lef import UNIT
+from firmware_tools.silicon.layout.placement import ROW, TRACK_X, TRACK_Y, Place
+from hw.asic import osu018
+from hw.cache import cached, key
+
+NAME = "block"
+MARGIN_X, MARGIN_Y = 16 * TRACK_X, 8 * TRACK_Y
+"""From the cells to the edge of what is laid out."""
+TRACKS = (("Y", TRACK_Y), ("X", TRACK_X)) * 2 + (("Y", TRACK_Y), ("X", 2 * TRACK_X))
+"""Axis and distance of the wires of each metal layer."""
+BORDER_LAYER = "metal3"
+ROUTED = "routed.def"
+FAILED = re.compile(r"^Final: (?:No|(\d+)) failed routes?", re.MULTILINE)
+"""What qrouter says last."""
+
+
+@dataclass(frozen=True)
+class Core:
+    """Where cells stand; their corner is half a track off the tracks, as the library wants it."""
+
+    width: int
+    height: int
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """Left, low, right and high edge of what is laid out, on tracks."""
+        right, high = -(-self.width // TRACK_X) * TRACK_X, -(-self.height // TRACK_Y) * TRACK_Y
+        return -MARGIN_X, -MARGIN_Y, right + MARGIN_X, high + MARGIN_Y
+
+
+def core(places: Iterable[Place]) -> Core:
+    """What the cells cover."""
+    every = list(places)
+    return Core(max(place.right for place in every), max(place.y for place in every) + ROW)
+
+
+def pins(design: Design, places: dict[str, Place], size: Core) -> dict[Bit, tuple[int, int]]:
+    """Where nets leave: left or right, as high as what they lead to, as far as there is room.
+
+    Memories and what is around the chip would stand there.
+    """
+    left, low, right, high = size.box
+    middles = {}
+    for bit in sorted(design.border):
+        own = [places[instance.name] for instance, _ in design.nets[bit]]
+        middles[bit] = tuple(
+            sum(values) / len(own) for values in zip(*((p.x, p.y) for p in own), strict=True)
+        )
+    order = sorted(middles, key=lambda bit: middles[bit][0])
+    half = len(order) // 2
+    found: dict[Bit, tuple[int, int]] = {}
+    for x, side in ((left + TRACK_X, order[:half]), (right - TRACK_X, order[half:])):
+        wanted = sorted(side, key=lambda bit: middles[bit][1])
+        heights = spread([middles[bit][1] for bit in wanted], low + TRACK_Y, high - TRACK_Y)
+        found |= {bit: (x, y) for bit, y in zip(wanted, heights, strict=True)}
+    return found
+
+
+def spread(wanted: list[float], low: int, high: int) -> list[int]:
+    """Tracks near the wanted heights, which ascend, one for each.
+
+    Raises
+    ------
+    UserError
+        There are too few.
+    """
+    if len(wanted) > (high - low) // TRACK_Y + 1:
+        raise UserError(
+            f"an edge must have at most {(high - low) // TRACK_Y + 1} pins, not {len(wanted)}"
+        )
+    tracks: list[int] = []
+    for height in wanted:
+        track = round(height / TRACK_Y) * TRACK_Y
+        tracks.append(max(track, low, tracks[-1] + TRACK_Y if tracks else low))
+    # What went over the edge comes back.
+    for k in range(len(tracks) - 1, -1, -1):
+        tracks[k] = min(tracks[k], high - (len(tracks) - 1 - k) * TRACK_Y)
+    return tracks
+
+
+def definition(design: Design, places: dict[str, Place]) -> str:
+    """The placed design in DEF, without wires."""
+    size = core(places.values())
+    return "\n".join(
+        [*_head(size), *_components(places), *_pins(design, places, size), *_nets(design)]
+    )
+
+
+def _head(size: Core) -> Iterator[str]:
+    left, low, right, high = size.box
+    yield 'VERSION 5.6 ;\nNAMESCASESENSITIVE ON ;\nDIVIDERCHAR "/" ;\nBUSBITCHARS "<>" ;'
+    yield f"DESIGN {NAME} ;\nUNITS DISTANCE MICRONS {UNIT} ;"
+    yield f"DIEAREA ( {left} {low} ) ( {right} {high} ) ;"
+    for layer, (axis, step) in enumerate(TRACKS, 1):
+        first, last = (left, right) if axis == "X" else (low, high)
+        count = (last - first) // step + 1
+        yield f"TRACKS {axis} {first} DO {count} STEP {step} LAYER metal{layer} ;"
+
+
+def _components(places: dict[str, Place]) -> Iterator[str]:
+    yield f"COMPONENTS {len(places)} ;"
+    for name, place in places.items():
+        at = f"{place.x + TRACK_X // 2} {place.y + TRACK_Y // 2}"
+        yield f"- {name} {place.kind} + PLACED ( {at} ) {place.orientation} ;"
+    yield "END COMPONENTS"
+
+
+def _pins(design: Design, places: dict[str, Place], size: Core) -> Iterator[str]:
+    found = pins(design, places, size)
+    yield f"PINS {len(found)} ;"
+    for bit, (x, y) in found.items():
+        yield f"- n{bit} + NET n{bit}"
+        yield f"  + LAYER {BORDER_LAYER} ( 0 0 ) ( 1 1 )"
+        yield f"  + PLACED ( {x} {y} ) N ;"
+    yield "END PINS"
+
+
+def _nets(design: Design) -> Iterator[str]:
+    """qrouter wants every pin on a line of its own."""
+    routed = {
+        bit: pins for bit, pins in design.nets.items() if len(pins) + (bit in design.border) > 1
+    }
+    yield f"NETS {len(routed)} ;"
+    for bit, pins_of in routed.items():
+        yield f"- n{bit}"
+        if bit in design.border:
+            yield f"  ( PIN n{bit} )"
+        yield from (f"  ( {instance.name} {pin} )" for instance, pin in pins_of)
+        yield ";"
+    yield "END NETS\nEND DESIGN\n"
+
+
+def _obstructions(size: Core) -> Iterator[str]:
+    """No wires on the lowest layer beside the cells, where rails are joined."""
+    left, low, right, high = (value / UNIT for value in size.box)
+    edge = (size.width + TRACK_X // 2) / UNIT
+    yield f"obstruction {left} {low} 0 {high} metal1"
+    yield f"obstruction {edge} {low} {right} {high} metal1"
+
+
+def route(design: Design, places: dict[str, Place]) -> Path:
+    """The folder with the routed design.
+
+    Raises
+    ------
+    UserError
+        qrouter failed, or left nets unrouted; the text says how many.
+    """
+    text = definition(design, places)
+    obstructions = "\n".join(_obstructions(core(places.values())))
+    script = f"""\
+verbose 1
+read_lef {osu018.lef()}
+layers {len(TRACKS)}
+via stack 1
+vdd vdd
+gnd gnd
+{obstructions}
+read_def placed.def
+qrouter::standard_route {ROUTED} false
+quit
+"""
+
+    def work(folder: Path) -> None:
+        (folder / "placed.def").write_text(text)
+        (folder / "route.tcl").write_text(script)
+        said = tools.run(["qrouter", "-nog", "-s", "route.tcl"], folder, "qrouter.log")
+        last = FAILED.search(said)
+        if last is None or last[1]:
+            nets = last[1] if last else "some"
+            raise UserError(f"qrouter left {nets} nets unrouted; see {folder / 'qrouter.log'}")
+
+    return cached(tools.CACHE / f"routing-{key(text, script)}", work)
