@@ -344,12 +344,13 @@ class LifChain(Component):
 
     def elaborate(self, platform):
         m = Module()
-        first, last = self._stages(m) if self.turns.n == 1 else self._walk(m)
         if self.turns.n == 1:
+            first, last = self._stages(m)
             m.d.sync += self.fired.valid.eq(last.done)
             with m.If(last.done):
                 m.d.sync += [self.fired.eq(last.later_pixel), self.fired.valid.eq(1)]
         else:
+            first = last = self._walk(m)
             m.d.comb += self.turn.eq(self.turns.hold(m, last.done, last.later_pixel, self.fired))
         with m.If(last.done):
             m.d.sync += self.spikes.eq(last.all_spikes)
@@ -383,7 +384,7 @@ class LifChain(Component):
         self._enter(m, stage)
         for k in range(KERNELS):
             m.d.comb += stage.charges[k].eq(self._charge(k, stage.step))
-        return stage, stage
+        return stage
 
     def _enter(self, m, first):
         """A pixel comes to its first stage."""

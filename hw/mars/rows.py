@@ -121,7 +121,7 @@ class Rows(Component):
     read, addr : Out of every macro, Out(16)
         Reads a feature word, and, at an even address, the next one.
     data, upper : In of every macro
-        That word 1 clock later, and the word at the odd address.
+        That word 1 clock later, and the word at the odd address; they stay until the next read.
     pixel : Out(PIXEL)
         16 channels of a pixel, whose results come from 2 clocks later on, turn by turn.
     header_slot : Out
@@ -207,14 +207,18 @@ class Rows(Component):
             unit.last.eq(is_last),
             self.results.eq(unit.results),
         ]
-        turn = delayed(m, "turn", self._turn_width, block[: self._turn_width], _READ_AFTER)[-1]
+        turn, number = self._split(block)
+        reads = self.turns.first(working, turn)
         if self.turns.n > 1:
-            in_last_block = block[self._turn_width :] + 1 == n_blocks[self._turn_width :]
+            turn = delayed(m, "turn", len(turn), turn, _READ_AFTER)[-1]
+            in_last_block = number + 1 == self._split(n_blocks)[1]
             is_last = delayed(m, "in_last_block", 1, in_last_block, _READ_AFTER)[-1]
         left = d.row_channels[:_LOG2_KERNELS]
-        mask = Mux(is_last & (left != 0), (1 << left) - 1, ~0)[:KERNELS]
-        m.d.comb += unit.mask.eq(Cat(self.turns.of(turn, mask)))
-        self._read(m, place, block, turn, working, unit.values)
+        mask = Mux(is_last & (left != 0), (1 << left) - 1, ~0)
+        if self.turns.n > 1:
+            mask = Cat(self.turns.of(turn, mask))
+        m.d.comb += unit.mask.eq(mask)
+        self._read(m, place, number, turn, reads, unit.values)
         drained = working & oldest & place.valid
         self._drain(m, delayed(m, "drained", 1, drained, ROW_DRAIN_AFTER)[-1], n_blocks)
         return m
@@ -223,6 +227,12 @@ class Rows(Component):
     def _turn_width(self):
         """Bits of a turn's number."""
         return exact_log2(self.turns.n)
+
+    def _split(self, block):
+        """The turn, if there are several, and the number of the block of 16 channels."""
+        if self.turns.n == 1:
+            return None, block
+        return block[: self._turn_width], block[self._turn_width :]
 
     def _place(self, m, age, end_of_slot):
         """The pixels that are under way; returns the one of some age."""
@@ -249,8 +259,8 @@ class Rows(Component):
             m.d.sync += [before.valid.eq(0), before_that.valid.eq(0), done.eq(0)]
         return PLACE(Array(one.as_value() for one in (now, before, before_that))[age])
 
-    def _read(self, m, place, block, turn, working, values):
-        """The words of a block, and the values in them whose turn it is."""
+    def _read(self, m, place, block, turn, reads, values):
+        """The words of a block, read once, and the values in them whose turn it is."""
         d = self.descriptor
         place_1, block_1, working_1 = Signal(PLACE), Signal.like(block), Signal()
         macro_2, macro_3 = Signal(range(MAX_MACROS)), Signal(range(MAX_MACROS))
@@ -258,11 +268,11 @@ class Rows(Component):
         m.d.sync += [
             place_1.eq(place),
             block_1.eq(block),
-            working_1.eq(working),
+            working_1.eq(reads),
             reads_2.eq(working_1 & place_1.valid),
             macro_2.eq(place_1.macro),
             macro_3.eq(macro_2),
-            self.addr.eq(place_1.addr + (block_1[self._turn_width :] << d.in_two)),
+            self.addr.eq(place_1.addr + (block_1 << d.in_two)),
         ]
         for k, read in enumerate(self.read):
             m.d.comb += read.eq(reads_2 & (macro_2 == k))
@@ -281,7 +291,7 @@ class Rows(Component):
         d = self.descriptor
         m.submodules.out = out = PixelWalk()
         block = Signal.like(n_blocks)
-        turn, number = block[: self._turn_width], block[self._turn_width :]
+        turn, number = self._split(block)
         last_block = Signal()
         first_slot = self.slot + 1 - d.n_kernel_blocks
         m.d.comb += [
