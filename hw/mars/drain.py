@@ -1,5 +1,6 @@
 """Drains a round: one team after the other, its macros' partial sums added."""
 
+import contextlib
 import functools
 import itertools
 import operator
@@ -228,7 +229,7 @@ class Drain(Component):
         return m
 
     def _select(self, m, team, now):
-        """Adds the sums of the team's macros, in two clocks; which ones keep membranes."""
+        """Adds the sums of the team's macros; which ones keep membranes."""
         d = self.descriptor
         mine = Signal(self.n_macros)
         first = Signal(self.n_macros)
@@ -262,9 +263,9 @@ class Drain(Component):
             total = Signal(signed(width), name=f"total_{k}_{step}", reset_less=True)
             m.d.comb += self.acc[k][step].eq(total)
             used = self.pixel.valid & (d.timed if step else 1)
-            with m.If(used):
+            with self._first_clock(m, used) as domain:
                 for i, register in enumerate(partial):
-                    m.d.sync += register.eq(sum(terms[i::half]))
+                    domain += register.eq(sum(terms[i::half]))
             with m.If(valid_1 & (d.timed if step else 1)):
                 m.d.sync += total.eq(sum(partial))
         for name, parts, which, result in (
@@ -272,14 +273,23 @@ class Drain(Component):
             ("membranes", self.membranes, has_membranes, self.stored),
         ):
             chosen = Signal.like(result, reset_less=True, name=f"{name}_1")
-            with m.If(self.pixel.valid):
-                m.d.sync += chosen.eq(
+            with self._first_clock(m, self.pixel.valid) as domain:
+                domain += chosen.eq(
                     functools.reduce(
                         operator.or_, (Mux(which[i], part, 0) for i, part in enumerate(parts))
                     )
                 )
             with m.If(valid_1):
                 m.d.sync += result.eq(chosen)
+
+    @contextlib.contextmanager
+    def _first_clock(self, m, used):
+        """What is kept for a clock if it is used; a slot of several turns is long enough without."""
+        if self.n_turns > 1:
+            yield m.d.comb
+            return
+        with m.If(used):
+            yield m.d.sync
 
     def _of(self, macro, k, step):
         """What a macro has of lane k for a step; for all of them if there are no steps."""
