@@ -24,7 +24,7 @@ def post_lanes() -> int:
 
 def with_lanes(name: str) -> str:
     """What a block with so many lanes is called in `tb.blocks`."""
-    return name if post_lanes() == KERNELS else f"{name}_{post_lanes()}"
+    return name if post_lanes() == KERNELS else f"{name}_in_turns"
 
 
 class Block:

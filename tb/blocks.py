@@ -257,14 +257,14 @@ GROUPS: dict[str, dict[str, Callable[[], Component]]] = {
         "weight_sram": lambda: WeightSram(SRAM_SETS),
         "copier": lambda: Copier(SRAM_SETS, SRAM_HEADERS),
         "membrane_store": lambda: MembraneStore(STORE_MACROS),
-        "membrane_store_4": lambda: MembraneStore(STORE_MACROS, KERNELS // FEW_LANES),
+        "membrane_store_in_turns": lambda: MembraneStore(STORE_MACROS, KERNELS // FEW_LANES),
         "exit_unit": ExitUnit,
     },
     "rows": {
         "row_unit": RowUnit,
         "rows": lambda: Rows(ROW_MACROS),
-        "row_unit_4": lambda: RowUnit(FEW_LANES),
-        "rows_4": lambda: Rows(ROW_MACROS, FEW_LANES),
+        "row_unit_in_turns": lambda: RowUnit(FEW_LANES),
+        "rows_in_turns": lambda: Rows(ROW_MACROS, FEW_LANES),
     },
     "map_loader": {"filling": Filling},
     "board": {
@@ -274,11 +274,14 @@ GROUPS: dict[str, dict[str, Callable[[], Component]]] = {
         "reset_unit": lambda: ResetUnit(BREAK_CLOCKS),
         "serial_host": SerialHost,
     },
-    "lif": {"lif": lambda: LifChain(LIF_TEAMS), "lif_4": lambda: LifChain(LIF_TEAMS, FEW_LANES)},
+    "lif": {
+        "lif": lambda: LifChain(LIF_TEAMS),
+        "lif_in_turns": lambda: LifChain(LIF_TEAMS, FEW_LANES),
+    },
     "core": {"core": lambda: Core(CORE_FIRST, CORE_MACROS, CORE_WORDS)},
     "processing": {f"processing_{n}": partial(Processing, n) for n in PROCESSING},
-    "processing_4": {
-        f"processing_{n}_4": partial(Processing, n, n_lanes=FEW_LANES) for n in PROCESSING
+    "processing_in_turns": {
+        f"processing_in_turns_{n}": partial(Processing, n, n_lanes=FEW_LANES) for n in PROCESSING
     },
     "processing_wide": {"processing_wide": lambda: Processing(1, wide_multiplier=True)},
 }

@@ -1,6 +1,5 @@
 """Drains a round: one team after the other, its macros' partial sums added."""
 
-import contextlib
 import functools
 import itertools
 import operator
@@ -263,9 +262,7 @@ class Drain(Component):
             total = Signal(signed(width), name=f"total_{k}_{step}", reset_less=True)
             m.d.comb += self.acc[k][step].eq(total)
             used = self.pixel.valid & (d.timed if step else 1)
-            with self._first_clock(m, used) as domain:
-                for i, register in enumerate(partial):
-                    domain += register.eq(sum(terms[i::half]))
+            self._keep(m, used, [one.eq(sum(terms[i::half])) for i, one in enumerate(partial)])
             with m.If(valid_1 & (d.timed if step else 1)):
                 m.d.sync += total.eq(sum(partial))
         for name, parts, which, result in (
@@ -273,23 +270,18 @@ class Drain(Component):
             ("membranes", self.membranes, has_membranes, self.stored),
         ):
             chosen = Signal.like(result, reset_less=True, name=f"{name}_1")
-            with self._first_clock(m, self.pixel.valid) as domain:
-                domain += chosen.eq(
-                    functools.reduce(
-                        operator.or_, (Mux(which[i], part, 0) for i, part in enumerate(parts))
-                    )
-                )
+            mine_only = (Mux(which[i], part, 0) for i, part in enumerate(parts))
+            self._keep(m, self.pixel.valid, [chosen.eq(functools.reduce(operator.or_, mine_only))])
             with m.If(valid_1):
                 m.d.sync += result.eq(chosen)
 
-    @contextlib.contextmanager
-    def _first_clock(self, m, used):
-        """What is kept for a clock if it is used; a slot of several turns is long enough without."""
+    def _keep(self, m, used, statements):
+        """Registers for what is used; in a slot of several turns it stays where it is."""
         if self.n_turns > 1:
-            yield m.d.comb
+            m.d.comb += statements
             return
         with m.If(used):
-            yield m.d.sync
+            m.d.sync += statements
 
     def _of(self, macro, k, step):
         """What a macro has of lane k for a step; for all of them if there are no steps."""

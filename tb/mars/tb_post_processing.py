@@ -377,7 +377,7 @@ class Bench:
         self.rng = rng
         self.n_macros = n_macros
         self.wide = wide
-        self.block = Block(dut, with_lanes(f"processing_{'wide' if wide else n_macros}"), FLAGS)
+        self.block = Block(dut, f"{with_lanes('processing')}_{'wide' if wide else n_macros}", FLAGS)
         self.others = {name: self.block.port(name) for name in OTHERS}
         self.clock = 0
 
