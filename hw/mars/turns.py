@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from amaranth.hdl import Array, Signal
+from amaranth.hdl import Array, Mux, Signal
 
 from model.mars.config import KERNELS
 
@@ -81,6 +81,8 @@ class Turns:
         before = Signal(len(values) * (self.n - 1), name="before")
         everything = Signal(len(values) * self.n, name="everything")
         m.d.comb += everything.eq(before | values << len(before))
+        # Turns follow each other without a gap, unless who makes them is reset.
+        m.d.sync += turn.eq(Mux(valid, turn + 1, 0))
         with m.If(valid):
-            m.d.sync += [turn.eq(turn + 1), before.eq(everything >> len(values))]
+            m.d.sync += before.eq(everything >> len(values))
         return self.last(valid, turn), everything
