@@ -240,14 +240,16 @@ class LifWalk(_Neurons):
         m.d.comb += [
             last_group.eq(active & (group == (1 << d.groups_log2) - 1)),
             self.done.eq(last_group & (now == STEPS_PER_WORD - 1)),
-            self.step.eq(Mux(self.go, 0, now + 1)),
         ]
         with m.If(active):
             m.d.sync += group.eq(group + 1)
         with m.If(last_group):
-            m.d.sync += [group.eq(0), now.eq(now + 1), active.eq(~self.done)]
+            m.d.sync += [group.eq(0), active.eq(~self.done)]
+        # Many wires wait for the next step: it is a register of its own, 0 until a pixel comes.
+        with m.If(last_group & ~self.done):
+            m.d.sync += [now.eq(self.step), self.step.eq(self.step + 1)]
         with m.If(self.go):
-            m.d.sync += [active.eq(1), now.eq(0), pixel.eq(self.pixel)]
+            m.d.sync += [active.eq(1), now.eq(0), self.step.eq(1), pixel.eq(self.pixel)]
 
         before = Signal(MEMBRANES)
         in_time = Signal()
