@@ -12,7 +12,19 @@ from cocotb.clock import Clock
 from cocotb.handle import ValueObjectBase
 from cocotb.triggers import ClockCycles, RisingEdge, Timer
 
+from model.mars.config import KERNELS
+
 CLOCK_NS = 10
+
+
+def post_lanes() -> int:
+    """Lanes of post-processing in the block that a bench is run on."""
+    return int(cocotb.plusargs.get("lanes", KERNELS))
+
+
+def with_lanes(name: str) -> str:
+    """What a block with so many lanes is called in `tb.blocks`."""
+    return name if post_lanes() == KERNELS else f"{name}_in_turns"
 
 
 class Block:

@@ -44,6 +44,8 @@ MEMORY_FILES = (
     "+program_base=80000000",
     "+arrivals=arrivals.bin",
 )
+FEW_LANES = ("+lanes=4",)
+"""Of post-processing."""
 NPU_MODULES = (
     "tb.bus.tb_axi_lite",
     "tb.bus.tb_host_bus",
@@ -73,10 +75,25 @@ BENCHES = {
         Bench("core", "tb.mars.tb_core", blocks="core"),
         Bench("post_processing", "tb.mars.tb_post_processing", blocks="processing"),
         Bench("post_processing_wide", "tb.mars.tb_post_processing_wide", blocks="processing_wide"),
+        Bench(
+            "post_processing_in_turns",
+            "tb.mars.tb_post_processing",
+            blocks="processing_in_turns",
+            plusargs=FEW_LANES,
+        ),
         Bench("lif", "tb.mars.tb_lif", blocks="lif"),
+        Bench("lif_in_turns", "tb.mars.tb_lif", blocks="lif", plusargs=FEW_LANES),
         Bench("row_unit", "tb.mars.tb_row_unit", blocks="rows"),
+        Bench("row_unit_in_turns", "tb.mars.tb_row_unit", blocks="rows", plusargs=FEW_LANES),
         Bench("rows", "tb.mars.tb_rows", blocks="rows"),
+        Bench("rows_in_turns", "tb.mars.tb_rows", blocks="rows", plusargs=FEW_LANES),
         Bench("membrane_store", "tb.mars.tb_membrane_store", blocks="mars"),
+        Bench(
+            "membrane_store_in_turns",
+            "tb.mars.tb_membrane_store",
+            blocks="mars",
+            plusargs=FEW_LANES,
+        ),
         Bench("exit_unit", "tb.mars.tb_exit_unit", blocks="mars"),
         Bench("weight_sram", "tb.mars.tb_weight_sram", blocks="mars"),
         Bench("map_loader", "tb.mars.tb_map_loader", blocks="map_loader"),

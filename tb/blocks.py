@@ -28,6 +28,7 @@ from hw.mars.post_processing import TABLE_WORDS, PostProcessing
 from hw.mars.requantiser import Requantiser
 from hw.mars.row_unit import RowUnit
 from hw.mars.rows import Rows
+from hw.mars.turns import Turns
 from hw.mars.walker import ROUND
 from hw.mars.weight_sram import Copier, WeightSram
 from hw.memory import TwoPortMemory
@@ -41,6 +42,7 @@ from model.config import CHIPS
 from model.mars.clocks import WITHOUT_SRAM
 from model.mars.config import (
     ADDRESSES,
+    KERNELS,
     LINE_BITS,
     ROWS_PER_COPY,
     WORD_BITS,
@@ -73,6 +75,8 @@ LINE_READERS = {
 MAP_WRITERS = (64, 128, 512)
 """Widths of the bus."""
 PROCESSING = (1, 8)
+FEW_LANES = 4
+"""Of post-processing, instead of 16."""
 N_HEADERS = WITHOUT_SRAM.headers
 SRAM_SETS, SRAM_HEADERS = 128, 8
 LIF_TEAMS = 8
@@ -96,6 +100,7 @@ class Processing(Component):
     ----------
     n_macros : int
     wide_multiplier : bool
+    n_lanes : int
 
     Members
     -------
@@ -104,7 +109,10 @@ class Processing(Component):
     The others as those of `hw.mars.drain.Drain` and `hw.mars.post_processing.PostProcessing`.
     """
 
-    def __init__(self, n_macros: int, *, wide_multiplier: bool = False) -> None:
+    def __init__(
+        self, n_macros: int, *, wide_multiplier: bool = False, n_lanes: int = KERNELS
+    ) -> None:
+        self.turns = Turns(n_lanes)
         self.n_macros = n_macros
         self.wide_multiplier = wide_multiplier
         super().__init__(
@@ -138,11 +146,14 @@ class Processing(Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.drain = drain = Drain(self.n_macros)
+        m.submodules.drain = drain = Drain(self.n_macros, self.turns.n)
         width = header_bits(self.wide_multiplier)
         m.submodules.post_processing = post = PostProcessing(
-            wide_multiplier=self.wide_multiplier, n_teams=self.n_macros
+            wide_multiplier=self.wide_multiplier,
+            n_teams=self.n_macros,
+            n_lanes=self.turns.n_lanes,
         )
+        value_valid, values = self.turns.whole(m, post.value_valid, post.values.as_value())
         m.submodules.headers = headers = TwoPortMemory(
             depth=N_HEADERS, width=width, granularity=LINE_BITS
         )
@@ -170,8 +181,8 @@ class Processing(Component):
             post.table_addr.eq(self.table_addr),
             self.header_freed.eq(drain.header_freed),
             self.last_word.eq(drain.last_word),
-            self.value_valid.eq(post.value_valid),
-            self.values.eq(post.values),
+            self.value_valid.eq(value_valid),
+            self.values.eq(values),
             self.membranes.eq(post.membranes),
             self.write.eq(post.write),
             self.write_row.eq(post.write_row),
@@ -246,9 +257,15 @@ GROUPS: dict[str, dict[str, Callable[[], Component]]] = {
         "weight_sram": lambda: WeightSram(SRAM_SETS),
         "copier": lambda: Copier(SRAM_SETS, SRAM_HEADERS),
         "membrane_store": lambda: MembraneStore(STORE_MACROS),
+        "membrane_store_in_turns": lambda: MembraneStore(STORE_MACROS, KERNELS // FEW_LANES),
         "exit_unit": ExitUnit,
     },
-    "rows": {"row_unit": RowUnit, "rows": lambda: Rows(ROW_MACROS)},
+    "rows": {
+        "row_unit": RowUnit,
+        "rows": lambda: Rows(ROW_MACROS),
+        "row_unit_in_turns": lambda: RowUnit(FEW_LANES),
+        "rows_in_turns": lambda: Rows(ROW_MACROS, FEW_LANES),
+    },
     "map_loader": {"filling": Filling},
     "board": {
         **{f"uart_receiver_{n}": partial(UartReceiver, n) for n in UART_DIVIDERS},
@@ -257,9 +274,15 @@ GROUPS: dict[str, dict[str, Callable[[], Component]]] = {
         "reset_unit": lambda: ResetUnit(BREAK_CLOCKS),
         "serial_host": SerialHost,
     },
-    "lif": {"lif": lambda: LifChain(LIF_TEAMS)},
+    "lif": {
+        "lif": lambda: LifChain(LIF_TEAMS),
+        "lif_in_turns": lambda: LifChain(LIF_TEAMS, FEW_LANES),
+    },
     "core": {"core": lambda: Core(CORE_FIRST, CORE_MACROS, CORE_WORDS)},
     "processing": {f"processing_{n}": partial(Processing, n) for n in PROCESSING},
+    "processing_in_turns": {
+        f"processing_in_turns_{n}": partial(Processing, n, n_lanes=FEW_LANES) for n in PROCESSING
+    },
     "processing_wide": {"processing_wide": lambda: Processing(1, wide_multiplier=True)},
 }
 """Blocks by the simulator that they share: small ones together, so that all are built soon."""

@@ -228,7 +228,7 @@ def bounds_of(one: PassRun, contents: PassContents | None, config: MarsConfig) -
         return dict.fromkeys(("computing", "loading", "bound", "bus_bound"), 0.0)
     n_sets, d = contents.kept_sets, one.program.descriptor
     if d.is_row:
-        rows = float(ROW_PHASES[d.function] * d.row_blocks * contents.pixels)
+        rows = float(ROW_PHASES[d.function] * d.row_blocks * contents.pixels * config.turns)
         return {"computing": rows, "loading": 0.0, "bound": rows, "bus_bound": rows}
     computing = n_sets * contents.pixels * d.in_planes / config.n_macros
     loading = n_sets * WORD_LINES / config.n_macros

@@ -30,6 +30,7 @@ SEEN_ON_CHIP = (
 """Parts of blocks whose host accesses only the chip's bench makes."""
 BENCH_OF_BLOCK = {
     "processing": "post_processing",
+    "processing_in_turns": "post_processing_in_turns",
     "processing_wide": "post_processing_wide",
     "requantiser_wide": "requantiser",
     "copier": "weight_sram",

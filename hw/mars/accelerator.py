@@ -14,6 +14,7 @@ from hw.mars.line_reader import LineReader
 from hw.mars.map_writer import MapWriter
 from hw.mars.membranes import MEMBRANES
 from hw.mars.regions import COUNT_WIDTH, LINE_ADDR_WIDTH, Regions
+from hw.mars.turns import Turns
 from model.mars.config import ACC_WIDTH, WORD_BITS, WORD_BYTES, WORDS_PER_WRITE
 from model.mars.early_exit import MAX_CLASSES, TABLES
 from model.mars.layout import MAX_STEPS
@@ -344,7 +345,10 @@ class Accelerator(Component):
         if self.bridged:
             self._results(m, engine, exit_unit)
         if self.trace_enabled:
-            names = ("value_valid", "values", "membranes", "write", "write_row", "write_offset")
+            turns = Turns(config.post_lanes)
+            value_valid, values = turns.whole(m, engine.value_valid, engine.values)
+            m.d.comb += [self.trace.value_valid.eq(value_valid), self.trace.values.eq(values)]
+            names = ("membranes", "write", "write_row", "write_offset")
             names += ("write_halves", "write_data", "pass_done")
             names += ("store_macros", "store_addr", "store_mask", "store_data")
             m.d.comb += [getattr(self.trace, name).eq(getattr(engine, name)) for name in names]

@@ -7,19 +7,20 @@ import operator
 from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import Component, In, Out
+from amaranth.utils import exact_log2
 
 from hw.mars.lane import RESIDUAL_WORDS, SUMS
 from hw.mars.layout import (
     ADDR_WIDTH,
     DESCRIPTOR,
     HEADER_SLOT_WIDTH,
-    LOGIT_SLOTS_LOG2,
     MAX_PARTS,
     MEMBRANE_WORDS,
     ROW_WIDTH,
     STEP_SUMS,
     drained_teams,
     in_steps,
+    logit_slots_log2,
     slots_log2,
     store_slots,
 )
@@ -69,18 +70,21 @@ STEP_WIDTH = ACC_WIDTH // 2 + 3
 class Drain(Component):
     """Turns a finished round into pixels, golden: the drain of `model.mars.clocks`.
 
-    Every team takes a clock per two words of its result, with neurons one per group, also one whose
+    Every team takes as many clocks as `hw.mars.layout.slots_log2` says, also one whose
     band has no such row. Logits come step by step. Behind the teams come the membranes that are
     stored, those of all of them at once.
     Behind the last round of a kernel block with global average pooling comes one more pixel, the
     average.
 
     **Latency**: the first team is chosen in the clock after `round_done`; its sums come 2 clocks
-    later. **Throughput**: two words of results per clock. **Reset**: nothing to drain.
+    later, and stay for all turns. **Throughput**: two words of results per clock, or a result in
+    its turns. **Reset**: nothing to drain.
 
     Parameters
     ----------
     n_macros : int
+    n_turns : int
+        Of the lanes of post-processing.
 
     Members
     -------
@@ -102,8 +106,9 @@ class Drain(Component):
         The last clock of the last pixel of a pass.
     """
 
-    def __init__(self, n_macros):
+    def __init__(self, n_macros, n_turns=1):
         self.n_macros = n_macros
+        self.n_turns = n_turns
         super().__init__(
             {
                 "descriptor": In(DESCRIPTOR),
@@ -129,22 +134,24 @@ class Drain(Component):
         d, pixel = self.descriptor, self.pixel
         now = Signal(ROUND)
         team = Signal(4)
-        slot = Signal(LOGIT_SLOTS_LOG2)
+        slot = Signal(logit_slots_log2(self.n_turns))
         row, out_row = Signal(ROW_WIDTH), Signal(ROW_WIDTH)
         offset = Signal(ADDR_WIDTH)
         pause = Signal(range(AVERAGE_AFTER))
         last_slot = Signal()
         ended = Signal()
         logits = d.timed & d.raw
+        of_step = len(slot) - exact_log2(STEPS_PER_WORD)
+        step = slot[of_step:]
         begins = Signal()
         m.d.comb += [
             begins.eq(slot == 0),
-            last_slot.eq(slot + 1 == 1 << slots_log2(d)),
+            last_slot.eq(slot + 1 == 1 << slots_log2(d, self.n_turns)),
             self.last_word.eq(ended & now.last_of_pass),
         ]
         with m.If(logits):
-            in_time = (now.sub << 2 | slot[2:]) < d.n_steps
-            m.d.comb += begins.eq((slot[:2] == 0) & in_time)
+            in_time = (now.sub << 2 | step) < d.n_steps
+            m.d.comb += begins.eq((slot[:of_step] == 0) & in_time)
         m.d.sync += [
             self.header_freed.eq(ended & now.last_of_block),
             self.header_slot.eq(now.slot),
@@ -157,8 +164,8 @@ class Drain(Component):
             pixel.team.eq(team),
             pixel.row.eq(out_row),
             pixel.sub.eq(now.sub),
-            pixel.step.eq(slot[2:]),
-            pixel.offset.eq(offset + Mux(logits, (now.sub << 2 | slot[2:]) << 3, now.sub)),
+            pixel.step.eq(step),
+            pixel.offset.eq(offset + Mux(logits, (now.sub << 2 | step) << 3, now.sub)),
         ]
         with m.FSM(name="drain"):
             # A round comes when nothing is left to drain, or in its last clock.
@@ -175,7 +182,7 @@ class Drain(Component):
                         out_row.eq(out_row + (d.rows_per_team >> d.pool)),
                         offset.eq(offset + d.team_out_pitch),
                     ]
-                    with m.If(team + 1 == drained_teams(d)):
+                    with m.If(team + 1 == drained_teams(d, self.n_turns)):
                         m.next = "IDLE"
                         m.d.comb += ended.eq(1)
                         with m.If(d.gap & now.last_of_block):
@@ -221,7 +228,7 @@ class Drain(Component):
         return m
 
     def _select(self, m, team, now):
-        """Adds the sums of the team's macros, in two clocks; which ones keep membranes."""
+        """Adds the sums of the team's macros; which ones keep membranes."""
         d = self.descriptor
         mine = Signal(self.n_macros)
         first = Signal(self.n_macros)
@@ -255,9 +262,7 @@ class Drain(Component):
             total = Signal(signed(width), name=f"total_{k}_{step}", reset_less=True)
             m.d.comb += self.acc[k][step].eq(total)
             used = self.pixel.valid & (d.timed if step else 1)
-            with m.If(used):
-                for i, register in enumerate(partial):
-                    m.d.sync += register.eq(sum(terms[i::half]))
+            self._keep(m, used, [one.eq(sum(terms[i::half])) for i, one in enumerate(partial)])
             with m.If(valid_1 & (d.timed if step else 1)):
                 m.d.sync += total.eq(sum(partial))
         for name, parts, which, result in (
@@ -265,14 +270,18 @@ class Drain(Component):
             ("membranes", self.membranes, has_membranes, self.stored),
         ):
             chosen = Signal.like(result, reset_less=True, name=f"{name}_1")
-            with m.If(self.pixel.valid):
-                m.d.sync += chosen.eq(
-                    functools.reduce(
-                        operator.or_, (Mux(which[i], part, 0) for i, part in enumerate(parts))
-                    )
-                )
+            mine_only = (Mux(which[i], part, 0) for i, part in enumerate(parts))
+            self._keep(m, self.pixel.valid, [chosen.eq(functools.reduce(operator.or_, mine_only))])
             with m.If(valid_1):
                 m.d.sync += result.eq(chosen)
+
+    def _keep(self, m, used, statements):
+        """Registers for what is used; in a slot of several turns it stays where it is."""
+        if self.n_turns > 1:
+            m.d.comb += statements
+            return
+        with m.If(used):
+            m.d.sync += statements
 
     def _of(self, macro, k, step):
         """What a macro has of lane k for a step; for all of them if there are no steps."""

@@ -8,7 +8,6 @@ from amaranth.utils import exact_log2
 from hw.mars.collector import Collector
 from hw.mars.core import Core
 from hw.mars.drain import Drain
-from hw.mars.lane import SUMS
 from hw.mars.layout import (
     ADDR_WIDTH,
     DESCRIPTOR,
@@ -29,14 +28,20 @@ from hw.mars.walker import Walker
 from hw.mars.weight_sram import Copier
 from hw.memory import TwoPortMemory
 from model.mars.clocks import BLOCK_SLOTS, CHAIN_AFTER, WRITTEN_AFTER
-from model.mars.config import LINE_BITS, WORD_BITS, WORD_BYTES, WORDS_PER_WRITE
+from model.mars.config import ACC_WIDTH, LINE_BITS, WORD_BITS, WORD_BYTES, WORDS_PER_WRITE
 
 
 class PassEnd(Component):
     """When the last features or membranes of a pass are being written.
 
-    **Latency**: WRITTEN_AFTER clocks behind `last_word`, CHAIN_AFTER more for each further group of
-    neurons, 1 behind `features_done`. **Reset**: no pass under way.
+    **Latency**: WRITTEN_AFTER clocks behind `last_word` and, if each step of the neurons has a
+    stage, CHAIN_AFTER more for each further group of them; 1 behind `features_done`. **Reset**: no
+    pass under way.
+
+    Parameters
+    ----------
+    n_turns : int
+        Of the lanes of post-processing.
 
     Members
     -------
@@ -52,18 +57,23 @@ class PassEnd(Component):
     features_done: In(1)
     pass_done: Out(1)
 
+    def __init__(self, n_turns=1):
+        self.n_turns = n_turns
+        super().__init__()
+
     def elaborate(self, platform):
         m = Module()
         last_written = Signal()
         features_written = Signal()
-        written = Signal(WRITTEN_AFTER + CHAIN_AFTER * (MAX_GROUPS - 1))
+        max_log2 = exact_log2(MAX_GROUPS) if self.n_turns == 1 else 0
+        written = Signal(WRITTEN_AFTER + CHAIN_AFTER * ((1 << max_log2) - 1))
         m.d.sync += [
             written.eq(written << 1 | self.last_word),
             features_written.eq(self.features_done),
         ]
         m.d.comb += last_written.eq(written[WRITTEN_AFTER - 1])
         with m.If(fires(self.descriptor)), m.Switch(self.descriptor.groups_log2):
-            for log2 in range(1, exact_log2(MAX_GROUPS) + 1):
+            for log2 in range(1, max_log2 + 1):
                 with m.Case(log2):
                     after = WRITTEN_AFTER + CHAIN_AFTER * ((1 << log2) - 1)
                     m.d.comb += last_written.eq(written[after - 1])
@@ -100,7 +110,9 @@ class Engine(Component):
         Why the macros do not work in this clock.
     host_read, host_addr, host_data : In of every macro, In(16), Out of every macro
         Reads a feature word, between frames.
-    value_valid, values, membranes, write, write_row, write_offset, write_halves, write_data : Out
+    value_valid, values : Out
+        As in `hw.mars.post_processing.PostProcessing`.
+    membranes, write, write_row, write_offset, write_halves, write_data : Out
     store_macros, store_addr, store_mask, store_data, pass_done : Out
         As in `hw.mars.accelerator.TraceSignature`.
     """
@@ -123,7 +135,7 @@ class Engine(Component):
                 "host_addr": In(ADDR_WIDTH),
                 "host_data": Out(WORD_BITS).array(config.n_macros),
                 "value_valid": Out(1),
-                "values": Out(SUMS.size),
+                "values": Out(config.post_lanes * ACC_WIDTH),
                 "membranes": Out(MEMBRANES.size),
                 "write": Out(1),
                 "write_row": Out(ROW_WIDTH),
@@ -143,11 +155,14 @@ class Engine(Component):
         n_macros, wide = self.config.n_macros, self.config.wide_multiplier
         ahead = self.config.ahead
         m.submodules.loader = loader = Loader(n_macros, wide_multiplier=wide, ahead=ahead)
-        m.submodules.walker = walker = Walker(ahead.headers)
-        m.submodules.drain = drain = Drain(n_macros)
-        m.submodules.post_processing = post = PostProcessing(wide_multiplier=wide, n_teams=n_macros)
-        m.submodules.store = store = MembraneStore(n_macros)
-        m.submodules.rows = rows = Rows(n_macros)
+        n_lanes, n_turns = self.config.post_lanes, self.config.turns
+        m.submodules.walker = walker = Walker(ahead.headers, n_turns)
+        m.submodules.drain = drain = Drain(n_macros, n_turns)
+        m.submodules.post_processing = post = PostProcessing(
+            wide_multiplier=wide, n_teams=n_macros, n_lanes=n_lanes
+        )
+        m.submodules.store = store = MembraneStore(n_macros, n_turns)
+        m.submodules.rows = rows = Rows(n_macros, n_lanes)
         m.d.comb += [
             walker.later.eq(self.later),
             post.later.eq(self.later),
@@ -180,7 +195,7 @@ class Engine(Component):
         collector = self._collector(m, walker)
         self._cores(m, loader, copier, walker, map_loader, drain, post, store, collector, rows)
 
-        m.submodules.pass_end = pass_end = PassEnd()
+        m.submodules.pass_end = pass_end = PassEnd(n_turns)
         m.d.comb += [
             pass_end.descriptor.eq(walker.descriptor),
             pass_end.last_word.eq(drain.last_word | rows.last_word),
@@ -248,7 +263,8 @@ class Engine(Component):
             post.acc.eq(drain.acc),
         ]
         with m.If(rows_now):
-            m.d.comb += [acc[0].eq(y) for acc, y in zip(post.acc, rows.results, strict=True)]
+            n_lanes = self.config.post_lanes
+            m.d.comb += [acc[0].eq(rows.results[k % n_lanes]) for k, acc in enumerate(post.acc)]
 
     def _headers(self, m, loader, drain, rows, post):
         """Bias, multipliers and shifts of the kernel blocks that are loaded or under way."""

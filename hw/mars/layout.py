@@ -2,6 +2,7 @@
 
 from amaranth.hdl import Cat, Mux, signed, unsigned
 from amaranth.lib.data import ArrayLayout, Field, FlexibleLayout, StructLayout
+from amaranth.utils import exact_log2
 
 from model.mars.config import ACC_WIDTH, KERNELS, LINE_BITS, NIBBLE, WORD_BITS, WORDS_PER_WRITE
 from model.mars.layout import (
@@ -31,8 +32,6 @@ ADDR_WIDTH = 16
 ROW_WIDTH = 8
 MAX_GROUPS = 4
 """Channels beside each other that share a membrane."""
-LOGIT_SLOTS_LOG2 = 4
-"""Four steps of eight words."""
 ENTRIES_WIDTH = 7
 """0..64 entries of a kernel block."""
 MAX_PARTS = 8
@@ -125,17 +124,31 @@ def is_long(descriptor):
     return descriptor.timed & (descriptor.n_steps > STEPS_PER_WORD)
 
 
-def slots_log2(descriptor):
+def slots_log2(descriptor, n_turns):
     """Clocks in which a team's pixel is drained, as a power of two.
 
-    With neurons one for each group; of logits so many as it takes to write them in four steps.
+    With neurons one for each group; of logits so many as it takes to write them in four steps. In
+    four turns a result needs four clocks, one of 32 bits eight, neurons four for each group.
     """
-    in_time = Mux(descriptor.raw, LOGIT_SLOTS_LOG2, descriptor.groups_log2)
-    return Mux(descriptor.timed, in_time, writes_log2(descriptor))
+    writes, in_group = writes_log2(descriptor), descriptor.groups_log2
+    if n_turns > 1:
+        writes, in_group = Mux(writes == 0, 2, 3), in_group + exact_log2(STEPS_PER_WORD)
+    in_time = Mux(descriptor.raw, logit_slots_log2(n_turns), in_group)
+    return Mux(descriptor.timed, in_time, writes)
 
 
-def drained_teams(descriptor):
-    """Teams that have slots: with neurons and more than four steps at least four."""
+def logit_slots_log2(n_turns):
+    """Four steps of eight words."""
+    return 4 if n_turns == 1 else 5
+
+
+def drained_teams(descriptor, n_turns):
+    """Teams that have slots: with neurons and more than four steps at least four.
+
+    That is, if each step has a stage of its own: one stage is as long under way with a team.
+    """
+    if n_turns > 1:
+        return descriptor.n_teams
     few = fires(descriptor) & is_long(descriptor) & (descriptor.n_teams < STEPS_PER_WORD)
     return Mux(few, STEPS_PER_WORD, descriptor.n_teams)
 

@@ -15,6 +15,7 @@ from hw.mars.layout import (
     loads_membranes,
 )
 from hw.mars.membranes import MEMBRANE_WIDTH, MEMBRANES, first_lanes, from_words
+from hw.mars.turns import Turns
 from model.mars.config import KERNELS, WORD_BITS
 from model.mars.layout import STEPS_PER_WORD
 
@@ -26,7 +27,79 @@ SPIKES = ArrayLayout(STEPS_PER_WORD, KERNELS)
 """The steps of each lane, the first one lowest."""
 
 
-class LifStage(Component):
+class _Neurons(Component):
+    """The neurons of 16 lanes in a clock: what all stages have.
+
+    A stage has `descriptor`, and as `LifStage` `membranes` and `after`.
+    """
+
+    def _turn(self, m, k, active, group, before):
+        """Whether lane k works in this clock, and the membrane that it begins with."""
+        mine = Signal(name=f"mine_{k}")
+        membrane = Signal(signed(MEMBRANE_WIDTH), name=f"membrane_{k}")
+        beside = self.membranes[k - 1] if k else Const(0)
+        with m.Switch(self.descriptor.groups_log2):
+            for log2 in range(3):
+                n_groups = 1 << log2
+                is_first = k % n_groups == 0
+                with m.Case(log2):
+                    m.d.comb += [
+                        mine.eq(active & (group == k % n_groups)),
+                        membrane.eq(before[k + n_groups - 1] if is_first else beside),
+                    ]
+        return mine, membrane
+
+    def _neuron(self, m, k, turn, charges, in_time):
+        """The neuron of a lane: its membrane moves on; returns whether it fires.
+
+        `turn` is as `_turn` returns it. Of a step's charge there are three registers: itself, what
+        it is above the threshold, and with what rounds it up.
+        """
+        mine, membrane = turn
+        charge, above_threshold, charge_up = charges
+        charged = Signal(signed(CHARGE_WIDTH), name=f"charged_{k}")
+        # So that a shift rounds it towards 0, as it must if it is negative.
+        charged_up = Signal(signed(CHARGE_WIDTH), name=f"charged_up_{k}")
+        above = Signal(signed(CHARGE_WIDTH + 1), name=f"above_{k}")
+        fires = Signal(name=f"fires_{k}")
+        left = Signal(signed(MEMBRANE_WIDTH), name=f"left_{k}")
+        # What is above the threshold is not negative if the neuron fires.
+        rest = Signal(signed(CHARGE_WIDTH + 1), name=f"rest_{k}")
+        with m.If(~fires):
+            m.d.comb += rest.eq(Mux(charged[-1], charged_up, charged))
+        with m.Elif(self.descriptor.soft):
+            m.d.comb += rest.eq(above)
+        m.d.comb += [
+            charged.eq(membrane + charge),
+            charged_up.eq(membrane + charge_up),
+            above.eq(membrane + above_threshold),
+            fires.eq(in_time & ~above[-1]),
+            left.eq(Mux(in_time, self._leaked(m, k, rest), membrane)),
+            self.after[k].eq(Mux(mine, left, self.membranes[k])),
+        ]
+        with m.If(mine):
+            m.d.sync += self.membranes[k].eq(left)
+        return fires
+
+    def _leaked(self, m, k, rest):
+        """The membrane behind leak and saturation; the limit is one less than a power of two."""
+        limit = self.descriptor.limit
+        shifted = Signal(signed(CHARGE_WIDTH + 1), name=f"shifted_{k}")
+        beyond = Signal(CHARGE_WIDTH + 1, name=f"beyond_{k}")
+        too_high, too_low = Signal(name=f"too_high_{k}"), Signal(name=f"too_low_{k}")
+        negative = shifted[-1]
+        above_limit = Cat(~limit, Const(-1, CHARGE_WIDTH + 1 - len(limit)))
+        m.d.comb += [
+            shifted.eq(rest >> self.descriptor.leak),
+            # Bits that must be those of the sign.
+            beyond.eq((shifted ^ negative.replicate(CHARGE_WIDTH + 1)) & above_limit),
+            too_high.eq(~negative & beyond.any()),
+            too_low.eq(negative & (beyond.any() | ~(shifted & limit).any())),
+        ]
+        return Mux(too_high, limit, Mux(too_low, -limit, shifted))
+
+
+class LifStage(_Neurons):
     """One time step of 16 lanes, group by group; golden: `model.mars.lif.chain`.
 
     In the clock of group g lane k works if it is the g-th of the lanes that share its membrane:
@@ -91,27 +164,10 @@ class LifStage(Component):
         in_time = Signal()
         m.d.comb += in_time.eq((pixel.sub << 2 | self.step) < d.n_steps)
         for k in range(KERNELS):
-            mine, membrane = self._turn(m, k, active, group)
-            self._lane(m, k, mine, membrane, in_time)
+            self._lane(m, k, self._turn(m, k, active, group, self.before), in_time)
         return m
 
-    def _turn(self, m, k, active, group):
-        """Whether lane k works in this clock, and the membrane that it begins with."""
-        mine = Signal(name=f"mine_{k}")
-        membrane = Signal(signed(MEMBRANE_WIDTH), name=f"membrane_{k}")
-        beside = self.membranes[k - 1] if k else Const(0)
-        with m.Switch(self.descriptor.groups_log2):
-            for log2 in range(3):
-                n_groups = 1 << log2
-                is_first = k % n_groups == 0
-                with m.Case(log2):
-                    m.d.comb += [
-                        mine.eq(active & (group == k % n_groups)),
-                        membrane.eq(self.before[k + n_groups - 1] if is_first else beside),
-                    ]
-        return mine, membrane
-
-    def _lane(self, m, k, mine, membrane, in_time):
+    def _lane(self, m, k, turn, in_time):
         """The neuron of a lane, and what it keeps for the next stage."""
         above_threshold = Signal(signed(CHARGE_WIDTH + 1), name=f"above_threshold_{k}")
         charge = Signal(signed(CHARGE_WIDTH), name=f"charge_{k}")
@@ -129,63 +185,124 @@ class LifStage(Component):
                 later[step].eq(self.charges[k][step + 1]) for step in range(STEPS_PER_WORD - 1)
             ]
 
-        charged = Signal(signed(CHARGE_WIDTH), name=f"charged_{k}")
-        # So that a shift rounds it towards 0, as it must if it is negative.
-        charged_up = Signal(signed(CHARGE_WIDTH), name=f"charged_up_{k}")
-        above = Signal(signed(CHARGE_WIDTH + 1), name=f"above_{k}")
-        fires = Signal(name=f"fires_{k}")
-        left = Signal(signed(MEMBRANE_WIDTH), name=f"left_{k}")
+        charges = charge, above_threshold, charge_up
+        fires = self._neuron(m, k, turn, charges, in_time)
+        mine, _ = turn
         fired = Signal(name=f"fired_{k}")
-        # What is above the threshold is not negative if the neuron fires.
-        rest = Signal(signed(CHARGE_WIDTH + 1), name=f"rest_{k}")
-        with m.If(~fires):
-            m.d.comb += rest.eq(Mux(charged[-1], charged_up, charged))
-        with m.Elif(self.descriptor.soft):
-            m.d.comb += rest.eq(above)
-        m.d.comb += [
-            charged.eq(membrane + charge),
-            charged_up.eq(membrane + charge_up),
-            above.eq(membrane + above_threshold),
-            fires.eq(in_time & ~above[-1]),
-            left.eq(Mux(in_time, self._leaked(m, k, rest), membrane)),
-            self.after[k].eq(Mux(mine, left, self.membranes[k])),
-            self.all_spikes[k].eq(done_before | Mux(mine, fires, fired) << self.step),
-        ]
+        m.d.comb += self.all_spikes[k].eq(done_before | Mux(mine, fires, fired) << self.step)
         with m.If(mine):
-            m.d.sync += [self.membranes[k].eq(left), fired.eq(fires)]
+            m.d.sync += fired.eq(fires)
 
-    def _leaked(self, m, k, rest):
-        """The membrane behind leak and saturation; the limit is one less than a power of two."""
-        limit = self.descriptor.limit
-        shifted = Signal(signed(CHARGE_WIDTH + 1), name=f"shifted_{k}")
-        beyond = Signal(CHARGE_WIDTH + 1, name=f"beyond_{k}")
-        too_high, too_low = Signal(name=f"too_high_{k}"), Signal(name=f"too_low_{k}")
-        negative = shifted[-1]
-        above_limit = Cat(~limit, Const(-1, CHARGE_WIDTH + 1 - len(limit)))
+
+class LifWalk(_Neurons):
+    """The time steps of 16 lanes one after the other, group by group; golden as of `LifStage`.
+
+    **Latency**: works from the clock after `go` on, `done` in the last one. **Throughput**: a pixel
+    in as many clocks as there are groups in four steps. **Reset**: nothing to do.
+
+    Members
+    -------
+    descriptor : In(DESCRIPTOR)
+    go, pixel : In
+        The next pixel.
+    step : Out
+        The step whose charges it wants; the first one with `go`, the next ones when it comes to
+        them.
+    charges, thresholds : In(THRESHOLDS)
+        Of that step, of the next pixel or the one under way.
+    before : In(MEMBRANES)
+        Membranes behind the step before the first one, in the clock after `go`.
+    done, later_pixel, all_spikes : Out
+        The pixel and all that its lanes made.
+    membranes, after : Out(MEMBRANES)
+        As they were left, and as they will be in the next clock.
+    """
+
+    descriptor: In(DESCRIPTOR)
+    go: In(1)
+    pixel: In(PIXEL)
+    step: Out(range(STEPS_PER_WORD))
+    charges: In(THRESHOLDS)
+    thresholds: In(THRESHOLDS)
+    before: In(MEMBRANES)
+    done: Out(1)
+    later_pixel: Out(PIXEL)
+    all_spikes: Out(SPIKES)
+    membranes: Out(MEMBRANES)
+    after: Out(MEMBRANES)
+
+    def elaborate(self, platform):
+        m = Module()
+        d, pixel = self.descriptor, self.later_pixel
+        active, last_group = Signal(), Signal()
+        group = Signal(2)
+        now = Signal(range(STEPS_PER_WORD))
         m.d.comb += [
-            shifted.eq(rest >> self.descriptor.leak),
-            # Bits that must be those of the sign.
-            beyond.eq((shifted ^ negative.replicate(CHARGE_WIDTH + 1)) & above_limit),
-            too_high.eq(~negative & beyond.any()),
-            too_low.eq(negative & (beyond.any() | ~(shifted & limit).any())),
+            last_group.eq(active & (group == (1 << d.groups_log2) - 1)),
+            self.done.eq(last_group & (now == STEPS_PER_WORD - 1)),
         ]
-        return Mux(too_high, limit, Mux(too_low, -limit, shifted))
+        with m.If(active):
+            m.d.sync += group.eq(group + 1)
+        with m.If(last_group):
+            m.d.sync += [group.eq(0), active.eq(~self.done)]
+        # Many wires wait for the next step: it is a register of its own, 0 until a pixel comes.
+        with m.If(last_group & ~self.done):
+            m.d.sync += [now.eq(self.step), self.step.eq(self.step + 1)]
+        with m.If(self.go):
+            m.d.sync += [active.eq(1), now.eq(0), self.step.eq(1), pixel.eq(self.pixel)]
+
+        before = Signal(MEMBRANES)
+        in_time = Signal()
+        m.d.comb += [
+            before.eq(Mux(now == 0, self.before.as_value(), self.membranes.as_value())),
+            in_time.eq((pixel.sub << 2 | now) < d.n_steps),
+        ]
+        for k in range(KERNELS):
+            turn = self._turn(m, k, active, group, before)
+            fires = self._neuron(m, k, turn, self._charge(m, k, last_group), in_time)
+            self._spike(m, k, now, turn[0], fires)
+        return m
+
+    def _charge(self, m, k, last_group):
+        """What a step adds to a membrane, and what its comparison and its leak need."""
+        charge = Signal(signed(CHARGE_WIDTH), name=f"charge_{k}")
+        above_threshold = Signal(signed(CHARGE_WIDTH + 1), name=f"above_threshold_{k}")
+        charge_up = Signal(signed(CHARGE_WIDTH), name=f"charge_up_{k}")
+        with m.If(self.go | last_group):
+            m.d.sync += [
+                charge.eq(self.charges[k]),
+                above_threshold.eq(self.charges[k] - self.thresholds[k]),
+                charge_up.eq(self.charges[k] + (1 << self.descriptor.leak) - 1),
+            ]
+        return charge, above_threshold, charge_up
+
+    def _spike(self, m, k, now, mine, fires):
+        """The step's spike takes its place among those of the lane."""
+        spikes = Signal(STEPS_PER_WORD, name=f"spikes_{k}", reset_less=True)
+        m.d.comb += self.all_spikes[k].eq(spikes)
+        with m.If(mine):
+            m.d.comb += self.all_spikes[k].bit_select(now, 1).eq(fires)
+            m.d.sync += spikes.bit_select(now, 1).eq(fires)
 
 
 class LifChain(Component):
     """Leaky integrate-and-fire neurons; golden: `model.mars.lif.chain`.
 
-    A stage for each of four steps. Channels beside each other may share a membrane (groups). What
-    a pixel leaves is in registers of its team, where its next four steps go on; later chunks of
-    steps find it in the feature memories, from where it comes with the pixel (`stored`).
+    A stage for each of four steps, or one stage that walks them. Channels beside each other may
+    share a membrane (groups). What a pixel leaves is in registers of its team, where its next four
+    steps go on; later chunks of steps find it in the feature memories, from where it comes with the
+    pixel (`stored`).
 
     **Latency**: with G groups, `fired` comes 4*G + 1 clocks after `pixel`. **Throughput**: a pixel
-    in G clocks; the next four steps of a team 4*G clocks behind its last ones. **Reset**: no pixel
-    under way.
+    in G clocks, with one stage in 4*G; the next four steps of a team 4*G clocks behind its last
+    ones. **Reset**: no pixel under way.
 
     Parameters
     ----------
     n_teams : int
+    n_lanes : int
+        Of post-processing. If they are fewer than 16 there is one stage, and what a pixel brings
+        stays until the next one.
 
     Members
     -------
@@ -199,16 +316,17 @@ class LifChain(Component):
         Bias, initial membrane and threshold of each lane.
     later, stored : In(1), In(256)
         The chunk goes on where the one before stopped; words of membranes, with `pixel`.
-    fired : Out(PIXEL)
-        The pixel whose `spikes` these are.
+    fired, turn : Out(PIXEL), Out
+        The pixel whose `spikes` these are, and which of its channels have their turn.
     membranes : Out(MEMBRANES)
         What its last step left, at the first lane of each group.
     waiting : Out(MEMBRANES) for each team
         The same of its last pixel.
     """
 
-    def __init__(self, n_teams):
+    def __init__(self, n_teams, n_lanes=KERNELS):
         self.n_teams = n_teams
+        self.turns = Turns(n_lanes)
         super().__init__(
             {
                 "descriptor": In(DESCRIPTOR),
@@ -219,6 +337,7 @@ class LifChain(Component):
                 "later": In(1),
                 "stored": In(MEMBRANE_WORDS * WORD_BITS),
                 "fired": Out(PIXEL),
+                **({"turn": Out(range(self.turns.n))} if self.turns.n > 1 else {}),
                 "spikes": Out(SPIKES),
                 "membranes": Out(MEMBRANES),
                 "waiting": Out(MEMBRANES).array(n_teams),
@@ -227,11 +346,28 @@ class LifChain(Component):
 
     def elaborate(self, platform):
         m = Module()
+        if self.turns.n == 1:
+            first, last = self._stages(m)
+            m.d.sync += self.fired.valid.eq(last.done)
+            with m.If(last.done):
+                m.d.sync += [self.fired.eq(last.later_pixel), self.fired.valid.eq(1)]
+        else:
+            first = last = self._walk(m)
+            m.d.comb += self.turn.eq(self.turns.hold(m, last.done, last.later_pixel, self.fired))
+        with m.If(last.done):
+            m.d.sync += self.spikes.eq(last.all_spikes)
+        self._wait(m, first, last)
+        return m
+
+    def _stages(self, m):
+        """A stage for each step; returns the first and the last one."""
         stages = [LifStage(step) for step in range(STEPS_PER_WORD)]
         for step, stage in enumerate(stages):
             m.submodules[f"stage_{step}"] = stage
             m.d.comb += stage.descriptor.eq(self.descriptor)
         self._enter(m, stages[0])
+        for k, step in itertools.product(range(KERNELS), range(STEPS_PER_WORD)):
+            m.d.comb += stages[0].charges[k][step].eq(self._charge(k, step))
         for stage, then in itertools.pairwise(stages):
             m.d.comb += [
                 then.go.eq(stage.done),
@@ -241,28 +377,30 @@ class LifChain(Component):
                 then.spikes.eq(stage.all_spikes),
                 then.before.eq(stage.membranes),
             ]
-        last = stages[-1]
-        m.d.sync += self.fired.valid.eq(last.done)
-        with m.If(last.done):
-            m.d.sync += [
-                self.fired.eq(last.later_pixel),
-                self.fired.valid.eq(1),
-                self.spikes.eq(last.all_spikes),
-            ]
-        self._wait(m, stages[0], last)
-        return m
+        return stages[0], stages[-1]
+
+    def _walk(self, m):
+        """One stage for all steps."""
+        m.submodules.stage = stage = LifWalk()
+        m.d.comb += stage.descriptor.eq(self.descriptor)
+        self._enter(m, stage)
+        for k in range(KERNELS):
+            m.d.comb += stage.charges[k].eq(self._charge(k, stage.step))
+        return stage
 
     def _enter(self, m, first):
-        """Charges of a pixel: sums, bias, and the residual's spikes."""
-        d = self.descriptor
+        """A pixel comes to its first stage."""
         m.d.comb += [first.go.eq(self.pixel.valid), first.pixel.eq(self.pixel)]
         for k in range(KERNELS):
             word = TIMED_HEADER_WORD(self.header.word_select(k, WORD_BITS))
             m.d.comb += first.thresholds[k].eq(word.threshold)
-            for step in range(STEPS_PER_WORD):
-                added = Mux(self.residual[k][step], d.skip_mult[:16], 0)
-                total = Mux(d.direct, self.sums[k][0], self.sums[k][step])
-                m.d.comb += first.charges[k][step].eq(total + word.bias + added)
+
+    def _charge(self, k, step):
+        """What a step adds to a lane's membrane: sum, bias, and the residual's spike."""
+        d = self.descriptor
+        word = TIMED_HEADER_WORD(self.header.word_select(k, WORD_BITS))
+        added = Mux(self.residual[k].bit_select(step, 1), d.skip_mult[:16], 0)
+        return Mux(d.direct, self.sums[k][0], self.sums[k][step]) + word.bias + added
 
     def _wait(self, m, first, last):
         """Membranes of the teams between four steps and the next four; initial ones."""

@@ -5,6 +5,7 @@ from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import Component, In, Out
 from amaranth.utils import exact_log2
 
+from hw.delay import delayed
 from hw.mars.drain import store_layout
 from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, MAX_GROUPS, MEMBRANE_WORDS, parts_log2
 from model.mars.clocks import CHAIN_AFTER, WRITTEN_AFTER
@@ -50,12 +51,15 @@ def first_lanes(descriptor, membranes, k):
 class MembraneStore(Component):
     """Words of membranes for the feature memories; golden: `model.mars.machine.Machine`.
 
-    **Latency**: written WRITTEN_AFTER clocks after `store` and CHAIN_AFTER more for each further
-    group. **Throughput**: two words per macro and clock. **Reset**: nothing under way.
+    **Latency**: written WRITTEN_AFTER clocks after `store` and, if each step of the neurons has a
+    stage, CHAIN_AFTER more for each further group. **Throughput**: two words per macro and clock.
+    **Reset**: nothing under way.
 
     Parameters
     ----------
     n_macros : int
+    n_turns : int
+        Of the lanes of post-processing.
 
     Members
     -------
@@ -70,8 +74,9 @@ class MembraneStore(Component):
     data : Out(128) for each macro
     """
 
-    def __init__(self, n_macros):
+    def __init__(self, n_macros, n_turns=1):
         self.n_macros = n_macros
+        self.n_turns = n_turns
         super().__init__(
             {
                 "descriptor": In(DESCRIPTOR),
@@ -114,6 +119,9 @@ class MembraneStore(Component):
         """The words whose membranes are there in this clock."""
         layout = store_layout(self.n_macros)
         now = Signal(layout)
+        if self.n_turns > 1:
+            m.d.comb += now.eq(delayed(m, "store", layout, self.store, WRITTEN_AFTER - 1)[-1])
+            return now
         at = {
             WRITTEN_AFTER - 1 + CHAIN_AFTER * ((1 << log2) - 1): log2
             for log2 in range(exact_log2(MAX_GROUPS) + 1)

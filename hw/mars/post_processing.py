@@ -1,6 +1,6 @@
 """Post-processing: requantise, pool, average, write features."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import Component, In, Out
 from amaranth.utils import exact_log2
@@ -23,6 +23,7 @@ from hw.mars.layout import (
 from hw.mars.lif import LifChain
 from hw.mars.membranes import MEMBRANES
 from hw.mars.requantiser import SKIP_WIDTH, Requantiser
+from hw.mars.turns import Turns
 from hw.memory import TwoPortMemory
 from model.mars.config import (
     ACC_WIDTH,
@@ -37,33 +38,41 @@ from model.mars.layout import MAX_MACROS, TABLE_LINES
 HALF = KERNELS // 2
 TABLE_WORDS = TABLE_LINES * WORDS_PER_LINE
 BYTE = 8
+SUMS_AFTER = 2
+"""Clocks from a pixel until its sums are there."""
 LATENCY = 5
 """Of the requantiser."""
 
 
 class PostProcessing(Component):
-    """16 lanes from sums to feature words; golden: `model.mars.machine.Machine`.
+    """Lanes from sums to feature words; golden: `model.mars.machine.Machine`.
 
     The sums of a pass with neurons go through `hw.mars.lif.LifChain` instead of the requantisers,
     and a pool is an or of the steps; logits add up over the steps.
 
     Requantises the pixels, takes the maximum of the four of a quad if they are pooled, looks up
     what comes out in a table, adds it up if the average is wanted, and writes it two words a clock.
+    All of that is done by 16 lanes at once, or in four turns by four (`hw.mars.turns`), after the
+    last of which a result is written.
 
-    **Latency**: the first words are written 8 clocks after `pixel`. **Throughput**: two words per
-    clock; a pixel may come every ``max(1, planes / 2)`` clocks. **Reset**: nothing under way.
+    **Latency**: the first words are written 8 clocks after `pixel`, with four lanes 11.
+    **Throughput**: two words per clock; a pixel may come every ``max(1, planes / 2)`` clocks, with
+    four lanes 3 later. **Reset**: nothing under way.
 
     Parameters
     ----------
     wide_multiplier : bool
     n_teams : int
+    n_lanes : int
+        16 or 4.
 
     Members
     -------
     descriptor : In(DESCRIPTOR)
     pixel : In(PIXEL)
     acc, residual, stored, header : In(STEP_SUMS), In(128), In(256), In(1024) or In(2048)
-        Its sums, residual, stored membranes and kernel block's header, 2 clocks after it.
+        Its sums, residual, stored membranes and kernel block's header, 2 clocks after it, until all
+        lanes have had their turns.
     later : In(1)
         The frame goes on where the one before stopped.
     pass_begins : In(1)
@@ -77,15 +86,17 @@ class PostProcessing(Component):
     write_row, write_offset, write_halves, write_data : Out
         A word or two, their row and the first one's address without the bank's base; one bit of
         `write_halves` for each half of them, the second word's 0 if there is none.
-    value_valid, values : Out(1), Out(SUMS)
-        Requantised pixels, before pools, for benches; with neurons the steps' spikes.
+    value_valid, values : Out(1), Out(signed(32)) of each lane
+        Requantised pixels, before pools, for benches, turn by turn; with neurons the steps' spikes.
     membranes, waiting : Out(MEMBRANES), Out(MEMBRANES) for each team
         With them what the last step left, at the first lane of each group, also of each team.
     """
 
-    def __init__(self, *, wide_multiplier=False, n_teams=MAX_MACROS):
+    def __init__(self, *, wide_multiplier=False, n_teams=MAX_MACROS, n_lanes=KERNELS):
         self.wide_multiplier = wide_multiplier
         self.n_teams = n_teams
+        self.turns = Turns(n_lanes)
+        self.results = ArrayLayout(signed(ACC_WIDTH), n_lanes)
         super().__init__(
             {
                 "descriptor": In(DESCRIPTOR),
@@ -106,7 +117,7 @@ class PostProcessing(Component):
                 "write_halves": Out(2 * WORDS_PER_WRITE),
                 "write_data": Out(WORDS_PER_WRITE * WORD_BITS),
                 "value_valid": Out(1),
-                "values": Out(SUMS),
+                "values": Out(self.results),
                 "membranes": Out(MEMBRANES),
                 "waiting": Out(MEMBRANES).array(n_teams),
             }
@@ -114,28 +125,24 @@ class PostProcessing(Component):
 
     def elaborate(self, platform):
         m = Module()
-        d = self.descriptor
+        d, turns = self.descriptor, self.turns
 
-        pixel = self.pixel
-        pixels = [pixel]
-        for stage in range(2 + LATENCY):
-            after = Signal(PIXEL, name=f"pixel_{stage + 1}")
-            with m.If(pixels[-1].valid | after.valid):
-                m.d.sync += after.eq(pixels[-1])
-            pixels.append(after)
+        pixels, turn_2, turn_7 = self._stages(m)
         sums = Signal(ArrayLayout(signed(ACC_WIDTH), KERNELS))
-        results = self._requantise(m, pixels[2], sums)
-        chain = self._fire(m, pixels[2])
-        self._values(m, pixels[-1], results, chain)
+        results = self._requantise(m, pixels[SUMS_AFTER], turn_2, sums)
+        chain = self._fire(m, pixels[SUMS_AFTER], turn_2)
+        if turns.n > 1:
+            turn_7 = Mux(fires(d), chain.turn, turn_7)
+        self._values(m, pixels[-1], turn_7, results, chain)
 
         pixel_7 = Signal(PIXEL)
         m.d.comb += pixel_7.eq(Mux(fires(d), chain.fired.as_value(), pixels[-1].as_value()))
         m.d.comb += self.value_valid.eq(pixel_7.valid & ~pixel_7.average)
-        pooled = self._pool(m, pixel_7)
+        pooled = self._pool(m, pixel_7, turn_7)
 
         pixel_8 = Signal(PIXEL)
-        result = Signal(SUMS)
-        kept = Signal(SUMS, reset_less=True)
+        result = Signal(self.results)
+        kept = Signal(self.results, reset_less=True)
         m.d.sync += pixel_8.eq(pixel_7)
         m.d.sync += pixel_8.valid.eq(
             pixel_7.valid & (~d.pool | pixel_7.pool_last | pixel_7.average)
@@ -143,36 +150,62 @@ class PostProcessing(Component):
         with m.If(pixel_7.valid):
             m.d.sync += kept.eq(Mux(pixel_7.average, self.values.as_value(), pooled.as_value()))
         self._look_up(m, pixel_7, pooled, kept, result)
+        turn_8 = turns.register(m, "turn_8", turn_7)
+        so_far = turns.of(turn_8, sums)
         with m.If(pixel_8.valid & ~pixel_8.average):
-            for k in range(KERNELS):
-                m.d.sync += sums[k].eq(Mux(pixel_8.first_of_block, 0, sums[k]) + result[k])
-        self._write(m, pixel_8, result)
+            for channels in turns.each(m, turn_8):
+                for lane, k in enumerate(channels):
+                    before = Mux(pixel_8.first_of_block, 0, so_far[lane])
+                    m.d.sync += sums[k].eq(before + result[lane])
+        self._write(m, pixel_8, turn_8, self._gather(m, pixel_8, turn_8, result))
         return m
 
-    def _requantise(self, m, pixel, sums):
+    def _stages(self, m):
+        """A pixel on its way to the requantisers' results, and the turns at its sums and there."""
+        pixels = [self.pixel]
+        turn_2 = turn = Const(0)
+        for stage in range(SUMS_AFTER + LATENCY):
+            before, after = pixels[-1], Signal(PIXEL, name=f"pixel_{stage + 1}")
+            pixels.append(after)
+            if stage + 1 == SUMS_AFTER and self.turns.n > 1:
+                turn_2 = turn = self.turns.hold(m, before.valid, before, after)
+                continue
+            with m.If(before.valid | after.valid):
+                m.d.sync += after.eq(before)
+            if stage >= SUMS_AFTER:
+                turn = self.turns.register(m, f"turn_{stage + 1}", turn)
+        return pixels, turn_2, turn
+
+    def _requantise(self, m, pixel, turn, sums):
         """One requantiser per lane, for the average as well; returns their results."""
-        d = self.descriptor
-        header = self.header
+        d, turns = self.descriptor, self.turns
+        words = self._header_words(turn)
+        step = Mux(in_steps(d), pixel.step, 0)
+        accs = turns.of(turn, [self.acc[k][step] for k in range(KERNELS)])
+        residuals = turns.of(turn, [self._residual(k, pixel.part[0]) for k in range(KERNELS)])
+        so_far = turns.of(turn, sums)
         results = []
-        for k in range(KERNELS):
+        for k in turns.lanes:
             lane = Requantiser(wide=self.wide_multiplier)
             m.submodules[f"requantiser_{k}"] = lane
-            word = HEADER_WORD(header.word_select(k, WORD_BITS))
+            word = HEADER_WORD(words[k])
             mult = word.mult
             if self.wide_multiplier:
-                upper = WIDE_HEADER_WORD(header.word_select(KERNELS + k, WORD_BITS))
+                upper = WIDE_HEADER_WORD(words[turns.n_lanes + k])
                 mult = Cat(word.mult, upper.mult_high)
                 m.d.comb += lane.post_shift.eq(
                     Mux(pixel.average, d.gap_post_shift, upper.post_shift)
                 )
             raw = d.raw
+            skip = Signal(signed(SKIP_WIDTH), name=f"skip_{k}")
+            m.d.comb += skip.eq(Mux(d.has_skip, residuals[k].as_signed() - d.skip_zero, 0))
             m.d.comb += [
                 lane.enable.eq(pixel.valid & ~fires(d)),
-                lane.acc.eq(self.acc[k][Mux(in_steps(d), pixel.step, 0)]),
+                lane.acc.eq(accs[k]),
                 lane.bias.eq(word.bias),
                 lane.mult.eq(mult),
                 lane.shift.eq(word.shift),
-                lane.skip.eq(self._residual(m, k, pixel.part[0])),
+                lane.skip.eq(skip),
                 lane.skip_mult.eq(d.skip_mult),
                 lane.raw.eq(raw),
                 lane.low.eq(d.low),
@@ -182,7 +215,7 @@ class PostProcessing(Component):
             results.append(lane.y)
             with m.If(pixel.average):
                 m.d.comb += [
-                    lane.acc.eq(sums[k]),
+                    lane.acc.eq(so_far[k]),
                     lane.bias.eq(d.gap_bias),
                     lane.mult.eq(d.gap_mult),
                     lane.shift.eq(d.gap_shift),
@@ -193,14 +226,21 @@ class PostProcessing(Component):
                 ]
         return results
 
-    def _fire(self, m, pixel):
+    def _header_words(self, turn):
+        """The header's word of each lane, then what belongs to wide multipliers."""
+        n_words = len(self.header) // WORD_BITS
+        words = [self.header.word_select(k, WORD_BITS) for k in range(n_words)]
+        parts = [words[first : first + KERNELS] for first in range(0, n_words, KERNELS)]
+        return [word for part in parts for word in self.turns.of(turn, part)]
+
+    def _fire(self, m, pixel, turn):
         """The neurons."""
         d = self.descriptor
-        m.submodules.chain = chain = LifChain(self.n_teams)
+        m.submodules.chain = chain = LifChain(self.n_teams, self.turns.n_lanes)
         m.d.comb += [
             chain.descriptor.eq(d),
             chain.pixel.eq(pixel),
-            chain.pixel.valid.eq(pixel.valid & fires(d)),
+            chain.pixel.valid.eq(self.turns.first(pixel.valid, turn) & fires(d)),
             chain.sums.eq(self.acc),
             chain.header.eq(self.header),
             chain.stored.eq(self.stored),
@@ -216,22 +256,24 @@ class PostProcessing(Component):
             m.d.comb += chain.residual[k].eq(Mux(d.has_skip, own, 0))
         return chain
 
-    def _values(self, m, pixel, results, chain):
+    def _values(self, m, pixel, turn, results, chain):
         """What leaves the lanes: results, spikes of the steps, or logits added up."""
-        d = self.descriptor
+        d, turns = self.descriptor, self.turns
         logits = Signal(SUMS, reset_less=True)
         is_first = (pixel.sub == 0) & (pixel.step == 0)
+        so_far, spikes = turns.of(turn, logits), turns.of(turn, chain.spikes)
         for k, result in enumerate(results):
             logit = Signal(signed(ACC_WIDTH), name=f"logit_{k}")
             m.d.comb += [
-                logit.eq(result + Mux(is_first, 0, logits[k])),
-                self.values[k].eq(Mux(fires(d), chain.spikes[k], Mux(d.timed, logit, result))),
+                logit.eq(result + Mux(is_first, 0, so_far[k])),
+                self.values[k].eq(Mux(fires(d), spikes[k], Mux(d.timed, logit, result))),
             ]
             with m.If(pixel.valid & d.timed):
-                m.d.sync += logits[k].eq(logit)
+                for channels in turns.each(m, turn):
+                    m.d.sync += logits[channels[k]].eq(logit)
 
-    def _residual(self, m, k, half):
-        """Residual of a lane, or 0; 8-bit weights have 8 lanes, for half of the channels."""
+    def _residual(self, k, half):
+        """Bits of a channel's residual; 8-bit weights have 8 lanes, for half of the channels."""
         d = self.descriptor
 
         def value(channel):
@@ -242,24 +284,22 @@ class PostProcessing(Component):
             upper_or_sign = Mux(d.skip_two, upper, sign.replicate(NIBBLE))
             return Cat(lower, upper_or_sign, sign)
 
-        bits = value(k) if k >= HALF else Mux(d.wide & half, value(k + HALF), value(k))
-        value = Signal(signed(SKIP_WIDTH), name=f"skip_{k}")
-        m.d.comb += value.eq(Mux(d.has_skip, bits.as_signed() - d.skip_zero, 0))
-        return value
+        return value(k) if k >= HALF else Mux(d.wide & half, value(k + HALF), value(k))
 
-    def _pool(self, m, pixel):
+    def _pool(self, m, pixel, turn):
         """Maximum of a quad, per team; of spikes their or. Without pooling the value itself."""
-        d = self.descriptor
+        d, turns = self.descriptor, self.turns
         best = [
             Signal(ArrayLayout(signed(FEATURE_WIDTH), KERNELS), name=f"best_{t}", reset_less=True)
             for t in range(self.n_teams)
         ]
-        pooled = Signal(SUMS)
-        for k in range(KERNELS):
+        pooled = Signal(self.results)
+        of_turn = [turns.of(turn, registers) for registers in best]
+        for k in turns.lanes:
             value = self.values[k][:FEATURE_WIDTH].as_signed()
             so_far = Signal(signed(FEATURE_WIDTH), name=f"so_far_{k}")
             with m.Switch(pixel.team):
-                for team, registers in enumerate(best):
+                for team, registers in enumerate(of_turn):
                     with m.Case(team):
                         m.d.comb += so_far.eq(registers[k])
             larger = Signal(signed(FEATURE_WIDTH), name=f"larger_{k}")
@@ -279,7 +319,8 @@ class PostProcessing(Component):
             with m.If(pixel.valid), m.Switch(pixel.team):
                 for team, registers in enumerate(best):
                     with m.Case(team):
-                        m.d.sync += registers[k].eq(Mux(fires(d), spikes, larger))
+                        for channels in turns.each(m, turn):
+                            m.d.sync += registers[channels[k]].eq(Mux(fires(d), spikes, larger))
         return pooled
 
     def _look_up(self, m, pixel, pooled, kept, result):
@@ -288,7 +329,7 @@ class PostProcessing(Component):
         looked_up = Signal()
         with m.If(pixel.valid):
             m.d.sync += looked_up.eq(d.lookup & ~pixel.average)
-        for k in range(KERNELS):
+        for k in self.turns.lanes:
             table = TwoPortMemory(depth=TABLE_WORDS, width=WORD_BITS, granularity=WORD_BITS)
             m.submodules[f"table_{k}"] = table
             which = Signal(range(WORD_BITS // BYTE), name=f"which_{k}", reset_less=True)
@@ -308,13 +349,24 @@ class PostProcessing(Component):
             with m.If(pixel.valid & d.lookup):
                 m.d.sync += which.eq(value)
 
-    def _write(self, m, pixel, result):
+    def _gather(self, m, pixel, turn, result):
+        """The results of all channels, in the last turn and as long as they are written."""
+        lanes = [result[k] for k in self.turns.lanes]
+        if self.turns.n == 1:
+            return lanes
+        before = Signal(SUMS, reset_less=True)
+        with m.If(pixel.valid):
+            for channels in self.turns.each(m, turn):
+                m.d.sync += [before[k].eq(value) for k, value in zip(channels, lanes, strict=True)]
+        return [*(before[k] for k in range(KERNELS - len(lanes))), *lanes]
+
+    def _write(self, m, pixel, turn, result):
         """Nibble planes of the result, two per clock, or words of the input."""
         d = self.descriptor
         left = Signal(2)
         pair = Signal(2)
         begin = Signal()
-        m.d.comb += begin.eq(pixel.valid & (~d.gap | pixel.average))
+        m.d.comb += begin.eq(self.turns.last(pixel.valid, turn) & (~d.gap | pixel.average))
         now = Signal(2)
         m.d.comb += now.eq(Mux(begin, 0, pair))
         m.d.sync += pair.eq(now + 1)

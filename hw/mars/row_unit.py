@@ -5,6 +5,7 @@ from operator import add
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib.data import ArrayLayout, StructLayout
 from amaranth.lib.wiring import Component, In, Out
+from amaranth.utils import exact_log2
 
 from hw.delay import delayed
 from model.mars.config import KERNELS
@@ -38,8 +39,6 @@ SUM = signed(SUM_WIDTH + 1)
 FACTOR_WIDTH = 20
 RESULT_WIDTH = 18
 """Probabilities up to 65536, with a sign."""
-VALUES = ArrayLayout(signed(VALUE_WIDTH), KERNELS)
-ROW_RESULTS = ArrayLayout(signed(RESULT_WIDTH), KERNELS)
 LARGEST, SUMS, RESULTS = range(3)
 """Phases of a row."""
 LATENCY = 8
@@ -52,8 +51,17 @@ LINES = Array(
     for begin, fall in zip(POWERS[:-1], _FALLS, strict=True)
 )
 """Segments of an octave: where they begin, and by how much they fall."""
-_LOG2_KERNELS = KERNELS.bit_length() - 1
 _ROOT_UP = POWER_SUM_WIDTH - ROOT_WIDTH
+
+
+def row_values(n_lanes):
+    """Values of a row that come at once."""
+    return ArrayLayout(signed(VALUE_WIDTH), n_lanes)
+
+
+def row_results(n_lanes):
+    """What comes of them."""
+    return ArrayLayout(signed(RESULT_WIDTH), n_lanes)
 
 
 class Root(Component):
@@ -171,37 +179,48 @@ class Reciprocal(Component):
 class RowUnit(Component):
     """Softmax and normalisation of rows; golden: `softmax` and `normalise` in `model.mars.rows`.
 
-    A row comes 16 values at a time, once in each phase: its largest value is found (softmax alone),
-    its sums, its results. Phases of a row are a slot apart; in a slot there is one phase of each
-    of the rows that are under way, in this order and without a gap.
+    A row comes some values at a time, once in each phase: its largest value is found (softmax
+    alone), its sums, its results. Phases of a row are a slot apart; in a slot there is one phase of
+    each of the rows that are under way, in this order and without a gap.
 
-    **Latency**: results are valid 8 clocks after their values. **Throughput**: 16 values per clock;
-    a slot takes at least 9 clocks, 19 for normalisation. **Reset**: nothing is under way.
+    **Latency**: results are valid 8 clocks after their values. **Throughput**: a value per lane and
+    clock; a slot takes at least 9 clocks, 19 for normalisation. **Reset**: nothing is under way.
+
+    Parameters
+    ----------
+    n_lanes : int
+        A power of two.
 
     Members
     -------
     is_softmax, octaves, epsilon, n_channels : In
         Of all rows that are under way.
     enable, phase, first, last : In(1), In(2), In(1), In(1)
-        16 values of a row come: of which phase, and whether they are its first or last ones. A
+        Values of a row come: of which phase, and whether they are its first or last ones. A
         slot has all phases, also those of rows that there are not.
-    values, mask : In(VALUES), In(16)
+    values, mask : In(row_values(n_lanes)), In(n_lanes)
         Channels that there are; the others may be anything.
-    results : Out(ROW_RESULTS)
+    results : Out(row_results(n_lanes))
         0 of channels that there are not.
     """
 
-    is_softmax: In(1)
-    octaves: In(range(OCTAVES_MAX + 1))
-    epsilon: In(range(EPSILON_MAX + 1))
-    n_channels: In(range(NORM_MAX + 1))
-    enable: In(1)
-    phase: In(2)
-    first: In(1)
-    last: In(1)
-    values: In(VALUES)
-    mask: In(KERNELS)
-    results: Out(ROW_RESULTS)
+    def __init__(self, n_lanes=KERNELS):
+        self.n_lanes = n_lanes
+        super().__init__(
+            {
+                "is_softmax": In(1),
+                "octaves": In(range(OCTAVES_MAX + 1)),
+                "epsilon": In(range(EPSILON_MAX + 1)),
+                "n_channels": In(range(NORM_MAX + 1)),
+                "enable": In(1),
+                "phase": In(2),
+                "first": In(1),
+                "last": In(1),
+                "values": In(row_values(n_lanes)),
+                "mask": In(n_lanes),
+                "results": Out(row_results(n_lanes)),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -211,8 +230,9 @@ class RowUnit(Component):
         first = delayed(m, "first", 1, self.first, 7)
         last_sums = delayed(m, "last_sums", 1, in_sums & self.last, 8)
         first_results = delayed(m, "first_results", 1, in_results & self.first, 6)[6]
-        masks = delayed(m, "mask", KERNELS, self.mask, 5)
-        values = [Signal(signed(VALUE_WIDTH), name=f"value_{k}") for k in range(KERNELS)]
+        masks = delayed(m, "mask", self.n_lanes, self.mask, 5)
+        lanes = range(self.n_lanes)
+        values = [Signal(signed(VALUE_WIDTH), name=f"value_{k}") for k in lanes]
         with m.If(self.enable):
             m.d.sync += [mine.eq(value) for mine, value in zip(values, self.values, strict=True)]
 
@@ -236,6 +256,11 @@ class RowUnit(Component):
             product_7 = _register(m, f"product_{k}", signed(product_width), factor * inverse)
             m.d.sync += self.results[k].eq((product_7 + half) >> shift_7)
         return m
+
+    @property
+    def _log2(self):
+        """Bits by which a sum over the lanes is wider."""
+        return exact_log2(self.n_lanes)
 
     def _reference(self, m, values, mask):
         """What values are less than: the largest one of their row, in the clock after theirs."""
@@ -292,7 +317,7 @@ class RowUnit(Component):
     def _power_sum(self, m, factors, enable, first):
         """The sum of a row's powers, 8 clocks after its last values."""
         powers = [factor[:POWER_WIDTH] for factor in factors]
-        sum_7 = _register(m, "sum_of_powers", POWER_WIDTH + _LOG2_KERNELS, _tree(add, powers))
+        sum_7 = _register(m, "sum_of_powers", POWER_WIDTH + self._log2, _tree(add, powers))
         total = Signal(POWER_SUM_WIDTH, name="power_sum", reset_less=True)
         with m.If(enable):
             m.d.sync += total.eq(Mux(first, 0, total) + sum_7)
@@ -304,14 +329,12 @@ class RowUnit(Component):
         The variance of equal values may be 0, where the model's is 1: their differences are 0.
         """
         own = [Mux(mask[k], value, 0) for k, value in enumerate(values)]
-        sum_width = VALUE_WIDTH + _LOG2_KERNELS
+        sum_width = VALUE_WIDTH + self._log2
         sum_3 = delayed(m, "sum", signed(sum_width), _tree(add, own), 2, reset_less=True)[2]
         squares_2 = [
             _register(m, f"square_{k}", SQUARE_WIDTH, value * value) for k, value in enumerate(own)
         ]
-        squares_3 = _register(
-            m, "sum_of_squares", SQUARE_WIDTH + _LOG2_KERNELS, _tree(add, squares_2)
-        )
+        squares_3 = _register(m, "sum_of_squares", SQUARE_WIDTH + self._log2, _tree(add, squares_2))
         total = Signal(SUM, reset_less=True)
         squares = Signal(SQUARES_WIDTH, reset_less=True)
         mean = Signal.like(total, reset_less=True)

@@ -3,11 +3,13 @@
 from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import Component, In, Out
+from amaranth.utils import exact_log2
 
 from hw.delay import delayed
 from hw.mars.drain import PIXEL
 from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, HEADER_SLOT_WIDTH, ROW_WIDTH
-from hw.mars.row_unit import ROW_RESULTS, RowUnit
+from hw.mars.row_unit import RowUnit, row_results
+from hw.mars.turns import Turns
 from model.mars.clocks import ROW_DRAIN_AFTER, ROW_WAITS
 from model.mars.config import KERNELS, NIBBLE, WORD_BITS
 from model.mars.layout import MAX_MACROS, NORMALISATION, ROW_PHASES, SOFTMAX
@@ -95,14 +97,17 @@ class Rows(Component):
     """A pass of softmax or normalisation; golden: `model.mars.clocks` and `model.mars.machine`.
 
     In a slot the pixels under way are read in the order of their phases, the oldest one last; it
-    ends with the slot. What has no pixel, in the first and last slots, is not read.
+    ends with the slot. What has no pixel, in the first and last slots, is not read. With four lanes
+    each block of 16 channels takes four steps, one for each turn of its channels.
 
-    **Latency**: a step is drained 9 clocks later. **Throughput**: 16 channels of a pixel per clock,
-    as `model.mars.clocks.Work.row_clocks` says. **Reset**: no pass under way.
+    **Latency**: a step is drained 9 clocks later. **Throughput**: a channel of a pixel per lane and
+    clock, as `model.mars.clocks.Work.row_clocks` says. **Reset**: no pass under way.
 
     Parameters
     ----------
     n_macros : int
+    n_lanes : int
+        16 or 4.
 
     Members
     -------
@@ -116,20 +121,21 @@ class Rows(Component):
     read, addr : Out of every macro, Out(16)
         Reads a feature word, and, at an even address, the next one.
     data, upper : In of every macro
-        That word 1 clock later, and the word at the odd address.
+        That word 1 clock later, and the word at the odd address; they stay until the next read.
     pixel : Out(PIXEL)
-        16 channels of a pixel, whose results come 2 clocks later.
+        16 channels of a pixel, whose results come from 2 clocks later on, turn by turn.
     header_slot : Out
-        Their header, 1 clock later.
-    results : Out(ROW_RESULTS)
+        Their header, 1 clock later, for all turns.
+    results : Out(row_results(n_lanes))
     headers_freed : Out
         So many headers are not needed any more: those of the pass.
     last_word : Out(1)
         The last clock of the last pixel of a pass.
     """
 
-    def __init__(self, n_macros):
+    def __init__(self, n_macros, n_lanes=KERNELS):
         self.n_macros = n_macros
+        self.turns = Turns(n_lanes)
         super().__init__(
             {
                 "descriptor": In(DESCRIPTOR),
@@ -142,7 +148,7 @@ class Rows(Component):
                 "upper": In(WORD_BITS).array(n_macros),
                 "pixel": Out(PIXEL),
                 "header_slot": Out(HEADER_SLOT_WIDTH),
-                "results": Out(ROW_RESULTS),
+                "results": Out(row_results(n_lanes)),
                 "headers_freed": Out(HEADER_SLOT_WIDTH),
                 "last_word": Out(1),
             }
@@ -152,11 +158,12 @@ class Rows(Component):
         m = Module()
         d = self.descriptor
         is_softmax = d.function == SOFTMAX
-        m.submodules.unit = unit = RowUnit()
+        m.submodules.unit = unit = RowUnit(self.turns.n_lanes)
         # What a pass has is there a clock after its descriptor, before its first step.
-        n_blocks, n_idle = Signal(BLOCKS_WIDTH), Signal(range(max(ROW_WAITS.values()) + 1))
-        blocks = Signal(BLOCKS_WIDTH)
-        m.d.comb += blocks.eq((d.row_channels + KERNELS - 1) >> _LOG2_KERNELS)
+        width = BLOCKS_WIDTH + self._turn_width
+        n_blocks, n_idle = Signal(width), Signal(range(max(ROW_WAITS.values()) + 1))
+        blocks = Signal(width)
+        m.d.comb += blocks.eq((d.row_channels + KERNELS - 1) >> _LOG2_KERNELS << self._turn_width)
         m.d.sync += n_blocks.eq(blocks)
         for function, is_this in ((SOFTMAX, is_softmax), (NORMALISATION, ~is_softmax)):
             steps = ROW_PHASES[function] * blocks
@@ -165,10 +172,11 @@ class Rows(Component):
                     Mux(steps < ROW_WAITS[function], ROW_WAITS[function] - steps, 0)
                 )
 
-        # Steps: first the idle ones of a slot, then phase by phase the blocks of a pixel.
+        # Steps: first the idle ones of a slot, then phase by phase the blocks of a pixel; the
+        # lowest bits of their numbers are the turn.
         idle = Signal.like(n_idle)
         age = Signal(2)
-        block = Signal(BLOCKS_WIDTH)
+        block = Signal(width)
         working, last_block, oldest, end_of_slot = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             working.eq(self.stepping & (idle == n_idle)),
@@ -199,12 +207,32 @@ class Rows(Component):
             unit.last.eq(is_last),
             self.results.eq(unit.results),
         ]
+        turn, number = self._split(block)
+        reads = self.turns.first(working, turn)
+        if self.turns.n > 1:
+            turn = delayed(m, "turn", len(turn), turn, _READ_AFTER)[-1]
+            in_last_block = number + 1 == self._split(n_blocks)[1]
+            is_last = delayed(m, "in_last_block", 1, in_last_block, _READ_AFTER)[-1]
         left = d.row_channels[:_LOG2_KERNELS]
-        m.d.comb += unit.mask.eq(Mux(is_last & (left != 0), (1 << left) - 1, ~0))
-        self._read(m, place, block, working, unit.values)
+        mask = Mux(is_last & (left != 0), (1 << left) - 1, ~0)
+        if self.turns.n > 1:
+            mask = Cat(self.turns.of(turn, mask))
+        m.d.comb += unit.mask.eq(mask)
+        self._read(m, place, number, turn, reads, unit.values)
         drained = working & oldest & place.valid
         self._drain(m, delayed(m, "drained", 1, drained, ROW_DRAIN_AFTER)[-1], n_blocks)
         return m
+
+    @property
+    def _turn_width(self):
+        """Bits of a turn's number."""
+        return exact_log2(self.turns.n)
+
+    def _split(self, block):
+        """The turn, if there are several, and the number of the block of 16 channels."""
+        if self.turns.n == 1:
+            return None, block
+        return block[: self._turn_width], block[self._turn_width :]
 
     def _place(self, m, age, end_of_slot):
         """The pixels that are under way; returns the one of some age."""
@@ -231,8 +259,8 @@ class Rows(Component):
             m.d.sync += [before.valid.eq(0), before_that.valid.eq(0), done.eq(0)]
         return PLACE(Array(one.as_value() for one in (now, before, before_that))[age])
 
-    def _read(self, m, place, block, working, values):
-        """The words of a block, and the values in them."""
+    def _read(self, m, place, block, turn, reads, values):
+        """The words of a block, read once, and the values in them whose turn it is."""
         d = self.descriptor
         place_1, block_1, working_1 = Signal(PLACE), Signal.like(block), Signal()
         macro_2, macro_3 = Signal(range(MAX_MACROS)), Signal(range(MAX_MACROS))
@@ -240,7 +268,7 @@ class Rows(Component):
         m.d.sync += [
             place_1.eq(place),
             block_1.eq(block),
-            working_1.eq(working),
+            working_1.eq(reads),
             reads_2.eq(working_1 & place_1.valid),
             macro_2.eq(place_1.macro),
             macro_3.eq(macro_2),
@@ -249,8 +277,11 @@ class Rows(Component):
         for k, read in enumerate(self.read):
             m.d.comb += read.eq(reads_2 & (macro_2 == k))
         lower, upper = Array(self.data)[macro_3], Array(self.upper)[macro_3]
-        for k in range(KERNELS):
-            low, high = lower.word_select(k, NIBBLE), upper.word_select(k, NIBBLE)
+        lows, highs = (
+            self.turns.of(turn, [word.word_select(k, NIBBLE) for k in range(KERNELS)])
+            for word in (lower, upper)
+        )
+        for k, (low, high) in enumerate(zip(lows, highs, strict=True)):
             sign = Mux(d.in_two, high[-1], low[-1]) & d.in_signed
             value = Cat(low, Mux(d.in_two, high, sign.replicate(NIBBLE)), sign)
             m.d.comb += values[k].eq(value.as_signed())
@@ -259,7 +290,8 @@ class Rows(Component):
         """Where the results go."""
         d = self.descriptor
         m.submodules.out = out = PixelWalk()
-        block = Signal(BLOCKS_WIDTH)
+        block = Signal.like(n_blocks)
+        turn, number = self._split(block)
         last_block = Signal()
         first_slot = self.slot + 1 - d.n_kernel_blocks
         m.d.comb += [
@@ -269,15 +301,15 @@ class Rows(Component):
             out.col_pitch.eq(d.out_col_pitch),
             out.team_pitch.eq(d.team_out_pitch),
             out.advance.eq(valid & last_block),
-            self.pixel.valid.eq(valid),
+            self.pixel.valid.eq(self.turns.first(valid, turn)),
             self.pixel.row.eq(out.row),
-            self.pixel.offset.eq(out.offset + (block << d.out_planes_log2)),
+            self.pixel.offset.eq(out.offset + (number << d.out_planes_log2)),
             self.last_word.eq(out.advance & out.last),
         ]
         with m.If(valid):
             m.d.sync += block.eq(Mux(last_block, 0, block + 1))
         m.d.sync += [
             # Softmax has one header for all blocks.
-            self.header_slot.eq(first_slot + Mux(d.function == SOFTMAX, 0, block)),
+            self.header_slot.eq(first_slot + Mux(d.function == SOFTMAX, 0, number)),
             self.headers_freed.eq(Mux(self.last_word, d.n_kernel_blocks, 0)),
         ]

@@ -111,6 +111,8 @@ class Walker(Component):
     ----------
     n_headers : int
         Headers that there are at once.
+    n_turns : int
+        Of the lanes of post-processing.
 
     Members
     -------
@@ -178,8 +180,9 @@ class Walker(Component):
     weight_stall: Out(1)
     drain_stall: Out(1)
 
-    def __init__(self, n_headers=WITHOUT_SRAM.headers):
+    def __init__(self, n_headers=WITHOUT_SRAM.headers, n_turns=1):
         self.n_headers = n_headers
+        self.n_turns = n_turns
         super().__init__()
 
     def elaborate(self, platform):
@@ -340,7 +343,8 @@ class Walker(Component):
         with m.If(issue & last):
             m.d.sync += at.sub.eq(~last_sub)
         with m.If(end_of_round):
-            slots = (drained_teams(d) << slots_log2(d)) + store_slots(d)
+            n_turns = self.n_turns
+            slots = (drained_teams(d, n_turns) << slots_log2(d, n_turns)) + store_slots(d)
             average = Mux(d.gap & end_of_block, AVERAGE_AFTER, 0)
             m.d.sync += drain_left.eq(slots + average - 1)
         with m.Elif(drain_left != 0):

@@ -19,6 +19,7 @@ from model.mars.config import (
     WORDS_PER_LINE,
     WORDS_PER_WRITE,
     Ahead,
+    MarsConfig,
 )
 from model.mars.layout import (
     CODES_PER_LINES,
@@ -42,15 +43,16 @@ read them by then."""
 DRAIN_AFTER = 6
 """From the last step of a round until its sums are drained."""
 WRITTEN_AFTER = 8
-"""From draining a pixel until its first word is written."""
+"""From draining a pixel until its first word is written; with fewer lanes from its last slot."""
 HEADER_FREED_AFTER = 2
 """From the last drained pixel of a kernel block until the loader sees its header free."""
 AVERAGE_AFTER = 8
-"""From draining the last pixel of a kernel block until its average follows."""
+"""From draining the last pixel of a kernel block until its average is drained."""
 CHAIN = STEPS_PER_WORD
 """Time steps that a pixel's neurons take one after the other, each a clock per group."""
 CHAIN_AFTER = CHAIN - 1
-"""Clocks by which each further group delays the first word, counted from the pixel's last slot."""
+"""Clocks by which each further group delays the first word, counted from the pixel's last slot, if
+each step has a stage of its own."""
 
 OPERAND_AFTER = 2
 """From the last word of a map that stands for weights until the first access."""
@@ -125,6 +127,8 @@ class Work:
         Of softmax and normalisation: blocks of channels of a pixel; `n_rounds` are all pixels.
     transposed : bool
         Channels of a map that stands for weights become word lines.
+    turns : int
+        Clocks in which 16 channels go through the lanes of post-processing, 1 or 4.
     """
 
     n_input_lines: int
@@ -153,11 +157,13 @@ class Work:
     function: int = PRODUCTS
     row_blocks: int = 0
     transposed: bool = False
+    turns: int = 1
 
     @property
     def row_clocks(self) -> int:
         """Clocks of a pixel of softmax or normalisation: a phase of as many pixels as there are."""
-        return max(ROW_PHASES[self.function] * self.row_blocks, ROW_WAITS[self.function])
+        steps = ROW_PHASES[self.function] * self.row_blocks * self.turns
+        return max(steps, ROW_WAITS[self.function])
 
     @property
     def row_steps(self) -> int:
@@ -184,21 +190,33 @@ class Work:
     def slots(self) -> int:
         """Clocks that a round needs to be drained.
 
-        Membranes are written by all teams at once, each to its own feature memory.
+        A result is written when its last lanes have had their turn, and only then the next one's
+        can come; that is rounded up to a power of two. Membranes are written by all teams at once,
+        each to its own feature memory.
         """
-        if not self.fires:
-            words = self.out_planes * (STEPS_PER_WORD if self.timed else 1)
-            return self.n_teams * -(-words // WORDS_PER_WRITE)
+        if self.fires:
+            return self._neuron_slots + -(-self.u_store // WORDS_PER_WRITE)
+        busy = self.turns + -(-self.out_planes // WORDS_PER_WRITE) - 1
+        result = 1 << (busy - 1).bit_length()
+        return self.n_teams * result * (STEPS_PER_WORD if self.timed else 1)
+
+    @property
+    def _neuron_slots(self) -> int:
+        """Of teams that go through a chain of stages, or through one stage step by step."""
+        if self.turns > 1:
+            return self.n_teams * self.groups * CHAIN
         teams = self.n_teams if self.n_sub_rounds == 1 else max(self.n_teams, CHAIN)
-        return teams * self.groups + -(-self.u_store // WORDS_PER_WRITE)
+        return teams * self.groups
 
     @property
     def written_after(self) -> int:
-        """From a pixel's last slot, or its only one, until its first word is written."""
+        """From a round's last slot until its last word is written."""
+        if self.turns > 1:
+            return WRITTEN_AFTER
         return WRITTEN_AFTER + CHAIN_AFTER * (self.groups - 1)
 
 
-def work_of(one: Pass, *, wide_multiplier: bool, first_chunk: bool = True) -> Work:
+def work_of(one: Pass, config: MarsConfig, *, first_chunk: bool = True) -> Work:
     """The work of a pass of a program, which may be run for the first time steps or later ones."""
     d = one.descriptor
     n_words = d.n_rows * d.out_row_pitch if d.is_input else 0
@@ -216,7 +234,7 @@ def work_of(one: Pass, *, wide_multiplier: bool, first_chunk: bool = True) -> Wo
         out_planes=d.out_planes,
         has_average=bool(d.gap),
         has_table=bool(d.lookup),
-        n_header_lines=header_lines(wide_multiplier),
+        n_header_lines=header_lines(config.wide_multiplier),
         codes_per_line=d.codes_per_line,
         n_sub_rounds=d.n_sub_rounds,
         timed=bool(d.timed),
@@ -229,6 +247,7 @@ def work_of(one: Pass, *, wide_multiplier: bool, first_chunk: bool = True) -> Wo
         function=d.function,
         row_blocks=d.row_blocks,
         transposed=bool(d.op_transposed),
+        turns=config.turns,
     )
 
 

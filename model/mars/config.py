@@ -70,6 +70,10 @@ class MarsConfig:
         Group-sets that a weight SRAM beside each macro keeps until they are needed, a power of two
         64..4096; 0: rows are written into the macros as they come. (Stated: the cores have weight
         SRAM; its size is not.)
+    post_lanes : int
+        Lanes of post-processing and of the row unit, 16 or 4; with 4 the 16 channels of a result
+        take turns, and neurons have one stage instead of four. Not part of the fingerprint: it
+        changes clocks, not what an image means.
     """
 
     name: str
@@ -80,6 +84,7 @@ class MarsConfig:
     line_buffer: int = 64
     wide_multiplier: bool = False
     weight_sram: int = 0
+    post_lanes: int = KERNELS
 
     def __post_init__(self) -> None:
         if self.n_macros not in {1, 2, 4, 8} or min(self.n_cores, self.macros_per_core) < 1:
@@ -96,11 +101,18 @@ class MarsConfig:
             raise ValueError(f"weight_sram must be 0 or a power of two 64..4096, not {n_sets}")
         if self.weight_bus not in {64, 128, 256, 512}:
             raise ValueError(f"weight_bus must be 64, 128, 256 or 512, not {self.weight_bus}")
+        if self.post_lanes not in {4, KERNELS}:
+            raise ValueError(f"post_lanes must be 4 or 16, not {self.post_lanes}")
 
     @property
     def n_macros(self) -> int:
         """Macros that compute side by side."""
         return self.n_cores * self.macros_per_core
+
+    @property
+    def turns(self) -> int:
+        """Clocks in which 16 channels go through the lanes of post-processing."""
+        return KERNELS // self.post_lanes
 
     @property
     def ahead(self) -> "Ahead":
@@ -118,8 +130,9 @@ class MarsConfig:
     @property
     def fingerprint(self) -> int:
         """CRC-32 of everything that decides what an image means; a register holds it."""
-        text = json.dumps({**asdict(self), "name": None, "layout": LAYOUT_VERSION}, sort_keys=True)
-        return zlib.crc32(text.encode())
+        fields = {**asdict(self), "name": None, "layout": LAYOUT_VERSION}
+        del fields["post_lanes"]
+        return zlib.crc32(json.dumps(fields, sort_keys=True).encode())
 
 
 CONFIGS: dict[str, MarsConfig] = {
@@ -132,6 +145,7 @@ CONFIGS: dict[str, MarsConfig] = {
             feature_words=1024,
             weight_bus=64,
             line_buffer=16,
+            post_lanes=4,
         ),
         MarsConfig(name="mars", weight_sram=1024),
         MarsConfig(name="mars-wide", weight_sram=1024, wide_multiplier=True),

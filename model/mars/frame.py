@@ -181,12 +181,11 @@ def starts(runs: Sequence[PassRun]) -> list[int]:
 def _chunk(
     machine: Machine, image: Image, features: Ints, chunk: int, latency: int
 ) -> Iterator[PassRun]:
-    wide = image.config.wide_multiplier
     clocks = [
         when
         for segment in image.segments
         for when in simulate(
-            [work_of(one, wide_multiplier=wide, first_chunk=chunk == 0) for one in segment.passes],
+            [work_of(one, image.config, first_chunk=chunk == 0) for one in segment.passes],
             LineSource(image.config, segment.regions, latency),
             image.config.ahead,
         )

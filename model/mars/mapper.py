@@ -771,6 +771,7 @@ def _work(one: Convolution, shape: Shape, kept: list[GroupSets], config: MarsCon
         function=_function(one),
         row_blocks=one.weight.shape[3] // WORD_LINES if one.rows else 0,
         transposed=one.operand is not None and one.operand.transposed,
+        turns=config.turns,
     )
 
 

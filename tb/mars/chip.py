@@ -410,9 +410,8 @@ def _pauses(rng: random.Random, probability: float):
 
 def _works(frame: Frame) -> list[Work]:
     """What decides the clocks of a frame's passes."""
-    wide = frame.image.config.wide_multiplier
     passes = [Pass(frame.image.input_descriptor, ()), *frame.image.passes]
-    return [work_of(one, wide_multiplier=wide) for one in passes]
+    return [work_of(one, frame.image.config) for one in passes]
 
 
 def clocks(frame: Frame, record: Record, ahead: Ahead | None = None) -> list[PassClocks]:

@@ -23,13 +23,15 @@ from model.mars.layout import (
 from model.mars.lif import chain
 from model.mars.machine import nibble_plane
 from model.mars.neuron import CHARGE_MAX
-from tb.bench import Block, Fields, check
+from tb.bench import Block, Fields, check, post_lanes, with_lanes
 from tb.blocks import LIF_TEAMS
 
 LEAKS = (0, 0, 1, 2, 7, 15)
 LIMITS = (1, 3, 7, 127, 32767)
 MEMBRANE_WIDTH = 16
 LANES = range(KERNELS)
+TURNS = KERNELS // post_lanes()
+OUTPUTS = ("fired", "spikes", "membranes")
 PIXEL_BITS = Fields(PIXEL)
 Ints = np.ndarray
 
@@ -120,6 +122,16 @@ def stored_of(rng: random.Random, d: Descriptor, part: int) -> tuple[Ints, int]:
     return own, words
 
 
+def chain_of(dut) -> Block:
+    """The block, and what is looked at."""
+    return Block(dut, with_lanes("lif"), OUTPUTS if TURNS == 1 else (*OUTPUTS, "turn"))
+
+
+def clocks_of(d: Descriptor) -> int:
+    """Clocks from one pixel to the next."""
+    return 1 << d.groups_log2 if TURNS == 1 else STEPS_PER_WORD << d.groups_log2
+
+
 def pixels_of(
     rng: random.Random, d: Descriptor, clock: int, n_rounds: int, *, later: bool
 ) -> Iterator[Pixel]:
@@ -145,7 +157,7 @@ def pixels_of(
                 in_time = (sums, residual, fired.spikes[0], fired.membranes[0])
                 of_steps = (values[:, steps] for values in in_time)
                 yield Pixel(clock, team, sub, part, words, header, *of_steps)
-                clock += groups
+                clock += clocks_of(d)
             if d.n_steps > STEPS_PER_WORD:
                 clock = max(clock, begin + STEPS_PER_WORD * groups)
             clock += rng.choice((0, 0, rng.randrange(9)))
@@ -206,17 +218,27 @@ async def follow(block: Block, rng: random.Random, d: Descriptor, n_rounds: int)
     later = rng.random() < 0.7
     pixels = {one.clock: one for one in pixels_of(rng, d, 0, n_rounds, later=later)}
     after = (STEPS_PER_WORD << d.groups_log2) + 1
-    coming = {clock + after: one for clock, one in pixels.items()}
+    coming = {
+        clock + after + turn: (one, turn) for clock, one in pixels.items() for turn in range(TURNS)
+    }
     block.set(descriptor=bits_of(pack_descriptor(d)), later=int(later))
+    last = 0
     for clock in range(max(coming) + 2):
-        block.set(**inputs_of(rng, d, pixels.get(clock)))
+        inputs = inputs_of(rng, d, pixels.get(clock))
+        if clock in pixels:
+            last = clock
+        elif TURNS > 1 and clock < last + clocks_of(d):
+            # What a pixel brings stays.
+            inputs = {name: inputs[name] for name in ("pixel", "stored")}
+        block.set(**inputs)
         outputs = await block.tick()
         fired = PIXEL_BITS.read(outputs["fired"])
-        one = coming.get(clock)
+        one, turn = coming.get(clock, (None, 0))
         where = f"clock {clock}, {d.n_steps} steps, {1 << d.groups_log2} groups: "
         check(where + "valid", int(one is not None), fired["valid"])
         if one is not None:
             check(where + "pixel", (one.team, one.sub), (fired["team"], fired["sub"]))
+            check(where + "turn", turn, outputs.get("turn", 0))
             for name, (value, bits) in expected_of(d, one).items():
                 check(where + name, hex(value), hex(outputs[name] & bits))
 
@@ -225,7 +247,7 @@ async def follow(block: Block, rng: random.Random, d: Descriptor, n_rounds: int)
 async def all_kinds(dut) -> None:
     """Groups, steps and resets in every combination."""
     rng = random.Random(1)
-    block = Block(dut, "lif", ("fired", "spikes", "membranes"))
+    block = chain_of(dut)
     await block.start(pixel=0)
     for groups_log2 in range(3):
         for n_steps in range(1, 9):
@@ -238,7 +260,7 @@ async def all_kinds(dut) -> None:
 async def leaks_and_limits(dut) -> None:
     """Every leak with every limit: negative membranes round towards 0, all saturate."""
     rng = random.Random(2)
-    block = Block(dut, "lif", ("fired", "spikes", "membranes"))
+    block = chain_of(dut)
     await block.start(pixel=0)
     for leak in range(16):
         for limit in LIMITS:
@@ -249,7 +271,7 @@ async def leaks_and_limits(dut) -> None:
 async def stored_membranes(dut) -> None:
     """Membranes of every width come back from every place in their words."""
     rng = random.Random(4)
-    block = Block(dut, "lif", ("fired", "spikes", "membranes"))
+    block = chain_of(dut)
     await block.start(pixel=0)
     for planes_log2, parts in itertools.product(range(3), ((0, 0), (0, 1), (1, 0), (2, 0), (2, 1))):
         groups_log2, wide = parts
@@ -262,7 +284,7 @@ async def stored_membranes(dut) -> None:
 async def random_passes(dut) -> None:
     """Anything."""
     rng = random.Random(3)
-    block = Block(dut, "lif", ("fired", "spikes", "membranes"))
+    block = chain_of(dut)
     await block.start(pixel=0)
     for _ in range(60):
         await follow(block, rng, descriptor_of(rng), rng.randint(1, 6))

@@ -12,7 +12,7 @@ from model.mars.clocks import CHAIN_AFTER, WRITTEN_AFTER
 from model.mars.config import KERNELS, WORD_BITS, WORD_BYTES
 from model.mars.layout import Descriptor, bits_of, pack_descriptor
 from model.mars.machine import nibble_plane
-from tb.bench import Block, Fields, check
+from tb.bench import Block, Fields, check, post_lanes, with_lanes
 from tb.blocks import STORE_MACROS
 
 STORE_BITS = Fields(store_layout(STORE_MACROS))
@@ -71,7 +71,9 @@ def in_bits(d: Descriptor, own: int) -> int:
 
 async def follow(block: Block, rng: random.Random, d: Descriptor, n_clocks: int) -> None:
     """Stores now and then, and every clock what is written."""
-    after = WRITTEN_AFTER + CHAIN_AFTER * (d.groups - 1)
+    after = WRITTEN_AFTER
+    if post_lanes() == KERNELS:
+        after += CHAIN_AFTER * (d.groups - 1)
     block.set(descriptor=bits_of(pack_descriptor(d)))
     stores: dict[int, Store] = {}
     for clock in range(n_clocks + after + 1):
@@ -106,7 +108,7 @@ async def all_kinds(dut) -> None:
     """Groups, widths of weights and of membranes, and macros per team in every combination."""
     rng = random.Random(1)
     names = ("write", "macros", "addr", "mask", *(f"data_{macro}" for macro in MACROS))
-    block = Block(dut, "membrane_store", names)
+    block = Block(dut, with_lanes("membrane_store"), names)
     await block.start(store=0)
     for groups_log2 in range(3):
         for wide in range(2):

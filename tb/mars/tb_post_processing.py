@@ -19,7 +19,7 @@ from model.mars.clocks import AVERAGE_AFTER, DRAIN_AFTER, HEADER_FREED_AFTER, WR
 from model.mars.config import ACC_WIDTH, KERNELS, NIBBLE, WORD_BITS, WORDS_PER_WRITE
 from model.mars.layout import Descriptor, bits_of, pack_descriptor, pack_header
 from model.mars.requantiser import raw, requantise
-from tb.bench import Block, Fields, check, signed
+from tb.bench import Block, Fields, check, post_lanes, signed, with_lanes
 from tb.blocks import N_HEADERS
 
 FLAGS = ("header_freed", "last_word", "value_valid", "write")
@@ -31,7 +31,9 @@ HALF = KERNELS // 2
 LANES = range(KERNELS)
 ROUND_AFTER = DRAIN_AFTER - 1
 """From the last step of a round until `round_done`; its first team is drained in the next clock."""
-VALUES_AFTER = WRITTEN_AFTER - 1
+TURNS = KERNELS // post_lanes()
+VALUES_AFTER = WRITTEN_AFTER - 1 + TURNS - 1
+"""From a pixel that is chosen until the last of its values leave the lanes."""
 DESCRIPTOR_AFTER = 2
 """From the last write of a pass until there is another descriptor."""
 STEP_AFTER = 1
@@ -195,6 +197,13 @@ def average_of(d: Descriptor, sums: Ints) -> Ints:
     ).tolist()
 
 
+def slots_of(d: Descriptor) -> int:
+    """Clocks of a team."""
+    if TURNS == 1:
+        return -(-d.out_planes // WORDS_PER_WRITE)
+    return 2 * TURNS if d.raw else TURNS
+
+
 class Schedule:
     """Passes one after the other: when everything happens; results of pixels, if they count."""
 
@@ -227,7 +236,7 @@ class Schedule:
             self.loaded = max(self.loaded, self.clock + len(words))
         earliest = self.clock + STEP_AFTER + ROUND_AFTER
         drained = 0
-        slots = -(-d.out_planes // WORDS_PER_WRITE)
+        slots = slots_of(d)
         for number, (header, rounds) in enumerate(one.blocks):
             self.loaded = loaded = max(self.freed[self.slot], self.loaded + 1)
             self.line.pulse(
@@ -336,7 +345,7 @@ class Schedule:
         offset += (number >> d.wide) * d.out_planes
         for k, pair in enumerate(_pairs(words)):
             self.line.expect(
-                chosen + WRITTEN_AFTER + k,
+                chosen + VALUES_AFTER + 1 + k,
                 write=1,
                 write_row=row,
                 write_offset=(offset + WORDS_PER_WRITE * k) % (1 << 16),
@@ -368,7 +377,7 @@ class Bench:
         self.rng = rng
         self.n_macros = n_macros
         self.wide = wide
-        self.block = Block(dut, f"processing_{'wide' if wide else n_macros}", FLAGS)
+        self.block = Block(dut, f"{with_lanes('processing')}_{'wide' if wide else n_macros}", FLAGS)
         self.others = {name: self.block.port(name) for name in OTHERS}
         self.clock = 0
 

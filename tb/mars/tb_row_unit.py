@@ -7,14 +7,15 @@ from dataclasses import dataclass
 import cocotb
 import numpy as np
 
-from hw.mars.row_unit import LARGEST, LATENCY, RESULTS, ROW_RESULTS, SUMS, VALUES
+from hw.mars.row_unit import LARGEST, LATENCY, RESULTS, SUMS, row_results, row_values
 from model.mars.clocks import ROW_WAITS
 from model.mars.config import KERNELS
 from model.mars.layout import NORMALISATION, SOFTMAX
 from model.mars.rows import EPSILON_MAX, NORM_MAX, OCTAVES_MAX, SOFTMAX_MAX, normalise, softmax
-from tb.bench import Block, Fields, check
+from tb.bench import Block, Fields, check, post_lanes, with_lanes
 
-VALUE_BITS, RESULT_BITS = Fields(VALUES), Fields(ROW_RESULTS)
+N_LANES = post_lanes()
+VALUE_BITS, RESULT_BITS = Fields(row_values(N_LANES)), Fields(row_results(N_LANES))
 PHASES = {SOFTMAX: (LARGEST, SUMS, RESULTS), NORMALISATION: (SUMS, RESULTS)}
 LONGEST = {SOFTMAX: SOFTMAX_MAX, NORMALISATION: NORM_MAX}
 Ints = np.ndarray
@@ -36,18 +37,18 @@ class Pass:
 
 
 def in_blocks(rows: Ints, fill: int) -> Ints:
-    """Rows as (rows, blocks, 16); behind the last channel there is `fill`."""
+    """Rows as (rows, steps, lanes), in whole blocks of 16; behind the last channel is `fill`."""
     n_channels = rows.shape[1]
     padded = np.full((len(rows), -(-n_channels // KERNELS) * KERNELS), fill)
     padded[:, :n_channels] = rows
-    return padded.reshape(len(rows), -1, KERNELS)
+    return padded.reshape(len(rows), -1, N_LANES)
 
 
 class Bench:
     """Passes one behind the other."""
 
     def __init__(self, dut, rng: random.Random) -> None:
-        self.block = Block(dut, "row_unit", ("results",))
+        self.block = Block(dut, with_lanes("row_unit"), ("results",))
         self.rng = rng
         self.due: list[tuple[str, list[int]] | None] = [None] * LATENCY
 
@@ -59,7 +60,7 @@ class Bench:
             "phase": rng.randrange(3),
             "first": rng.randrange(2),
             "last": rng.randrange(2),
-            "mask": rng.getrandbits(KERNELS),
+            "mask": rng.getrandbits(N_LANES),
             "values": rng.getrandbits(VALUE_BITS.size),
         }
         self.block.set(**(garbage | inputs))
@@ -77,7 +78,7 @@ class Bench:
         values = in_blocks(one.rows, rng.choice((-128, 127, 0, 255)))
         results = in_blocks(one.results, 0)
         n_blocks = values.shape[1]
-        mask = in_blocks(np.ones((1, n_channels), np.int64), 0)[0] @ (1 << np.arange(KERNELS))
+        mask = in_blocks(np.ones((1, n_channels), np.int64), 0)[0] @ (1 << np.arange(N_LANES))
         self.block.set(
             is_softmax=one.function == SOFTMAX,
             octaves=one.parameter & OCTAVES_MAX,

@@ -8,21 +8,21 @@ import cocotb
 import numpy as np
 
 from hw.mars.drain import PIXEL
-from hw.mars.row_unit import ROW_RESULTS
+from hw.mars.row_unit import row_results
 from model.mars.clocks import ROW_DRAIN_AFTER, Work, work_of
-from model.mars.config import CONFIGS, KERNELS
+from model.mars.config import CONFIGS
 from model.mars.layout import ROW_PHASES, Descriptor, Ints, bits_of, pack_descriptor
 from model.mars.machine import Machine, PassResult
 from model.mars.mapper import compile_network
 from model.mars.program import KernelBlock
 from model.mars.random_attention import random_attention_network
 from model.mars.random_network import random_input
-from tb.bench import Block, Fields, check
+from tb.bench import Block, Fields, check, post_lanes, with_lanes
 from tb.blocks import ROW_MACROS
 
-MARS = CONFIGS["mars"]
+MARS = replace(CONFIGS["mars"], post_lanes=post_lanes())
 OUTPUTS = ("last_step", "addr", "pixel", "header_slot", "results", "headers_freed", "last_word")
-PIXEL_BITS, RESULT_BITS = Fields(PIXEL), Fields(ROW_RESULTS)
+PIXEL_BITS, RESULT_BITS = Fields(PIXEL), Fields(row_results(post_lanes()))
 SLOTS = 1 << 9
 SEEDS = range(1, 17)
 
@@ -71,7 +71,7 @@ def passes() -> Iterator[Pass]:
             d = one.descriptor
             if d.is_row:
                 accs = np.stack(machine.accs, axis=1)
-                yield Pass(d, work_of(one, wide_multiplier=False), banks, accs, result)
+                yield Pass(d, work_of(one, MARS), banks, accs, result)
             banks = machine.banks.copy()
             machine.accs = []
 
@@ -96,8 +96,9 @@ class Bench:
 
     def __init__(self, dut, rng: random.Random) -> None:
         reads = tuple(f"read_{k}" for k in range(ROW_MACROS))
-        self.block = Block(dut, "rows", (*OUTPUTS, *reads))
+        self.block = Block(dut, with_lanes("rows"), (*OUTPUTS, *reads))
         self.rng = rng
+        self.stays = [0] * ROW_MACROS
 
     async def run(self, one: Pass) -> None:
         """A pass, every clock."""
@@ -115,7 +116,7 @@ class Bench:
         check("reads", ROW_PHASES[d.function] * one.accs.shape[0] * d.row_blocks, n_reads)
 
     async def clock(self, one: Pass) -> dict[str, int]:
-        """A clock; what is read comes in the next one."""
+        """A clock; what is read comes in the next one, and stays if it has several turns."""
         seen = await self.block.tick()
         rng, n_words = self.rng, MARS.feature_words
         address = seen["addr"] % n_words
@@ -123,6 +124,10 @@ class Bench:
             data, upper = rng.getrandbits(64), rng.getrandbits(64)
             if seen[f"read_{k}"]:
                 data, upper = int(one.banks[k, address]), int(one.banks[k, address | 1])
+                self.stays[k] = MARS.turns - 1
+            elif self.stays[k]:
+                self.stays[k] -= 1
+                continue
             self.block.set(**{f"data_{k}": data, f"upper_{k}": upper})
         return seen
 
@@ -132,31 +137,33 @@ class Bench:
         """What comes out in a clock of the pass."""
         d = one.descriptor
         n_pixels, n_blocks, _ = one.accs.shape
+        n_steps = n_blocks * MARS.turns
 
         def drained(at: int) -> int | None:
-            """The number of the block of a pixel that is drained in a clock, if there is one."""
+            """The number of the turn of a pixel that is drained in a clock, if there is one."""
             slots, step = divmod(at - ROW_DRAIN_AFTER, one.work.row_clocks)
             pixel = slots - (ROW_PHASES[d.function] - 1)
-            block = step - (one.work.row_clocks - n_blocks)
-            return pixel * n_blocks + block if 0 <= pixel < n_pixels and block >= 0 else None
+            turn = step - (one.work.row_clocks - n_steps)
+            return pixel * n_steps + turn if 0 <= pixel < n_pixels and turn >= 0 else None
 
-        last = n_pixels * n_blocks - 1
+        last = n_pixels * n_steps - 1
         now, before, results = (drained(clock - after) for after in range(3))
         pixel = PIXEL_BITS.read(seen["pixel"])
-        check(f"{where}: valid", now is not None, pixel["valid"])
+        begins = now is not None and now % MARS.turns == 0
+        check(f"{where}: valid", begins, pixel["valid"])
         check(f"{where}: last_word", now == last, seen["last_word"])
-        if now is not None:
-            first = now * d.out_planes
+        if now is not None and begins:
+            first = now // MARS.turns * d.out_planes
             place = one.result.writes.row[first], one.result.writes.offset[first]
             check(f"{where}: place", place, (pixel["row"], pixel["offset"]))
         freed = d.n_kernel_blocks if before == last else 0
         check(f"{where}: headers_freed", freed, seen["headers_freed"])
         if before is not None:
-            number = before % n_blocks % d.n_kernel_blocks
+            number = before // MARS.turns % n_blocks % d.n_kernel_blocks
             header = (slot - d.n_kernel_blocks + 1 + number) % SLOTS
             check(f"{where}: header_slot", header, seen["header_slot"])
         if results is not None:
-            expected = one.accs.reshape(-1, KERNELS)[results].tolist()
+            expected = one.accs.reshape(-1, post_lanes())[results].tolist()
             found = list(RESULT_BITS.read(seen["results"]).values())
             check(f"{where}: results", expected, found)
 

@@ -1,5 +1,6 @@
 """Products of two maps, softmax and normalisation: checks, files, heads, golden machine, clocks."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -376,19 +377,23 @@ def test_clocks_of_products_with_a_map() -> None:
 
 
 @pytest.mark.parametrize(
-    ("function", "n_blocks", "steps"),
+    ("function", "n_blocks", "turns", "steps"),
     [
-        (SOFTMAX, 13, (20 + 2) * 3 * 13),
-        (SOFTMAX, 2, (20 + 2) * 9),
-        (NORMALISATION, 12, (20 + 1) * 2 * 12),
-        (NORMALISATION, 9, (20 + 1) * 19),
+        (SOFTMAX, 13, 1, (20 + 2) * 3 * 13),
+        (SOFTMAX, 2, 1, (20 + 2) * 9),
+        (SOFTMAX, 1, 4, (20 + 2) * 12),
+        (NORMALISATION, 12, 1, (20 + 1) * 2 * 12),
+        (NORMALISATION, 9, 1, (20 + 1) * 19),
+        (NORMALISATION, 2, 4, (20 + 1) * 19),
+        (NORMALISATION, 3, 4, (20 + 1) * 2 * 3 * 4),
     ],
 )
-def test_clocks_of_rows(function: int, n_blocks: int, steps: int) -> None:
+def test_clocks_of_rows(function: int, n_blocks: int, turns: int, steps: int) -> None:
     """Three or two pixels are under way at once, each in another phase."""
     for config, n_headers in ((MARS, 13), (TINY, 4)):
         headers = (0,) * n_headers
         work = Work(0, 1, headers, n_rounds=20, function=function, row_blocks=n_blocks)
+        work = replace(work, turns=turns)
         (one,) = simulate([work], RecordedLines([1] * 40), config.ahead)
         (first, *_), last = one.blocks, one.blocks[-1].last_step
         assert one.steps == steps == last - first.first_step + 1

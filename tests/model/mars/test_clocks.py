@@ -323,6 +323,8 @@ class Frame:
         """Clocks in which a round is drained, and from the last one to the last write."""
         work = self.work
         assert work
+        if work.turns > 1:
+            return self._slots_in_turns(work)
         if work.fires:
             n_teams = work.n_teams if work.n_sub_rounds == 1 else max(4, work.n_teams)
             latency = 2 + 1 + 4 * work.groups + 1
@@ -330,6 +332,17 @@ class Frame:
             return n_teams * work.groups + store, latency - (work.groups - 1)
         words = work.out_planes * (4 if work.timed else 1)
         return work.n_teams * -(-words // 2), LAST_WRITE
+
+    def _slots_in_turns(self, work: Work) -> tuple[int, int]:
+        """The same with four lanes: four clocks for 16 channels, or for a time step of a group."""
+        if work.fires:
+            of_team = 4 * work.groups
+            last_spikes = 2 + 1 + of_team + 3  # The lanes of the last four channels.
+            slots = work.n_teams * of_team + -(-work.u_store // 2)
+            return slots, last_spikes + 1 - (of_team - 1)
+        # 32 bits are written in four clocks, from the last turn on: 7 clocks, of which 8 are made.
+        of_result = 8 if work.out_planes == 8 else 4
+        return work.n_teams * of_result * (4 if work.timed else 1), LAST_WRITE
 
     def _step(self, may_drain: bool) -> None:
         assert self.work
@@ -399,6 +412,7 @@ WORKS = st.builds(
     has_table=st.booleans(),
     n_header_lines=st.sampled_from((2, 4)),
     codes_per_line=st.sampled_from((56, 32)),
+    turns=st.sampled_from((1, 4)),
 )
 FIRING = st.builds(
     replace,
@@ -489,9 +503,8 @@ def test_programs_clock_by_clock(seed: int) -> None:
     network = random_network(seed, max_size=6, wide=config.wide_multiplier)
     image = compile_network(network, config)
     packet = image.packet(random_input(network, seed)[0])
-    wide = config.wide_multiplier
     passes = (Pass(image.input_descriptor, ()), *image.passes)
-    works = [work_of(one, wide_multiplier=wide) for one in passes]
+    works = [work_of(one, config) for one in passes]
     lengths = len(packet), len(image.lines)
     recorder = Recorder(LineSource(config, frame_regions(*lengths), 20))
     ends = [one.end for one in simulate(works, recorder, config.ahead)]
@@ -558,14 +571,16 @@ def test_header_of_wide_multipliers_by_hand() -> None:
 def test_what_a_pass_says_of_its_clocks() -> None:
     """Table, long codes and wide headers, out of the descriptor and the configuration."""
     plain = Descriptor(n_kernel_blocks=0)
-    for descriptor, wide, expected in (
-        (plain, False, (False, 2, 56)),
-        (plain, True, (False, 4, 56)),
-        (replace(plain, lookup=1), False, (True, 2, 56)),
-        (replace(plain, long_codes=1), True, (False, 4, 32)),
+    tiny, mars, wide = CONFIGS.values()
+    for descriptor, config, expected in (
+        (plain, mars, (False, 2, 56, 1)),
+        (plain, wide, (False, 4, 56, 1)),
+        (replace(plain, lookup=1), tiny, (True, 2, 56, 4)),
+        (replace(plain, long_codes=1), wide, (False, 4, 32, 1)),
     ):
-        work = work_of(Pass(descriptor, ()), wide_multiplier=wide)
-        assert (work.has_table, work.n_header_lines, work.codes_per_line) == expected
+        work = work_of(Pass(descriptor, ()), config)
+        of_pass = work.has_table, work.n_header_lines, work.codes_per_line, work.turns
+        assert of_pass == expected
 
 
 def test_neurons_by_hand() -> None:
@@ -588,6 +603,28 @@ def test_neurons_by_hand() -> None:
     assert replace(direct, skip_planes=0).rounds(5) == [10, 1]
     logits = replace(work, fires=False, out_planes=8, n_teams=2)
     assert logits.slots == 32
+
+
+def test_four_lanes_by_hand() -> None:
+    """16 channels take four turns, 32-bit results four more clocks; a stage takes four steps."""
+    work = Work(n_input_lines=0, split=1, entries=(2,), n_rounds=3, turns=4)
+    assert [replace(work, out_planes=n).slots for n in (1, 2, 8)] == [4, 4, 8]
+    _, one = simulate([INPUT, work], RecordedLines([1] * 13))
+    (block,) = one.blocks
+    assert block.last_step - block.first_step + 1 == 2 + 2 * 4
+    assert (one.steps, one.drain_stalls) == (6, 4)
+    # Drained 6 clocks after the last step, in 4 clocks; 8 after the last of them it is written.
+    assert one.end == block.last_step + 6 + 3 + 8
+    long = replace(work, entries=(9,))
+    _, one = simulate([INPUT, long], RecordedLines([1] * 40))
+    assert one.drain_stalls == 0
+    logits = replace(work, timed=True, out_planes=8)
+    assert logits.slots == 4 * 8
+    neurons = replace(work, timed=True, fires=True, n_teams=2)
+    assert [replace(neurons, groups=g).slots for g in (1, 2, 4)] == [8, 16, 32]
+    assert replace(neurons, n_sub_rounds=2).slots == 8
+    assert replace(neurons, u_store=4).slots == 8 + 2
+    assert replace(neurons, groups=4).written_after == 8
 
 
 def test_drain_is_the_limit() -> None:

@@ -19,6 +19,7 @@ def test_named_configurations() -> None:
         8,
     )
     assert (mars.n_macros, mars.weight_bus, mars.beats_per_line) == (8, 512, 1)
+    assert [config.turns for config in (tiny, mars, wide)] == [4, 1, 1]
 
 
 @pytest.mark.parametrize("cores", [1, 2, 4, 8])
@@ -43,6 +44,7 @@ def test_macros(cores: int) -> None:
         ({"line_buffer": 8}, "line_buffer must be a power of two 16..256, not 8"),
         ({"line_buffer": 512}, "line_buffer must be a power of two 16..256, not 512"),
         ({"weight_bus": 32}, "weight_bus must be 64, 128, 256 or 512, not 32"),
+        ({"post_lanes": 8}, "post_lanes must be 4 or 16, not 8"),
     ],
 )
 def test_refused(fields: dict[str, int], text: str) -> None:
@@ -51,9 +53,10 @@ def test_refused(fields: dict[str, int], text: str) -> None:
     assert str(error.value) == text
 
 
-def test_fingerprint_is_that_of_everything_but_the_name() -> None:
+def test_fingerprint_is_that_of_what_an_image_means() -> None:
     base = MarsConfig(name="base")
-    assert replace(base, name="other").fingerprint == base.fingerprint
+    for same in (replace(base, name="other"), replace(base, post_lanes=4)):
+        assert same.fingerprint == base.fingerprint
     others = [
         replace(base, n_cores=2),
         replace(base, n_cores=2, macros_per_core=4),

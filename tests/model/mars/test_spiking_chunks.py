@@ -222,9 +222,7 @@ def test_where_the_clocks_of_a_chunk_go() -> None:
     (segment,) = compile_network(net, MARS, 4).segments
 
     def clocks(*, first_chunk: bool, **less: int) -> int:
-        passes = [
-            work_of(one, wide_multiplier=False, first_chunk=first_chunk) for one in segment.passes
-        ]
+        passes = [work_of(one, MARS, first_chunk=first_chunk) for one in segment.passes]
         works = [passes[0], *(replace(work, **less) for work in passes[1:])]
         return simulate(works, LineSource(MARS, segment.regions, frame.LATENCY), MARS.ahead)[-1].end
 
