@@ -250,7 +250,7 @@ def test_wrong_bits(kenyon) -> None:
     assert plain["spikes"] != one["spikes"] != other["spikes"]
     for options, message in (
         (("--device", "rram"), "--device must be bits here, not rram"),
-        (("--device", "bits:memory=input"), "memory must be weights for populations"),
+        (("--device", "bits:memory=input"), "memory must be weights or parameters for populations"),
         (("--seed", "1"), "--seed must be left out: it is for --device"),
     ):
         result = kenyon("run", str(path), *options)

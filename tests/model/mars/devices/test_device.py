@@ -105,7 +105,7 @@ def test_bad_files(tmp_path: Path, text: str, message: str) -> None:
         ("bits:flips=2", "device bits: flips must be 0..1, not 2"),
         ("bits:flips=x", "device bits: flips must be a number, not 'x'"),
         ("bits:rate=1", "device bits: key must be one of flips, stuck0, stuck1, memory, not"),
-        ("bits:memory=tape", "device bits: memory must be one of weights, multipliers, input"),
+        ("bits:memory=tape", "device bits: memory must be one of weights, multipliers, tables"),
         ("bits:stuck0=0.6,stuck1=0.6", "stuck0 and stuck1 must be at most 1 together, not 1.2"),
     ],
 )
