@@ -12,8 +12,8 @@ PJ_PER_OPERATION, PJ_PER_UPDATE = 14.8, 124.0
 """Of a synaptic operation and of a neuron update."""
 PJ_PER_CLOCK = 217_000 / 3002
 """Of all else in a clock of the populations."""
-PJ_PER_MAC = 15.1
-CLOCK_MHZ = 107.0
+PJ_PER_MAC = 17.0
+CLOCK_MHZ = 108.0
 """Of the slower half that was measured, `mars-tiny`; `poppins` reaches 167."""
 
 

@@ -12,7 +12,8 @@ from PIL import Image
 from firmware_tools.avoid import MODES
 from firmware_tools.avoid.clips import generate
 from firmware_tools.avoid.decision import Decision
-from firmware_tools.avoid.report import Judged, figures, lines
+from firmware_tools.avoid.energy import CLOCK_MHZ, PJ_PER_MAC, PJ_PER_OPERATION, PJ_PER_UPDATE
+from firmware_tools.avoid.report import FRAME_US, Judged, figures, lines
 
 DOCS = Path(__file__).parents[3] / "docs"
 
@@ -130,7 +131,8 @@ def test_figures_by_hand() -> None:
     said = " ".join("\n".join(lines(done, None)).split())
     assert "50.00% of 2 clips, 57.14% of single frames" in said
     assert "50.00% of 2 clips, 50.00% of last frames alone" in said
-    assert "9.3 us at 107 MHz (180 nm), 1/3,317 of a video frame" in said
+    us = 1000 / CLOCK_MHZ
+    assert f"{us:.1f} us at {CLOCK_MHZ:g} MHz (180 nm), 1/{FRAME_US / us:,.0f} of" in said
 
 
 def test_the_pages_example(capsys) -> None:
@@ -141,5 +143,6 @@ def test_the_pages_example(capsys) -> None:
 
 def test_energies_are_those_that_were_measured() -> None:
     text = (DOCS / "silicon.md").read_text()
-    for figure in ("14.8 pJ", "124 pJ", "**15.1 pJ**", "**107 MHz**", "| 217 |", "3,002 clocks"):
+    populations = (f"{PJ_PER_OPERATION} pJ", f"{PJ_PER_UPDATE:g} pJ", "| 217 |", "3,002 clocks")
+    for figure in (*populations, f"**{PJ_PER_MAC} pJ**", f"**{CLOCK_MHZ:g} MHz**"):
         assert figure in text

@@ -17,6 +17,7 @@ from firmware_tools.avoid.decision import (
     winner,
     work,
 )
+from firmware_tools.avoid.energy import PJ_PER_MAC
 from firmware_tools.avoid.flying import action_of
 from firmware_tools.avoid.measuring import Setup
 from firmware_tools.avoid.populations import (
@@ -159,7 +160,7 @@ def test_work_counts_weights() -> None:
     one = replace(decision(), spikes=spikes, frame_clocks=1, bridge_clocks=200)
     spent = work(network, [one], macs=1000)
     assert spent.operations == 9 + 13 + 2 * 13
-    assert spent.perception_nj == pytest.approx(15.1)
+    assert spent.perception_nj == pytest.approx(PJ_PER_MAC)
     expected = (48 * 14.8 + 50 * 22 * 124 + 200 * 217_000 / 3002) / 1000
     assert spent.populations_nj == pytest.approx(expected)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from firmware_tools.avoid.energy import PJ_PER_MAC
 from firmware_tools.commands import prompts_condense
 from firmware_tools.prompts import condensation, tasks
 from firmware_tools.prompts.quantised import Condensation, Condensing, Prompted, load_transformer
@@ -78,7 +79,7 @@ def test_a_network_is_condensed(kenyon, monkeypatch) -> None:
     assert kept["program_bytes"] < everything["program_bytes"]  # without, there are more classes
     for one in figures["costs"]:  # how maps are spread over macros may differ
         assert 0 < one["feature_words"] <= MARS.feature_words
-        assert one["energy_uj"] == one["macs"] * 15.1 / 1e6
+        assert one["energy_uj"] == one["macs"] * PJ_PER_MAC / 1e6
     assert list(figures["cka"]) == [f"block {k}" for k in range(1, 5)] + ["logits"]
     assert figures["bound_saved"] == everything["bound"] - kept["bound"] > 0
     for one in figures["costs"]:
