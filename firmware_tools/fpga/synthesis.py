@@ -12,12 +12,23 @@ NAME = "synthesis"
 NETLIST = "kenyon.json"
 SOURCE = "kenyon.il"
 CONSTRAINTS = "board.lpf"
-ABC_SCRIPT = "+&if {W} {D} {R} -v"
+TARGET_PS = 20_000
+"""Faster paths take fewer LUTs instead: 50 MHz, which `kenyon fpga` aims at."""
+WIRE_PS = 800
+"""A wire between cells in a full FPGA. With 300, as Yosys has it, every path looks fast."""
+ABC_SCRIPT = f"+&if -D {TARGET_PS} -W {WIRE_PS} {{R}} -v"
 """Mapping alone: what else ABC9 does takes minutes of the noise generator's parities."""
+LUT_RAM_WORDS = 16
+"""Of a LUT RAM of the ECP5: a deeper memory needs multiplexers."""
+WIDE = 512
+"""Bits of a word from which on a memory takes LUTs that are better spent on logic."""
 SCRIPT = f"""\
 read_rtlil {SOURCE}
 scratchpad -set abc9.script "{ABC_SCRIPT}"
-synth_ecp5 -top kenyon -json {NETLIST}
+synth_ecp5 -top kenyon -run begin:map_ram
+setattr -set ram_style "block" t:$mem_v2 r:SIZE>{LUT_RAM_WORDS} %i
+setattr -set ram_style "block" t:$mem_v2 r:WIDTH>={WIDE} %i
+synth_ecp5 -top kenyon -run map_ram: -json {NETLIST}
 """
 KINDS = {
     "DP16KD": "block RAM",

@@ -1,12 +1,17 @@
 """`kenyon fpga`."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib.wiring import Component, In, Out
 
 from firmware_tools.fpga import build, routing, synthesis
 from firmware_tools.fpga.constraints import lpf
+from hw.generate import TOP, rtlil
+from hw.memory import TwoPortMemory
 from model.board.config import BOARDS
 from model.config import CHIPS
 
@@ -93,6 +98,82 @@ def test_memories_of_tiny(synthesised: build.Synthesis, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(synthesis, "synthesise", refuse)
     assert build.synthesise(CHIPS["tiny"]) == synthesised
+
+
+class Memories(Component):
+    """Memories of some sizes, one at a time."""
+
+    SIZES = ((16, 64), (17, 8), (4, 508), (4, 512))
+    select: In(2)
+    write: In(1)
+    addr: In(5)
+    data: In(512)
+    read: Out(512)
+
+    def elaborate(self, _platform):
+        m = Module()
+        for k, (depth, width) in enumerate(self.SIZES):
+            memory = TwoPortMemory(depth=depth, width=width, granularity=width)
+            m.submodules[f"memory_{k}"] = memory
+            m.d.comb += [
+                memory.r_enable.eq(1),
+                memory.r_addr.eq(self.addr),
+                memory.w_mask.eq(self.write),
+                memory.w_addr.eq(self.addr),
+                memory.w_data.eq(self.data),
+            ]
+            with m.If(self.select == k):
+                m.d.comb += self.read.eq(memory.r_data)
+        return m
+
+
+class Chains(Component):
+    """Registers with so many steps of logic between them that no mapping makes fewer."""
+
+    data: In(6)
+    y: Out(8)
+
+    def __init__(self, n_steps: int) -> None:
+        self.n_steps = n_steps
+        super().__init__()
+
+    def elaborate(self, _platform):
+        m = Module()
+        for k in range(len(self.y)):
+            kept = Signal(2 * self.n_steps)
+            m.d.sync += kept.eq(Cat(self.data, kept))
+            value = self.y[k]
+            for step in range(self.n_steps):
+                value = (value & kept[2 * step]) ^ kept[2 * step + 1]
+            m.d.sync += self.y[k].eq(value ^ self.data[0])
+        return m
+
+
+def cells(folder: Path, component: Component) -> "Counter[str]":
+    """How many cells of each type a component becomes."""
+    synthesis.synthesise(folder, rtlil(component, TOP))
+    modules = json.loads((folder / synthesis.NETLIST).read_text())["modules"]
+    return Counter(cell["type"] for cell in modules[TOP]["cells"].values())
+
+
+def test_which_memories_are_block_ram(tmp_path: Path) -> None:
+    """Deeper ones than a LUT RAM, and wide ones."""
+    cells(tmp_path, Memories())
+    kinds = [(m.depth, m.width, m.kind) for m in synthesis.memories(tmp_path)]
+    assert kinds == [
+        (16, 64, "distributed RAM"),
+        (17, 8, "block RAM"),
+        (4, 508, "distributed RAM"),
+        (4, 512, "block RAM"),
+    ]
+
+
+@pytest.mark.parametrize(("n_steps", "wide"), [(8, False), (40, True)])
+def test_only_long_paths_take_wide_luts(tmp_path: Path, n_steps: int, *, wide: bool) -> None:
+    """A LUT of five inputs takes two and a multiplexer, to have fewer behind each other."""
+    found = cells(tmp_path, Chains(n_steps))
+    assert found["LUT4"]
+    assert (found["PFUMX"] > 0) == wide
 
 
 @pytest.mark.full
