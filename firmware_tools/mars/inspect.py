@@ -123,7 +123,7 @@ def stored_bits(one: Pass, n_header_lines: int) -> dict[str, int]:
     """
     n_entries = sum(block.n_entries for block in one.blocks)
     tables = DESCRIPTOR_LINES + n_header_lines * len(one.blocks)
-    tables += TABLE_LINES if one.table is not None else 0
+    tables += one.n_word_lines + (TABLE_LINES if one.table is not None else 0)
     return {
         "weight_bits": n_entries * one.entry_lines * LINE_BITS,
         "index_bits": one.n_index_lines * LINE_BITS,

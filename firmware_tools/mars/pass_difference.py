@@ -11,10 +11,10 @@ from firmware_tools.mars.inference import DONE
 from model.mars import reference
 from model.mars.config import KERNELS
 from model.mars.frame import FrameRun, PassRecord, PassRun, layer_outputs, rows_of, run_frame
-from model.mars.heads import by_head
 from model.mars.image import Image
 from model.mars.layout import Ints
 from model.mars.machine import HALF, MembraneWrites, Writes
+from model.mars.mapper import prepared
 from model.mars.network import RAW_BITS, QuantizedNetwork
 from tb.mars.cosim import FrameTrace
 from tb.mars.records import Clocks, PassTrace
@@ -99,7 +99,7 @@ def compare_model(
     network: QuantizedNetwork, image: Image, features: Ints, compared: Compared
 ) -> Difference | None:
     """Reference = golden machine in one frame; `compared` grows by what is equal."""
-    network = by_head(network)
+    network = prepared(network)
     expected = reference.run(network, features)
     for number, runs in enumerate(run_frame(image, features).chunks):
         right = _of_chunk(network, image, expected, number)
@@ -124,7 +124,7 @@ def compare_frame(
     Pass by pass: the layers' results of the reference and the golden machine, then everything of
     the golden machine and the RTL.
     """
-    network = by_head(network)
+    network = prepared(network)
     expected = reference.run(network, features)
     golden = run_frame(image, features)
     all_passes = iter(trace.passes)

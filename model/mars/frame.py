@@ -230,7 +230,7 @@ def layer_outputs(
 
 def rows_of(descriptor: Descriptor, contents: PassContents) -> dict[str, Ints]:
     """By layer: which rows of its result `layer_outputs` has, in order."""
-    if contents.move:
+    if contents.partial:
         return {}
     rows = _all_rows(descriptor, contents)
     return {name: rows[name][_inside(contents, name, rows[name])] for name in rows}
@@ -251,7 +251,7 @@ def _all_rows(d: Descriptor, contents: PassContents) -> dict[str, Ints]:
 
 def _inside(contents: PassContents, name: str, rows: Ints) -> NDArray[np.bool_]:
     n_rows = contents.outputs[contents.layers.index(name)].shape[1]
-    return (rows >= 0) & (rows < n_rows)
+    return (rows >= contents.overwritten) & (rows < n_rows)
 
 
 def membranes_of(descriptor: Descriptor, contents: PassContents, record: PassRun) -> Ints | None:

@@ -186,8 +186,11 @@ class PassContents(_Strict):
         Group-sets of the convolution, and those that have a weight other than 0.
     pixels : int
         Pixels of the convolution.
-    move : "load", "store" or ""
-        The pass computes nothing but brings rows of a map from memory or to it.
+    move : "load", "store", "constants" or ""
+        The pass computes nothing but brings rows of a map from memory or to it, or constant ones
+        out of the program.
+    overwritten : int
+        Of the result, the first rows that the next pass writes: constants.
     """
 
     layers: tuple[str, ...]
@@ -200,7 +203,8 @@ class PassContents(_Strict):
     total_sets: int
     kept_sets: int
     pixels: int
-    move: Literal["", "load", "store"] = ""
+    move: Literal["", "load", "store", "constants"] = ""
+    overwritten: int = 0
 
 
 class Contents(_Strict):
@@ -310,7 +314,9 @@ class Image:
     @property
     def bytes_read(self) -> int:
         """Bytes of maps that later segments read from memory, the input included."""
-        loads = (one.descriptor for one in self.passes if one.descriptor.is_input)
+        loads = (
+            one.descriptor for one in self.passes if one.descriptor.is_input and one.words is None
+        )
         return sum(d.n_rows * d.out_row_pitch for d in loads) * WORD_BYTES
 
     @property

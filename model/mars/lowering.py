@@ -179,6 +179,8 @@ class Convolution:
         The map that it reads, and the type of the layer's result in it.
     source_block : int
         The block of that map with which the channels begin that it reads, of an operand or rows.
+    constants : (C, n) int or None
+        The first pixels of the result's column, which are written when all have been computed.
     operand : Operand or None
         What stands for weights, if a map does: `weight` has ones.
     rows : Rows or None
@@ -227,6 +229,7 @@ class Convolution:
     pad_value: int = 0
     band: Band | None = None
     source_block: int = 0
+    constants: Ints | None = None
     operand: Operand | None = None
     rows: Rows | None = None
     skip: str | None = None
@@ -835,10 +838,10 @@ class _Lowering:
         )
 
     def _tokens(self, layer: Tokens) -> Convolution:
-        """The last of the passes: first the map is copied, then every constant writes a row.
+        """A copy of a map, behind which constants are written as its first pixels.
 
-        A constant is a bias without weights. What is left out of the map is never read, or
-        overwritten: it is where the constants are, or above them.
+        What is left out of the map is never read, or overwritten: it is where the constants are, or
+        above them. Constants are whole pixels of a map, so first it has only this result.
         """
         kind, n = self.kinds[layer.name], layer.values.shape[1]
         view = self._view(layer.input)
@@ -847,26 +850,20 @@ class _Lowering:
         copy = replace(
             self._copying(replace(view, kind=column)),
             layers=(layer.name,),
-            output=layer.name,
             outputs=(kind,),
             map_size=kind.shape[1:],
             top=n - layer.first,
             column=True,
+            constants=layer.values if n else None,
         )
-        constants = [
-            replace(
-                copy,
-                weight=np.zeros_like(copy.weight),
-                post=replace(copy.post, bias=values),
-                band=Band(n_teams=1, pitch=1, first=number, rows=1),
-                copy=False,
-            )
-            for number, values in enumerate(layer.values.T)
-        ]
-        *before, last = [copy, *constants]
-        for number, one in enumerate(before):
-            self._append(replace(one, partial=number == 0))
-        return last
+        own = self.homes[layer.name].map
+        if not n or self.maps[own].blocks == kind.blocks:
+            return copy
+        alone = f"{layer.name} (alone)"
+        self.kinds[alone] = kind
+        self._found([alone])
+        self._append(replace(copy, output=alone, partial=True))
+        return self._copying(self._view_of_own(alone))
 
     def _copying(self, view: _View, groups: int = 1) -> Convolution:
         """A convolution whose results are what it reads."""

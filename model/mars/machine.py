@@ -311,7 +311,7 @@ class Machine:
         for self.number, one in enumerate((first, *program)):
             d = one.descriptor
             if d.is_input:
-                yield one, self._store_input(d, next(words))
+                yield one, self._store_input(d, next(words) if one.words is None else one.words)
             elif d.is_store:
                 yield one, self._store_map(d, memory.maps)
                 if d.is_last:

@@ -71,6 +71,7 @@ from model.mars.placement import (
 )
 from model.mars.program import KernelBlock, Pass, encode
 from model.mars.segments import StuckError, segments
+from model.mars.unread import without_unread
 
 MAX_SIDE = 255
 """Rows and columns that a descriptor can count."""
@@ -126,6 +127,11 @@ class CodeFormat:
     dx_width: int
 
 
+def prepared(network: QuantizedNetwork) -> QuantizedNetwork:
+    """An equal network whose layers the passes compute: head by head, without what is not read."""
+    return by_head(without_unread(network))
+
+
 def compile_network(
     network: QuantizedNetwork, config: MarsConfig, chunk: int | None = None
 ) -> Image:
@@ -134,7 +140,7 @@ def compile_network(
     Parameters
     ----------
     network : QuantizedNetwork
-        It is compiled head by head (`model.mars.heads`).
+        What is compiled is what `prepared` makes of it.
     config : MarsConfig
     chunk : int or None
         Time steps of a spiking network for which the program is run at once, 1..4; membranes wait
@@ -145,7 +151,7 @@ def compile_network(
     FitError
         Names the layer and what it lacks.
     """
-    network = by_head(network)
+    network = prepared(network)
     chunk = chunk_of(network) if chunk is None else chunk
     errors: list[FitError] = []
     for n_macros in (config.n_macros, None):  # an input that is not packed may be smaller
@@ -230,6 +236,10 @@ def _more_bands(
     bands[best[1]] = 2 * bands.get(best[1], 1)
 
 
+_Mapped = tuple[Pass, PassContents]
+"""A pass as the hardware knows it, and as the network calls it."""
+
+
 class _Mapper:
     """Shapes and places of passes on a configuration; group-sets are found once per layer."""
 
@@ -276,6 +286,8 @@ class _Mapper:
         clocks = SEGMENT_CLOCKS
         for one, shape in zip(lowered.passes, shapes, strict=True):
             clocks += _cost(_work(one, shape, self.sets(one), config), config)
+            if one.constants is not None:
+                clocks += one.constants.shape[1] * one.outputs[-1].row_pitch
             if one.output in lowered.stores:
                 first, end = stored_rows(one, shape)
                 clocks += (end - first) * places.of(one.output).kind.row_pitch
@@ -285,17 +297,10 @@ class _Mapper:
             clocks += n_words * max(WORDS_PER_LINE // 2, config.beats_per_line) // WORDS_PER_LINE
         return clocks
 
-    def passes(self, lowered: Lowered, shapes: list[Shape], places: Places) -> list[Pass]:
-        """Passes as the hardware knows them."""
+    def passes(self, lowered: Lowered, shapes: list[Shape], places: Places) -> list[list[_Mapped]]:
+        """Of every convolution its pass, and one that writes its constants if there are some."""
         return [
-            _pass(one, self.sets(one), shape, places)
-            for one, shape in zip(lowered.passes, shapes, strict=True)
-        ]
-
-    def contents(self, lowered: Lowered, shapes: list[Shape]) -> list[PassContents]:
-        """Passes as the network calls them."""
-        return [
-            _contents(one, self.sets(one), shape)
+            _mapped(one, self.sets(one), shape, places)
             for one, shape in zip(lowered.passes, shapes, strict=True)
         ]
 
@@ -304,7 +309,8 @@ def _arranged(network: QuantizedNetwork, lowered: Lowered, mapper: _Mapper, chun
     """The image, if there is room."""
     config = mapper.config
     shapes, places = mapper.place(lowered)
-    *passes, last = mapper.passes(lowered, shapes, places)
+    mapped = itertools.chain.from_iterable(mapper.passes(lowered, shapes, places))
+    (*passes, last), names = zip(*mapped, strict=True)
     contents = Contents(
         name=network.name,
         input=features(network, INPUT, chunk),
@@ -314,7 +320,7 @@ def _arranged(network: QuantizedNetwork, lowered: Lowered, mapper: _Mapper, chun
         exit=network.exit,
         packing=lowered.packing,
         output_address=places.of(lowered.passes[-1].output).base,
-        passes=tuple(mapper.contents(lowered, shapes)),
+        passes=names,
     )
     lines = encode((*passes, _as_last(last)), wide_multiplier=config.wide_multiplier)
     return Image(
@@ -427,14 +433,13 @@ class _Segments:
     ) -> tuple[list[Pass], list[PassContents]]:
         """The passes of a segment, each with a store behind it if its result is stored."""
         passes, contents = [], []
-        about = self.mapper.contents(part, shapes)
         mapped = self.mapper.passes(part, shapes, places)
-        for one, shape, done, what in zip(part.passes, shapes, mapped, about, strict=True):
-            passes.append(done)
-            contents.append(what)
+        for one, shape, own in zip(part.passes, shapes, mapped, strict=True):
+            passes += [done for done, _ in own]
+            contents += [what for _, what in own]
             if one.output in part.stores:
                 passes.append(self._store(one, shape, places))
-                contents.append(_moved(what.layers[-1], one.outputs[-1], "store"))
+                contents.append(_moved(one.layers[-1], one.outputs[-1], "store"))
         return passes, contents
 
     def _store(self, one: Convolution, shape: Shape, places: Places) -> Pass:
@@ -486,14 +491,14 @@ class _Segments:
         }
 
 
-def _moved(name: str, kind: Features, move: Literal["load", "store"]) -> PassContents:
+def _moved(name: str, kind: Features, move: Literal["load", "store", "constants"]) -> PassContents:
     """A pass that computes nothing."""
     return PassContents(
         layers=(name,),
         outputs=(kind,),
         source=name,
-        copies=False,
-        partial=True,
+        copies=True,
+        partial=move != "constants",
         kernel=(1, 1),
         team_rows=(0,),
         total_sets=0,
@@ -839,6 +844,19 @@ def _pass(one: Convolution, kept: list[GroupSets], shape: Shape, places: Places)
     return Pass(descriptor, blocks, one.table)
 
 
+def _mapped(one: Convolution, kept: list[GroupSets], shape: Shape, places: Places) -> list[_Mapped]:
+    result = [(_pass(one, kept, shape, places), _contents(one, kept, shape))]
+    return result if one.constants is None else [*result, _constants(one, one.constants, places)]
+
+
+def _constants(one: Convolution, values: Ints, places: Places) -> _Mapped:
+    """Writes the first pixels of a column, each a row."""
+    channels, n = values.shape
+    descriptor = replace(_input_descriptor(places.of(one.output), (0, n)), rows_per_team=n)
+    words = replace(one.outputs[-1], shape=(channels, n, 1)).to_words(values[..., np.newaxis])
+    return Pass(descriptor, (), words=words), _moved(one.layers[0], one.outputs[0], "constants")
+
+
 def _descriptor(one: Convolution, shape: Shape, places: Places) -> Descriptor:
     out = places.of(one.output)
     is_one = one.average is not None or one.pixel_sum
@@ -1062,4 +1080,5 @@ def _contents(one: Convolution, kept: list[GroupSets], shape: Shape) -> PassCont
         total_sets=0 if one.rows else sum(block.n_planes for block in kept) * rows * cols * blocks,
         kept_sets=sum(block.n_kept for block in kept),
         pixels=(shape.n_rows if one.band else one.map_size[0]) * one.map_size[1],
+        overwritten=0 if one.constants is None else one.constants.shape[1],
     )

@@ -565,13 +565,13 @@ class MatMul:
 
     Channels of a head stand together. Transposed, ``acc[h*T + t, x]`` is the sum over the d
     channels c of head h of ``input[h*d + c, x] * operand[h*d + c, t]``, a score of every token t
-    for token x. Else ``acc[h*d + c, x]`` is the sum over the T tokens t of
+    for token x. Else ``acc[h*d + c, x]`` is the sum over the operand's T tokens t of
     ``input[h*T + t, x] * operand[h*d + c, t]``.
 
     Parameters
     ----------
     name, input, operand : str
-        Maps of the same rows and columns; that of `operand` is signed.
+        Maps, of as many tokens or not; that of `operand` is signed.
     transposed : bool
     heads : int
         Divides the channels of both.
@@ -611,13 +611,7 @@ class MatMul:
 
     def output_type(self, source: FeatureType, operand: FeatureType) -> FeatureType:
         """Type of the result for its inputs; raises as `Conv.output_type` does."""
-        size, n_tokens = operand.shape[1:], math.prod(operand.shape[1:])
-        if source.shape[1:] != size:
-            raise NetworkError(
-                f"{_of(self)}input and operand must have the same rows and columns, those of the "
-                f"tokens (no cross attention), not {source.shape[1]}x{source.shape[2]} and "
-                f"{size[0]}x{size[1]}"
-            )
+        n_tokens = math.prod(operand.shape[1:])
         if not operand.signed:
             raise NetworkError(
                 f"{_of(self)}operand must be signed, as weights are, which {self.operand!r} is not"
@@ -642,7 +636,7 @@ class MatMul:
                 "(it has 32 bits)"
             )
         channels = self.heads * n_tokens if self.transposed else operand.shape[0]
-        return FeatureType((channels, *size), self.out_bits, self.out_signed)
+        return FeatureType((channels, *source.shape[1:]), self.out_bits, self.out_signed)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,8 +1,8 @@
 """Lines of a program that the host rewrites in memory between two frames.
 
-A frame reads its program anew from memory, so a network with other biases, multipliers and shifts
-needs no other lines than those that hold them: headers of kernel blocks, and descriptors where a
-residual's multiplier or a global average's is another one.
+A frame reads its program anew from memory, so a network with other biases, multipliers, shifts and
+constant pixels needs no other lines than those that hold them: headers of kernel blocks, the
+constants, and descriptors where a residual's multiplier or a global average's is another one.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,6 @@ from model.mars.layout import (
     Ints,
     Lines,
     header_lines,
-    lines_per_entry,
 )
 from model.mars.program import Pass
 
@@ -69,7 +68,7 @@ def patch(before: Image, after: Image) -> Patch:
 
 
 def tables(image: Image) -> NDArray[np.bool_]:
-    """Which lines of a program hold descriptors and headers."""
+    """Which lines of a program hold descriptors, headers and constant pixels."""
     kinds = [kind for one in image.passes for kind in _kinds(one, image)]
     return np.array(kinds, np.bool_)
 
@@ -84,5 +83,6 @@ def _kinds(one: Pass, image: Image) -> Iterator[bool]:
         yield from [True] * header_lines(image.config.wide_multiplier)
         for _ in range(block.n_entries):
             yield from [False] * (done % d.codes_per_line == 0)
-            yield from [False] * lines_per_entry(d.split)
+            yield from [False] * one.entry_lines
             done += d.split
+    yield from [True] * one.n_word_lines

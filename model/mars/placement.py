@@ -176,7 +176,8 @@ def _rows_read(
     if one.skip and macro % shape.split == 0:
         yield lowered.homes[one.skip].map, first, end
     if one.operand:
-        yield lowered.homes[one.operand.name].map, 0, height
+        operand = lowered.homes[one.operand.name].map
+        yield operand, 0, lowered.maps[operand].shape[1]
 
 
 def own_rows(one: Convolution, shape: Shape) -> dict[int, tuple[int, int]]:

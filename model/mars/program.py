@@ -1,7 +1,7 @@
 """A program: what the accelerator reads in one frame, as lines and as what they mean."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,11 +60,15 @@ class KernelBlock:
 
 @dataclass(frozen=True)
 class Pass:
-    """A descriptor, its lookup table, (256,) or None, and its kernel blocks."""
+    """A descriptor, its lookup table, (256,) or None, and its kernel blocks.
+
+    An input whose feature words are in the program, as constants are, has them in `words`.
+    """
 
     descriptor: Descriptor
     blocks: tuple[KernelBlock, ...]
     table: Ints | None = None
+    words: NDArray[np.uint64] | None = None
 
     @property
     def n_kept_words(self) -> int:
@@ -84,6 +88,11 @@ class Pass:
         return 0 if d.function == OPERAND else lines_per_entry(d.split)
 
     @property
+    def n_word_lines(self) -> int:
+        """Lines with feature words."""
+        return 0 if self.words is None else -(-len(self.words) // WORDS_PER_LINE)
+
+    @property
     def n_index_lines(self) -> int:
         """Lines with index codes."""
         return -(-self.n_sets // self.descriptor.codes_per_line)
@@ -97,6 +106,7 @@ class Pass:
             + header_lines(wide_multiplier) * len(self.blocks)
             + self.n_index_lines
             + n_entries * self.entry_lines
+            + self.n_word_lines
         )
 
 
@@ -116,6 +126,10 @@ def encode_pass(one: Pass, *, wide_multiplier: bool) -> Lines:
             if one.entry_lines:
                 parts.append(pack_entries(entry[np.newaxis]))
             done += len(entry)
+    if one.words is not None:
+        padded = np.zeros(one.n_word_lines * WORDS_PER_LINE, np.uint64)
+        padded[: len(one.words)] = one.words
+        parts.append(padded.reshape(-1, WORDS_PER_LINE))
     return np.concatenate(parts)
 
 
@@ -126,13 +140,14 @@ def encode(passes: tuple[Pass, ...], *, wide_multiplier: bool) -> Lines:
 
 def encode_input(descriptor: Descriptor, words: NDArray[np.uint64]) -> Lines:
     """The lines of an input packet: the descriptor, then its feature words."""
-    padded = np.zeros(-(-len(words) // WORDS_PER_LINE) * WORDS_PER_LINE, np.uint64)
-    padded[: len(words)] = words
-    return np.concatenate([pack_descriptor(descriptor), padded.reshape(-1, WORDS_PER_LINE)])
+    return encode_pass(Pass(descriptor, (), words=words), wide_multiplier=False)
 
 
 def decode(lines: Lines, *, wide_multiplier: bool) -> tuple[Pass, ...]:
     """What a program means, decoded in the order in which the loader does it.
+
+    A segment begins with the maps that the one before it says, whose words are elsewhere; those of
+    other inputs follow their descriptor.
 
     Raises
     ------
@@ -140,9 +155,15 @@ def decode(lines: Lines, *, wide_multiplier: bool) -> tuple[Pass, ...]:
         The lines end within a pass, or go on behind the last one.
     """
     passes: list[Pass] = []
-    rest = lines
+    rest, n_loads = lines, 0
     while not passes or not ends_frame(passes[-1]):
         one, rest = _decode_pass(rest, header_lines(wide_multiplier))
+        d = one.descriptor
+        if d.is_input and not n_loads:
+            n_words = d.n_rows * d.out_row_pitch
+            own, rest = _take(rest, -(-n_words // WORDS_PER_LINE))
+            one = replace(one, words=own.reshape(-1)[:n_words])
+        n_loads = sum(map(bool, d.load_lines)) if d.is_last else max(n_loads - 1, 0)
         passes.append(one)
     if len(rest):
         raise ProgramError(f"program must end with its last pass, not go on for {len(rest)} lines")

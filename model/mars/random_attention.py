@@ -2,8 +2,8 @@
 
 Tokens are the pixels of a row, a column or a grid; heads, dimensions of a head, types and scales
 are anything that is legal. What surrounds attention is there or not: an embedding, constant
-tokens, normalisation, residuals, a second half of linear layers with a table between them, a last
-dense layer.
+tokens, normalisation, residuals, a second half of linear layers with a table between them, a layer
+for which constant tokens are left out, a last dense layer.
 """
 
 from dataclasses import replace
@@ -98,6 +98,9 @@ class _Builder(Builder):
                 layer = self._lookup("gelu", hidden)
                 hidden = self._append(layer)
             result = self._linear("shrink", hidden, n_channels, skip=result)
+        n_constants = self._n_constants(source)
+        if n_constants and chance(rng, 0.7):
+            result = self._behind(result, n_constants)
         if chance(rng, 0.2) and self._fits("dense", self._types[result]):
             self._append(self._dense("last", result, raw=chance(rng, 0.7)))
 
@@ -163,6 +166,20 @@ class _Builder(Builder):
             return source
         values = self._rng.integers(kind.low, kind.high + 1, (kind.shape[0], n))
         return self._append(Tokens(name=name, input=source, values=values, first=first))
+
+    def _n_constants(self, name: str) -> int:
+        """Constant tokens with which a map begins."""
+        tokens = (layer for layer in self._layers if isinstance(layer, Tokens))
+        return sum(layer.values.shape[1] for layer in tokens if layer.name == name)
+
+    def _behind(self, source: str, n_constants: int) -> str:
+        """A layer that reads a map without some or all of its constant tokens."""
+        rng, kind = self._rng, self._types[source]
+        first = n_constants if chance(rng, 0.7) else int(rng.integers(1, n_constants + 1))
+        first = min(first, kind.shape[1] * kind.shape[2] - 1)
+        nothing = np.zeros((kind.shape[0], 0), np.int64)
+        rest = Tokens(name="rest", input=source, values=nothing, first=first)
+        return self._linear("behind", self._append(rest), int(rng.integers(1, kind.shape[0] + 1)))
 
     def _maybe_norm(self, name: str, source: str) -> str:
         """The normalised channels of a map, or the map."""

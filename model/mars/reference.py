@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -243,7 +244,7 @@ def multiply(layer: MatMul, source: Ints, operand: Ints) -> Ints:
     """Sums of products (N, C, H, W) of two maps, head by head; exact, as `convolve`."""
     n_images, _, *size = source.shape
     left, right = (
-        values.reshape(n_images, layer.heads, -1, size[0] * size[1]).astype(np.float64)
+        values.reshape(n_images, layer.heads, -1, prod(values.shape[2:])).astype(np.float64)
         for values in (source, operand)
     )
     products = right.swapaxes(2, 3) @ left if layer.transposed else right @ left

@@ -143,7 +143,7 @@ class Faults:
                 blocks.append(block if is_fixed else self._block(image, block, **key))
                 place += 1
             table = self._table(one, seed=seed, trial=trial, place=place)
-            passes.append(Pass(one.descriptor, tuple(blocks), table))
+            passes.append(replace(one, blocks=tuple(blocks), table=table))
         lines = encode(tuple(passes), wide_multiplier=image.config.wide_multiplier)
         return replace(image, lines=lines)
 

@@ -15,7 +15,7 @@ from model.mars.frame import run_frame
 from model.mars.heads import by_head
 from model.mars.image import read_image, write_image
 from model.mars.layout import NORMALISATION, OPERAND, SOFTMAX
-from model.mars.mapper import FitError, compile_network
+from model.mars.mapper import FitError, compile_network, prepared
 from model.mars.memory import RecordedLines
 from model.mars.network import (
     Conv,
@@ -90,7 +90,7 @@ def attention(shape: tuple[int, int, int], heads: int, d: int) -> QuantizedNetwo
 def check(net: QuantizedNetwork, config: MarsConfig, seed: int = 1) -> Compared:
     """Reference = golden machine, from an image that was written and read; and by head."""
     features = random_input(net, seed)[0]
-    apart = by_head(net)
+    apart = prepared(net)
     expected, split = reference.run(net, features), reference.run(apart, features)
     for name in expected.keys() & split.keys():
         assert np.array_equal(expected[name], split[name])
@@ -146,14 +146,6 @@ def test_wrong_parameters(layer: Any, text: str) -> None:
             (12, 4, 1),
             (softmax(heads=5),),
             "layer 's': heads must divide the 12 channels of input 'input', not be 5",
-        ),
-        (
-            (4, 4, 1),
-            (
-                linear("q", "input", 4, 4, stride=(2, 1)),
-                matmul("m", "q", "input", transposed=True),
-            ),
-            "same rows and columns, those of the tokens .no cross attention., not 2x1 and 4x1",
         ),
         (
             (4, 5, 1),
@@ -408,3 +400,56 @@ def test_what_does_not_fit_is_named() -> None:
     long_row = network((16, 1, 255), matmul(transposed=True), matmul("o", "m", "input"))
     with pytest.raises(FitError, match=r"layer .* must have rows that fit"):
         compile_network(long_row, TINY)
+
+
+@pytest.mark.parametrize("config", [MARS, TINY], ids=lambda config: config.name)
+@pytest.mark.parametrize("rows", [(3, 17), (17, 3), (1, 16), (16, 1)])
+def test_tokens_that_others_attend_to(config: MarsConfig, rows: tuple[int, int]) -> None:
+    """As many rows of queries as there are, of other keys and values."""
+    first, second = rows
+    net = network(
+        (20, 17, 1),
+        linear("x", "input", 20, 20),
+        *(
+            Tokens(name=name, input="x", values=np.zeros((20, 0), np.int64), first=17 - n)
+            if n < 17
+            else linear(name, "x", 20, 20, 1)
+            for name, n in (("q", first), ("k", second))
+        ),
+        matmul("m", "q", "k", transposed=True, heads=2, shift=9),
+        softmax("p", "m", heads=2),
+        matmul("o", "p", "k", heads=2, shift=8),
+    )
+    assert net.types["o"].shape == (20, first, 1)
+    check(net, config)
+
+
+@pytest.mark.parametrize("config", [MARS, TINY], ids=lambda config: config.name)
+def test_constants_in_a_map_that_others_share(config: MarsConfig) -> None:
+    """Channels of two results that are read together lie in one map."""
+    tokens = {"values": np.arange(40).reshape(20, 2)}
+    net = network(
+        (20, 5, 1),
+        Tokens(name="t", input="input", **tokens),
+        linear("l", "t", 12, 20),
+        Select(name="both", inputs=("l", "t"), channels=tuple(range(5, 30))),
+        linear("out", "both", 8, 25),
+    )
+    check(net, config)
+    (constants,) = (one for one in compile_network(net, config).passes if one.words is not None)
+    assert len(constants.words) == 2 * 2 * 2
+
+
+def test_constants_are_written_by_one_pass() -> None:
+    """However many: two words a clock, and a line is eight."""
+
+    def clocks(n: int) -> int:
+        values = np.zeros((20, n), np.int64)
+        net = network(
+            (20, 5, 1), Tokens(name="t", input="input", values=values), norm(20, source="t")
+        )
+        image = compile_network(net, MARS)
+        (number,) = (k for k, one in enumerate(image.passes) if one.words is not None)
+        return run_frame(image, random_input(net, 1)[0]).passes[number + 1].clocks.clocks
+
+    assert clocks(34) - clocks(18) == 16 * 4 // 2

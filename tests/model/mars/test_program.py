@@ -152,6 +152,27 @@ def test_every_cut_is_refused() -> None:
             decode(lines[:n], wide_multiplier=False)
 
 
+def test_constants_are_in_the_program() -> None:
+    """Words of an input follow its descriptor, but for maps with which a segment begins."""
+    words = np.arange(1, 13, dtype=np.uint64)
+    fields = {"is_input": 1, "n_rows": 3, "out_row_pitch": 4}
+    constants = Pass(replace(Descriptor(), **fields), (), words=words)
+    last = random_pass(1, 0, [1], is_last=True)
+    loads = {"next_lines": 9, "load_line": (0, 5), "load_lines": (0, 2)}
+    onward = Pass(replace(Descriptor(), is_store=1, is_last=1, **loads), ())
+    load = Pass(constants.descriptor, ())
+    passes = (constants, onward, load, constants, last)
+    lines = encode(passes, wide_multiplier=False)
+    assert constants.n_lines(wide_multiplier=False) == 4
+    assert lines[2:4].reshape(-1).tolist() == [*words.tolist(), 0, 0, 0, 0]
+    again = decode(lines, wide_multiplier=False)
+    assert [one.descriptor for one in again] == [one.descriptor for one in passes]
+    for expected, actual in zip(passes, again, strict=True):
+        np.testing.assert_array_equal(actual.words, expected.words)
+    with pytest.raises(ProgramError, match="program must go on for 2 lines, not 1"):
+        decode(lines[:3], wide_multiplier=False)
+
+
 def test_text_of_a_cut() -> None:
     lines = encode((random_pass(1, 3, [1], is_last=True),), wide_multiplier=False)
     with pytest.raises(ProgramError) as error:
