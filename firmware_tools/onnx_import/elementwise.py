@@ -360,7 +360,8 @@ def prelu(builder: Builder, node: Node) -> None:
         builder.finish(Unary(node, source, part, source.view), source.grid)
         for part in (np.minimum(values, 0), np.maximum(values, 0))
     ]
-    scaled = diagonal(node, parts[0], each, np.zeros(len(each)), unit=1)
+    ones = np.ones(len(each), np.int64)
+    scaled = diagonal(node, parts[0], each, np.zeros(len(each)), ones)
     builder.values[node.result] = replace(scaled, skip=parts[1])
 
 

@@ -107,23 +107,34 @@ def sum_layer(name: str, pending: Sum, grid: Grid, *, wide: bool) -> Made:
 
 
 def diagonal(
-    node: Node, source: Feature, factor: Reals, added: Reals, *, unit: int = WEIGHT_HIGH
+    node: Node, source: Feature, factor: Reals, added: Reals, units: Ints | None = None
 ) -> Products:
     """A map times a factor and something added, per channel: a depthwise 1x1 convolution.
 
-    A large weight, `unit`, has fine steps for what is added.
+    Its weights are `units`, or those in whose steps what is added is nearest to an integer.
     """
     n = len(factor)
+    if units is None:
+        size = source.grid.scale * np.where(factor == 0, 1.0, np.abs(factor))
+        units = _units(added / size)
     same = Products(
         node,
         source,
-        np.full((n, 1, 1, 1), unit, np.int64),
+        units.reshape(n, 1, 1, 1),
         np.zeros(n),
-        np.full(n, source.grid.scale / unit),
+        source.grid.scale / units,
         source.view,
         groups=n,
     )
     return same.affine(factor, added)
+
+
+def _units(added: Reals) -> Ints:
+    """The weight of each channel for which what is added, in steps of the map, is least off."""
+    units = np.array(UNIT_WEIGHTS)[::-1]
+    steps = np.multiply.outer(added, units)
+    best: Ints = units[(np.abs(np.rint(steps) - steps) / units).argmin(axis=1)]
+    return best
 
 
 def _identity(pending: Sum, main: int, other: int, unit: int, *, channels: int) -> Products:
