@@ -27,8 +27,7 @@ def can_be_banded(lowered: Lowered, number: int) -> bool:
         return False
     one, then = lowered.passes[number : number + 2]
     name = lowered.homes[one.output].map
-    n_writers = sum(other.output == one.output for other in lowered.passes)
-    is_alone = n_writers == sum(home.map == name for home in lowered.homes.values()) == 1
+    is_alone = sum(home.map == name for home in lowered.homes.values()) == 1
     readers = [k for k, other in enumerate(lowered.passes) if name in lowered.read_maps(other)]
     is_whole = then.flat or then.column or then.average is not None or one.average is not None
     has_state = one.membrane is not None or then.membrane is not None

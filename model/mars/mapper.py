@@ -298,7 +298,7 @@ class _Mapper:
         return clocks
 
     def passes(self, lowered: Lowered, shapes: list[Shape], places: Places) -> list[list[_Mapped]]:
-        """Of every convolution its pass, and one that writes its constants if there are some."""
+        """Those of every convolution."""
         return [
             _mapped(one, self.sets(one), shape, places)
             for one, shape in zip(lowered.passes, shapes, strict=True)
@@ -497,7 +497,7 @@ def _moved(name: str, kind: Features, move: Literal["load", "store", "constants"
         layers=(name,),
         outputs=(kind,),
         source=name,
-        copies=True,
+        copies=move == "constants",
         partial=move != "constants",
         kernel=(1, 1),
         team_rows=(0,),
@@ -845,6 +845,7 @@ def _pass(one: Convolution, kept: list[GroupSets], shape: Shape, places: Places)
 
 
 def _mapped(one: Convolution, kept: list[GroupSets], shape: Shape, places: Places) -> list[_Mapped]:
+    """A pass, and one behind it that writes constants if there are some."""
     result = [(_pass(one, kept, shape, places), _contents(one, kept, shape))]
     return result if one.constants is None else [*result, _constants(one, one.constants, places)]
 

@@ -131,7 +131,7 @@ def _can_load(part: Lowered, first: int) -> bool:
 def _is_chain(lowered: Lowered, first: int, end: int) -> bool:
     """Whether passes can be run band by band together."""
     last = lowered.passes[end - 1]
-    return not (last.flat or last.column or last.average or last.band) and all(
+    return not (last.flat or last.column or last.average) and all(
         can_be_banded(lowered, k) for k in range(first, end - 1)
     )
 

@@ -453,3 +453,27 @@ def test_constants_are_written_by_one_pass() -> None:
         return run_frame(image, random_input(net, 1)[0]).passes[number + 1].clocks.clocks
 
     assert clocks(34) - clocks(18) == 16 * 4 // 2
+
+
+@pytest.mark.parametrize(
+    ("n_macros", "words", "n_passes", "n_segments"), [(1, 2048, 8, 1), (4, 1024, 1, 3)]
+)
+def test_constants_of_maps_that_do_not_fit(
+    n_macros: int, words: int, n_passes: int, n_segments: int
+) -> None:
+    """In bands each has those of its rows; in memory they are stored with all others."""
+    net = network(
+        (4, 12, 16),
+        linear("embed", "input", 20, 4),
+        Tokens(name="t", input="embed", values=np.arange(-400, 400).reshape(20, 40) // 4),
+        linear("wide", "t", 64, 20),
+        linear("wider", "wide", 80, 64),
+        linear("narrow", "wider", 8, 80),
+    )
+    config = MarsConfig(
+        name="small", n_cores=1, macros_per_core=n_macros, feature_words=words, weight_sram=256
+    )
+    image = compile_network(net, config)
+    assert sum(one.words is not None for one in image.passes) == n_passes
+    assert len(image.segments) == n_segments
+    assert compare_model(net, image, random_input(net, 1)[0], Compared()) is None
