@@ -215,6 +215,28 @@ def test_some_prompts_are_left_out_and_others_stay() -> None:
     check(net, MARS)
 
 
+def test_of_constants_those_that_are_read_are_kept() -> None:
+    """One layer reads some of what a normalisation makes of them, another one nothing."""
+    nothing = np.zeros((WIDTH, 0), np.int64)
+    scale = {"mult": 1, "shift": 8, "out_bits": 8, "out_signed": True}
+    net = network(
+        prompts("p", "input", 5),
+        norm("n", "p"),
+        Tokens(name="some", input="n", values=nothing, first=2),
+        Tokens(name="none", input="n", values=nothing, first=5),
+        MatMul(name="m", input="none", operand="some", transposed=True, **scale),
+    )
+    cut = without_unread(net)
+    assert_equal(net, cut)
+    assert shapes(cut) == {
+        "input": (N_TOKENS, 1),
+        "n (from pixel 5)": (N_TOKENS, 1),
+        "n (from pixel 2)": (3 + N_TOKENS, 1),
+        "m": (N_TOKENS, 1),
+    }
+    check(net, MARS)
+
+
 def test_a_grid_of_patches_stays_behind_its_class_token() -> None:
     """Without it they would not be one column, as whoever reads them has it."""
     net = network(
