@@ -252,6 +252,23 @@ def test_a_grid_of_patches_stays_behind_its_class_token() -> None:
     assert without_unread(column) is not column
 
 
+def test_what_is_computed_as_a_whole_is_not_more_than_must_be() -> None:
+    """The block behind a class token is, the one with prompts of its own is not."""
+    net = network(
+        prompts("class", "input", 1),
+        *block("b1", "class"),
+        prompts("rest", "b1", 0, 1),
+        prompts("p2", "rest", 5),
+        *block("b2", "p2"),
+        head("b2", 5, 5 + 12),
+        shape=(WIDTH, 3, 4),
+    )
+    cut = without_unread(net)
+    assert_equal(net, cut)
+    assert shapes(cut)["b1"] == (13, 1)
+    assert shapes(cut)["b2 (from pixel 5)"] == (12, 1)
+
+
 def test_scales_go_with_their_maps() -> None:
     net = deep(2, 3)
     net = replace(net, scales={"input": 0.5, "p1": 0.5, "b1.norm": 0.25, "b1": 0.125})
