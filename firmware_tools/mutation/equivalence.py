@@ -1,4 +1,4 @@
-"""Proves that a mutant changes nothing, with Yosys' SAT solver."""
+"""Proves that a mutant changes nothing, with ABC's sequential equivalence checker in Yosys."""
 
 from pathlib import Path
 
@@ -6,22 +6,32 @@ from firmware_tools.mutation.mutants import Mutant
 from firmware_tools.mutation.targets import BLOCKS
 from hw import yosys
 
-TIMEOUT_S = 30
+PDR_S = 60
+"""For the last of ABC's methods; the others are limited by conflicts."""
+SAT_S = 30
+"""For logic without registers, in which ABC has nothing to do if it vanishes."""
+TIMEOUT_S = 1200
+"""For all of a proof."""
+PROVED = "snl_UNSAT"
+"""ABC's word for an output that is always 0."""
+ABC_RUN = "Running ABC script"
+PORTS, MAP = "memory_ports.v", "memories.v"
 FLATTENED = (
-    "setattr -mod -set keep_hierarchy 1 t:$mem* %m",
+    "rename -enumerate -pattern port_% t:$mem*",  # only what has a name becomes a port
     "flatten",
-    "opt -nodffe -nosdff",
+    f"techmap -map {MAP}",
+    "delete t:$meminit*",
 )
-"""All but memories in one module; constants from one part, and registers that never leave their
-reset value, reach the others."""
+GATES = ("opt_expr", "opt_merge", "opt_clean", "dffunmap", "techmap", "opt_expr", "opt_clean")
 
 
 def is_equivalent(mutant: Mutant, folder: Path) -> bool:
-    """Whether outputs and next states are the same with and without the mutant.
+    """Whether all outputs are the same in every clock with and without the mutant.
 
-    They are compared in every state, reached or not, and for all that memories may answer: first
-    those of the mutant's module, for all that its submodules may answer, then those of its block
-    or chip. So `True` is a proof, and `False` says nothing.
+    Both begin with the reset values of their registers and get the same inputs in every clock, any
+    inputs; memories answer both alike, anything, as long as their accesses have been the same.
+    First the mutant's module is compared, then what is around it, up to its block or chip. So
+    `True` is a proof, and `False` says nothing.
 
     Parameters
     ----------
@@ -30,41 +40,60 @@ def is_equivalent(mutant: Mutant, folder: Path) -> bool:
         Where `Target.prepare` left the design.
     """
     parts = mutant.module.split(".")
-    around = ".".join(parts[: 2 if mutant.design == BLOCKS else 1])
-    return _holds(mutant, folder, mutant.module, ()) or _holds(mutant, folder, around, FLATTENED)
+    outermost = 2 if mutant.design == BLOCKS else 1
+    around = [".".join(parts[:n]) for n in range(len(parts), outermost - 1, -1)]
+    return any(_holds(mutant, folder, top) for top in around)
 
 
-def _holds(mutant: Mutant, folder: Path, top: str, inside: tuple[str, ...]) -> bool:
-    """Whether a module is the same; `inside` is done to it before."""
+def _holds(mutant: Mutant, folder: Path, top: str) -> bool:
+    """Whether a module is the same."""
+    outcome = f"outcome-{mutant.number}"
+    (folder / outcome).unlink(missing_ok=True)
+    for name in (PORTS, MAP):
+        (folder / name).write_text((Path(__file__).parent / name).read_text())
     script = [
-        *_opened("gold", top, *inside),
-        *_opened("gate", top, mutant.command(), *inside),
+        f"read_verilog {PORTS}",
+        "read_rtlil ready.il",
+        f"hierarchy -top {top}",
+        "design -save ready",
+        *_opened("gold", top),
+        *_opened("gate", top, mutant.command()),
         "design -reset",
         f"design -copy-from gold -as gold {top}",
         f"design -copy-from gate -as gate {top}",
         "miter -equiv -flatten gold gate miter",
         "hierarchy -top miter",
-        "opt_merge",  # what both have in common need not be solved
-        "opt_clean",
-        f"sat -timeout {TIMEOUT_S} -verify -prove trigger 0 miter",
+        *GATES,
+        f"abc -dff -script +strash;dprove,-T,{PDR_S};write_status,{outcome};map",
+        f"sat -timeout {SAT_S} -verify -prove trigger 0 miter",  # an error if there are registers
     ]
+    name = f"prove-{mutant.number}"
     try:
-        yosys.run("\n".join(script), folder, f"prove-{mutant.number}")
+        yosys.run("\n".join(script), folder, name, TIMEOUT_S)
     except yosys.YosysError:
-        return False
+        return _proved(folder / outcome, (folder / f"{name}.log").read_text())
     return True
 
 
+def _proved(answer: Path, log: str) -> bool:
+    """Whether ABC has proved it, in its only run: it has one for each clock."""
+    if not answer.exists() or log.count(ABC_RUN) != 1:
+        return False
+    return answer.read_text().startswith(PROVED)
+
+
 def _opened(name: str, top: str, *commands: str) -> list[str]:
-    """A module with its registers and submodules turned into ports, kept as a design `name`."""
+    """A module with the ports of its memories as its own, kept as a design `name`."""
     return [
-        "design -reset",
-        "read_rtlil ready.il",
-        f"hierarchy -top {top}",
+        "design -load ready",
         *commands,
+        *FLATTENED,
+        f"hierarchy -top {top}",
+        "opt_expr",
+        "opt_clean",
         f"cd {top}",
         "splitnets -driver",  # registers that drive a part of a wire
-        "expose -evert -evert-dff c:*",
+        "expose -evert t:*memory_read t:*memory_write %u",
         "cd",
         f"design -stash {name}",
     ]

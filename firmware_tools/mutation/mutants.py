@@ -9,6 +9,7 @@ from firmware_tools.errors import UserError
 from firmware_tools.mutation.targets import (
     CONTROL,
     CONTROL_WIDTH,
+    NUMBER,
     READY,
     Module,
     Target,
@@ -76,7 +77,8 @@ class Mutant:
     def name(self) -> str:
         """The same for the same change of the same RTL."""
         control = f"/{self.control_bit}" if self.control_bit else ""
-        return f"{self.mode}{control} {self.module} {self.cell}.{self.port}[{self.bit}]"
+        module = NUMBER.sub("", self.module)  # of names that Amaranth finds twice
+        return f"{self.mode}{control} {module} {self.cell}.{self.port}[{self.bit}]"
 
     @property
     def where(self) -> str:

@@ -19,7 +19,9 @@ CONTROL = "mutant"
 """The wire that carries the number of the mutant that is alive, zero if none is."""
 CONTROL_WIDTH = 16
 READY = "ready.il"
-PREPARE = ("proc", "opt_expr", "opt_clean", "wreduce", "opt_expr", "opt_clean")
+NUMBERED = "rename -enumerate -pattern proc_% c:$*$*"
+"""Cells that `proc` has made count from 0 in each module, not through the whole design."""
+PREPARE = ("proc", "opt_expr", "opt_clean", "wreduce", "opt_expr", "opt_clean", NUMBERED)
 """Logic that nothing reads, and bits that nothing uses, are not worth breaking."""
 SEEN_ON_CHIP = (
     "hw/bus/registers.py",
@@ -42,6 +44,7 @@ BENCH_OF_BLOCK = {
 }
 """Blocks whose bench is not called like them."""
 MODULE = re.compile(r"^((?:attribute [^\n]*\n)+)module \\(\S+)\n(.*?)^end$", re.M | re.S)
+NUMBER = re.compile(r"\$\d+")
 SOURCE = re.compile(r'attribute \\src "([^"]+)"')
 LINT = "".join(f"// verilator lint_off {code}\n" for code in ("CASEOVERLAP", "UNOPTFLAT"))
 """Yosys' cases have priorities; a bit that disturbs its neighbours looks like a loop."""
@@ -85,7 +88,8 @@ class Module:
     source : str
         File and line of its class's `elaborate`.
     text : str
-        All that it consists of, without places in source files.
+        All that it consists of, without places in source files, and with numbers of its own
+        where Amaranth counts through the whole design.
     """
 
     name: str
@@ -141,7 +145,7 @@ class Target:
             source = SOURCE.search(attributes)
             if source and relative(source[1]).startswith("hw/"):
                 text = "\n".join(line for line in body.splitlines() if r"\src" not in line)
-                found.append(Module(name, relative(source[1]), text))
+                found.append(Module(name, relative(source[1]), _renumbered(text)))
         return found
 
     def prepared(self, folder: Path) -> Path:
@@ -220,6 +224,12 @@ def modules_by_file(targets: list[Target]) -> dict[tuple[str, str], list[Module]
             result.setdefault((target.name, instances[0].file), []).extend(nearest)
         done |= {module.file for module in own}
     return result
+
+
+def _renumbered(text: str) -> str:
+    """Numbers behind `$` as they come first."""
+    numbers: dict[str, str] = {}
+    return NUMBER.sub(lambda found: numbers.setdefault(found[0], f"${len(numbers)}"), text)
 
 
 def relative(source: str) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from amaranth.back import rtlil
-from amaranth.hdl import Elaboratable, Module, Signal
+from amaranth.hdl import Elaboratable, Module, Mux, Signal
+from amaranth.lib.memory import Memory
 
 from firmware_tools import regression
 from firmware_tools.errors import UserError
@@ -18,7 +19,7 @@ from firmware_tools.mutation import score
 from firmware_tools.mutation.equivalence import is_equivalent
 from firmware_tools.mutation.mutants import LEAST, Mutant, draw, shares
 from firmware_tools.mutation.score import CAUGHT, EQUIVALENT, HUNG, SURVIVED, Campaign, Outcome
-from firmware_tools.mutation.targets import TARGETS, Target, modules_by_file
+from firmware_tools.mutation.targets import NUMBER, TARGETS, Target, modules_by_file
 from hw.generate import ports
 from hw.npu.soma import Soma
 from tb.simulator import BenchFailure
@@ -56,6 +57,86 @@ class SomaTarget(Target):
 SOMA = SomaTarget("soma", "blocks", ("soma",))
 
 
+class Places(Elaboratable):
+    """Logic that counts in some states, and in others does not."""
+
+    def __init__(self) -> None:
+        self.enable = Signal()
+        self.data = Signal(4)
+        self.other = Signal(4)
+        self.word = Signal(4)
+        self.last = Signal()
+        self.below = Signal()
+        self.beyond = Signal()
+        self.both = Signal()
+
+    def ports(self) -> dict:
+        ins, outs = [self.enable, self.data, self.other], [self.word, self.last, self.below]
+        signals = [*ins, *outs, self.beyond, self.both]
+        return {signal.name: (signal, None) for signal in signals}
+
+    def elaborate(self, platform):  # noqa: ARG002
+        m = Module()
+        m.submodules.memory = memory = Memory(shape=4, depth=16, init=[])
+        write, read = memory.write_port(), memory.read_port()
+        count = Signal(4, init=3)
+        with m.If(self.enable):
+            m.d.sync += count.eq(Mux(count == 11, 3, count + 1))
+        held = Signal(4)
+        taken = Signal()
+        m.d.sync += [taken.eq(self.enable), held.eq(Mux(self.enable, self.data, self.other))]
+        written = Signal(4)
+        place = Signal(4)
+        m.d.comb += [
+            self.last.eq(count == 9),
+            self.below.eq(count == 2),
+            self.beyond.eq(count == 12),
+            self.both.eq(self.data.all() & self.data[0]),
+            written.eq(Mux(taken, held, self.other)),
+            place.eq(Mux(self.enable, self.data, self.other)),
+            write.en.eq(taken),
+            write.addr.eq(count),
+            write.data.eq(written),
+            read.en.eq(self.enable),
+            read.addr.eq(place),
+            self.word.eq(read.data),
+        ]
+        return m
+
+
+class PlacesTarget(Target):
+    """Alone, as a chip."""
+
+    @cached_property
+    def rtlil(self) -> str:
+        places = Places()
+        return str(rtlil.convert(places, name="places", ports=places.ports(), emit_src=True))
+
+
+PLACES = PlacesTarget("places", "places")
+
+
+class SomaBetween(SomaAlone):
+    """Between other modules, so that what is counted through the whole design is different."""
+
+    def elaborate(self, platform):  # noqa: ARG002
+        m = Module()
+        m.submodules.first = Places()
+        m.submodules.soma = self.soma
+        m.submodules.last = Places()
+        m.d.comb += self.soma.v.eq(self.v | (self.v & self.soma.enable.replicate(8)))
+        return m
+
+
+class BetweenTarget(Target):
+    """The soma between other modules."""
+
+    @cached_property
+    def rtlil(self) -> str:
+        between = SomaBetween()
+        return str(rtlil.convert(between, name="blocks", ports=between.ports(), emit_src=True))
+
+
 def planted(number: int, mode: str, module: str, cell: str, port: str, bit: int = 0) -> Mutant:
     return Mutant("soma", number, "planted", module, cell, port, bit, mode, "", "", "", "")
 
@@ -78,6 +159,21 @@ def test_mutants_are_drawn(drawn: list[Mutant], folder: Path) -> None:
     assert not any(mutant.port.lower().endswith("clk") for mutant in drawn)
     assert all(re.match(r"hw/npu/soma.py:\d+$", mutant.source) for mutant in drawn if mutant.source)
     assert drawn == draw([SOMA], LEAST, SEED, folder)
+
+
+def test_names_hold_while_the_module_is_the_same(folder: Path) -> None:
+    """A reason for a survivor is found again, whatever has changed around its module."""
+    between = BetweenTarget("between", "blocks")
+    texts, cells = set(), set()
+    for target in (SOMA, between):
+        texts |= {module.text for module in target.modules if module.name == "blocks.soma"}
+        ready = (target.prepared(folder) / "ready.il").read_text()
+        body = ready.split("module \\blocks.soma\n")[1].split("\nend\n")[0]
+        cells.add(tuple(re.findall(r"^  cell (\S+ \S+)$", body, re.M)))
+    assert len(texts) == 1
+    (names,) = cells
+    assert any("proc_" in name for name in names)
+    assert NUMBER.sub("", "blocks.rows$1813.unit.root$354") == "blocks.rows.unit.root"
 
 
 def test_outcomes(drawn: list[Mutant], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,6 +204,33 @@ def test_outcomes(drawn: list[Mutant], folder: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(score, "SPARE_CLOCKS", 5)
     (hung,) = score.outcomes(trials[:1], Local(1))
     assert (hung.outcome, hung.bench) == (HUNG, "soma")
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "output", "port", "expected"),
+    [
+        ("const0", "eq", "beyond", "Y", True),  # a count that is never reached
+        ("const0", "eq", "below", "Y", True),
+        ("const0", "eq", "last", "Y", False),  # one that is, after six steps
+        ("const1", "and", "both", "B", True),  # without a register
+        ("const1", "and", "both", "A", False),
+        ("inv", "mux", "written", "A", True),  # a word that is not written
+        ("inv", "mux", "written", "B", False),
+        ("inv", "mux", "place", "A", True),  # an address that is not read
+        ("inv", "mux", "place", "B", False),
+        ("inv", "dff", "held", "D", False),
+        ("const1", "dff", "taken", "Q", False),  # a write that is none
+    ],
+)
+def test_what_is_proved(
+    folder: Path, mode: str, kind: str, output: str, port: str, *, expected: bool
+) -> None:
+    ready = PLACES.prepared(folder)
+    drives = "Q" if kind == "dff" else "Y"
+    pattern = rf"cell \${kind} (\S+)\n(?:    .*\n)*?    connect \\{drives} \\{output}\n"
+    (cell,) = re.findall(pattern, (ready / "ready.il").read_text())
+    mutant = Mutant("places", 1, "planted", "places", cell, port, 0, mode, "", "", "", "")
+    assert is_equivalent(mutant, ready) == expected
 
 
 def test_bench_that_fails_without_a_mutant(
