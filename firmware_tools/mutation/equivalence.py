@@ -16,12 +16,6 @@ PROVED = "snl_UNSAT"
 """ABC's word for an output that is always 0."""
 ABC_RUN = "Running ABC script"
 PORTS, MAP = "memory_ports.v", "memories.v"
-FLATTENED = (
-    "rename -enumerate -pattern port_% t:$mem*",  # only what has a name becomes a port
-    "flatten",
-    f"techmap -map {MAP}",
-    "delete t:$meminit*",
-)
 GATES = ("opt_expr", "opt_merge", "opt_clean", "dffunmap", "techmap", "opt_expr", "opt_clean")
 
 
@@ -49,15 +43,16 @@ def _holds(mutant: Mutant, folder: Path, top: str) -> bool:
     """Whether a module is the same."""
     outcome = f"outcome-{mutant.number}"
     (folder / outcome).unlink(missing_ok=True)
-    for name in (PORTS, MAP):
-        (folder / name).write_text((Path(__file__).parent / name).read_text())
+    own = {name: f"{mutant.number}-{name}" for name in (PORTS, MAP)}  # Yosys sees its folder only
+    for name, copy in own.items():
+        (folder / copy).write_text((Path(__file__).parent / name).read_text())
     script = [
-        f"read_verilog {PORTS}",
+        f"read_verilog {own[PORTS]}",
         "read_rtlil ready.il",
         f"hierarchy -top {top}",
         "design -save ready",
-        *_opened("gold", top),
-        *_opened("gate", top, mutant.command()),
+        *_opened("gold", top, own[MAP]),
+        *_opened("gate", top, own[MAP], mutant.command()),
         "design -reset",
         f"design -copy-from gold -as gold {top}",
         f"design -copy-from gate -as gate {top}",
@@ -82,12 +77,15 @@ def _proved(answer: Path, log: str) -> bool:
     return answer.read_text().startswith(PROVED)
 
 
-def _opened(name: str, top: str, *commands: str) -> list[str]:
+def _opened(name: str, top: str, memories: str, *commands: str) -> list[str]:
     """A module with the ports of its memories as its own, kept as a design `name`."""
     return [
         "design -load ready",
         *commands,
-        *FLATTENED,
+        "rename -enumerate -pattern port_% t:$mem*",  # only what has a name becomes a port
+        "flatten",
+        f"techmap -map {memories}",
+        "delete t:$meminit*",
         f"hierarchy -top {top}",
         "opt_expr",
         "opt_clean",
