@@ -2,7 +2,7 @@
 (* techmap_celltype = "$alu" *)
 module ripple (A, B, CI, BI, X, Y, CO);
   parameter A_SIGNED = 0, B_SIGNED = 0, A_WIDTH = 1, B_WIDTH = 1, Y_WIDTH = 1;
-  localparam MOST = 16;
+  localparam MOST = 12;
   input [A_WIDTH-1:0] A;
   input [B_WIDTH-1:0] B;
   input CI, BI;

@@ -17,10 +17,10 @@ from hw.cache import cached, key
 from hw.generate import rtlil
 
 CACHE = Path(__file__).parents[2] / "build" / "netlists"
-CONSTRAINTS, MAPPING, ADDERS = (
-    Path(__file__).with_name(name) for name in ("map.constr", "map.abc", "ripple.v")
+CONSTRAINTS, MAPPING, ADDERS, FULL_ADDER = (
+    Path(__file__).with_name(name) for name in ("map.constr", "map.abc", "ripple.v", "full_adder.v")
 )
-FILES = (osu018.CLOCK_GATE, CONSTRAINTS, MAPPING, ADDERS)
+FILES = (osu018.CLOCK_GATE, CONSTRAINTS, MAPPING, ADDERS, FULL_ADDER)
 """What the script reads from beside it: Yosys' wheel does not see every absolute path."""
 SHARED_LANES = ("*.somas.lane_*", "*.post_synaptic_units.lane_*")
 """Modules that are dissolved before mapping: their enables are the same in every lane, and one
@@ -147,8 +147,24 @@ opt_clean
 alumacc
 share
 opt -full -nosdff
+maccmap
 techmap -map {ADDERS.name}
-techmap -map +/techmap.v
+# Longer adders look ahead, and are not taken apart.
+techmap c:* t:$alu %d
+opt -fast -nosdff
+simplemap
+opt -nosdff
+opt_clean
+# A full adder is a cell of the library, if somebody reads both its sum and its carry.
+extract_fa -fa
+splitnets
+opt_clean
+select -set read c:* %ci1 w:* %i o:* %u
+select -set sums @read %ci1:+$fa[Y] t:$fa %i
+select -set carries @read %ci1:+$fa[X] t:$fa %i
+techmap -map {FULL_ADDER.name} @sums @carries %i
+select -clear
+techmap
 opt -fast -nosdff
 simplemap
 opt -nosdff
@@ -175,7 +191,8 @@ design -save mapped
 read_liberty -overwrite -ignore_miss_func {library}
 flatten -noscopeinfo
 # Nets keep the name of the pin that drives them; a cell that reads them may be gone when flat.
-setattr -set driver 1 w:*.Y w:*.Q w:*.YC w:*.YS
+setattr -set driver 1 w:*.Y w:*.Q
+setattr -set driver 1 -set keep 1 w:*.YC w:*.YS
 opt_clean -purge
 write_verilog -noattr gates.v
 design -load mapped

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,32 @@ class _Constants(Component):
                 with m.Case(k):
                     m.d.sync += self.value.eq((k + 1) * 0x123456789 % (1 << 33))
         return m
+
+
+class _Adders(Component):
+    """A sum of 8 bit, which number is less, and a sum of 20 bit."""
+
+    a: In(20)
+    b: In(20)
+    total: Out(9)
+    less: Out(1)
+    long: Out(21)
+
+    def elaborate(self, platform):  # noqa: ARG002
+        m = Module()
+        m.d.sync += [
+            self.total.eq(self.a[:8] + self.b[:8]),
+            self.less.eq(self.a[8:16] < self.b[8:16]),
+            self.long.eq(self.a + self.b),
+        ]
+        return m
+
+
+def test_full_adders_are_cells() -> None:
+    """Those of short sums; a comparison needs no sums, and a long adder looks ahead."""
+    netlist = synthesis.plan(_Adders(), "adders").done()
+    kinds = Counter(cell["type"] for cell in netlist.cells["cells"].values())
+    assert kinds["FAX1"] == 7  # the lowest bits have no carry
 
 
 def test_constants_are_gates() -> None:
