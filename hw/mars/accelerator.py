@@ -1,6 +1,6 @@
 """The accelerator: reads a frame and computes it."""
 
-from amaranth.hdl import Array, Module, Mux, ResetInserter, Signal
+from amaranth.hdl import Array, Cat, EnableInserter, Module, Mux, ResetInserter, Signal
 from amaranth.lib.wiring import Component, In, Out, Signature, connect
 from amaranth.utils import exact_log2
 
@@ -230,10 +230,13 @@ class Accelerator(Component):
             regions.scratch.eq(self.scratch_base >> below),
         ]
 
-        # Between frames everything that a frame moves is held in reset: each begins alike,
-        # whatever became of the one before.
-        computing = Signal()
-        m.submodules.engine = engine = ResetInserter(~computing)(Engine(config))
+        # Behind a frame everything that it moves is reset: each begins alike, whatever became of
+        # the one before. Then nothing moves but what reads features.
+        computing, in_reset = Signal(), Signal()
+        engine = Engine(config)
+        m.d.sync += in_reset.eq(~computing)
+        awake = computing | ~in_reset | Cat(engine.host_read).any()
+        m.submodules.engine = EnableInserter(awake)(ResetInserter(~computing)(engine))
         connect(m, reader.lines, engine.lines)
         connect(m, engine.words, writer.words)
         m.d.comb += [
@@ -244,7 +247,7 @@ class Accelerator(Component):
             regions.descriptor.eq(engine.descriptor),
         ]
         m.d.comb += engine.later.eq(first_step != 0)
-        m.submodules.exit_unit = exit_unit = self._exit_unit(m, engine, first_step)
+        exit_unit = self._exit_unit(m, engine, first_step)
 
         failed, stopped = Signal(), Signal()
         # A frame in chunks of time steps: what the end of one is followed by.
@@ -387,6 +390,8 @@ class Accelerator(Component):
             m.d.sync += bus.error.eq(~writes & ~reads)
         with m.If(asked):
             m.d.sync += bus.r_data.eq(unit.sum_data)
+        awake = unit.busy | unit.go | unit.table_write | unit.sum_read
+        m.submodules.exit_unit = EnableInserter(awake)(unit)
         return unit
 
     def _host(self, m, engine, exit_unit):

@@ -1,6 +1,6 @@
 """The engine: from lines to features, one frame."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, EnableInserter, Module, Mux, Signal
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out
 from amaranth.utils import exact_log2
@@ -15,6 +15,7 @@ from hw.mars.layout import (
     MAX_GROUPS,
     ROW_WIDTH,
     fires,
+    has_operand,
     header_bits,
     is_row,
 )
@@ -223,7 +224,9 @@ class Engine(Component):
 
     def _map_loader(self, m, loader, copier, walker):
         """Writes maps into the macros, between the walker and who writes weights there."""
-        m.submodules.map_loader = map_loader = MapLoader()
+        map_loader = MapLoader()
+        awake = walker.take | has_operand(walker.descriptor)
+        m.submodules.map_loader = EnableInserter(awake)(map_loader)
         m.d.comb += [
             map_loader.descriptor.eq(walker.descriptor),
             map_loader.begins.eq(walker.take),
@@ -272,11 +275,13 @@ class Engine(Component):
         m.submodules.headers = headers = TwoPortMemory(
             depth=self.config.ahead.headers, width=width, granularity=LINE_BITS
         )
+        pixel_comes = Signal()
+        m.d.sync += pixel_comes.eq(post.pixel.valid)
         m.d.comb += [
             headers.w_mask.eq(loader.header_enable << loader.header_part),
             headers.w_addr.eq(loader.header_slot),
             headers.w_data.eq(loader.header_line.replicate(width // LINE_BITS)),
-            headers.r_enable.eq(1),
+            headers.r_enable.eq(pixel_comes),
             headers.r_addr.eq(Mux(is_row(rows.descriptor), rows.header_slot, drain.header_slot)),
             post.header.eq(headers.r_data),
         ]

@@ -65,8 +65,8 @@ class ExitUnit(Component):
         Tables and factors, laid out as `model.mars.early_exit.Table` says.
     sum_read, sum_addr, sum_data : In(1), In(8), Out(32)
         A logit of the last step that was decided, data 1 clock later; while nothing is.
-    done, stops : Out(1)
-        The chunk is decided; it is the last one.
+    busy, done, stops : Out(1)
+        Between `go` and `done`; the chunk is decided; it is the last one.
     taken : Out(7)
         Steps so far.
     """
@@ -85,6 +85,7 @@ class ExitUnit(Component):
     sum_read: In(1)
     sum_addr: In(range(MAX_CLASSES))
     sum_data: Out(ACC_WIDTH)
+    busy: Out(1)
     done: Out(1)
     stops: Out(1)
     taken: Out(TIME_WIDTH)
@@ -132,7 +133,7 @@ class ExitUnit(Component):
             self.taken.eq(self.first_step + step + 1),
             self.stops.eq(self.sure | (self.taken == self.last_step)),
         ]
-        with m.FSM(name="exit"):
+        with m.FSM(name="exit") as fsm:
             with m.State("IDLE"), m.If(self.go):
                 m.d.sync += step.eq(0)
                 m.next = "BEGIN"
@@ -161,6 +162,7 @@ class ExitUnit(Component):
                 with m.If(~self.done):
                     m.d.sync += step.eq(step + 1)
                     m.next = "BEGIN"
+        m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
 
     def _compare(self, m):
         """The sums of a step, the logarithm of the first one, and what they are compared with."""

@@ -65,11 +65,18 @@ def _wide_steps(planes, k):
     return [low[step] + (high[step] << NIBBLE) for step in (first, first + 1)]
 
 
-def _in_halves(old, values):
-    """Each half of an accumulator with a value of its own added."""
+def _halves(values):
+    """Two values, each in half of an accumulator."""
     half = ACC_WIDTH // 2
-    parts = [old[:half].as_signed() + values[0], old[half:].as_signed() + values[1]]
-    return Cat(part[:half] for part in parts)
+    return Cat(Cat(value, value[-1].replicate(half - len(value))) for value in values)
+
+
+def _add(old, value, apart):
+    """The sum of two accumulators, or of each half of them."""
+    half = ACC_WIDTH // 2
+    lower = old[:half] + value[:half]
+    upper = old[half:] + value[half:] + (lower[half] & ~apart)
+    return Cat(lower[:half], upper[:half]).as_signed()
 
 
 class Lane(Component):
@@ -215,31 +222,35 @@ class Lane(Component):
         accumulators = Signal(SUMS, reset_less=True)
         highs = Signal(SUMS, reset_less=True)
         timed = in_steps(d)
+        # In time two steps share an accumulator; 8-bit weights have all of it for one.
+        halves = timed & ~d.wide
         for k in range(KERNELS):
             added = Signal(signed(ACC_WIDTH), name=f"added_{k}")
             weighed = Mux(high_5, macro.sums[k] << NIBBLE, macro.sums[k])
             partial = Mux(upper_5, weighed << NIBBLE, weighed)
-            # In time two steps share an accumulator; 8-bit weights have all of it for one.
             two, other_two = (_pair(macro.planes[k], which) for which in range(2))
             one, other = _wide_steps(macro.planes, k)
             old = Mux(tap_first_5, 0, accumulators[k])
             old_high = Mux(first_5, 0, highs[k])
             added_high = Signal(signed(ACC_WIDTH), name=f"added_high_{k}")
-            whole = Mux(timed, one, partial)
+            value = Signal(signed(ACC_WIDTH), name=f"value_{k}")
+            value_high = Signal(signed(ACC_WIDTH), name=f"value_high_{k}")
             m.d.comb += [
-                added.eq(Mux(timed & ~d.wide, _in_halves(old, two), old + whole)),
-                added_high.eq(Mux(d.wide, old_high + other, _in_halves(old_high, other_two))),
+                value.eq(Mux(halves, _halves(two), Mux(timed, one, partial))),
+                value_high.eq(Mux(halves, _halves(other_two), other)),
+                added.eq(_add(old, value, halves)),
+                added_high.eq(_add(old_high, value_high, halves)),
             ]
             with m.If(tap_first_5 | summed_5):
                 m.d.sync += accumulators[k].eq(added)
             with m.If(timed & (first_5 | summed_5)):
                 m.d.sync += highs[k].eq(added_high)
             best = Signal(signed(FEATURE_WIDTH), name=f"best_{k}", reset_less=True)
-            value = Signal(signed(FEATURE_WIDTH), name=f"value_{k}")
+            tap = Signal(signed(FEATURE_WIDTH), name=f"tap_{k}")
             larger = Signal(signed(FEATURE_WIDTH), name=f"larger_{k}")
             m.d.comb += [
-                value.eq(added),
-                larger.eq(Mux(first_5 | fresh | (value > best), value, best)),
+                tap.eq(added),
+                larger.eq(Mux(first_5 | fresh | (tap > best), tap, best)),
             ]
             with m.If(tap_last_5):
                 m.d.sync += best.eq(larger)
@@ -368,7 +379,9 @@ class Lane(Component):
         word_4 = Signal(WORD_BITS, reset_less=True, name=f"{name}_word")
         write_4 = Signal(n_words, name=f"{name}_write")
         kept = Signal.like(result, reset_less=True, name=f"{name}_kept")
-        m.d.sync += [word_4.eq(word), write_4.eq(which)]
+        m.d.sync += write_4.eq(which)
+        with m.If(which.any()):
+            m.d.sync += word_4.eq(word)
         for k in range(n_words):
             with m.If(write_4[k]):
                 m.d.sync += kept.word_select(k, WORD_BITS).eq(word_4)

@@ -2,7 +2,7 @@
 
 import itertools
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Const, EnableInserter, Module, Mux, Signal, signed
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import Component, In, Out
 
@@ -12,6 +12,7 @@ from hw.mars.layout import (
     MEMBRANE_WORDS,
     STEP_SUMS,
     TIMED_HEADER_WORD,
+    fires,
     loads_membranes,
 )
 from hw.mars.membranes import MEMBRANE_WIDTH, MEMBRANES, first_lanes, from_words
@@ -363,7 +364,7 @@ class LifChain(Component):
         """A stage for each step; returns the first and the last one."""
         stages = [LifStage(step) for step in range(STEPS_PER_WORD)]
         for step, stage in enumerate(stages):
-            m.submodules[f"stage_{step}"] = stage
+            m.submodules[f"stage_{step}"] = EnableInserter(fires(self.descriptor))(stage)
             m.d.comb += stage.descriptor.eq(self.descriptor)
         self._enter(m, stages[0])
         for k, step in itertools.product(range(KERNELS), range(STEPS_PER_WORD)):
@@ -381,7 +382,8 @@ class LifChain(Component):
 
     def _walk(self, m):
         """One stage for all steps."""
-        m.submodules.stage = stage = LifWalk()
+        stage = LifWalk()
+        m.submodules.stage = EnableInserter(fires(self.descriptor))(stage)
         m.d.comb += stage.descriptor.eq(self.descriptor)
         self._enter(m, stage)
         for k in range(KERNELS):
@@ -400,7 +402,9 @@ class LifChain(Component):
         d = self.descriptor
         word = TIMED_HEADER_WORD(self.header.word_select(k, WORD_BITS))
         added = Mux(self.residual[k].bit_select(step, 1), d.skip_mult[:16], 0)
-        return Mux(d.direct, self.sums[k][0], self.sums[k][step]) + word.bias + added
+        # Nothing toggles behind it where there are no neurons.
+        total = Mux(d.direct, self.sums[k][0], self.sums[k][step])
+        return Mux(fires(d), total, 0) + word.bias + added
 
     def _wait(self, m, first, last):
         """Membranes of the teams between four steps and the next four; initial ones."""

@@ -21,6 +21,11 @@ def adder_tree(terms):
     return terms[0]
 
 
+def _from_lowest(value):
+    """By how much a signed value is above the lowest one of its width."""
+    return Cat(value[:-1], ~value[-1])
+
+
 class CIMMacro(Component):
     """16 word lines times 64 bit lines at 64 addresses, golden function `model.mars.macro.access`.
 
@@ -95,13 +100,16 @@ class CIMMacro(Component):
         ]
 
         enable_1 = Signal()
-        wide_1, low_1, timed_1, signed_1 = Signal(), Signal(), Signal(), Signal()
+        wide_1, timed_1, signed_1 = Signal(), Signal(), Signal()
+        # The lower nibbles of 8-bit weights have no sign; those that have one count from -8 on.
+        has_sign = [Signal(name=f"has_sign_{nibble}") for nibble in range(2)]
         activations_1 = Signal(WORD_BITS, reset_less=True)
         m.d.sync += enable_1.eq(self.enable)
         with m.If(self.enable):
             m.d.sync += [
                 wide_1.eq(self.wide),
-                low_1.eq(self.low),
+                has_sign[0].eq(~(self.low | self.wide)),
+                has_sign[1].eq(~self.low),
                 timed_1.eq(self.timed),
                 signed_1.eq(self.signed_activations),
                 activations_1.eq(self.activations),
@@ -111,21 +119,24 @@ class CIMMacro(Component):
         summing_1, timing_1 = enable_1 & ~timed_1, enable_1 & timed_1
         summing_2, timing_2 = Signal(), Signal()
         m.d.sync += [summing_2.eq(summing_1), timing_2.eq(timing_1)]
+        below = [self._below(m, t, activations_1, has_sign) for t in range(NIBBLE)]
         columns = []
         for k in range(KERNELS):
-            weights = []
-            for i in range(WORD_LINES):
-                nibble = array.r_data.word_select(i * KERNELS + k, NIBBLE)
-                # The lower nibble of an 8-bit weight has no sign.
-                sign = nibble[-1] & ~(low_1 if k % 2 else low_1 | wide_1)
-                weights.append(Cat(nibble, sign).as_signed())
-            planes = [self._plane(m, k, t, activations_1, weights) for t in range(NIBBLE)]
+            sign = has_sign[k % 2]
+            weights = [
+                array.r_data.word_select(i * KERNELS + k, NIBBLE) ^ (sign << NIBBLE - 1)
+                for i in range(WORD_LINES)
+            ]
+            planes = [
+                self._plane(m, k, t, activations_1, weights, below[t][k % 2]) for t in range(NIBBLE)
+            ]
             column = Signal(signed(COLUMN_WIDTH), name=f"column_{k}")
-            highest = planes[3] << 3
-            m.d.comb += column.eq(
-                (planes[0] + (planes[1] << 1))
-                + ((planes[2] << 2) + Mux(signed_1, -highest, highest))
-            )
+            # The highest one is inverted and 1 added where it is subtracted; and all have an
+            # inverted sign, which makes 256 too many of each, rather than many equal upper bits.
+            highest = planes[3].as_unsigned() ^ signed_1.replicate(PLANE_WIDTH)
+            terms = [_from_lowest(plane) << t for t, plane in enumerate((*planes[:3], highest))]
+            too_many = ((1 << NIBBLE) - 1) << PLANE_WIDTH - 1
+            m.d.comb += column.eq(sum(terms) + (signed_1 << 3) - too_many)
             columns.append(column)
             with m.If(timing_1 | timing_2):
                 m.d.sync += [
@@ -140,10 +151,24 @@ class CIMMacro(Component):
                 m.d.sync += self.sums[k].eq(Mux(summing_1, Mux(wide_1, wide_sum, column), 0))
         return m
 
-    def _plane(self, m, k, t, activations, weights):
+    def _below(self, m, t, activations, has_sign):
+        """Eights that are too many where weights count from -8 on, negative; of each nibble."""
+        count = adder_tree([activations[i * NIBBLE + t] for i in range(WORD_LINES)])
+        result = []
+        for nibble, sign in enumerate(has_sign):
+            eights = Signal(signed(len(count) + 1), name=f"below_{t}_{nibble}")
+            m.d.comb += eights.eq(Mux(sign, -count, 0))
+            result.append(eights)
+        return result
+
+    def _plane(self, m, k, t, activations, weights, below):
         """The sum of the weights of column k whose activations have bit t."""
         plane = Signal(signed(PLANE_WIDTH), name=f"plane_{k}_{t}")
-        bits = [activations[i * NIBBLE + t] for i in range(WORD_LINES)]
-        terms = [Mux(bit, weight, 0) for bit, weight in zip(bits, weights, strict=True)]
-        m.d.comb += plane.eq(adder_tree(terms))
+        total = adder_tree(
+            [
+                weight & activations[i * NIBBLE + t].replicate(NIBBLE)
+                for i, weight in enumerate(weights)
+            ]
+        )
+        m.d.comb += plane.eq(Cat(total[: NIBBLE - 1], total[NIBBLE - 1 :] + below))
         return plane

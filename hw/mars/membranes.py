@@ -5,7 +5,6 @@ from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import Component, In, Out
 from amaranth.utils import exact_log2
 
-from hw.delay import delayed
 from hw.mars.drain import store_layout
 from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, MAX_GROUPS, MEMBRANE_WORDS, parts_log2
 from model.mars.clocks import CHAIN_AFTER, WRITTEN_AFTER
@@ -101,12 +100,13 @@ class MembraneStore(Component):
         bytes_ = Signal(WORD_BYTES)
         two = d.u_planes_log2 != 0
         m.d.comb += bytes_.eq(((1 << n_bytes) - 1) << _places(d, now.part))
-        m.d.sync += [
-            self.write.eq(now.valid),
-            self.macros.eq(now.macros),
-            self.addr.eq(d.u_base + now.offset + (now.pair << 1)),
-            self.mask.eq(Cat(bytes_, Mux(two, bytes_, 0))),
-        ]
+        m.d.sync += self.write.eq(now.valid)
+        with m.If(now.valid):
+            m.d.sync += [
+                self.macros.eq(now.macros),
+                self.addr.eq(d.u_base + now.offset + (now.pair << 1)),
+                self.mask.eq(Cat(bytes_, Mux(two, bytes_, 0))),
+            ]
         by_team = [self._words(m, now, team) for team in range(self.n_macros)]
         for macro, data in enumerate(self.data):
             with m.If(now.valid), m.Switch(d.split_log2):
@@ -120,7 +120,10 @@ class MembraneStore(Component):
         layout = store_layout(self.n_macros)
         now = Signal(layout)
         if self.n_turns > 1:
-            m.d.comb += now.eq(delayed(m, "store", layout, self.store, WRITTEN_AFTER - 1)[-1])
+            before = self.store
+            for clock in range(1, WRITTEN_AFTER):
+                before = self._later(m, clock, before)
+            m.d.comb += now.eq(before)
             return now
         at = {
             WRITTEN_AFTER - 1 + CHAIN_AFTER * ((1 << log2) - 1): log2
@@ -128,9 +131,7 @@ class MembraneStore(Component):
         }
         before = self.store
         for clock in range(1, max(at) + 1):
-            store = Signal(layout, name=f"store_{clock}")
-            m.d.sync += store.eq(before)
-            before = store
+            before = store = self._later(m, clock, before)
             if clock in at:
                 # Nothing goes on from where it is used: the next pass may look further behind.
                 before = Signal(layout, name=f"unused_{clock}")
@@ -138,6 +139,14 @@ class MembraneStore(Component):
                 with m.If(self.descriptor.groups_log2 == at[clock]):
                     m.d.comb += [now.eq(store), before.valid.eq(0)]
         return now
+
+    def _later(self, m, clock, before):
+        """What is stored one clock later; only what is valid moves."""
+        store = Signal.like(before, name=f"store_{clock}")
+        m.d.sync += store.valid.eq(before.valid)
+        with m.If(before.valid):
+            m.d.sync += store.eq(before)
+        return store
 
     def _words(self, m, now, team):
         """Two words with the membranes of a team in their places."""

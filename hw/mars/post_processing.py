@@ -22,7 +22,7 @@ from hw.mars.layout import (
 )
 from hw.mars.lif import LifChain
 from hw.mars.membranes import MEMBRANES
-from hw.mars.requantiser import SKIP_WIDTH, Requantiser
+from hw.mars.requantiser import LIMITS_AFTER, SKIP_WIDTH, Requantiser
 from hw.mars.turns import Turns
 from hw.memory import TwoPortMemory
 from model.mars.config import (
@@ -129,7 +129,8 @@ class PostProcessing(Component):
 
         pixels, turn_2, turn_7 = self._stages(m)
         sums = Signal(ArrayLayout(signed(ACC_WIDTH), KERNELS))
-        results = self._requantise(m, pixels[SUMS_AFTER], turn_2, sums)
+        clamps_average = pixels[SUMS_AFTER + LIMITS_AFTER].average
+        results = self._requantise(m, pixels[SUMS_AFTER], turn_2, sums, clamps_average)
         chain = self._fire(m, pixels[SUMS_AFTER], turn_2)
         if turns.n > 1:
             turn_7 = Mux(fires(d), chain.turn, turn_7)
@@ -152,11 +153,11 @@ class PostProcessing(Component):
         self._look_up(m, pixel_7, pooled, kept, result)
         turn_8 = turns.register(m, "turn_8", turn_7)
         so_far = turns.of(turn_8, sums)
-        with m.If(pixel_8.valid & ~pixel_8.average):
+        with m.If(pixel_8.valid & ~pixel_8.average & d.gap):
             for channels in turns.each(m, turn_8):
                 for lane, k in enumerate(channels):
                     before = Mux(pixel_8.first_of_block, 0, so_far[lane])
-                    m.d.sync += sums[k].eq(before + result[lane])
+                    m.d.sync += sums[k].eq(before + Mux(d.gap, result[lane], 0))
         self._write(m, pixel_8, turn_8, self._gather(m, pixel_8, turn_8, result))
         return m
 
@@ -176,7 +177,7 @@ class PostProcessing(Component):
                 turn = self.turns.register(m, f"turn_{stage + 1}", turn)
         return pixels, turn_2, turn
 
-    def _requantise(self, m, pixel, turn, sums):
+    def _requantise(self, m, pixel, turn, sums, clamps_average):
         """One requantiser per lane, for the average as well; returns their results."""
         d, turns = self.descriptor, self.turns
         words = self._header_words(turn)
@@ -208,9 +209,9 @@ class PostProcessing(Component):
                 lane.skip.eq(skip),
                 lane.skip_mult.eq(d.skip_mult),
                 lane.raw.eq(raw),
-                lane.low.eq(d.low),
-                lane.high.eq(d.high),
-                lane.offset.eq(d.offset),
+                lane.low.eq(Mux(clamps_average, d.gap_low, d.low)),
+                lane.high.eq(Mux(clamps_average, d.gap_high, d.high)),
+                lane.offset.eq(Mux(clamps_average, d.gap_offset, d.offset)),
             ]
             results.append(lane.y)
             with m.If(pixel.average):
@@ -220,9 +221,6 @@ class PostProcessing(Component):
                     lane.mult.eq(d.gap_mult),
                     lane.shift.eq(d.gap_shift),
                     lane.skip.eq(0),
-                    lane.low.eq(d.gap_low),
-                    lane.high.eq(d.gap_high),
-                    lane.offset.eq(d.gap_offset),
                 ]
         return results
 
@@ -265,7 +263,7 @@ class PostProcessing(Component):
         for k, result in enumerate(results):
             logit = Signal(signed(ACC_WIDTH), name=f"logit_{k}")
             m.d.comb += [
-                logit.eq(result + Mux(is_first, 0, so_far[k])),
+                logit.eq(Mux(d.timed, result, 0) + Mux(is_first, 0, so_far[k])),
                 self.values[k].eq(Mux(fires(d), spikes[k], Mux(d.timed, logit, result))),
             ]
             with m.If(pixel.valid & d.timed):
@@ -316,7 +314,7 @@ class PostProcessing(Component):
                     )
                 ),
             ]
-            with m.If(pixel.valid), m.Switch(pixel.team):
+            with m.If(pixel.valid & d.pool), m.Switch(pixel.team):
                 for team, registers in enumerate(best):
                     with m.Case(team):
                         for channels in turns.each(m, turn):
@@ -397,7 +395,9 @@ class PostProcessing(Component):
         col = Signal(ADDR_WIDTH)
         offset = Signal(ADDR_WIDTH)
         step = input_words(d)
-        m.d.sync += [words.eq(self.feature_words), valid.eq(self.feature_valid)]
+        m.d.sync += valid.eq(self.feature_valid)
+        with m.If(self.feature_valid):
+            m.d.sync += words.eq(self.feature_words)
         with m.If(valid):
             m.d.comb += [
                 self.write.eq(row < d.n_rows),

@@ -12,6 +12,8 @@ SHIFT_MAX = 40
 POST_SHIFT_WIDTH = 5
 SKIP_WIDTH = 10
 LIMIT_WIDTH = 16
+LIMITS_AFTER = 4
+"""Clocks from an accumulator until its result is clamped."""
 
 
 class Requantiser(Component):
@@ -45,7 +47,8 @@ class Requantiser(Component):
     raw : In(1)
         No requantisation.
     low, high, offset : In(signed(16))
-        Ends of the result's type less the offset, low <= high; what is added then.
+        Ends of the result's type less the offset, low <= high; what is added then. `LIMITS_AFTER`
+        clocks later than the others: they seldom change, and need no registers here.
     y : Out(signed(32))
     """
 
@@ -125,22 +128,18 @@ class Requantiser(Component):
         with m.If(enables[3]):
             m.d.sync += shifted_4.eq(sum_3 >> shift[3])
 
-        raw_4 = delayed("raw", 1, self.raw, 4)[-1]
-        low_4 = delayed("low", signed(LIMIT_WIDTH), self.low, 4)[-1]
-        high_4 = delayed("high", signed(LIMIT_WIDTH), self.high, 4)[-1]
-        offset_4 = delayed("offset", signed(LIMIT_WIDTH), self.offset, 4)[-1]
+        raw_4 = delayed("raw", 1, self.raw, LIMITS_AFTER)[-1]
         rounded_4 = shifted_4
         if self.wide:
-            places = delayed("post_shift", POST_SHIFT_WIDTH, self.post_shift, 4)[-1]
-            rounded_4 = self._away(m, shifted_4, places)
+            post_shift = delayed("post_shift", POST_SHIFT_WIDTH, self.post_shift, LIMITS_AFTER)
+            rounded_4 = self._away(m, shifted_4, post_shift[-1])
 
         y_5 = register("y_5", signed(ACC_WIDTH))
         clamped = Signal(signed(LIMIT_WIDTH))
-        m.d.comb += clamped.eq(
-            Mux(rounded_4 < low_4, low_4, Mux(rounded_4 > high_4, high_4, rounded_4))
-        )
+        low, high = self.low, self.high
+        m.d.comb += clamped.eq(Mux(rounded_4 < low, low, Mux(rounded_4 > high, high, rounded_4)))
         with m.If(enables[4]):
-            m.d.sync += y_5.eq(Mux(raw_4, shifted_4, clamped + offset_4))
+            m.d.sync += y_5.eq(Mux(raw_4, shifted_4, clamped + self.offset))
         m.d.comb += self.y.eq(y_5)
         return m
 

@@ -1,13 +1,13 @@
 """Rows: reads the pixels of a map for the row unit, and sends its results to post-processing."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, EnableInserter, Module, Mux, Signal
 from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import Component, In, Out
 from amaranth.utils import exact_log2
 
 from hw.delay import delayed
 from hw.mars.drain import PIXEL
-from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, HEADER_SLOT_WIDTH, ROW_WIDTH
+from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, HEADER_SLOT_WIDTH, ROW_WIDTH, is_row
 from hw.mars.row_unit import RowUnit, row_results
 from hw.mars.turns import Turns
 from model.mars.clocks import ROW_DRAIN_AFTER, ROW_WAITS
@@ -158,7 +158,8 @@ class Rows(Component):
         m = Module()
         d = self.descriptor
         is_softmax = d.function == SOFTMAX
-        m.submodules.unit = unit = RowUnit(self.turns.n_lanes)
+        unit = RowUnit(self.turns.n_lanes)
+        m.submodules.unit = EnableInserter(is_row(d))(unit)
         # What a pass has is there a clock after its descriptor, before its first step.
         width = BLOCKS_WIDTH + self._turn_width
         n_blocks, n_idle = Signal(width), Signal(range(max(ROW_WAITS.values()) + 1))

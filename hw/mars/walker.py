@@ -261,8 +261,8 @@ class Walker(Component):
             last=Signal(name="at_last"),
             done=Signal(name="pixel_done"),
         )
-        word = self._steps(m, active, n_entries, head, at, end_of_round, end_of_block)
-        pixel = self._pixels(m, at, block, word)
+        issue, word = self._steps(m, active, n_entries, head, at, end_of_round, end_of_block)
+        pixel = self._pixels(m, at, block, issue, word)
         m.d.comb += [
             end_of_block.eq(end_of_round & at.done & at.last),
             pixel.slot.eq(self.slot),
@@ -277,7 +277,9 @@ class Walker(Component):
             valid_before, round_before = valid, round_
             valid = Signal(name=f"round_valid_{clock}")
             round_ = Signal(ROUND, name=f"round_info_{clock}", reset_less=True)
-            m.d.sync += [valid.eq(valid_before), round_.eq(round_before)]
+            m.d.sync += valid.eq(valid_before)
+            with m.If(valid_before):
+                m.d.sync += round_.eq(round_before)
         freed = Mux(end_of_block, n_entries, 0)
         for _ in range(FREED_AFTER - 1):
             freed_before = freed
@@ -291,7 +293,10 @@ class Walker(Component):
         return m
 
     def _steps(self, m, active, n_entries, head, at, end_of_round, end_of_block):
-        """The steps of a round: membranes, residual, entries; returns the word of a pixel."""
+        """The steps of a round: membranes, residual, entries.
+
+        Returns whether there is one in this clock, and the word of its pixel.
+        """
         d, step = self.descriptor, self.step
         # The sums of a source that is the same in all steps are there after the first round.
         repeats = d.timed & d.direct & at.sub
@@ -371,17 +376,20 @@ class Walker(Component):
             step.access.eq(issue & access),
             step.skip.eq(issue & skip),
             step.membranes.eq(issue & membranes),
-            step.u_plane.eq(plane),
             step.first.eq(issue & first & ~repeats & (~pixel_sum | at.first)),
             step.last.eq(end_of_round),
-            step.upper.eq(upper),
-            step.high.eq(d.stacked & entry[0]),
         ]
+        with m.If(issue):
+            m.d.sync += [
+                step.u_plane.eq(plane),
+                step.upper.eq(upper),
+                step.high.eq(d.stacked & entry[0]),
+            ]
         word = Signal()
         m.d.comb += word.eq(Mux(Mux(skip, d.timed, in_steps(d)), at.sub, upper))
-        return word
+        return issue, word
 
-    def _pixels(self, m, at, block, word):
+    def _pixels(self, m, at, block, issue, word):
         """The way through the map: row by row, or quad by quad if 2x2 are pooled.
 
         Returns the pixel as a round.
@@ -437,14 +445,15 @@ class Walker(Component):
             u_offset.eq(u_pixel + (u_word >> d.split_log2 << d.u_planes_log2)),
             u_macro.eq(u_word & ((1 << d.split_log2) - 1)),
         ]
-        m.d.sync += [
-            step.in_row.eq(in_row + Mux(dy, d.row_stride, 0) - d.pad_top),
-            step.in_col.eq(in_col + Mux(dx, d.col_stride, 0) - d.pad_left),
-            step.in_offset.eq(in_offset + word),
-            step.skip_offset.eq(skip_offset + (channel_block << d.skip_two) + word),
-            step.u_offset.eq(u_offset),
-            step.u_macro.eq(u_macro),
-        ]
+        with m.If(issue):
+            m.d.sync += [
+                step.in_row.eq(in_row + Mux(dy, d.row_stride, 0) - d.pad_top),
+                step.in_col.eq(in_col + Mux(dx, d.col_stride, 0) - d.pad_left),
+                step.in_offset.eq(in_offset + word),
+                step.skip_offset.eq(skip_offset + (channel_block << d.skip_two) + word),
+                step.u_offset.eq(u_offset),
+                step.u_macro.eq(u_macro),
+            ]
 
         pixel = Signal(ROUND)
         block_log2 = Mux(d.timed, d.out_block_log2, d.out_planes_log2)

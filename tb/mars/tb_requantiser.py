@@ -10,7 +10,7 @@ import numpy as np
 from model.mars.requantiser import raw, requantise
 from tb.bench import Block, check, signed
 
-LATENCY = 5
+LATENCY, LIMITS_AFTER = 5, 4
 ACC_MIN, ACC_MAX = -(1 << 31), (1 << 31) - 1
 MULT_MAX = 65535
 SKIP_MIN, SKIP_MAX = -512, 511
@@ -23,6 +23,7 @@ TYPES = (
     *((-9, -3), (3, 9)),
 )
 """Ends of unsigned and signed results, and two ranges without 0: both limits have a sign."""
+LIMITS = ("low", "high", "offset")
 Case = dict[str, int]
 KEYS = ("acc", "bias", "mult", "shift", "skip", "skip_mult", "low", "high", "post_shift", "offset")
 
@@ -122,11 +123,16 @@ async def stream(dut, cases: list[Case], name: str = "requantiser") -> None:
     for number in range(len(cases)):
         gap = rng.choice((1, 1, 2, 7)) if rng.random() < 0.1 else 0
         slots += [*[None] * gap, number]
+    slots += [None] * LATENCY
     expected = golden(cases)
-    for t, slot in enumerate([*slots, *[None] * LATENCY]):
+    for t, slot in enumerate(slots):
         case = random_case(rng) if slot is None else cases[slot]
         if name == "requantiser":
             case = {key: value for key, value in case.items() if key != "post_shift"}
+        # Limits come with what is clamped; when nothing is, they may be anything.
+        clamped = slots[t - LIMITS_AFTER] if t >= LIMITS_AFTER else None
+        limits = random_case(rng) if clamped is None else cases[clamped]
+        case = {**case, **{key: limits[key] for key in LIMITS}}
         block.set(enable=slot is not None, **case)
         y = (await block.tick())["y"]
         due = slots[t - LATENCY] if t >= LATENCY else None

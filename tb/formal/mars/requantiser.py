@@ -8,7 +8,7 @@ from functools import partial
 
 from amaranth.hdl import Const, Mux, signed
 
-from hw.mars.requantiser import Requantiser
+from hw.mars.requantiser import LIMITS_AFTER, Requantiser
 from tb.formal.harness import ARITHMETIC, Harness, Proof
 
 LATENCY = 5
@@ -59,15 +59,19 @@ def state(
     second_half = h.define("second_half", (Const(1, 1) << places) >> 1)
     magnitude = h.define("magnitude", (Mux(once < 0, -once, once) + second_half) >> places)
     rounded = h.define("rounded", Mux(once < 0, -magnitude, magnitude))
-    clamped = Mux(rounded < low, low, Mux(rounded > high, high, rounded)) + inputs["offset"]
-    y = h.define("expected", Mux(unit.raw, total, clamped), signed(32))
     entered = h.past(unit.enable, LATENCY)
-    h.always("y_right", unit.y == h.past(y, LATENCY), entered)
+    # Limits come with what is clamped.
+    value = h.define("value", h.past(rounded, LIMITS_AFTER))
+    clamped = Mux(value < low, low, Mux(value > high, high, value)) + inputs["offset"]
+    same = h.past(total, LIMITS_AFTER)
+    y = h.define("expected", Mux(h.past(unit.raw, LIMITS_AFTER), same, clamped), signed(32))
+    h.always("y_right", unit.y == h.past(y), entered)
 
     used = h.define("used", h.past(~unit.raw, LATENCY) & entered)
-    h.reached("clamped_low", used & h.past(rounded < low, LATENCY))
-    h.reached("clamped_high", used & h.past(rounded > high, LATENCY))
-    h.reached("tie_below_zero", used & h.past((exact + half == 0) & (low < 0), LATENCY))
+    h.reached("clamped_low", used & h.past(value < low))
+    h.reached("clamped_high", used & h.past(value > high))
+    tie = h.define("tie", h.past(exact + half == 0, LIMITS_AFTER))
+    h.reached("tie_below_zero", used & h.past(tie & (low < 0)))
     h.reached("raw", h.past(unit.raw, LATENCY) & entered)
 
     if post_shift:
@@ -105,10 +109,9 @@ def clamp(h: Harness, *, wide: bool) -> None:
     unit = h.block(Requantiser(wide=wide))
     h.cut("shifted_4")
     once = h.probe("shifted_4", signed(32 + unit.mult_width))
-    low, high, offset, raw = (
-        h.past(getattr(unit, name), LATENCY - 1) for name in ("low", "high", "offset", "raw")
-    )
-    places = h.past(unit.post_shift, LATENCY - 1) if wide else Const(0)
+    low, high, offset = unit.low, unit.high, unit.offset
+    raw = h.past(unit.raw, LIMITS_AFTER)
+    places = h.past(unit.post_shift, LIMITS_AFTER) if wide else Const(0)
     entered = h.past(unit.enable, LATENCY)
     h.assume("ends_ordered", unit.low <= unit.high)
     second_half = h.define("second_half", (Const(1, 1) << places) >> 1)
@@ -217,7 +220,7 @@ PROOFS = (
             (
                 "clamp",
                 clamp,
-                ("y_5", "clamped", "offset_2"),
+                ("y_5", "clamped"),
                 "what follows the first shift is the definition's, for any value of full width, "
                 "clamps and offsets of 16 bit" + ", second shifts 0..31" * wide,
             ),
