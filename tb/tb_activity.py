@@ -57,12 +57,17 @@ async def run(dut) -> None:
     dut.activity.dump.value = 0
     await host.read(host.addresses["STATUS"])
     if job.idle_clocks:
-        await ClockCycles(dut.clk, REST_CLOCKS)
-        dut.activity.dump.value = 1
-        await ClockCycles(dut.clk, job.idle_clocks)
-        dut.activity.dump.value = 0
-        await ClockCycles(dut.clk, 1)
+        await dump_idle(dut, job.idle_clocks)
     check("spikes", job.spikes, spikes)
+
+
+async def dump_idle(dut, clocks: int) -> None:
+    """Dump so many clocks in which nobody wants anything."""
+    await ClockCycles(dut.clk, REST_CLOCKS)
+    dut.activity.dump.value = 1
+    await ClockCycles(dut.clk, clocks)
+    dut.activity.dump.value = 0
+    await ClockCycles(dut.clk, 1)
 
 
 async def _collect(dut, spikes: list[tuple[int, int, int, bool]]) -> None:

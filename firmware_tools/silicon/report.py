@@ -334,6 +334,9 @@ def measure(chip: ChipConfig, busy: Callable[[str], None], *, glitches: bool = F
         run = bench.run(mars_activity, with_neurons.job)
         name = with_neurons.image.contents.name
         measurements.append(SpikingFrame(name, *run, with_neurons.work))
+        busy("simulation in gates, idle")
+        run = bench.run(mars_activity, replace(layer.job, idle_clocks=IDLE_CLOCKS))
+        quiet = [Measurement(IDLE, *run)]
     leakage = power.leakage(netlist) + sum(macro.sram.leakage for macro in found)
     return Report(chip.name, path, _areas(netlist, found), leakage, measurements, delayed, quiet)
 

@@ -16,7 +16,7 @@ from model.mars.program import to_bytes
 from tb.bench import check
 from tb.mars.chip import DONE, Memory
 from tb.mars.host import INPUT_BASE, PROGRAM_BASE, MarsHost
-from tb.tb_activity import JOB
+from tb.tb_activity import JOB, dump_idle
 
 LATENCY = 2
 """Clocks from a request to its first beat: that of the bus model."""
@@ -26,12 +26,16 @@ MARGIN = 4
 
 @dataclass(frozen=True)
 class FrameJob:
-    """A frame, its result (channels, rows, columns) and the clocks that it takes."""
+    """A frame, its result (channels, rows, columns) and the clocks that it takes.
+
+    The frame is what counts, or so many clocks behind it.
+    """
 
     image: Image
     features: Ints
     result: Ints
     clocks: int
+    idle_clocks: int = 0
 
 
 @cocotb.test()
@@ -46,10 +50,12 @@ async def run(dut) -> None:
     host = MarsHost(dut, image.config)
     await host.reset()
     n_lines = (len(part) // LINE_BYTES for part in (packet, program))
-    dut.activity.dump.value = 1
+    dut.activity.dump.value = not job.idle_clocks
     status = await host.frame(*n_lines, MARGIN * job.clocks)
     dut.activity.dump.value = 0
     check("STATUS", DONE, status)
     check("FRAME_CLOCKS", job.clocks, await host.register("FRAME_CLOCKS"))
     words = await host.features(0, image.contents.output_address, image.output_words)
     check("result", image.output.to_words(job.result).tolist(), words)
+    if job.idle_clocks:
+        await dump_idle(dut, job.idle_clocks)
