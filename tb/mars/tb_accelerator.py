@@ -463,14 +463,14 @@ async def in_the_same_clock(dut) -> None:
     found: set[str] = set()
     # Neither is waited for; headers are; addresses are.
     cases = (
-        ((96, 16, 1, 1), 7, 12, 40),
-        ((160, 16, 1, 1), 9, 12, 40),
-        ((80, 32, 3, 3), 6, 50, 16),
+        ((96, 16, 1, 1), 7, 12, (130, 325)),
+        ((160, 16, 1, 1), 9, 12, (258, 581)),
+        ((80, 32, 3, 3), 6, 50, (41, 344)),
     )
-    for shape, side, n_lines, n_delays in cases:
+    for shape, side, n_lines, meets in cases:
         first = conv(rng, "a", "input", shape, padding=shape[-1] // 2)
         frame = frame_of(network(f"{shape}", shape[1], side, first), split=1)
-        for delay in range(n_delays):
+        for delay in (*range(12), *(most + k for most in meets for k in range(-2, 3))):
             await chip.prepare(frame)
             record = await chip.begin()
             await late_lines(chip, frame.n_lines[0] + n_lines, delay)
