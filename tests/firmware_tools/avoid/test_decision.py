@@ -17,7 +17,7 @@ from firmware_tools.avoid.decision import (
     winner,
     work,
 )
-from firmware_tools.avoid.energy import PJ_PER_MAC
+from firmware_tools.avoid.energy import PJ_PER_CLOCK, PJ_PER_MAC, PJ_PER_OPERATION, PJ_PER_UPDATE
 from firmware_tools.avoid.flying import action_of
 from firmware_tools.avoid.measuring import Setup
 from firmware_tools.avoid.populations import (
@@ -161,7 +161,7 @@ def test_work_counts_weights() -> None:
     spent = work(network, [one], macs=1000)
     assert spent.operations == 9 + 13 + 2 * 13
     assert spent.perception_nj == pytest.approx(PJ_PER_MAC)
-    expected = (48 * 14.8 + 50 * 22 * 124 + 200 * 217_000 / 3002) / 1000
+    expected = (48 * PJ_PER_OPERATION + 50 * 22 * PJ_PER_UPDATE + 200 * PJ_PER_CLOCK) / 1000
     assert spent.populations_nj == pytest.approx(expected)
 
 
