@@ -25,7 +25,13 @@ from model.mars.config import (
     WORD_LINES,
     WORDS_PER_WRITE,
 )
-from model.mars.layout import MAX_MACROS, Descriptor, bits_of, pack_descriptor
+from model.mars.layout import (
+    MAX_MACROS,
+    STEPS_PER_WORD,
+    Descriptor,
+    bits_of,
+    pack_descriptor,
+)
 from tb.bench import Block, Fields, check, signed
 from tb.blocks import CORE_FIRST, CORE_MACROS, CORE_WORDS
 
@@ -119,6 +125,16 @@ def weights(row: int, *, wide: bool, low: bool) -> list[int]:
     return nibbles(row, is_signed=not low)
 
 
+def is_in_steps(d: Descriptor) -> bool:
+    """Whether a nibble of features is four time steps."""
+    return bool(d.timed and not d.direct)
+
+
+def packed(values: Sequence[int], width: int) -> int:
+    """Values of so many bits beside each other."""
+    return sum((value & (1 << width) - 1) << width * k for k, value in enumerate(values))
+
+
 class Lane:
     """What the memories of a lane hold, and its round."""
 
@@ -129,6 +145,7 @@ class Lane:
         self.features = [0] * CORE_WORDS
         self.rows = [[0] * WORD_LINES for _ in range(ADDRESSES)]
         self.sums = [0] * KERNELS
+        self.in_steps = [[0] * KERNELS for _ in range(STEPS_PER_WORD)]
         self.best: list[int] = []
         self.residual = [0, 0]
         self.membranes = [0] * MEMBRANE_WORDS
@@ -167,6 +184,7 @@ class Lane:
         d, step, word = flight.map.descriptor, flight.step, flight.words[self.lane]
         if step.first:
             self.best = []
+            self.in_steps = [[0] * KERNELS for _ in range(STEPS_PER_WORD)]
         if step.first or (d.maximum and step.access and not step.upper):
             self.sums = [0] * KERNELS
         if step.skip:
@@ -183,7 +201,16 @@ class Lane:
             self.sums = self.best or self.sums
 
     def multiply(self, d: Descriptor, step: Step, word: int) -> None:
-        """Adds the products of a word."""
+        """Adds the products of a word, or the weights of the spikes in each of four steps."""
+        if is_in_steps(d):
+            for spikes, row in zip(
+                nibbles(word, is_signed=False), self.rows[step.entry], strict=True
+            ):
+                for time, sums in enumerate(self.in_steps):
+                    if spikes >> time & 1:
+                        for k, weight in enumerate(weights(row, wide=bool(d.wide), low=False)):
+                            sums[k] += weight
+            return
         is_signed = bool(d.in_signed) and step.upper == d.in_two
         factors = nibbles(word, is_signed=is_signed)
         low = bool(d.stacked and not step.high)
@@ -208,17 +235,25 @@ class Lane:
                 at = (address + k) % CORE_WORDS
                 self.features[at] = self.features[at] & ~bits | words >> WORD_BITS * k & bits
 
-    def packed_sums(self) -> int:
-        """As a port has them."""
-        mask = (1 << ACC_WIDTH) - 1
-        return sum((value & mask) << ACC_WIDTH * k for k, value in enumerate(self.sums))
+    def packed_sums(self, d: Descriptor) -> tuple[int, int]:
+        """As two ports have them; the second one counts in steps alone."""
+        if not is_in_steps(d):
+            return packed(self.sums, ACC_WIDTH), 0
+        first, second, third, fourth = self.in_steps
+        if d.wide:
+            half = KERNELS // 2
+            pairs = (first[:half] + third[:half], second[:half] + fourth[:half])
+            return packed(pairs[0], ACC_WIDTH), packed(pairs[1], ACC_WIDTH)
+        early, late = zip(first, second, strict=True), zip(third, fourth, strict=True)
+        low, high = (list(itertools.chain.from_iterable(pair)) for pair in (early, late))
+        return packed(low, ACC_WIDTH // 2), packed(high, ACC_WIDTH // 2)
 
 
 class Bench:
     """The core, driven and compared clock by clock."""
 
     def __init__(self, dut, rng: random.Random) -> None:
-        names = itertools.product(("sums", "residuals", "membranes", "host_data"), LANES)
+        names = itertools.product(("sums", "highs", "residuals", "membranes", "host_data"), LANES)
         self.block = Block(dut, "core", tuple(f"{name}_{lane}" for name, lane in names))
         self.rng = rng
         self.lanes = [Lane(lane) for lane in LANES]
@@ -365,7 +400,10 @@ class Bench:
         for lane in self.lanes:
             lane.access(flight)
             if flight.step.last:
-                coming[f"sums_{lane.lane}"] = (lane.packed_sums(), (1 << ACC_WIDTH * KERNELS) - 1)
+                sums, highs = lane.packed_sums(d)
+                every = (1 << ACC_WIDTH * KERNELS) - 1
+                coming[f"sums_{lane.lane}"] = (sums, every)
+                coming[f"highs_{lane.lane}"] = (highs, every if is_in_steps(d) else 0)
                 bits = (0, WORD_MASK, WORD_MASK << WORD_BITS | WORD_MASK)[d.skip_planes]
                 word = lane.residual[1] << WORD_BITS | lane.residual[0]
                 coming[f"residuals_{lane.lane}"] = (word, bits if lane.in_use(d) else 0)
@@ -424,9 +462,9 @@ class Bench:
 
 
 def membranes(rng: random.Random) -> dict[str, int]:
-    """Those of a pass in time, here of a source that is the same in all steps."""
+    """Those of a pass in time."""
     return {
-        **dict.fromkeys(("timed", "direct", "u_load"), 1),
+        **dict.fromkeys(("timed", "u_load"), 1),
         "u_planes_log2": rng.randrange(3),
         "u_col_pitch": rng.randrange(1 << 8),
         "u_row_pitch": rng.randrange(1 << 16),
@@ -454,7 +492,11 @@ def random_map(rng: random.Random, **parameters: int) -> Map:
         **(membranes(rng) if rng.random() < 0.4 else {}),
         **parameters,
     }
-    values["stacked"] = int(not (values["wide"] or values["maximum"]) and rng.random() < 0.5)
+    if values.get("timed") and "direct" not in values:
+        # Steps have one nibble and no maximum; a source that is the same in all steps may.
+        values["direct"] = int(values["in_two"] or values["maximum"] or rng.random() < 0.5)
+    one_nibble = values["wide"] or values["maximum"] or values.get("direct") == 0
+    values["stacked"] = int(not one_nibble and rng.random() < 0.5)
     n_rows = values["n_teams"] * values["rows_per_team"]
     values = {
         "in_height": min(255, max(1, n_rows * values["row_stride"] + rng.randint(-2, 2))),
@@ -733,6 +775,25 @@ async def every_type(dut) -> None:
         )
         rounds = list(some_rounds(bench.rng, one.descriptor))
         await bench.run(one, rounds, density=bench.rng.choice((1.0, 0.6)))
+
+
+@cocotb.test()
+async def steps_of_both_signs(dut) -> None:
+    """Sums of four steps, two of them in an accumulator of 4-bit weights, keep apart."""
+    bench = await begin(dut, 10)
+    for wide, pad_value in itertools.product((0, 1), (0, 0x5A)):
+        for density in (1.0, 0.6):
+            one = random_map(
+                bench.rng,
+                **membranes(bench.rng),
+                direct=0,
+                wide=wide,
+                in_two=0,
+                maximum=0,
+                pad_value=pad_value,
+            )
+            rounds = list(some_rounds(bench.rng, one.descriptor))
+            await bench.run(one, rounds, density=density)
 
 
 @cocotb.test()
