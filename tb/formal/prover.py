@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from hw import yosys
-from hw.cache import cached, key
+from hw.cache import DONE, cached, key
 from tb.formal.harness import PREFIX, TOP, Harness, Proof
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +25,7 @@ MUTANT_TIMEOUT = 40
 """Seconds after which a run is given up, as no answer."""
 SPARE = 3
 """Mutations listed for each one that is used."""
-PASS, FAIL = "PASS", "FAIL"
+PASS, FAIL, LATE = "PASS", "FAIL", "TIMEOUT"
 
 REPORTED = re.compile(
     rf"(?:Assert failed in|Reached cover statement in step \d+ at) \S+ \S*?{PREFIX}(\w+?)__\d+"
@@ -70,7 +70,7 @@ class Run:
     Parameters
     ----------
     status : str
-        PASS, FAIL, or UNKNOWN: the induction failed, or time was up.
+        PASS, FAIL, LATE, or UNKNOWN: the induction failed.
     properties : list of str
         Statements that failed, or covers that were reached.
     trace : str
@@ -223,6 +223,9 @@ class Prover:
 
         folder = cached(CACHE / f"{self.proof.name}-{task}-{_key(self._design, job)}", work)
         run = Run(**json.loads((folder / "outcome.json").read_text()))
+        if run.status == LATE and not mutation:
+            # On a machine with less to do there may be an answer.
+            (folder / DONE).unlink(missing_ok=True)
         return replace(run, trace=str(folder / run.trace)) if run.trace else run
 
 

@@ -6,6 +6,7 @@ import pytest
 from amaranth.hdl import Module, Mux
 from amaranth.lib.wiring import Component, In, Out
 
+from tb.formal import prover
 from tb.formal.harness import Harness, Proof
 from tb.formal.prover import Prover
 
@@ -52,6 +53,16 @@ def test_fails() -> None:
     assert outcome.prove.properties == ["stays_below"]
     assert Path(outcome.prove.trace).exists()
     assert "FAIL: stays_below" in outcome.reason
+
+
+def test_late_is_not_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A proof that had too little time is tried again by the next call."""
+    monkeypatch.setattr(prover, "CACHE", tmp_path)
+    late = Prover(proof(5, 5))
+    with monkeypatch.context() as patch:
+        patch.setattr(prover, "_solve", lambda _: prover.Run(prover.LATE, [], "", 0.0))
+        assert not late.prove().passed
+    assert late.prove().passed
 
 
 def test_too_short() -> None:
