@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import cocotb
@@ -139,6 +139,11 @@ def known(value) -> int | None:
 def signed(value: int, width: int) -> int:
     """Reads two's complement."""
     return value - (1 << width) if value >> (width - 1) else value
+
+
+def packed(values: Iterable[int], width: int) -> int:
+    """Values of so many bits beside each other, as ports have them; they wrap."""
+    return sum((int(value) & (1 << width) - 1) << width * k for k, value in enumerate(values))
 
 
 def pauses(rng: random.Random, probability: float):

@@ -471,9 +471,14 @@ class Descriptor:
         return 1 + self.in_two
 
     @property
+    def in_steps(self) -> bool:
+        """Whether a nibble of the source is four time steps."""
+        return bool(self.timed and not self.direct)
+
+    @property
     def accesses(self) -> int:
         """Accesses per group-set in a round: one for each nibble, of four steps one together."""
-        return 1 if self.timed and not self.direct else self.in_planes
+        return 1 if self.in_steps else self.in_planes
 
     @property
     def skip_planes(self) -> int:

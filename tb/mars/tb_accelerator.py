@@ -470,7 +470,7 @@ async def in_the_same_clock(dut) -> None:
     for shape, side, n_lines, meets in cases:
         first = conv(rng, "a", "input", shape, padding=shape[-1] // 2)
         frame = frame_of(network(f"{shape}", shape[1], side, first), split=1)
-        for delay in (*range(12), *(most + k for most in meets for k in range(-2, 3))):
+        for delay in (*range(12), *(near + k for near in meets for k in range(-2, 3))):
             await chip.prepare(frame)
             record = await chip.begin()
             await late_lines(chip, frame.n_lines[0] + n_lines, delay)

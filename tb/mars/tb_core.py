@@ -32,7 +32,7 @@ from model.mars.layout import (
     bits_of,
     pack_descriptor,
 )
-from tb.bench import Block, Fields, check, signed
+from tb.bench import Block, Fields, check, packed, signed
 from tb.blocks import CORE_FIRST, CORE_MACROS, CORE_WORDS
 
 LANES = tuple(range(CORE_MACROS))
@@ -125,16 +125,6 @@ def weights(row: int, *, wide: bool, low: bool) -> list[int]:
     return nibbles(row, is_signed=not low)
 
 
-def is_in_steps(d: Descriptor) -> bool:
-    """Whether a nibble of features is four time steps."""
-    return bool(d.timed and not d.direct)
-
-
-def packed(values: Sequence[int], width: int) -> int:
-    """Values of so many bits beside each other."""
-    return sum((value & (1 << width) - 1) << width * k for k, value in enumerate(values))
-
-
 class Lane:
     """What the memories of a lane hold, and its round."""
 
@@ -202,7 +192,7 @@ class Lane:
 
     def multiply(self, d: Descriptor, step: Step, word: int) -> None:
         """Adds the products of a word, or the weights of the spikes in each of four steps."""
-        if is_in_steps(d):
+        if d.in_steps:
             for spikes, row in zip(
                 nibbles(word, is_signed=False), self.rows[step.entry], strict=True
             ):
@@ -237,7 +227,7 @@ class Lane:
 
     def packed_sums(self, d: Descriptor) -> tuple[int, int]:
         """As two ports have them; the second one counts in steps alone."""
-        if not is_in_steps(d):
+        if not d.in_steps:
             return packed(self.sums, ACC_WIDTH), 0
         first, second, third, fourth = self.in_steps
         if d.wide:
@@ -403,7 +393,7 @@ class Bench:
                 sums, highs = lane.packed_sums(d)
                 every = (1 << ACC_WIDTH * KERNELS) - 1
                 coming[f"sums_{lane.lane}"] = (sums, every)
-                coming[f"highs_{lane.lane}"] = (highs, every if is_in_steps(d) else 0)
+                coming[f"highs_{lane.lane}"] = (highs, every if d.in_steps else 0)
                 bits = (0, WORD_MASK, WORD_MASK << WORD_BITS | WORD_MASK)[d.skip_planes]
                 word = lane.residual[1] << WORD_BITS | lane.residual[0]
                 coming[f"residuals_{lane.lane}"] = (word, bits if lane.in_use(d) else 0)

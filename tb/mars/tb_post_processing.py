@@ -19,7 +19,7 @@ from model.mars.clocks import AVERAGE_AFTER, DRAIN_AFTER, HEADER_FREED_AFTER, WR
 from model.mars.config import ACC_WIDTH, KERNELS, NIBBLE, WORD_BITS, WORDS_PER_WRITE
 from model.mars.layout import Descriptor, bits_of, pack_descriptor, pack_header
 from model.mars.requantiser import raw, requantise
-from tb.bench import Block, Fields, check, post_lanes, signed, with_lanes
+from tb.bench import Block, Fields, check, packed, post_lanes, signed, with_lanes
 from tb.blocks import N_HEADERS
 
 FLAGS = ("header_freed", "last_word", "value_valid", "write")
@@ -122,13 +122,8 @@ class Timeline:
         self.inputs.setdefault(clock + 1, {}).setdefault(name, 0)
 
 
-def packed(values: Sequence[int]) -> int:
-    """Sums of a macro, or values, as ports have them."""
-    return sum((int(value) & ACC_MASK) << ACC_WIDTH * k for k, value in enumerate(values))
-
-
 def unpacked(sums: int) -> Ints:
-    """The inverse of `packed`."""
+    """Sums of a macro out of a port that has them `packed`."""
     return [signed(sums >> ACC_WIDTH * k & ACC_MASK, ACC_WIDTH) for k in range(KERNELS)]
 
 
@@ -313,7 +308,7 @@ class Schedule:
         self.line.expect(chosen + VALUES_AFTER, value_valid=1)
         if self.all_values:
             bits = (1 << ACC_WIDTH * lanes_of(d)) - 1
-            self.line.expect(chosen + VALUES_AFTER, values=(packed(values), bits))
+            self.line.expect(chosen + VALUES_AFTER, values=(packed(values, ACC_WIDTH), bits))
         row, col = one.row, one.col
         if d.pool:
             if (row & 1, col & 1) == (0, 0):
@@ -523,7 +518,7 @@ def round_of(
         acc = list(aimed(rng, d, number, header, residuals[first]))
         others = [unpacked(sums[macro]) for macro in range(first + 1, first + d.split)]
         rest = [total - sum(part) for total, *part in zip(acc, *others, strict=True)]
-        sums[first] = packed(rest)
+        sums[first] = packed(rest, ACC_WIDTH)
     return Round(row, col, tuple(sums), tuple(residuals), later)
 
 
@@ -639,7 +634,7 @@ async def ends_of_tables(dut) -> None:
         for number, pixel in enumerate(pixels_of(d)):
             found = [indices[(number + k) % len(indices)] for k in LANES]
             acc = [2 * (signed(index, 8) if is_signed else index) for index in found]
-            rounds.append(Round(*pixel, (packed(acc),) * N_MACROS, (0,) * N_MACROS))
+            rounds.append(Round(*pixel, (packed(acc, ACC_WIDTH),) * N_MACROS, (0,) * N_MACROS))
         low, high = ends(8, bool(table_signed))
         table = bench.rng.sample(range(low, high + 1), 256)
         at = {0x7F: low, 0x80: high, 0xFF: -1 if table_signed else 0x80}
@@ -780,7 +775,7 @@ async def largest_average(dut) -> None:
         zeros, ones = (0,) * KERNELS, (1,) * KERNELS
         header = Header(zeros, ones, ones, zeros)
         value = [2 * (d.low + k if is_signed else d.high - k) for k in LANES]
-        one = (tuple([packed(value)] * N_MACROS), (0,) * N_MACROS)
+        one = (tuple([packed(value, ACC_WIDTH)] * N_MACROS), (0,) * N_MACROS)
         rounds = [Round(row, col, *one) for row, col in pixels_of(d)]
         await bench.run([Pass(d, [(header, rounds)])], all_values=False)
 

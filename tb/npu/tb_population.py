@@ -12,7 +12,7 @@ from model.npu.image import records
 from model.npu.random_network import random_network
 from model.npu.registers import register_map
 from model.npu.trace import Trace
-from tb.bench import Block, check
+from tb.bench import Block, check, packed
 from tb.blocks import CONFIG, POPULATION
 
 LANES = CONFIG.n_lanes
@@ -67,11 +67,6 @@ async def load(block: Block, network, addresses) -> dict[str, int]:
             if record.address == addresses[f"population[{POPULATION}].{name}"]:
                 registers[name] = int(record.words[0])
     return registers
-
-
-def packed(values: np.ndarray, width: int) -> int:
-    """Lanes side by side."""
-    return sum((int(v) & ((1 << width) - 1)) << (k * width) for k, v in enumerate(values))
 
 
 def retirement(network, trace: Trace, group: int) -> dict[str, int]:

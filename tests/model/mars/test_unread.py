@@ -1,7 +1,6 @@
 """Pixels that nobody reads are not computed: what is left, and that results stay as they are."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,48 +11,20 @@ from model.mars.config import CONFIGS, MarsConfig
 from model.mars.frame import run_frame
 from model.mars.mapper import compile_network, prepared
 from model.mars.network import (
-    Conv,
     Dense,
     FeatureType,
     Layer,
     LayerNorm,
-    MatMul,
     QuantizedNetwork,
-    Softmax,
     Tokens,
 )
 from model.mars.random_attention import random_attention_network
 from model.mars.random_network import random_input
 from model.mars.unread import without_unread
+from tests.model.mars.attention_layers import linear, matmul, norm, softmax
 
 MARS, TINY = CONFIGS["mars"], CONFIGS["mars-tiny"]
 WIDTH, N_TOKENS = 20, 7
-
-
-def linear(name: str, source: str, n_kernels: int = WIDTH, **fields: Any) -> Conv:
-    rng = np.random.default_rng(len(name))
-    usual = {"weight_bits": 4, "out_bits": 8, "out_signed": True}
-    return Conv(
-        name=name,
-        input=source,
-        weight=rng.integers(-8, 8, (n_kernels, WIDTH, 1, 1)),
-        bias=np.zeros(n_kernels, np.int64),
-        mult=np.full(n_kernels, 900),
-        shift=np.full(n_kernels, 15),
-        **usual | fields,
-    )
-
-
-def norm(name: str, source: str) -> LayerNorm:
-    return LayerNorm(
-        name=name,
-        input=source,
-        bias=np.arange(WIDTH) * 100,
-        mult=np.full(WIDTH, 33),
-        shift=np.full(WIDTH, 10),
-        out_bits=8,
-        out_signed=True,
-    )
 
 
 def prompts(name: str, source: str, n: int, first: int = 0) -> Tokens:
@@ -63,24 +34,14 @@ def prompts(name: str, source: str, n: int, first: int = 0) -> Tokens:
 
 def block(name: str, source: str) -> list[Layer]:
     """Attention of two heads behind a normalisation, and the residual."""
-    scale = {"mult": 1, "out_bits": 8, "out_signed": True, "heads": 2}
     n, q, k, v, s, p, o = (f"{name}.{part}" for part in ("norm", *"qkvspo"))
     return [
-        norm(n, source),
-        *(linear(one, n) for one in (q, k, v)),
-        MatMul(name=s, input=q, operand=k, transposed=True, shift=8, **scale),
-        Softmax(
-            name=p,
-            input=s,
-            heads=2,
-            octaves=9000,
-            mult=1,
-            shift=8,
-            out_bits=8,
-            out_signed=False,
-        ),
-        MatMul(name=o, input=p, operand=v, shift=8, **scale),
-        linear(name, o, skip=source, skip_mult=1 << 14),
+        norm(WIDTH, n, source, bias=np.arange(WIDTH) * 100),
+        *(linear(part, n, WIDTH, WIDTH, seed) for seed, part in enumerate((q, k, v))),
+        matmul(s, q, k, transposed=True, heads=2, shift=8),
+        softmax(p, s, heads=2),
+        matmul(o, p, v, heads=2, shift=8),
+        linear(name, o, WIDTH, WIDTH, skip=source, skip_mult=1 << 14),
     ]
 
 
@@ -183,7 +144,7 @@ def test_prompts_that_stay_are_computed() -> None:
         head("b2", 4, 4 + N_TOKENS),
     )
     assert without_unread(net) is net
-    for plain in (network(*block("b", "input")), network(linear("l", "input"))):
+    for plain in (network(*block("b", "input")), network(linear("l", "input", WIDTH, WIDTH))):
         assert without_unread(plain) is plain
 
 
@@ -207,7 +168,7 @@ def test_some_prompts_are_left_out_and_others_stay() -> None:
         prompts("p1", "input", 5),
         *block("b1", "p1"),
         prompts("p2", "b1", 2, 3),
-        linear("last", "p2"),
+        linear("last", "p2", WIDTH, WIDTH),
     )
     cut = without_unread(net)
     assert_equal(net, cut)
@@ -218,13 +179,12 @@ def test_some_prompts_are_left_out_and_others_stay() -> None:
 def test_of_constants_those_that_are_read_are_kept() -> None:
     """One layer reads some of what a normalisation makes of them, another one nothing."""
     nothing = np.zeros((WIDTH, 0), np.int64)
-    scale = {"mult": 1, "shift": 8, "out_bits": 8, "out_signed": True}
     net = network(
         prompts("p", "input", 5),
-        norm("n", "p"),
+        norm(WIDTH, "n", "p"),
         Tokens(name="some", input="n", values=nothing, first=2),
         Tokens(name="none", input="n", values=nothing, first=5),
-        MatMul(name="m", input="none", operand="some", transposed=True, **scale),
+        matmul("m", "none", "some", transposed=True, shift=8),
     )
     cut = without_unread(net)
     assert_equal(net, cut)
@@ -243,7 +203,7 @@ def test_a_grid_of_patches_stays_behind_its_class_token() -> None:
         prompts("class", "input", 1),
         *block("b", "class"),
         prompts("rest", "b", 0, 1),
-        linear("last", "rest"),
+        linear("last", "rest", WIDTH, WIDTH),
         shape=(WIDTH, 3, 4),
     )
     assert without_unread(net) is net
