@@ -34,7 +34,7 @@ from model.mars.rows import (
 
 ROW_ERROR = 0.5
 """Steps of 8 bits by which softmax and normalisation are off before rounding, at most."""
-BIAS_MAX = 1 << 20
+BIAS_MAX = 1 << 24
 """Largest bias, in units of what is normalised: a channel's factor is at least so much smaller."""
 
 

@@ -2,19 +2,22 @@
 
 from operator import add
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib.data import ArrayLayout, StructLayout
 from amaranth.lib.wiring import Component, In, Out
 from amaranth.utils import exact_log2
 
 from hw.delay import delayed
+from model.mars.clocks import LANES_PER_DIVIDER
 from model.mars.config import KERNELS
+from model.mars.layout import NORMALISATION, SOFTMAX
 from model.mars.rows import (
     CENTRED_WIDTH,
     EPSILON_MAX,
     INVERSE_WIDTH,
     NORM_MAX,
     NORMAL_BITS,
+    NORMAL_WIDTH,
     OCTAVE_BITS,
     OCTAVES_MAX,
     PART_BITS,
@@ -37,11 +40,13 @@ SQUARE_WIDTH = 2 * DISTANCE_WIDTH
 SUM = signed(SUM_WIDTH + 1)
 """A sum of values, with a sign or not, or C times a value."""
 FACTOR_WIDTH = 20
-RESULT_WIDTH = 18
-"""Probabilities up to 65536, with a sign."""
+RESULT_WIDTH = NORMAL_WIDTH
+"""Probabilities, up to 65536, have room in it."""
 LARGEST, SUMS, RESULTS = range(3)
 """Phases of a row."""
 LATENCY = 8
+VALUE_AFTER = {SOFTMAX: 8, NORMALISATION: 6}
+"""From the last values of a row's sums until what a divider begins with is there."""
 DIGITS = 2
 """Of a root or a reciprocal in a clock."""
 _FALLS = POWERS[:-1] - POWERS[1:]
@@ -52,6 +57,7 @@ LINES = Array(
 )
 """Segments of an octave: where they begin, and by how much they fall."""
 _ROOT_UP = POWER_SUM_WIDTH - ROOT_WIDTH
+SHIFT = unsigned((QUOTIENT_BITS - PROBABILITY_BITS).bit_length())
 
 
 def row_values(n_lanes):
@@ -176,15 +182,65 @@ class Reciprocal(Component):
         return m
 
 
+class Divider(Component):
+    """The reciprocal of a number or of its root, and what results are shifted by then.
+
+    **Latency**: `inverse` is valid 10 clocks after `start`, of a root 20, and stays until the next
+    one is. **Throughput**: the same. **Reset**: nothing under way.
+
+    Members
+    -------
+    is_softmax : In(1)
+        No root is taken.
+    start : In(1)
+    value, shift : In(36), In
+        Its uppermost bit is set, or one of the upper two of what a root is taken of.
+    inverse, its_shift : Out
+    """
+
+    is_softmax: In(1)
+    start: In(1)
+    value: In(VARIANCE_WIDTH)
+    shift: In(SHIFT)
+    inverse: Out(INVERSE_WIDTH)
+    its_shift: Out(SHIFT)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.root = root = Root()
+        m.submodules.reciprocal = reciprocal = Reciprocal()
+        m.d.comb += [
+            root.start.eq(self.start & ~self.is_softmax),
+            root.value.eq(self.value),
+            reciprocal.start.eq(Mux(self.is_softmax, self.start, root.done)),
+            reciprocal.divisor.eq(
+                Mux(
+                    self.is_softmax,
+                    self.value[VARIANCE_WIDTH - POWER_SUM_WIDTH :],
+                    root.root << _ROOT_UP,
+                )
+            ),
+            self.inverse.eq(reciprocal.quotient),
+        ]
+        root_shift = Signal(SHIFT)
+        with m.If(root.start):
+            m.d.sync += root_shift.eq(self.shift)
+        with m.If(reciprocal.start):
+            m.d.sync += self.its_shift.eq(Mux(self.is_softmax, self.shift, root_shift))
+        return m
+
+
 class RowUnit(Component):
     """Softmax and normalisation of rows; golden: `softmax` and `normalise` in `model.mars.rows`.
 
     A row comes some values at a time, once in each phase: its largest value is found (softmax
-    alone), its sums, its results. Phases of a row are a slot apart; in a slot there is one phase of
-    each of the rows that are under way, in this order and without a gap.
+    alone), its sums, its results. In a slot there are these phases in this order, without a gap,
+    each of another row: sums come a slot behind the largest value, results `apart` slots behind
+    the sums. So many rows wait for their dividers, of which there is one for every four lanes.
 
     **Latency**: results are valid 8 clocks after their values. **Throughput**: a value per lane and
-    clock; a slot takes at least 9 clocks, 19 for normalisation. **Reset**: nothing is under way.
+    clock; `apart` slots take at least 11 clocks, 19 for normalisation. **Reset**: nothing is under
+    way.
 
     Parameters
     ----------
@@ -195,6 +251,8 @@ class RowUnit(Component):
     -------
     is_softmax, octaves, epsilon, n_channels : In
         Of all rows that are under way.
+    apart : In
+        1..n_lanes / 4, if that is more than 1.
     enable, phase, first, last : In(1), In(2), In(1), In(1)
         Values of a row come: of which phase, and whether they are its first or last ones. A
         slot has all phases, also those of rows that there are not.
@@ -206,9 +264,11 @@ class RowUnit(Component):
 
     def __init__(self, n_lanes=KERNELS):
         self.n_lanes = n_lanes
+        self.n_dividers = n_lanes // LANES_PER_DIVIDER
         super().__init__(
             {
                 "is_softmax": In(1),
+                **({"apart": In(range(1, self.n_dividers + 1))} if self.n_dividers > 1 else {}),
                 "octaves": In(range(OCTAVES_MAX + 1)),
                 "epsilon": In(range(EPSILON_MAX + 1)),
                 "n_channels": In(range(NORM_MAX + 1)),
@@ -273,15 +333,30 @@ class RowUnit(Component):
         largest_2 = _register(
             m, "largest", signed(VALUE_WIDTH), _tree(lambda a, b: Mux(a > b, a, b), candidates)
         )
-        of_largest, of_sums, of_results = (
+        of_largest, of_sums = (
             Signal(signed(VALUE_WIDTH), name=f"largest_of_{name}", reset_less=True)
-            for name in ("largest", "sums", "results")
+            for name in ("largest", "sums")
         )
         with m.If(first_1):
-            m.d.sync += [of_sums.eq(of_largest), of_results.eq(of_sums)]
+            m.d.sync += of_sums.eq(of_largest)
         with m.If(enable_2 & (first_2 | (largest_2 > of_largest))):
             m.d.sync += of_largest.eq(largest_2)
-        return Mux(in_sums_1, of_sums, of_results)
+        return Mux(in_sums_1, of_sums, self._before(m, "largest_of_results", of_sums, first_1))
+
+    def _before(self, m, name, value, next_row):
+        """What it was of the row whose results come, while it is that of the row `apart` behind."""
+        rows = [value]
+        for row in range(self.n_dividers):
+            earlier = Signal.like(value, name=f"{name}_{row}", reset_less=True)
+            with m.If(next_row):
+                m.d.sync += earlier.eq(rows[-1])
+            rows.append(earlier)
+        return Array(rows)[self._apart]
+
+    @property
+    def _apart(self):
+        """The input, if there is a choice."""
+        return self.apart if self.n_dividers > 1 else Const(1)
 
     def _power(self, m, k, distance):
         """The power of 2 of a distance, four clocks later."""
@@ -337,14 +412,12 @@ class RowUnit(Component):
         squares_3 = _register(m, "sum_of_squares", SQUARE_WIDTH + self._log2, _tree(add, squares_2))
         total = Signal(SUM, reset_less=True)
         squares = Signal(SQUARES_WIDTH, reset_less=True)
-        mean = Signal.like(total, reset_less=True)
+        mean = self._before(m, "mean", total, enable & first)
         with m.If(enable):
             m.d.sync += [
                 total.eq(Mux(first, 0, total) + sum_3),
                 squares.eq(Mux(first, 0, squares) + squares_3),
             ]
-            with m.If(first):
-                m.d.sync += mean.eq(total)
         squares_5 = _register(m, "scaled_squares", VARIANCE_WIDTH, self.n_channels * squares)
         square_5 = _register(m, "squared_sum", VARIANCE_WIDTH, total * total)
         variance_6 = _register(m, "variance", VARIANCE_WIDTH, squares_5 - square_5 + self.epsilon)
@@ -365,7 +438,7 @@ class RowUnit(Component):
             value = Mux(small, value << step, value)[:VARIANCE_WIDTH]
             places.insert(0, small)
         up = Cat(places)
-        shift = Signal(range(QUOTIENT_BITS - PROBABILITY_BITS + 1))
+        shift = Signal(SHIFT)
         m.d.comb += shift.eq(
             Mux(
                 self.is_softmax,
@@ -373,34 +446,29 @@ class RowUnit(Component):
                 QUOTIENT_BITS - _ROOT_UP - NORMAL_BITS - (up >> 1),
             )
         )
-        m.submodules.root = root = Root()
-        m.submodules.reciprocal = reciprocal = Reciprocal()
-        m.d.comb += [
-            root.start.eq(last_sums[6] & ~self.is_softmax),
-            root.value.eq(value),
-            reciprocal.start.eq(Mux(self.is_softmax, last_sums[8], root.done)),
-            reciprocal.divisor.eq(
-                Mux(
-                    self.is_softmax,
-                    value[VARIANCE_WIDTH - POWER_SUM_WIDTH :],
-                    root.root << _ROOT_UP,
-                )
-            ),
-        ]
-        root_shift, next_shift = Signal.like(shift), Signal.like(shift)
-        with m.If(root.start):
-            m.d.sync += root_shift.eq(shift)
-        with m.If(reciprocal.start):
-            m.d.sync += next_shift.eq(Mux(self.is_softmax, shift, root_shift))
-        # The next row is divided before all results of this one are there.
-        kept, kept_shift = Signal(INVERSE_WIDTH), Signal.like(shift)
-        inverse, its_shift = Signal(INVERSE_WIDTH), Signal.like(shift)
-        m.d.comb += [
-            inverse.eq(Mux(first_results, reciprocal.quotient, kept)),
-            its_shift.eq(Mux(first_results, next_shift, kept_shift)),
-        ]
-        m.d.sync += [kept.eq(inverse), kept_shift.eq(its_shift)]
-        return inverse, its_shift
+        start = Mux(
+            self.is_softmax, last_sums[VALUE_AFTER[SOFTMAX]], last_sums[VALUE_AFTER[NORMALISATION]]
+        )
+        # The dividers have rows in turn; a row's results begin before the divider's next row.
+        now = Signal(range(self.n_dividers))
+        with m.If(last_sums[max(VALUE_AFTER.values())]):
+            m.d.sync += now.eq(now + 1)
+        dividers = []
+        for number in range(self.n_dividers):
+            m.submodules[f"divider_{number}"] = divider = Divider()
+            dividers.append(Cat(divider.inverse, divider.its_shift))
+            m.d.comb += [
+                divider.is_softmax.eq(self.is_softmax),
+                divider.start.eq(start & (now == number)),
+                divider.value.eq(value),
+                divider.shift.eq(shift),
+            ]
+        divided = Signal(INVERSE_WIDTH + len(shift))
+        kept = Signal.like(divided)
+        its = (now - self._apart)[: len(now)]
+        m.d.comb += divided.eq(Mux(first_results, Array(dividers)[its], kept))
+        m.d.sync += kept.eq(divided)
+        return divided[:INVERSE_WIDTH], divided[INVERSE_WIDTH:]
 
 
 def _register(m, name, shape, value):

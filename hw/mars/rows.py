@@ -1,5 +1,7 @@
 """Rows: reads the pixels of a map for the row unit, and sends its results to post-processing."""
 
+import itertools
+
 from amaranth.hdl import Array, Cat, EnableInserter, Module, Mux, Signal
 from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import Component, In, Out
@@ -10,15 +12,13 @@ from hw.mars.drain import PIXEL
 from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, HEADER_SLOT_WIDTH, ROW_WIDTH, is_row
 from hw.mars.row_unit import RowUnit, row_results
 from hw.mars.turns import Turns
-from model.mars.clocks import ROW_DRAIN_AFTER, ROW_WAITS
+from model.mars.clocks import LANES_PER_DIVIDER, ROW_DRAIN_AFTER, ROW_WAITS
 from model.mars.config import KERNELS, NIBBLE, WORD_BITS
 from model.mars.layout import MAX_MACROS, NORMALISATION, ROW_PHASES, SOFTMAX
 
 BLOCKS_WIDTH = 7
 """1..64 blocks of 16 channels."""
 _LOG2_KERNELS = KERNELS.bit_length() - 1
-N_PLACES = max(ROW_PHASES.values())
-"""Pixels under way."""
 _READ_AFTER = 3
 """From a step until its words are there."""
 
@@ -96,8 +96,8 @@ class PixelWalk(Component):
 class Rows(Component):
     """A pass of softmax or normalisation; golden: `model.mars.clocks` and `model.mars.machine`.
 
-    In a slot the pixels under way are read in the order of their phases, the oldest one last; it
-    ends with the slot. What has no pixel, in the first and last slots, is not read. With four lanes
+    In a slot pixels are read in the order of their phases, the oldest one last; between its sums and
+    its results a pixel waits for its divider while others are read. What has no pixel, in the first and last slots, is not read. With four lanes
     each block of 16 channels takes four steps, one for each turn of its channels.
 
     **Latency**: a step is drained 9 clocks later. **Throughput**: a channel of a pixel per lane and
@@ -163,15 +163,16 @@ class Rows(Component):
         # What a pass has is there a clock after its descriptor, before its first step.
         width = BLOCKS_WIDTH + self._turn_width
         n_blocks, n_idle = Signal(width), Signal(range(max(ROW_WAITS.values()) + 1))
+        apart = Signal(range(1, unit.n_dividers + 1), init=1)
         blocks = Signal(width)
         m.d.comb += blocks.eq((d.row_channels + KERNELS - 1) >> _LOG2_KERNELS << self._turn_width)
         m.d.sync += n_blocks.eq(blocks)
         for function, is_this in ((SOFTMAX, is_softmax), (NORMALISATION, ~is_softmax)):
             steps = ROW_PHASES[function] * blocks
+            waits = [-(-ROW_WAITS[function] // n) for n in range(1, unit.n_dividers + 1)]
             with m.If(is_this):
-                m.d.sync += n_idle.eq(
-                    Mux(steps < ROW_WAITS[function], ROW_WAITS[function] - steps, 0)
-                )
+                m.d.sync += n_idle.eq(Mux(steps < waits[-1], waits[-1] - steps, 0))
+                m.d.sync += apart.eq(1 + sum(steps < least for least in waits[:-1]))
 
         # Steps: first the idle ones of a slot, then phase by phase the blocks of a pixel; the
         # lowest bits of their numbers are the turn.
@@ -194,7 +195,7 @@ class Rows(Component):
         with m.If(end_of_slot):
             m.d.sync += [idle.eq(0), age.eq(0)]
 
-        place = self._place(m, age, end_of_slot)
+        place = self._place(m, age, oldest, apart + is_softmax, end_of_slot)
         m.d.comb += self.last_step.eq(end_of_slot & place.valid & place.last)
         is_last = delayed(m, "last_block", 1, last_block, _READ_AFTER)[-1]
         m.d.comb += [
@@ -202,6 +203,7 @@ class Rows(Component):
             unit.octaves.eq(d.octaves),
             unit.epsilon.eq(d.epsilon),
             unit.n_channels.eq(d.row_channels),
+            *([unit.apart.eq(apart)] if unit.n_dividers > 1 else []),
             unit.enable.eq(delayed(m, "working", 1, working, _READ_AFTER)[-1]),
             unit.phase.eq(delayed(m, "phase", 2, age + ~is_softmax, _READ_AFTER)[-1]),
             unit.first.eq(delayed(m, "first", 1, block == 0, _READ_AFTER)[-1]),
@@ -235,12 +237,13 @@ class Rows(Component):
             return None, block
         return block[: self._turn_width], block[self._turn_width :]
 
-    def _place(self, m, age, end_of_slot):
-        """The pixels that are under way; returns the one of some age."""
+    def _place(self, m, age, oldest, n_younger, end_of_slot):
+        """The pixels that are under way; returns the one that is read."""
         d = self.descriptor
         m.submodules.walk = walk = PixelWalk()
         done = Signal()
-        now, before, before_that = (Signal(PLACE, name=f"place_{k}") for k in range(N_PLACES))
+        n_places = max(ROW_PHASES.values()) - 1 + self.turns.n_lanes // LANES_PER_DIVIDER
+        now, *before = places = [Signal(PLACE, name=f"place_{k}") for k in range(n_places)]
         macro = Signal(range(MAX_MACROS))
         bases = Array(d[f"in_base_{k}"] for k in range(self.n_macros))
         m.d.comb += [
@@ -255,10 +258,12 @@ class Rows(Component):
             now.addr.eq(bases[macro] + walk.offset),
         ]
         with m.If(end_of_slot):
-            m.d.sync += [before.eq(now), before_that.eq(before), done.eq(done | now.last)]
+            m.d.sync += [earlier.eq(one) for one, earlier in itertools.pairwise(places)]
+            m.d.sync += done.eq(done | now.last)
         with m.If(self.last_step):
-            m.d.sync += [before.valid.eq(0), before_that.valid.eq(0), done.eq(0)]
-        return PLACE(Array(one.as_value() for one in (now, before, before_that))[age])
+            m.d.sync += [done.eq(0), *(earlier.valid.eq(0) for earlier in before)]
+        values = Array(one.as_value() for one in places)
+        return PLACE(values[Mux(oldest, n_younger, age)])
 
     def _read(self, m, place, block, turn, reads, values):
         """The words of a block, read once, and the values in them whose turn it is."""

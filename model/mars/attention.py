@@ -39,17 +39,17 @@ def softmax(scores: Ints, octaves: int) -> Ints:
     """Probabilities (..., n) of scores, in units of 2^-16.
 
     A score of one step less is less probable by ``2^(-octaves / 2^16)``. The division is a
-    multiplication with 13 bits of the reciprocal of the sum.
+    multiplication with 17 bits of the reciprocal of the sum.
     """
     powers = exponentials((scores.max(axis=-1, keepdims=True) - scores) * octaves)
     total = powers.sum(axis=-1, keepdims=True)
     scale = _to_reach(total, 1 << 27)
-    inverse = ((1 << 40) - 1) // (total * scale)
-    return _nearest(powers * inverse * scale, 1 << 24)
+    inverse = ((1 << 44) - 1) // (total * scale)
+    return _nearest(powers * inverse * scale, 1 << 28)
 
 
 def normalise(values: Ints, epsilon: int) -> Ints:
-    """``(x - mean) / sqrt(variance + epsilon / n^2)`` of (..., n), in units of 2^-10."""
+    """``(x - mean) / sqrt(variance + epsilon / n^2)`` of (..., n), in units of 2^-14."""
     n = values.shape[-1]
     mean = values.sum(axis=-1, keepdims=True)  # times n, and the variance times n^2
     variance = (n * values**2).sum(axis=-1, keepdims=True) - mean**2 + epsilon
@@ -58,7 +58,7 @@ def normalise(values: Ints, epsilon: int) -> Ints:
         variance
     )
     deviation = np.vectorize(math.isqrt, otypes=[np.int64])(variance * scale**2)
-    inverse = ((1 << 40) - 1) // (deviation << 10)
+    inverse = ((1 << 44) - 1) // (deviation << 10)
     return _nearest((n * values - mean) * inverse * scale, 1 << 20)
 
 

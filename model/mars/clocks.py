@@ -14,6 +14,7 @@ from typing import Protocol
 from model.mars.config import (
     ADDRESSES,
     CONFIGS,
+    KERNELS,
     ROWS_PER_COPY,
     WORD_LINES,
     WORDS_PER_LINE,
@@ -58,9 +59,11 @@ OPERAND_AFTER = 2
 """From the last word of a map that stands for weights until the first access."""
 TRANSPOSED_AFTER = WORD_LINES
 """The same on top if channels become word lines."""
-ROW_WAITS = {SOFTMAX: 9, NORMALISATION: 19}
-"""From the last step of a phase until the last phase can begin: sums 2 and reciprocal 7; root 9
-besides, and 1 for the variance."""
+ROW_WAITS = {SOFTMAX: 11, NORMALISATION: 19}
+"""From the last step of a pixel's sums until its results can begin, which want their divisor 7
+clocks later: sum 8 and reciprocal 10; or variance 6, root 10 and reciprocal 10."""
+LANES_PER_DIVIDER = 4
+"""Lanes of the row unit that share a divider and a root: so many pixels can wait for theirs."""
 ROW_DRAIN_AFTER = 9
 """From the last step of a pixel until its last block is drained."""
 DESCRIBED_AFTER = 1
@@ -160,15 +163,26 @@ class Work:
     turns: int = 1
 
     @property
+    def rows_apart(self) -> int:
+        """Pixels by which the results of softmax or normalisation are behind the sums."""
+        most = KERNELS // (self.turns * LANES_PER_DIVIDER)
+        return min(-(-ROW_WAITS[self.function] // self._row_phases), most)
+
+    @property
     def row_clocks(self) -> int:
         """Clocks of a pixel of softmax or normalisation: a phase of as many pixels as there are."""
-        steps = ROW_PHASES[self.function] * self.row_blocks * self.turns
-        return max(steps, ROW_WAITS[self.function])
+        return max(self._row_phases, -(-ROW_WAITS[self.function] // self.rows_apart))
+
+    @property
+    def _row_phases(self) -> int:
+        """Clocks in which all phases of a pixel read it."""
+        return ROW_PHASES[self.function] * self.row_blocks * self.turns
 
     @property
     def row_steps(self) -> int:
         """Clocks of all pixels, the last of which has its later phases behind the others."""
-        return (self.n_rounds + ROW_PHASES[self.function] - 1) * self.row_clocks
+        behind = ROW_PHASES[self.function] - 2 + self.rows_apart
+        return (self.n_rounds + behind) * self.row_clocks
 
     def filling(self, n_entries: int) -> tuple[int, int]:
         """Clocks in which a map is read into the macros as weights, and those until it is there."""

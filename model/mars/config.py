@@ -25,8 +25,8 @@ ROWS_PER_COPY = 4
 """Word lines that are copied from a weight SRAM into its macro per clock."""
 WORDS_PER_WRITE = 2
 """A feature memory writes a word, or one at an even address and the next, per clock."""
-LAYOUT_VERSION = 5
-"""Counts changes of the register map, the program or the image."""
+LAYOUT_VERSION = 6
+"""Counts changes of the register map, the program or the image, and of what they compute."""
 
 
 @dataclass(frozen=True, kw_only=True)

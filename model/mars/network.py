@@ -698,7 +698,7 @@ class Softmax:
 class LayerNorm:
     """The channels of every pixel less their mean, over their standard deviation, requantised.
 
-    What is requantised is in units of 2^-10.
+    What is requantised is in units of 2^-14.
 
     Parameters
     ----------

@@ -37,6 +37,7 @@ from model.mars.network import (
     check_features,
 )
 from model.mars.neuron import TIME_STEPS_MAX, Exit, Metric, Mode, Neuron, Reset
+from model.mars.rows import NORMAL_BITS
 
 Array = NDArray[Any]
 
@@ -53,6 +54,8 @@ DTYPES: dict[str, tuple[type[np.integer[Any]], ...]] = {
     "values": (np.int16,),
 }
 """What the arrays of a layer may be in the file; the first that holds the values is written."""
+FRACTIONS = (10, NORMAL_BITS)
+"""Fractional bits that normalised values had when a file was written."""
 SHOWN_LENGTH = 40
 """Characters of a wrong value that an error shows."""
 LARGEST = 1 << 28
@@ -232,9 +235,14 @@ class SoftmaxEntry(_LayerEntry):
 
 
 class LayerNormEntry(_LayerEntry):
-    """Normalisation of channels; the arrays are names of other entries of the file."""
+    """Normalisation of channels; the arrays are names of other entries of the file.
+
+    `fraction` says in units of which power of two `bias` is and values are multiplied: 14 bits;
+    files that do not say so were written when there were 10.
+    """
 
     op: Literal["layernorm"]
+    fraction: int = min(FRACTIONS)
     epsilon: int = 0
     bias: _Text
     mult: _Text
@@ -589,7 +597,20 @@ def _layer(entry: LayerEntry, archive: Archive) -> Layer:
         _check_skip(entry)
     kind = next(kind for kind, op in _OPS.items() if op == entry.op.removesuffix("2"))
     arrays: dict[str, Any] = {field: archive.read(name) for field, name in named.items()}
+    if isinstance(entry, LayerNormEntry):
+        more = _missing_fraction(entry.name, fields.pop("fraction"))
+        arrays["bias"] = arrays["bias"].astype(np.int64) << more
+        arrays["shift"] = arrays["shift"].astype(np.int64) + more
     return kind(**fields, **arrays, **_neuron(entry, archive))
+
+
+def _missing_fraction(layer: str, fraction: int) -> int:
+    """Fractional bits that normalised values have had since the file was written."""
+    if fraction not in FRACTIONS:
+        raise NetworkError(
+            f"layer {layer!r}: fraction must be {' or '.join(map(str, FRACTIONS))}, not {fraction}"
+        )
+    return NORMAL_BITS - fraction
 
 
 def _check_skip(entry: ConvEntry) -> None:
@@ -661,6 +682,8 @@ def _layer_fields(layer: Layer, arrays: dict[str, Array]) -> dict[str, object]:
         elif isinstance(value, tuple):
             value = value[0] if field.name in _ALWAYS and len(set(value)) == 1 else list(value)
         result[field.name] = int(value) if isinstance(value, np.integer) else value
+    if isinstance(layer, LayerNorm):
+        result["fraction"] = NORMAL_BITS
     return result
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from model.mars.network import (
     INPUT,
     MULT_MAX,
+    NORMAL_LARGEST,
     SHIFT_MAX,
     WIDE_MULT_MAX,
     Conv,
@@ -190,7 +191,7 @@ class _Builder(Builder):
         kind = FeatureType((1, 1, 1), bits, signed)
         n = read.shape[0]
         normal = rng.normal(0, 1 << NORMAL_BITS, (n, 64)).astype(np.int64)
-        bias = random_bias(rng, normal, np.full(n, 1 << 16))
+        bias = random_bias(rng, normal, np.full(n, NORMAL_LARGEST))
         mult, shift, _ = random_scale(rng, kind.high, normal + bias[:, np.newaxis], wide=False)
         epsilon = int(rng.choice((0, 1, n * n, int(rng.integers(0, EPSILON_MAX + 1)))))
         return self._append(

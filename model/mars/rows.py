@@ -8,7 +8,7 @@ meanwhile the rows before and behind are in their other phases (`model.mars.cloc
 softmax        largest value, sum of exponentials; reciprocal; each exponential times that
 normalisation  sum and sum of squares; root, reciprocal; each difference from the mean times that
 ```
-Both share the reciprocal and a multiplier of 20 x 13 bits per channel. No intermediate is wider
+Both share the reciprocal and a multiplier of 20 x 17 bits per channel. No intermediate is wider
 than its constant `*_WIDTH`, whatever the row.
 """
 
@@ -47,12 +47,12 @@ VARIANCE_WIDTH = 36
 ROOT_WIDTH = VARIANCE_WIDTH // 2
 CENTRED_WIDTH = 19
 """Of C times a difference from the mean, with a sign."""
-INVERSE_WIDTH = 13
+INVERSE_WIDTH = 17
 PROBABILITY_BITS = 16
 """Fractional bits of what softmax hands on, 0..65536."""
-NORMAL_BITS = 10
+NORMAL_BITS = 14
 """Fractional bits of what normalisation hands on."""
-NORMAL_WIDTH = 17
+NORMAL_WIDTH = 21
 
 QUOTIENT_BITS = POWER_SUM_WIDTH - 1 + INVERSE_WIDTH
 _ROOT_UP = POWER_SUM_WIDTH - ROOT_WIDTH
@@ -75,7 +75,7 @@ def power(octaves: Ints) -> Ints:
 
 
 def reciprocal(divisor: Ints) -> Ints:
-    """``floor((2^40 - 1) / divisor)``, 13 bits, of 28 bits whose uppermost one is set."""
+    """``floor((2^44 - 1) / divisor)``, 17 bits, of 28 bits whose uppermost one is set."""
     quotient: Ints = ((1 << QUOTIENT_BITS) - 1) // divisor
     return quotient
 
@@ -142,7 +142,7 @@ def normalise(rows: Ints, epsilon: int) -> Ints:
     Returns
     -------
     (..., channels) int64
-        In units of 2^-10, within +-32768; all 0 of a row of equal values.
+        In units of 2^-14, within +-524288; all 0 of a row of equal values.
     """
     n = rows.shape[-1]
     total = rows.sum(axis=-1, keepdims=True)

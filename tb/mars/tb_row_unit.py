@@ -8,13 +8,14 @@ import cocotb
 import numpy as np
 
 from hw.mars.row_unit import LARGEST, LATENCY, RESULTS, SUMS, row_results, row_values
-from model.mars.clocks import ROW_WAITS
+from model.mars.clocks import LANES_PER_DIVIDER, ROW_WAITS
 from model.mars.config import KERNELS
 from model.mars.layout import NORMALISATION, SOFTMAX
 from model.mars.rows import EPSILON_MAX, NORM_MAX, OCTAVES_MAX, SOFTMAX_MAX, normalise, softmax
 from tb.bench import Block, Fields, check, post_lanes, with_lanes
 
 N_LANES = post_lanes()
+N_DIVIDERS = N_LANES // LANES_PER_DIVIDER
 VALUE_BITS, RESULT_BITS = Fields(row_values(N_LANES)), Fields(row_results(N_LANES))
 PHASES = {SOFTMAX: (LARGEST, SUMS, RESULTS), NORMALISATION: (SUMS, RESULTS)}
 LONGEST = {SOFTMAX: SOFTMAX_MAX, NORMALISATION: NORM_MAX}
@@ -74,6 +75,7 @@ class Bench:
     async def run(self, one: Pass, pause: float = 0.0) -> None:
         """A pass; some slots are longer than they must be."""
         rng, phases = self.rng, PHASES[one.function]
+        apart = rng.randint(1, N_DIVIDERS)
         n_rows, n_channels = one.rows.shape
         values = in_blocks(one.rows, rng.choice((-128, 127, 0, 255)))
         results = in_blocks(one.results, 0)
@@ -84,14 +86,16 @@ class Bench:
             octaves=one.parameter & OCTAVES_MAX,
             epsilon=one.parameter,
             n_channels=n_channels,
+            **({"apart": apart} if N_DIVIDERS > 1 else {}),
         )
-        for slot in range(n_rows + len(phases) - 1):
-            steps = len(phases) * n_blocks
+        steps, least = len(phases) * n_blocks, -(-ROW_WAITS[one.function] // apart)
+        behind = {LARGEST: 0, SUMS: len(phases) - 2, RESULTS: len(phases) - 2 + apart}
+        for slot in range(n_rows + behind[RESULTS]):
             longer = rng.randint(1, 12) if rng.random() < pause else 0
-            for _ in range(max(0, ROW_WAITS[one.function] - steps) + longer):
+            for _ in range(max(0, least - steps) + longer):
                 await self.clock()
-            for age, phase in enumerate(phases):
-                row = slot - age
+            for phase in phases:
+                row = slot - behind[phase]
                 is_there = 0 <= row < n_rows
                 for block in range(n_blocks):
                     inputs = {

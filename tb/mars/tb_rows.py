@@ -10,7 +10,7 @@ import numpy as np
 from hw.mars.drain import PIXEL
 from hw.mars.row_unit import row_results
 from model.mars.clocks import ROW_DRAIN_AFTER, Work, work_of
-from model.mars.config import CONFIGS
+from model.mars.config import CONFIGS, KERNELS
 from model.mars.layout import ROW_PHASES, Descriptor, Ints, bits_of, pack_descriptor
 from model.mars.machine import Machine, PassResult
 from model.mars.mapper import compile_network
@@ -25,6 +25,8 @@ OUTPUTS = ("last_step", "addr", "pixel", "header_slot", "results", "headers_free
 PIXEL_BITS, RESULT_BITS = Fields(PIXEL), Fields(row_results(post_lanes()))
 SLOTS = 1 << 9
 SEEDS = range(1, 17)
+APART = (1,) if post_lanes() < KERNELS else (1, 2, 4)
+"""Pixels between sums and results of these networks."""
 
 
 class Recorder(Machine):
@@ -142,7 +144,7 @@ class Bench:
         def drained(at: int) -> int | None:
             """The number of the turn of a pixel that is drained in a clock, if there is one."""
             slots, step = divmod(at - ROW_DRAIN_AFTER, one.work.row_clocks)
-            pixel = slots - (ROW_PHASES[d.function] - 1)
+            pixel = slots - (ROW_PHASES[d.function] - 2 + one.work.rows_apart)
             turn = step - (one.work.row_clocks - n_steps)
             return pixel * n_steps + turn if 0 <= pixel < n_pixels and turn >= 0 else None
 
@@ -181,8 +183,9 @@ async def random_passes(dut) -> None:
         kinds.add(("nibbles", 1 + d.in_two))
         kinds.add(("cut", d.n_rows < d.n_teams * d.rows_per_team))
         kinds.add(("blocks", min(d.row_blocks, 3)))
+        kinds.add(("apart", one.work.rows_apart))
         await bench.run(moved(one, bench.rng))
     wanted = {("function", k) for k in ROW_PHASES} | {("nibbles", k) for k in (1, 2)}
     wanted |= {("cut", k) for k in (False, True)} | {("blocks", k) for k in (1, 2, 3)}
-    wanted |= {("teams", k) for k in (1, 8)}
+    wanted |= {("teams", k) for k in (1, 8)} | {("apart", k) for k in APART}
     check("kinds", set(), wanted - kinds)

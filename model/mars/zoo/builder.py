@@ -42,6 +42,8 @@ from model.mars.zoo import Size
 SPAN = 2.5
 SHIFT = 15
 """2^15 is the largest power of two that is a `skip_mult`: a residual keeps its scale."""
+NORM_SHIFT = 19
+"""Of normalised values, which have more fractional bits than a weight has."""
 SCORE_STD = 1.5
 """Of scores, in units of e."""
 AVERAGE_GAIN = 2
@@ -230,13 +232,13 @@ class Builder:
     def norm(self, name: str, source: str) -> str:
         """Every pixel's channels normalised."""
         n = self.n_channels(source)
-        mult = round(self._std(False) * 2.0 ** (SHIFT - NORMAL_BITS))
+        mult = round(self._std(False) * (1 << NORM_SHIFT - NORMAL_BITS))
         layer = LayerNorm(
             name=name,
             input=source,
             bias=np.zeros(n, np.int64),
             mult=np.full(n, mult),
-            shift=np.full(n, SHIFT),
+            shift=np.full(n, NORM_SHIFT),
             out_bits=max(self._act_bits, SIGNED_BITS),
             out_signed=True,
         )

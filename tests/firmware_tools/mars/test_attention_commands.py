@@ -43,6 +43,6 @@ def test_bench(kenyon) -> None:
     passes = {tuple(one["layers"]): one for one in json.loads(result.stdout)["passes"]}
     softmax = passes["p (head 2 of 2)",]
     assert softmax["bound"] == 3 * 1 * 10
-    assert softmax["steps"] == (10 + 2) * 9
+    assert softmax["steps"] == (10 + 5) * 3
     scores = passes["scores (head 1 of 2)",]
     assert scores["weight_bits"] == 0 < scores["loaded_bits"]

@@ -18,7 +18,7 @@ def softmax(name: str = "s", source: str = "input", **fields: Any) -> Softmax:
 
 
 def norm(n: int, name: str = "n", source: str = "input", **fields: Any) -> LayerNorm:
-    arrays = {"bias": np.zeros(n, np.int64), "mult": np.full(n, 33), "shift": np.full(n, 10)}
+    arrays = {"bias": np.zeros(n, np.int64), "mult": np.full(n, 33), "shift": np.full(n, 14)}
     return LayerNorm(
         name=name, input=source, **arrays | {"out_bits": 8, "out_signed": True} | fields
     )

@@ -338,16 +338,20 @@ def test_clocks_of_products_with_a_map() -> None:
     ("function", "n_blocks", "turns", "steps"),
     [
         (SOFTMAX, 13, 1, (20 + 2) * 3 * 13),
-        (SOFTMAX, 2, 1, (20 + 2) * 9),
+        (SOFTMAX, 2, 1, (20 + 3) * 3 * 2),
+        (SOFTMAX, 1, 1, (20 + 5) * 3),
         (SOFTMAX, 1, 4, (20 + 2) * 12),
         (NORMALISATION, 12, 1, (20 + 1) * 2 * 12),
-        (NORMALISATION, 9, 1, (20 + 1) * 19),
+        (NORMALISATION, 9, 1, (20 + 2) * 2 * 9),
+        (NORMALISATION, 5, 1, (20 + 2) * 2 * 5),
+        (NORMALISATION, 3, 1, (20 + 4) * 2 * 3),
+        (NORMALISATION, 2, 1, (20 + 4) * 5),
         (NORMALISATION, 2, 4, (20 + 1) * 19),
         (NORMALISATION, 3, 4, (20 + 1) * 2 * 3 * 4),
     ],
 )
 def test_clocks_of_rows(function: int, n_blocks: int, turns: int, steps: int) -> None:
-    """Three or two pixels are under way at once, each in another phase."""
+    """Three or two pixels are in a phase at once, others wait for their divider."""
     for config, n_headers in ((MARS, 13), (TINY, 4)):
         headers = (0,) * n_headers
         work = Work(0, 1, headers, n_rounds=20, function=function, row_blocks=n_blocks)
