@@ -72,11 +72,16 @@ def _halves(values):
 
 
 def _add(old, value, apart):
-    """The sum of two accumulators, or of each half of them."""
+    """The sum of two accumulators, or of each half of them; and whether the upper half changes.
+
+    It seldom does: a small value adds its sign there, and a carry from below takes that off again.
+    """
     half = ACC_WIDTH // 2
     lower = old[:half] + value[:half]
-    upper = old[half:] + value[half:] + (lower[half] & ~apart)
-    return Cat(lower[:half], upper[:half]).as_signed()
+    carry = lower[half] & ~apart
+    changes = (value[half:] ^ carry.replicate(half)).any()
+    upper = old[half:] + Mux(changes, value[half:], 0) + (carry & changes)
+    return Cat(lower[:half], upper[:half]).as_signed(), changes
 
 
 class Lane(Component):
@@ -238,13 +243,14 @@ class Lane(Component):
             m.d.comb += [
                 value.eq(Mux(halves, _halves(two), Mux(timed, one, partial))),
                 value_high.eq(Mux(halves, _halves(other_two), other)),
-                added.eq(_add(old, value, halves)),
-                added_high.eq(_add(old_high, value_high, halves)),
             ]
-            with m.If(tap_first_5 | summed_5):
-                m.d.sync += accumulators[k].eq(added)
-            with m.If(timed & (first_5 | summed_5)):
-                m.d.sync += highs[k].eq(added_high)
+            total, changes = _add(old, value, halves)
+            total_high, changes_high = _add(old_high, value_high, halves)
+            m.d.comb += [added.eq(total), added_high.eq(total_high)]
+            self._accumulate(m, accumulators[k], added, changes, tap_first_5, summed_5)
+            self._accumulate(
+                m, highs[k], added_high, changes_high, timed & first_5, timed & summed_5
+            )
             best = Signal(signed(FEATURE_WIDTH), name=f"best_{k}", reset_less=True)
             tap = Signal(signed(FEATURE_WIDTH), name=f"tap_{k}")
             larger = Signal(signed(FEATURE_WIDTH), name=f"larger_{k}")
@@ -263,6 +269,14 @@ class Lane(Component):
         self._keep(m, feature, residual_3, last_5, self.residual, "residual")
         self._keep(m, feature, Mux(membranes_3, 1 << plane_3, 0), last_5, self.membranes, "u")
         return m
+
+    def _accumulate(self, m, accumulator, added, changes, first, summed):
+        """An accumulator takes its sum, the upper half only if it is another one."""
+        half = ACC_WIDTH // 2
+        with m.If(first | summed):
+            m.d.sync += accumulator[:half].eq(added[:half])
+        with m.If(first | summed & changes):
+            m.d.sync += accumulator[half:].eq(added[half:])
 
     def _copy(self, m, indices, macro):
         """Group-sets out of the weight SRAM, a quarter per clock, their index with the first."""

@@ -96,9 +96,10 @@ class PixelWalk(Component):
 class Rows(Component):
     """A pass of softmax or normalisation; golden: `model.mars.clocks` and `model.mars.machine`.
 
-    In a slot pixels are read in the order of their phases, the oldest one last; between its sums and
-    its results a pixel waits for its divider while others are read. What has no pixel, in the first and last slots, is not read. With four lanes
-    each block of 16 channels takes four steps, one for each turn of its channels.
+    In a slot pixels are read in the order of their phases, the oldest one last; between its sums
+    and its results a pixel waits for its divider while others are read. What has no pixel, in the
+    first and last slots, is not read. With four lanes each block of 16 channels takes four steps,
+    one for each turn of its channels.
 
     **Latency**: a step is drained 9 clocks later. **Throughput**: a channel of a pixel per lane and
     clock, as `model.mars.clocks.Work.row_clocks` says. **Reset**: no pass under way.

@@ -64,7 +64,7 @@ class Pass:
 def passes() -> Iterator[Pass]:
     """Those of random networks."""
     for seed in SEEDS:
-        network = random_attention_network(seed, max_tokens=40, max_channels=48)
+        network = random_attention_network(seed, max_tokens=60, max_channels=48)
         image = compile_network(network, MARS)
         machine = Recorder()
         banks = machine.banks.copy()
