@@ -52,7 +52,7 @@ PROBABILITY_BITS = 16
 """Fractional bits of what softmax hands on, 0..65536."""
 NORMAL_BITS = 14
 """Fractional bits of what normalisation hands on."""
-NORMAL_WIDTH = 21
+NORMAL_WIDTH = 20
 
 QUOTIENT_BITS = POWER_SUM_WIDTH - 1 + INVERSE_WIDTH
 _ROOT_UP = POWER_SUM_WIDTH - ROOT_WIDTH
@@ -142,7 +142,7 @@ def normalise(rows: Ints, epsilon: int) -> Ints:
     Returns
     -------
     (..., channels) int64
-        In units of 2^-14, within +-524288; all 0 of a row of equal values.
+        In units of 2^-14, within +-524287; all 0 of a row of equal values.
     """
     n = rows.shape[-1]
     total = rows.sum(axis=-1, keepdims=True)
