@@ -133,11 +133,10 @@ def clocks_of(d: Descriptor) -> int:
 
 
 def pixels_of(
-    rng: random.Random, d: Descriptor, clock: int, n_rounds: int, *, later: bool
+    rng: random.Random, d: Descriptor, clock: int, n_rounds: int, n_teams: int, *, later: bool
 ) -> Iterator[Pixel]:
     """Rounds of some teams, the header changes now and then; all as early as they may, or later."""
     groups = 1 << d.groups_log2
-    n_teams = rng.randint(1, LIF_TEAMS)
     header = header_of(rng, d)
     for _ in range(n_rounds):
         if rng.random() < 0.3:
@@ -218,10 +217,13 @@ def expected_of(d: Descriptor, one: Pixel) -> dict[str, tuple[int, int]]:
     }
 
 
-async def follow(block: Block, rng: random.Random, d: Descriptor, n_rounds: int) -> None:
-    """Pixels of a pass, and every clock of what comes of them."""
+async def follow(
+    block: Block, rng: random.Random, d: Descriptor, n_rounds: int, n_teams: int | None = None
+) -> None:
+    """Pixels of a pass of some teams, or any, and every clock of what comes of them."""
     later = rng.random() < 0.7
-    pixels = {one.clock: one for one in pixels_of(rng, d, 0, n_rounds, later=later)}
+    n_teams = n_teams or rng.randint(1, LIF_TEAMS)
+    pixels = {one.clock: one for one in pixels_of(rng, d, 0, n_rounds, n_teams, later=later)}
     after = (STEPS_PER_WORD << d.groups_log2 if TURNS == 1 else clocks_of(d)) + 1
     coming = {
         clock + after + turn: (one, turn) for clock, one in pixels.items() for turn in range(TURNS)
@@ -261,6 +263,19 @@ async def all_kinds(dut) -> None:
             for soft in range(2):
                 d = descriptor_of(rng, groups_log2=groups_log2, n_steps=n_steps, soft=soft)
                 await follow(block, rng, d, 3)
+
+
+@cocotb.test()
+async def one_team(dut) -> None:
+    """Its next four steps begin in the clock after the last ones, with what these left."""
+    rng = random.Random(5)
+    block = chain_of(dut)
+    await block.start(pixel=0)
+    for groups_log2 in range(3):
+        for n_steps in range(5, 9):
+            fields = {"groups_log2": groups_log2, "n_steps": n_steps, "leak": 0, "u_again": 0}
+            d = descriptor_of(rng, **fields, u_load=0, limit=LIMITS[-1])
+            await follow(block, rng, d, 4, n_teams=1)
 
 
 @cocotb.test()
