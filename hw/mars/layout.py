@@ -128,11 +128,12 @@ def slots_log2(descriptor, n_turns):
     """Clocks in which a team's pixel is drained, as a power of two.
 
     With neurons one for each group; of logits so many as it takes to write them in four steps. In
-    four turns a result needs four clocks, one of 32 bits eight, neurons four in each step.
+    four turns a result needs four clocks, one of 32 bits eight, neurons two or four in each step.
     """
     writes, of_neurons = writes_log2(descriptor), descriptor.groups_log2
     if n_turns > 1:
-        writes, of_neurons = Mux(writes == 0, 2, 3), exact_log2(n_turns * STEPS_PER_WORD)
+        writes = Mux(writes == 0, 2, 3)
+        of_neurons = Mux(of_neurons == 2, 2, 1) + exact_log2(STEPS_PER_WORD)
     in_time = Mux(descriptor.raw, logit_slots_log2(n_turns), of_neurons)
     return Mux(descriptor.timed, in_time, writes)
 

@@ -1,6 +1,7 @@
 """Neurons behind the sums of a pixel: 16 channels, four time steps one after the other."""
 
 import itertools
+from functools import partial
 
 from amaranth.hdl import Array, Cat, Const, EnableInserter, Module, Mux, Signal, signed
 from amaranth.lib.data import ArrayLayout, StructLayout
@@ -18,6 +19,7 @@ from hw.mars.layout import (
 )
 from hw.mars.membranes import MEMBRANE_WIDTH, MEMBRANES, first_lanes, from_nibbles, own_nibbles
 from hw.mars.turns import Turns
+from model.mars.clocks import LANE_CHANNELS
 from model.mars.config import KERNELS, WORD_BITS
 from model.mars.layout import STEPS_PER_WORD
 
@@ -27,15 +29,16 @@ THRESHOLDS = ArrayLayout(signed(CHARGE_WIDTH), KERNELS)
 CHARGES = ArrayLayout(ArrayLayout(signed(CHARGE_WIDTH), STEPS_PER_WORD), KERNELS)
 SPIKES = ArrayLayout(STEPS_PER_WORD, KERNELS)
 """The steps of each lane, the first one lowest."""
-WALK_LANES = KERNELS // MAX_GROUPS
-"""Of a stage that walks the steps: so many that no group is in two of them."""
-TURN = StructLayout({"channel": range(MAX_GROUPS), "step": range(STEPS_PER_WORD)})
-"""What such a stage does in a clock: a channel of each lane, and a step of its neurons."""
+WALK_LANES = KERNELS // LANE_CHANNELS
+"""Of a stage that walks the steps. A group of four channels is in two of them."""
+TURN = StructLayout({"channel": 1, "odd": 1, "step": range(STEPS_PER_WORD)})
+"""What such a stage does in a clock: a channel of each lane, or of each odd or even one, and a step
+of its neurons."""
 
 
 def channels_of(lane):
     """The channels that a lane of such a stage walks."""
-    return range(lane * MAX_GROUPS, (lane + 1) * MAX_GROUPS)
+    return range(lane * LANE_CHANNELS, (lane + 1) * LANE_CHANNELS)
 
 
 class _Neurons(Component):
@@ -202,13 +205,14 @@ class LifStage(_Neurons):
 
 
 class LifWalk(_Neurons):
-    """The time steps of 16 channels one after the other on four lanes; golden as of `LifStage`.
+    """The time steps of 16 channels one after the other on eight lanes; golden as of `LifStage`.
 
-    Lane j has channels 4j to 4j + 3, in each step one after the other, so that channels which share
-    a membrane find in it what the one before left.
+    Lane j has channels 2j and 2j + 1, in each step one after the other, so that the second finds
+    what the first left if they share a membrane. Of four that do, those of the even lane come
+    first; then those of the odd one, which has no membrane then.
 
     **Latency**: works from the clock after `go` on, `done` in the last one. **Throughput**: a pixel
-    in 16 clocks. **Reset**: nothing to do.
+    in 8 clocks, in 16 if four channels share a membrane. **Reset**: nothing to do.
 
     Parameters
     ----------
@@ -251,40 +255,55 @@ class LifWalk(_Neurons):
         m = Module()
         d, pixel, then = self.descriptor, self.later_pixel, self.turn
         now = Signal(TURN)
-        active, advances, in_time = Signal(), Signal(), Signal()
+        in_four, active, advances, in_time = Signal(), Signal(), Signal(), Signal()
+        last_step = now.step == STEPS_PER_WORD - 1
         m.d.comb += [
+            in_four.eq(1 << d.groups_log2 == MAX_GROUPS),
             advances.eq(self.go | then.as_value().any()),
-            self.done.eq(active & now.as_value().all()),
+            self.done.eq(active & last_step & now.channel & (now.odd | ~in_four)),
             in_time.eq((pixel.sub << 2 | now.step) < d.n_steps),
         ]
         m.d.sync += active.eq(advances)
         with m.If(advances):
-            m.d.sync += [now.eq(then), then.eq(then.as_value() + 1)]
+            # Behind the second channel comes the odd lane, or the next step.
+            m.d.sync += now.eq(then)
+            m.d.sync += then.eq(then.as_value() + Mux(then.channel & ~in_four, 0b11, 0b01))
         with m.If(self.go):
             m.d.sync += pixel.eq(self.pixel)
 
-        place, next_place = self._place(now.channel), self._place(then.channel)
+        alone = d.groups_log2 == 0
+        place, next_place = now.channel & alone, then.channel & alone
         begins, stays = Signal(), Signal()
         m.d.comb += [
-            begins.eq(~self.pixel.sub & (then.step == 0) & (next_place == then.channel)),
+            begins.eq(
+                ~self.pixel.sub & (then.step == 0) & (next_place == then.channel) & ~then.odd
+            ),
             # The membrane is not among those that wait yet.
             stays.eq(active & (next_place == place) & (self.pixel.team == pixel.team)),
         ]
-        for k in range(WALK_LANES):
-            membrane = Signal(signed(MEMBRANE_WIDTH), name=f"membrane_{k}", reset_less=True)
-            charges = self._charges(m, k, advances)
-            fires, left = self._neuron(m, k, membrane, charges, in_time)
-            waiting = self._waiting(m, k, active, place, left)
-            before = waiting[self.pixel.team][then.channel]
-            with m.If(advances):
-                m.d.sync += membrane.eq(Mux(begins, self.initial[k], Mux(stays, left, before)))
-            self._spikes(m, k, active, fires)
-        return m
+        lefts = [Signal(signed(MEMBRANE_WIDTH), name=f"left_{k}") for k in range(WALK_LANES)]
+        kept = []
+        for even, odd in zip(lefts[::2], lefts[1::2], strict=True):
+            of_four = Mux(now.odd, odd, even)
+            kept += [Mux(in_four, of_four, even), Mux(in_four, of_four, odd)]
+        before = []
+        for k, membrane in enumerate(kept):
+            waiting = self._waiting(m, k, active & ~(in_four & k % 2), place, membrane)
+            before.append(waiting[self.pixel.team][next_place])
+        before[1::2] = map(partial(Mux, in_four), before[::2], before[1::2])
 
-    def _place(self, channel):
-        """Where a channel's membrane is among those of its lane: at the first one of its group."""
-        log2 = self.descriptor.groups_log2
-        return (channel >> log2 << log2)[: len(channel)]
+        for k in range(WALK_LANES):
+            works, next_works = (~in_four | (turn.odd == k % 2) for turn in (now, then))
+            membrane = Signal(signed(MEMBRANE_WIDTH), name=f"membrane_{k}", reset_less=True)
+            with m.If(advances & next_works):
+                m.d.sync += membrane.eq(
+                    Mux(begins, self.initial[k], Mux(stays, kept[k], before[k]))
+                )
+            charges = self._charges(m, k, advances & next_works)
+            fires, left = self._neuron(m, k, membrane, charges, in_time)
+            m.d.comb += lefts[k].eq(left)
+            self._spikes(m, k, active & works, fires)
+        return m
 
     def _charges(self, m, k, advances):
         """What the step adds to a membrane, and what its comparison and its leak need."""
@@ -317,33 +336,33 @@ class LifWalk(_Neurons):
         return waiting
 
     def _spikes(self, m, k, active, fires):
-        """The spikes of a lane move on by a place in each clock, the first one ends up lowest."""
-        everything = Signal(MAX_GROUPS * STEPS_PER_WORD, name=f"everything_{k}")
-        before = Signal(len(everything) - 1, name=f"before_{k}", reset_less=True)
-        m.d.comb += everything.eq(Cat(before, fires))
+        """The spikes of a lane move on by a place when it works, the first one ends up lowest."""
+        before = Signal(LANE_CHANNELS * STEPS_PER_WORD, name=f"before_{k}", reset_less=True)
+        everything = Signal.like(before, name=f"everything_{k}")
+        m.d.comb += everything.eq(Mux(active, Cat(before[1:], fires), before))
         with m.If(active):
-            m.d.sync += before.eq(everything[1:])
+            m.d.sync += before.eq(everything)
         for number, channel in enumerate(channels_of(k)):
-            m.d.comb += self.all_spikes[channel].eq(Cat(everything[number::MAX_GROUPS]))
+            m.d.comb += self.all_spikes[channel].eq(Cat(everything[number::LANE_CHANNELS]))
 
 
 class LifChain(Component):
     """Leaky integrate-and-fire neurons; golden: `model.mars.lif.chain`.
 
-    A stage for each of four steps, or four lanes that walk them. Channels beside each other may
+    A stage for each of four steps, or eight lanes that walk them. Channels beside each other may
     share a membrane (groups). What a pixel leaves is in registers of its team, where its next four
     steps go on; later chunks of steps find it in the feature memories, from where it comes with the
     pixel (`stored`).
 
     **Latency**: with G groups, `fired` comes 4*G + 1 clocks after `pixel`. **Throughput**: a pixel
-    in G clocks; the next four steps of a team 4*G clocks behind its last ones. With four lanes
-    17 and 16 clocks, whatever G is. **Reset**: no pixel under way.
+    in G clocks; the next four steps of a team 4*G clocks behind its last ones. With eight lanes
+    the same if G is 4; else 9, 8 and 8 clocks. **Reset**: no pixel under way.
 
     Parameters
     ----------
     n_teams : int
     n_lanes : int
-        Of post-processing. If they are fewer than 16 neurons have four, and what a pixel brings
+        Of post-processing. If they are fewer than 16 neurons have eight, and what a pixel brings
         stays until the next one.
 
     Members
@@ -429,7 +448,7 @@ class LifChain(Component):
         return stages[0], stages[-1]
 
     def _walk(self, m):
-        """Four lanes for all steps; returns what has them."""
+        """Eight lanes for all steps; returns what has them."""
         d = self.descriptor
         walk = LifWalk(self.n_teams)
         m.submodules.walk = EnableInserter(fires(d))(walk)

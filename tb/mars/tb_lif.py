@@ -129,7 +129,7 @@ def chain_of(dut) -> Block:
 
 def clocks_of(d: Descriptor) -> int:
     """Clocks from one pixel to the next."""
-    return 1 << d.groups_log2 if TURNS == 1 else STEPS_PER_WORD * TURNS
+    return 1 << d.groups_log2 if TURNS == 1 else STEPS_PER_WORD * max(2, 1 << d.groups_log2)
 
 
 def pixels_of(
