@@ -183,7 +183,7 @@ class Processing(Component):
             self.last_word.eq(drain.last_word),
             self.value_valid.eq(value_valid),
             self.values.eq(values),
-            self.membranes.eq(post.membranes),
+            self.membranes.eq(self.turns.until_last(m, post.membranes)),
             self.write.eq(post.write),
             self.write_row.eq(post.write_row),
             self.write_offset.eq(post.write_offset),

@@ -350,8 +350,12 @@ class Accelerator(Component):
         if self.trace_enabled:
             turns = Turns(config.post_lanes)
             value_valid, values = turns.whole(m, engine.value_valid, engine.values)
-            m.d.comb += [self.trace.value_valid.eq(value_valid), self.trace.values.eq(values)]
-            names = ("membranes", "write", "write_row", "write_offset")
+            m.d.comb += [
+                self.trace.value_valid.eq(value_valid),
+                self.trace.values.eq(values),
+                self.trace.membranes.eq(turns.until_last(m, engine.membranes)),
+            ]
+            names = ("write", "write_row", "write_offset")
             names += ("write_halves", "write_data", "pass_done")
             names += ("store_macros", "store_addr", "store_mask", "store_data")
             m.d.comb += [getattr(self.trace, name).eq(getattr(engine, name)) for name in names]

@@ -128,12 +128,13 @@ def slots_log2(descriptor, n_turns):
     """Clocks in which a team's pixel is drained, as a power of two.
 
     With neurons one for each group; of logits so many as it takes to write them in four steps. In
-    four turns a result needs four clocks, one of 32 bits eight, neurons four for each group.
+    four turns a result needs four clocks, one of 32 bits eight, neurons two or four in each step.
     """
-    writes, in_group = writes_log2(descriptor), descriptor.groups_log2
+    writes, of_neurons = writes_log2(descriptor), descriptor.groups_log2
     if n_turns > 1:
-        writes, in_group = Mux(writes == 0, 2, 3), in_group + exact_log2(STEPS_PER_WORD)
-    in_time = Mux(descriptor.raw, logit_slots_log2(n_turns), in_group)
+        writes = Mux(writes == 0, 2, 3)
+        of_neurons = Mux(of_neurons == 2, 2, 1) + exact_log2(STEPS_PER_WORD)
+    in_time = Mux(descriptor.raw, logit_slots_log2(n_turns), of_neurons)
     return Mux(descriptor.timed, in_time, writes)
 
 
@@ -145,7 +146,7 @@ def logit_slots_log2(n_turns):
 def drained_teams(descriptor, n_turns):
     """Teams that have slots: with neurons and more than four steps at least four.
 
-    That is, if each step has a stage of its own: one stage is as long under way with a team.
+    That is, if each step has a stage of its own: fewer lanes are as long under way with a team.
     """
     if n_turns > 1:
         return descriptor.n_teams

@@ -7,7 +7,7 @@ from amaranth.utils import exact_log2
 
 from hw.mars.drain import store_layout
 from hw.mars.layout import ADDR_WIDTH, DESCRIPTOR, MAX_GROUPS, MEMBRANE_WORDS, parts_log2
-from model.mars.clocks import CHAIN_AFTER, WRITTEN_AFTER
+from model.mars.clocks import CHAIN_AFTER, STORED_AFTER, WRITTEN_AFTER
 from model.mars.config import KERNELS, NIBBLE, WORD_BITS, WORD_BYTES, WORDS_PER_WRITE
 
 MEMBRANE_WIDTH = 16
@@ -22,21 +22,25 @@ def _places(descriptor, part):
     return (part << own_log2)[:n_log2]
 
 
-def from_words(descriptor, words, part):
-    """Membranes of a kernel block, the first ones of what is returned, out of a pixel's words."""
+def own_nibbles(descriptor, words, part):
+    """Membranes of a kernel block, the first ones of what is returned, out of a pixel's words.
+
+    Of each plane, their nibbles.
+    """
     nibbles = [words.word_select(plane, WORD_BITS) for plane in range(MEMBRANE_WORDS)]
     moved = [(word >> (_places(descriptor, part) << 3))[:WORD_BITS] for word in nibbles]
-    membranes = []
-    for k in range(KERNELS):
-        parts = [word.word_select(k, NIBBLE) for word in moved]
-        for log2 in range(exact_log2(PLANES)):
-            # Above the highest plane that there is comes its sign.
-            n_planes = 1 << log2
-            sign = parts[n_planes - 1][-1].replicate(NIBBLE)
-            for plane in range(n_planes, 2 * n_planes):
-                parts[plane] = Mux(descriptor.u_planes_log2 > log2, parts[plane], sign)
-        membranes.append(Cat(parts))
-    return Cat(membranes)
+    return [[word.word_select(k, NIBBLE) for k in range(KERNELS)] for word in moved]
+
+
+def from_nibbles(descriptor, nibbles):
+    """A membrane, of its nibbles; above the highest plane that there is comes its sign."""
+    parts = list(nibbles)
+    for log2 in range(exact_log2(PLANES)):
+        n_planes = 1 << log2
+        sign = parts[n_planes - 1][-1].replicate(NIBBLE)
+        for plane in range(n_planes, 2 * n_planes):
+            parts[plane] = Mux(descriptor.u_planes_log2 > log2, parts[plane], sign)
+    return Cat(parts)
 
 
 def first_lanes(descriptor, membranes, k):
@@ -50,8 +54,8 @@ def first_lanes(descriptor, membranes, k):
 class MembraneStore(Component):
     """Words of membranes for the feature memories; golden: `model.mars.machine.Machine`.
 
-    **Latency**: written WRITTEN_AFTER clocks after `store` and, if each step of the neurons has a
-    stage, CHAIN_AFTER more for each further group. **Throughput**: two words per macro and clock.
+    **Latency**: written WRITTEN_AFTER clocks after `store`, and CHAIN_AFTER more for each further
+    group; with several turns STORED_AFTER. **Throughput**: two words per macro and clock.
     **Reset**: nothing under way.
 
     Parameters
@@ -121,7 +125,7 @@ class MembraneStore(Component):
         now = Signal(layout)
         if self.n_turns > 1:
             before = self.store
-            for clock in range(1, WRITTEN_AFTER):
+            for clock in range(1, STORED_AFTER):
                 before = self._later(m, clock, before)
             m.d.comb += now.eq(before)
             return now

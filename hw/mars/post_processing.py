@@ -89,7 +89,8 @@ class PostProcessing(Component):
     value_valid, values : Out(1), Out(signed(32)) of each lane
         Requantised pixels, before pools, for benches, turn by turn; with neurons the steps' spikes.
     membranes, waiting : Out(MEMBRANES), Out(MEMBRANES) for each team
-        With them what the last step left, at the first lane of each group, also of each team.
+        With the first turn what the last step left, at the first lane of each group, also of each
+        team.
     """
 
     def __init__(self, *, wide_multiplier=False, n_teams=MAX_MACROS, n_lanes=KERNELS):

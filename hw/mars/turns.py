@@ -86,3 +86,10 @@ class Turns:
         with m.If(valid):
             m.d.sync += before.eq(everything >> len(values))
         return self.last(valid, turn), everything
+
+    def until_last(self, m, value):
+        """What comes with the first turn, in the clock of the last one."""
+        for clock in range(1, self.n):
+            before, value = value, Signal.like(value, name=f"until_last_{clock}")
+            m.d.sync += value.eq(before)
+        return value

@@ -54,6 +54,10 @@ CHAIN = STEPS_PER_WORD
 CHAIN_AFTER = CHAIN - 1
 """Clocks by which each further group delays the first word, counted from the pixel's last slot, if
 each step has a stage of its own."""
+LANE_CHANNELS = 2
+"""Of each lane of neurons that walk the steps; those that share a membrane come one by one."""
+STORED_AFTER = 4
+"""From a slot for membranes until they are written, if the neurons have fewer lanes."""
 
 OPERAND_AFTER = 2
 """From the last word of a map that stands for weights until the first access."""
@@ -216,9 +220,9 @@ class Work:
 
     @property
     def _neuron_slots(self) -> int:
-        """Of teams that go through a chain of stages, or through one stage step by step."""
+        """Of teams that go through a chain of stages, or through fewer lanes turn by turn."""
         if self.turns > 1:
-            return self.n_teams * self.groups * CHAIN
+            return self.n_teams * max(self.groups, LANE_CHANNELS) * CHAIN
         teams = self.n_teams if self.n_sub_rounds == 1 else max(self.n_teams, CHAIN)
         return teams * self.groups
 

@@ -72,8 +72,8 @@ class MarsConfig:
         SRAM; its size is not.)
     post_lanes : int
         Lanes of post-processing and of the row unit, 16 or 4; with 4 the 16 channels of a result
-        take turns, and neurons have one stage instead of four. Not part of the fingerprint: it
-        changes clocks, not what an image means.
+        take turns, and there are eight neurons instead of 16 for each of four time steps. Not part
+        of the fingerprint: it changes clocks, not what an image means.
     """
 
     name: str

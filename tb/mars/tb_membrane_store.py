@@ -8,7 +8,7 @@ import numpy as np
 
 from hw.mars.layout import MAX_PARTS
 from hw.mars.membranes import MEMBRANE_WIDTH, store_layout
-from model.mars.clocks import CHAIN_AFTER, WRITTEN_AFTER
+from model.mars.clocks import CHAIN_AFTER, STORED_AFTER, WRITTEN_AFTER
 from model.mars.config import KERNELS, WORD_BITS, WORD_BYTES
 from model.mars.layout import Descriptor, bits_of, pack_descriptor
 from model.mars.machine import nibble_plane
@@ -71,9 +71,9 @@ def in_bits(d: Descriptor, own: int) -> int:
 
 async def follow(block: Block, rng: random.Random, d: Descriptor, n_clocks: int) -> None:
     """Stores now and then, and every clock what is written."""
-    after = WRITTEN_AFTER
+    after = STORED_AFTER
     if post_lanes() == KERNELS:
-        after += CHAIN_AFTER * (d.groups - 1)
+        after = WRITTEN_AFTER + CHAIN_AFTER * (d.groups - 1)
     block.set(descriptor=bits_of(pack_descriptor(d)))
     stores: dict[int, Store] = {}
     for clock in range(n_clocks + after + 1):

@@ -334,9 +334,9 @@ class Frame:
         return work.n_teams * -(-words // 2), LAST_WRITE
 
     def _slots_in_turns(self, work: Work) -> tuple[int, int]:
-        """The same with four lanes: four clocks for 16 channels, or for a time step of a group."""
+        """The same with four lanes: four clocks for 16 channels, two or four a step of neurons."""
         if work.fires:
-            of_team = 4 * work.groups
+            of_team = 4 * max(2, work.groups)
             last_spikes = 2 + 1 + of_team + 3  # The lanes of the last four channels.
             slots = work.n_teams * of_team + -(-work.u_store // 2)
             return slots, last_spikes + 1 - (of_team - 1)
@@ -606,7 +606,7 @@ def test_neurons_by_hand() -> None:
 
 
 def test_four_lanes_by_hand() -> None:
-    """16 channels take four turns, 32-bit results four more clocks; a stage takes four steps."""
+    """16 channels take four turns, 32-bit results four more clocks; neurons two or four a step."""
     work = Work(n_input_lines=0, split=1, entries=(2,), n_rounds=3, turns=4)
     assert [replace(work, out_planes=n).slots for n in (1, 2, 8)] == [4, 4, 8]
     _, one = simulate([INPUT, work], RecordedLines([1] * 13))
@@ -621,9 +621,9 @@ def test_four_lanes_by_hand() -> None:
     logits = replace(work, timed=True, out_planes=8)
     assert logits.slots == 4 * 8
     neurons = replace(work, timed=True, fires=True, n_teams=2)
-    assert [replace(neurons, groups=g).slots for g in (1, 2, 4)] == [8, 16, 32]
-    assert replace(neurons, n_sub_rounds=2).slots == 8
-    assert replace(neurons, u_store=4).slots == 8 + 2
+    assert [replace(neurons, groups=g).slots for g in (1, 2, 4)] == [16, 16, 32]
+    assert replace(neurons, n_sub_rounds=2).slots == 16
+    assert replace(neurons, u_store=4).slots == 16 + 2
     assert replace(neurons, groups=4).written_after == 8
 
 
