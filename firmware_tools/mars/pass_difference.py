@@ -12,7 +12,7 @@ from model.mars import reference
 from model.mars.config import KERNELS
 from model.mars.frame import FrameRun, PassRecord, PassRun, layer_outputs, rows_of, run_frame
 from model.mars.image import Image
-from model.mars.layout import Ints
+from model.mars.layout import Descriptor, Ints
 from model.mars.machine import HALF, MembraneWrites, Writes
 from model.mars.mapper import prepared
 from model.mars.network import RAW_BITS, QuantizedNetwork
@@ -228,10 +228,12 @@ def _in_pass(
     if model.membranes is not None and rtl.membranes is not None:
         # One for each group of channels that share it.
         first = slice(0, lanes, model.program.descriptor.groups)
-        both = model.membranes[:, first], rtl.membranes[:, first]
+        there = _has_kernel(image, k)[:, first]
+        both = (_where(there, one.membranes[:, first]) for one in (model, rtl))
         checks.insert(1, ("membrane", *both, times.values))
     if model.stores is not None or rtl.stores is not None:
-        checks += [(*check, times.stores) for check in _stores(model.stores, rtl.stores)]
+        own = _own_nibbles(model.program.descriptor, _has_kernel(image, k))
+        checks += [(*check, times.stores) for check in _stores(model.stores, rtl.stores, own)]
     compared.drained += checks[0][1].size
     compared.words += len(model.writes.word)
     for what, expected, actual, begins in checks:
@@ -261,17 +263,49 @@ def _time(begins: Clocks, k: int) -> int | None:
     return int(begins[k]) if k < len(begins) else None
 
 
+def _has_kernel(image: Image, k: int) -> NDArray[np.bool_]:
+    """Which lanes of each kernel block have one.
+
+    The others never fire, but if their membranes are read, it is what happened to be in memory.
+    """
+    d = image.passes[k - 1].descriptor
+    lanes = HALF if d.wide else KERNELS
+    n_channels = image.contents.passes[k - 1].outputs[0].shape[0]
+    return (np.arange(d.n_kernel_blocks * lanes) < n_channels).reshape(-1, lanes)
+
+
+def _where(there: NDArray[np.bool_], values: Ints) -> Ints:
+    """Values of lanes that are there, the pixels of a kernel block behind those of the other."""
+    return np.where(np.repeat(there, len(values) // len(there), axis=0), values, 0)
+
+
+def _own_nibbles(d: Descriptor, there: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """Of each kernel block, which bits of its words of membranes are those of channels."""
+    own = there[:, :: d.groups]
+    n, n_parts = own.shape[1], 1 << d.u_parts_log2
+    masks = [
+        sum(0xF << 4 * (block % n_parts * n + int(j)) for j in np.flatnonzero(row))
+        for block, row in enumerate(own)
+    ]
+    return np.array(masks, np.uint64)
+
+
 def _stores(
-    model: MembraneWrites | None, rtl: MembraneWrites | None
+    model: MembraneWrites | None, rtl: MembraneWrites | None, own: NDArray[np.uint64]
 ) -> list[tuple[str, NDArray[Any], NDArray[Any]]]:
-    """What is compared of membranes that are stored, the macros one behind the other."""
+    """What is compared of membranes that are stored, the macros one behind the other.
+
+    `own` are the bits of each kernel block that are.
+    """
     nothing = np.zeros(0, np.int64)
     none = MembraneWrites(nothing, nothing, nothing.astype(np.uint64), nothing)
     columns = []
     for stores in (model or none, rtl or none):
         order = np.argsort(stores.macro, kind="stable")
         masks = [sum(0xFF << 8 * k for k in range(8) if mask >> k & 1) for mask in stores.mask]
-        written = stores.word & np.array(masks, np.uint64)
+        n_words = len(stores.word)
+        block = np.arange(n_words) * len(own) // max(n_words, 1)
+        written = stores.word & np.array(masks, np.uint64) & own[block]
         columns.append([x[order] for x in (stores.macro, stores.address, stores.mask, written)])
     names = (f"{part} of stored membranes" for part in ("macro", "address", "bytes", "word"))
     return list(zip(names, *columns, strict=True))
