@@ -58,6 +58,13 @@ def test_random_spiking_networks() -> None:
         assert not failure
 
 
+def test_membranes_of_lanes_without_a_kernel_may_be_anything() -> None:
+    """Half of a word is read that only the network before has written."""
+    cases = [mars_regression.random_spiking_case(TINY, seed) for seed in (1606, 1607)]
+    for failure, _ in mars_regression.on_rtl(TINY, cases):
+        assert not failure
+
+
 def attention_differs(config: MarsConfig, seeds: range) -> list[str]:
     """Random blocks: products of two maps, softmax and normalisation, with and without others."""
     cases = [mars_regression.random_attention_case(config, seed) for seed in seeds]
