@@ -23,6 +23,10 @@ ROW = 1000
 """Height of a row of cells."""
 ORIENTATIONS = ("N", "FS", "FN", "S")
 """By graywolf's number."""
+TURNED = ("FS", "S")
+"""Those with supply below."""
+OVER = {"N": "FS", "FS": "N", "FN": "S", "S": "FN"}
+"""What each is turned over."""
 N_ROWS = re.compile(r"^# GENR\*numrows.*$", re.MULTILINE)
 GLOBAL_ROUTING = re.compile(r"^(TWSC\*do\.global\.route *:) on$", re.MULTILINE)
 """Left to qrouter: graywolf's own moves no cell, and ends in a fault on some blocks."""
@@ -51,9 +55,16 @@ def place(blocks: dict[str, Design], busy: Callable[[str], None]) -> dict[str, P
     for name, block in blocks.items():
         busy(f"placement, {name}")
         strip = _strip(block, math.sqrt(area))
-        found |= {own: replace(place, y=place.y + base) for own, place in strip.items()}
+        found |= {own: _in_row(replace(place, y=place.y + base)) for own, place in strip.items()}
         base = max(place.y for place in found.values()) + ROW
     return found | dict(fill(found.values()))
+
+
+def _in_row(place: Place) -> Place:
+    """The cell with supply below in every second row, as neighbours share a rail."""
+    if (place.orientation in TURNED) == (place.y // ROW % 2 == 0):
+        return place
+    return replace(place, orientation=OVER[place.orientation])
 
 
 def fill(places: Iterable[Place]) -> Iterator[tuple[str, Place]]:

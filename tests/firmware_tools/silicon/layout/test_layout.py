@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -119,23 +120,36 @@ def test_blocks(tmp_path: Path) -> None:
         tmp_path,
         {
             "npu.population_1.somas.u1_": gate(3, 4),
-            "npu.population_0.somas.u1_": gate(4, 5),
+            "npu.population_1.noise_generator.u1_": gate(4, 5),
             "npu.population_0.walker.u1_": gate(5, 6),
             "npu.population_0.u2_": gate("0", 7),
-            "npu.scheduler.u1_": gate(7, 9),
+            "npu.population_0.noise_generator.u1_": gate(7, 8),
+            "npu.scheduler.u1_": gate(8, 9),
             "npu.population_0.memory": {"type": "sram", "connections": {"x": [6, 3, "1"]}},
         },
     )
     everything = design.read(chip)
-    assert [one.name for one in everything.instances] == ["u0", "u1", "u2", "u3", "u4"]
+    assert [one.name for one in everything.instances] == ["u0", "u1", "u2", "u3", "u4", "u5"]
     # Memories and ports stand outside; the constant is no net.
     assert everything.border == {3, 6, 9}
-    assert everything.nets.keys() == {3, 4, 5, 6, 7, 9}
+    assert everything.nets.keys() == {3, 4, 5, 6, 7, 8, 9}
     found = design.blocks(chip, everything)
-    names = ["population_0.control", "population_0.somas", "rest", "population_1.somas"]
-    assert list(found) == names
-    assert [found[name].border for name in names] == [{5, 6, 7}, {4, 5}, {7, 9}, {3, 4}]
-    assert sum(len(block.instances) for block in found.values()) == 5
+    assert {name: block.border for name, block in found.items()} == {
+        "population_0.noise": {7, 8},
+        "population_0": {5, 6, 7},
+        "rest": {8, 9},
+        "population_1": {3, 4},
+        "population_1.noise": {4, 5},
+    }
+    # From one edge to the other.
+    assert list(found) == [
+        "population_0.noise",
+        "population_0",
+        "rest",
+        "population_1",
+        "population_1.noise",
+    ]
+    assert sum(len(block.instances) for block in found.values()) == 6
 
 
 TWO = Design(
@@ -152,6 +166,28 @@ def test_placement_is_read() -> None:
     }
     with pytest.raises(ValueError, match="a placement must have 2 cells, not 1"):
         placement.read(TWO, text.splitlines()[0])
+
+
+@pytest.mark.usefixtures("cells")
+def test_rows_share_their_rails(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = ("S", "FN", "FS")
+    strip = {f"u{k}": Place("GATE", 0, 1000 * k, turned) for k, turned in enumerate(rows)}
+
+    def strip_of(block: Design, _width: float) -> dict[str, Place]:
+        return {f"{block.instances[0].name}_{name}": place for name, place in strip.items()}
+
+    monkeypatch.setattr(placement, "_strip", strip_of)
+    blocks = {name: Design([replace(TWO.instances[0], name=name)], set()) for name in "ab"}
+    found = placement.place(blocks, lambda _what: None)
+    # The second strip begins at an odd row: turned over, left and right as before.
+    assert [(place.y, place.orientation) for place in found.values()] == [
+        (0, "S"),
+        (1000, "FN"),
+        (2000, "FS"),
+        (3000, "FN"),
+        (4000, "S"),
+        (5000, "N"),
+    ]
 
 
 @pytest.mark.usefixtures("cells")
@@ -175,20 +211,20 @@ def test_form_for_graywolf(cells: dict[str, lef.Outline]) -> None:
 @pytest.mark.parametrize(
     ("wanted", "tracks"),
     [
-        ([120.0, 480.0], [100, 500]),
-        ([200.0, 200.0, 210.0], [200, 300, 400]),
-        ([-900.0, -800.0], [0, 100]),
-        ([900.0, 950.0, 1000.0], [300, 400, 500]),
+        ([90.0, 380.0], [80, 400]),
+        ([160.0, 160.0, 170.0], [160, 240, 320]),
+        ([-900.0, -800.0], [0, 80]),
+        ([900.0, 950.0, 1000.0], [240, 320, 400]),
     ],
 )
 def test_pins_keep_their_distance(wanted: list[float], tracks: list[int]) -> None:
-    assert routing.spread(wanted, 0, 500) == tracks
+    assert routing.spread(wanted, 0, 400) == tracks
 
 
 def test_too_many_pins() -> None:
-    assert len(routing.spread([0.0] * 6, 0, 500)) == 6
+    assert len(routing.spread([0.0] * 6, 0, 400)) == 6
     with pytest.raises(UserError, match="an edge must have at most 6 pins, not 7"):
-        routing.spread([0.0] * 7, 0, 500)
+        routing.spread([0.0] * 7, 0, 400)
 
 
 @pytest.mark.usefixtures("cells")
@@ -238,6 +274,24 @@ def test_tools_fail_with_their_log(tmp_path: Path) -> None:
     assert said == "done\n"
     with pytest.raises(UserError, match=r"failed; see .*b\.log"):
         tools.run([sys.executable, "-c", "raise SystemExit(3)"], tmp_path, "b.log")
+
+
+def test_tools_are_heard(tmp_path: Path) -> None:
+    """It says something, and ends when what it said has been heard."""
+    heard = tmp_path / "heard"
+    code = f"""\
+import pathlib
+print("Nets remaining: 7", flush=True)
+while not pathlib.Path({str(heard)!r}).exists():
+    pass
+"""
+
+    def hear(end: str) -> None:
+        if end == "Nets remaining: 7\n":
+            heard.touch()
+
+    tools.run([sys.executable, "-c", code], tmp_path, "a.log", hear)
+    assert heard.exists()
 
 
 def test_missing_tool(monkeypatch: pytest.MonkeyPatch) -> None:
