@@ -20,7 +20,12 @@ TRACKS = (("Y", TRACK_Y), ("X", TRACK_X)) * 2 + (("Y", TRACK_Y), ("X", 2 * TRACK
 """Axis and distance of the wires of each metal layer."""
 BORDER_LAYER = "metal2"
 ROUTED = "routed.def"
-FAILED = re.compile(r"^Final: (?:No|(\d+)) failed routes?", re.MULTILINE)
+RIP_UP = (("20", 200), ("50", 200), ("100", 200), ("none", 200), ("none", 500), ("none", 1000))
+"""Tracks around a net's likeliest way that are searched, and how many nets without progress end it.
+
+qrouter's own script goes on after ten, too few for a chip.
+"""
+FAILED = re.compile(r"^Final: (?:No failed routes!|Failed net routes: (\d+))", re.MULTILINE)
 """What qrouter says last."""
 REMAINING = re.compile(r"^(Nets remaining: \d+)$", re.MULTILINE)
 """What it says on the way."""
@@ -161,6 +166,8 @@ def route(design: Design, places: dict[str, Place], busy: Callable[[str], None])
     """
     text = definition(design, places)
     obstructions = "\n".join(_obstructions(core(places.values())))
+    tries = " ".join(f"{mask} {effort}" for mask, effort in RIP_UP)
+    # Its third stage, which routes each net once more, takes as long as both and is left out.
     script = f"""\
 verbose 1
 read_lef {osu018.lef()}
@@ -170,7 +177,13 @@ vdd vdd
 gnd gnd
 {obstructions}
 read_def placed.def
-qrouter::standard_route {ROUTED} false
+set failed [stage1]
+foreach {{mask effort}} {{{tries}}} {{
+  if {{$failed == 0}} break
+  set failed [stage2 mask $mask effort $effort]
+}}
+cleanup all
+write_def {ROUTED}
 quit
 """
 
@@ -184,8 +197,9 @@ quit
         command = ["qrouter", "-nog", "-s", "route.tcl"]
         said = tools.run(command, folder, "qrouter.log", hear)
         last = FAILED.search(said)
-        if last is None or last[1]:
-            nets = last[1] if last else "some"
-            raise UserError(f"qrouter left {nets} nets unrouted; see {folder / 'qrouter.log'}")
+        if last is None:
+            raise UserError(f"qrouter failed; see {folder / 'qrouter.log'}")
+        if last[1]:
+            raise UserError(f"qrouter left {last[1]} nets unrouted; see {folder / 'qrouter.log'}")
 
     return cached(tools.CACHE / f"routing-{key(text, script)}", work)

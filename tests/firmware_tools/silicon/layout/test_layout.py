@@ -1,15 +1,27 @@
 """What is read and calculated around the layout tools; needs none of them."""
 
+import contextlib
 import json
+import os
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from firmware_tools.errors import UserError
-from firmware_tools.silicon.layout import design, lef, lvs, placement, routing, tools, wires
+from firmware_tools.silicon.layout import (
+    design,
+    lef,
+    lvs,
+    placement,
+    report,
+    routing,
+    tools,
+    wires,
+)
 from firmware_tools.silicon.layout.design import Design, Instance
 from firmware_tools.silicon.layout.placement import Place
 from hw.asic.synthesis import Netlist
@@ -292,6 +304,54 @@ while not pathlib.Path({str(heard)!r}).exists():
 
     tools.run([sys.executable, "-c", code], tmp_path, "a.log", hear)
     assert heard.exists()
+
+
+def test_ctrl_c_ends_a_tool(tmp_path: Path) -> None:
+    code = "import os, time; print(os.getpid(), flush=True); time.sleep(3600)"
+    started = []
+
+    def hear(end: str) -> None:
+        if end:
+            started.append(int(end))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tools.run([sys.executable, "-c", code], tmp_path, "a.log", hear)
+    with pytest.raises(ProcessLookupError):
+        os.kill(started[0], 0)
+
+
+@pytest.mark.usefixtures("cells")
+@pytest.mark.parametrize(
+    ("last", "error"),
+    [
+        ("Final: No failed routes!", None),
+        ("Final: Failed net routes: 3", r"qrouter left 3 nets unrouted; see .*qrouter\.log"),
+        ("", r"qrouter failed; see .*qrouter\.log"),
+    ],
+)
+def test_routing_is_heard_and_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str, error: str | None
+) -> None:
+    def run(_command: list[str], folder: Path, _log: str, hear: Callable[[str], None]) -> str:
+        assert "- n6\n" in (folder / "placed.def").read_text()
+        hear("12\nNets remaining: 9\nFinished routing net n5\nNets remaining: 8\nFinish")
+        hear("*** Running")
+        return f"Reading\n{last}\n"
+
+    monkeypatch.setattr(tools, "CACHE", tmp_path)
+    monkeypatch.setattr(tools, "run", run)
+    places = {"u0": Place("GATE", 0, 0, "N"), "u1": Place("GATE", 160, 0, "N")}
+    said: list[str] = []
+    with contextlib.nullcontext() if error is None else pytest.raises(UserError, match=error):
+        routing.route(TWO, places, said.append)
+    assert said == ["routing, nets remaining: 8"]
+
+
+def test_inputs_of_nets() -> None:
+    # n5 leads out, and what is there drives it or is driven; n6 stays.
+    assert report._inputs(TWO, [5]) == 1  # noqa: SLF001
+    assert report._inputs(TWO, [5, 6]) == 2  # noqa: SLF001
 
 
 def test_missing_tool(monkeypatch: pytest.MonkeyPatch) -> None:
