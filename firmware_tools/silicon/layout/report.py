@@ -123,7 +123,7 @@ def measure(chip: ChipConfig, block: str, busy: Callable[[str], None]) -> Layout
         Compared(1000 * WIRE_PER_FANOUT, 1000 * sum(known.values()) / inputs),
         1000 * lvs.coupled(compared) / _inputs(own, own.nets),
         *energy,
-        _clock(netlist, own, known, busy),
+        _clock(netlist, known, busy),
         image,
     )
 
@@ -160,15 +160,14 @@ def _energy(
     return Compared(*within), Compared(*(sum(energies.values()) + memory for energies in both))
 
 
-def _clock(
-    netlist: Netlist, own: Design, known: dict[Bit, float], busy: Callable[[str], None]
-) -> Compared:
+def _clock(netlist: Netlist, known: dict[Bit, float], busy: Callable[[str], None]) -> Compared:
     busy("timing")
     drivers = {
-        f"{instance.path}/{pin}": known[bit]
-        for bit in known
-        for instance, pin in own.nets[bit]
-        if netlist.cells["cells"][instance.path]["port_directions"][pin] == "output"
+        f"{path}/{pin}" if len(bits) == 1 else f"{path}/{pin}[{k}]": known[bit]
+        for path, cell in netlist.cells["cells"].items()
+        for pin, bits in cell["connections"].items()
+        for k, bit in enumerate(bits)
+        if cell["port_directions"][pin] == "output" and bit in known
     }
     estimated, laid_out = (timing.fastest(netlist, given) for given in (None, drivers))
     return Compared(estimated.clock_mhz, laid_out.clock_mhz)
