@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from firmware_tools.silicon.layout.report import Layout
 
 EXAMPLES = examples(
-    "kenyon layout -c tiny --block population_0.synapses",
+    "kenyon layout -c tiny --block population_0.noise",
     "kenyon layout -c tiny --json",
 )
 

@@ -12,7 +12,7 @@ from firmware_tools.errors import UserError
 from firmware_tools.silicon.layout import tools
 from firmware_tools.silicon.layout.design import Design
 from firmware_tools.silicon.layout.lef import UNIT, outlines
-from firmware_tools.silicon.layout.placement import ROW, TRACK_X, TRACK_Y, TURNED, Place
+from firmware_tools.silicon.layout.placement import ROW, TRACK_X, TRACK_Y, Place
 from firmware_tools.silicon.layout.routing import NAME, ROUTED, core
 from hw.asic import osu018
 from hw.cache import cached, key
@@ -66,7 +66,8 @@ def _magic(places: dict[str, Place], routed: Path) -> Iterator[str]:
     rows = {place.y: place.orientation for place in places.values()}
     heights: dict[str, set[int]] = {supply: set() for supply in SUPPLIES}
     for y, orientation in rows.items():
-        turned = orientation in TURNED
+        # Turned over, supply is below.
+        turned = orientation in ("FS", "S")
         heights["gnd"].add(y + ROW * turned)
         heights["vdd"].add(y + ROW * (not turned))
     for supply, side in (("gnd", right), ("vdd", left)):

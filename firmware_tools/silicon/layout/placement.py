@@ -1,7 +1,7 @@
 """Where each cell stands: graywolf places block by block, each a strip of rows across the core.
 
 All of them at once take graywolf hours: the time of its annealing grows faster than the square of
-the cells. The strips are stacked, and routed as one.
+the cells. The strips are stacked with channels between them, and routed as one.
 """
 
 import math
@@ -23,10 +23,8 @@ ROW = 1000
 """Height of a row of cells."""
 ORIENTATIONS = ("N", "FS", "FN", "S")
 """By graywolf's number."""
-TURNED = ("FS", "S")
-"""Those with supply below."""
-OVER = {"N": "FS", "FS": "N", "FN": "S", "S": "FN"}
-"""What each is turned over."""
+CHANNEL = 5 * ROW
+"""Between blocks: room for wires, which crowd there, and rails that would meet are apart."""
 N_ROWS = re.compile(r"^# GENR\*numrows.*$", re.MULTILINE)
 GLOBAL_ROUTING = re.compile(r"^(TWSC\*do\.global\.route *:) on$", re.MULTILINE)
 """Left to qrouter: graywolf's own moves no cell, and ends in a fault on some blocks."""
@@ -55,16 +53,9 @@ def place(blocks: dict[str, Design], busy: Callable[[str], None]) -> dict[str, P
     for name, block in blocks.items():
         busy(f"placement, {name}")
         strip = _strip(block, math.sqrt(area))
-        found |= {own: _in_row(replace(place, y=place.y + base)) for own, place in strip.items()}
-        base = max(place.y for place in found.values()) + ROW
+        found |= {own: replace(place, y=place.y + base) for own, place in strip.items()}
+        base = max(place.y for place in found.values()) + ROW + CHANNEL
     return found | dict(fill(found.values()))
-
-
-def _in_row(place: Place) -> Place:
-    """The cell with supply below in every second row, as neighbours share a rail."""
-    if (place.orientation in TURNED) == (place.y // ROW % 2 == 0):
-        return place
-    return replace(place, orientation=OVER[place.orientation])
 
 
 def fill(places: Iterable[Place]) -> Iterator[tuple[str, Place]]:

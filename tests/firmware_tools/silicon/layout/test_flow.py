@@ -33,7 +33,7 @@ def ring_of_gates() -> Design:
 
 def test_a_layout_is_its_netlist(tmp_path: Path) -> None:
     design = ring_of_gates()
-    # The first block is one row, so that the other begins at an odd one.
+    # The first block is one row, and the rails of the other would meet it upside down.
     first = design.instances[: N_STAGES // 2]
     parts = {"a": first, "b": design.instances[len(first) :]}
     blocks = {name: design.part(part) for name, part in parts.items()}
