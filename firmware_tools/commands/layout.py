@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from firmware_tools.silicon.layout.report import Layout
 
 EXAMPLES = examples(
-    "kenyon layout -c tiny --block population_0.synapses",
+    "kenyon layout -c tiny --block population_0.noise",
     "kenyon layout -c tiny --json",
 )
 
@@ -50,7 +50,8 @@ def _table(measured: "Layout") -> Table:
     name = f"{measured.config} {measured.block}".strip()
     table = Table(
         title=f"{name}: {measured.cells:,} cells, {measured.width:.0f} x {measured.height:.0f} um",
-        caption=f"{measured.nets:,} nets within, {measured.wire / 1000:.1f} mm of wire, "
+        caption=f"{measured.routed:,} nets routed; of {measured.nets:,} that end here "
+        f"{measured.wire / 1000:.1f} mm of wire, "
         f"{measured.wire / measured.inputs:.1f} um for each of {measured.inputs:,} inputs; "
         f"{measured.coupled:.1f} fF each as Magic extracts them",
     )
@@ -60,6 +61,7 @@ def _table(measured: "Layout") -> Table:
     for label, both in (
         ("wire for each input, fF", measured.per_input),
         ("energy of these cells for a synaptic operation, pJ", measured.energy),
+        ("energy of the chip for a synaptic operation, pJ", measured.chip_energy),
         ("clock of the chip, MHz", measured.clock),
     ):
         table.add_row(label, f"{both.estimated:.2f}", f"{both.laid_out:.2f}")

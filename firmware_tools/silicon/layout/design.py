@@ -10,13 +10,8 @@ from hw.asic.synthesis import Netlist
 
 Bit = int
 """Number of a net in the netlist's JSON."""
-CONTENTS = {
-    "noise": ("noise_generator",),
-    "somas": ("somas",),
-    "synapses": ("post_synaptic_units",),
-    "control": ("", "walker", "weight_memory", "neuron_memory"),
-}
-"""Blocks of a population, and which of its modules each holds; one more block holds the rest."""
+NOISE = "noise"
+"""A population is two blocks: its noise generator, which has few wires to others, and the rest."""
 REST = "rest"
 
 
@@ -92,22 +87,23 @@ def _nets(groups: Any) -> set[Bit]:
 
 
 def blocks(netlist: Netlist, design: Design) -> dict[str, Design]:
-    """Parts that are placed one by one: `CONTENTS` of every population, and the rest between."""
+    """Parts that are placed one by one: two of every population, and the rest between."""
     parts: dict[str, list[Instance]] = defaultdict(list)
     for instance in design.instances:
         parts[_block(netlist.module_of(instance.path))].append(instance)
-    names = sorted(parts, key=lambda name: (_half(name), name))
-    return {name: design.part(parts[name]) for name in names}
+    return {name: design.part(parts[name]) for name in sorted(parts, key=_order)}
 
 
 def _block(module: str) -> str:
     words = module.split(".")
     for k, word in enumerate(words):
         if word.startswith("population_") and word[len("population_") :].isdigit():
-            inner = words[k + 1] if len(words) > k + 1 else ""
-            return next(f"{word}.{name}" for name, held in CONTENTS.items() if inner in held)
+            return f"{word}.{NOISE}" if "noise_generator" in words[k + 1 : k + 2] else word
     return REST
 
 
-def _half(name: str) -> int:
-    return 1 if name == REST else 2 * (not name.startswith("population_0"))
+def _order(name: str) -> tuple[int, str]:
+    """The rest stands in the middle, noise outside."""
+    if name == REST:
+        return 1, ""
+    return (0, f"{not name.endswith(NOISE)}") if name.startswith("population_0") else (2, name)

@@ -8,6 +8,8 @@ from firmware_tools.silicon.layout.placement import ROW, TRACK_X, TRACK_Y, Place
 from firmware_tools.silicon.layout.wires import segments
 
 INCHES, DPI = (7.0, 6.0), 130
+AXIS, WIRE = 360.0, 0.25
+"""Points of a side of the axes, and um of a wire's width as it is drawn."""
 REGISTERS = ("DFFPOSX1", "LATCH")
 KINDS = {"registers": "#b9cbe3", "gates": "#e9e9e9", "fill": "#ffffff"}
 LAYERS = ("#3465a4", "#cc3333", "#4e9a06", "#c17d11", "#75507b", "#222222")
@@ -23,6 +25,7 @@ def draw(design: Design, places: dict[str, Place], routed: str, path: Path) -> P
     figure = Figure(figsize=INCHES, dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     kinds = {name: _kind(place) for name, place in places.items()}
+    width = WIRE * AXIS * UNIT / max(place.right for place in places.values())
     for kind, colour in KINDS.items():
         boxes = [
             Rectangle(
@@ -43,15 +46,15 @@ def draw(design: Design, places: dict[str, Place], routed: str, path: Path) -> P
             if name == f"metal{layer}"
         ]
         axes.add_collection(
-            LineCollection(
-                lines, colors=colour, linewidths=0.25, antialiaseds=False, label=f"metal{layer}"
-            )
+            LineCollection(lines, colors=colour, linewidths=width, label=f"metal{layer}")
         )
     axes.autoscale_view()
     axes.set_aspect("equal")
     axes.set_xlabel("um")
     axes.set_title(f"{len(design.instances):,} cells, {len(design.nets):,} nets", fontsize=9)
-    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=7)
+    legend = axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=7)
+    for line in legend.get_lines():
+        line.set_linewidth(1)
     figure.savefig(path)
     return path
 

@@ -1,7 +1,7 @@
 """Where each cell stands: graywolf places block by block, each a strip of rows across the core.
 
 All of them at once take graywolf hours: the time of its annealing grows faster than the square of
-the cells. The strips are stacked, and routed as one.
+the cells. The strips are stacked with channels between them, and routed as one.
 """
 
 import math
@@ -23,6 +23,8 @@ ROW = 1000
 """Height of a row of cells."""
 ORIENTATIONS = ("N", "FS", "FN", "S")
 """By graywolf's number."""
+CHANNEL = 5 * ROW
+"""Between blocks: room for wires, which crowd there, and rails that would meet are apart."""
 N_ROWS = re.compile(r"^# GENR\*numrows.*$", re.MULTILINE)
 GLOBAL_ROUTING = re.compile(r"^(TWSC\*do\.global\.route *:) on$", re.MULTILINE)
 """Left to qrouter: graywolf's own moves no cell, and ends in a fault on some blocks."""
@@ -52,7 +54,7 @@ def place(blocks: dict[str, Design], busy: Callable[[str], None]) -> dict[str, P
         busy(f"placement, {name}")
         strip = _strip(block, math.sqrt(area))
         found |= {own: replace(place, y=place.y + base) for own, place in strip.items()}
-        base = max(place.y for place in found.values()) + ROW
+        base = max(place.y for place in found.values()) + ROW + CHANNEL
     return found | dict(fill(found.values()))
 
 

@@ -1,6 +1,6 @@
 """A chip's layout, or that of one of its blocks, and what its wires do to clock and energy."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from firmware_tools.silicon import activity, power, timing, workload
 from firmware_tools.silicon.layout import design, lvs, picture, placement, routing, tools, wires
 from firmware_tools.silicon.layout.design import Bit, Design
 from firmware_tools.silicon.layout.lef import UNIT
-from firmware_tools.silicon.macros import WIRE_PER_FANOUT
+from firmware_tools.silicon.macros import WIRE_PER_FANOUT, macros
 from hw.asic import synthesis
 from hw.asic.synthesis import Netlist
 from hw.generate import TOP
@@ -35,8 +35,10 @@ class Layout:
     Attributes
     ----------
     config, block : str
-    cells, nets, inputs : int
-        Nets that stay in the block, and the inputs that they drive.
+    cells, routed : int
+        All nets of the block.
+    nets, inputs : int
+        Nets that stay in a block, or all of a chip, and the inputs that they drive.
     width, height : float
         um of the core.
     wire : float
@@ -45,8 +47,9 @@ class Layout:
         fF of wire for each input.
     coupled : float
         fF for each input as Magic extracts them, with what couples to neighbours.
-    energy : Compared
-        pJ of the block's cells for a synaptic operation of the dense network.
+    energy, chip_energy : Compared
+        pJ of the block's cells, and of the whole chip with its memories, for a synaptic operation
+        of the dense network.
     clock : Compared
         MHz of the whole chip.
     picture : Path
@@ -55,6 +58,7 @@ class Layout:
     config: str
     block: str
     cells: int
+    routed: int
     nets: int
     inputs: int
     width: float
@@ -63,6 +67,7 @@ class Layout:
     per_input: Compared
     coupled: float
     energy: Compared
+    chip_energy: Compared
     clock: Compared
     picture: Path
 
@@ -93,31 +98,39 @@ def measure(chip: ChipConfig, block: str, busy: Callable[[str], None]) -> Layout
     own = blocks[block] if block else everything
     places = placement.place(chosen, busy)
     busy(f"routing, {len(own.nets):,} nets")
-    routed = routing.route(own, places)
+    routed = routing.route(own, places, busy)
     text = (routed / routing.ROUTED).read_text()
     busy("comparison of layout and netlist")
     compared = lvs.compare(own, places, routed)
     image = picture.draw(own, places, text, routed / "layout.png")
-    lengths = {bit: um for bit, um in wires.lengths(text).items() if bit not in own.border}
+    every = wires.lengths(text)
+    # A block's wires go on outside; those of a chip end at its edge, where memories would stand.
+    lengths = {bit: um for bit, um in every.items() if not block or bit not in own.border}
     known = wires.capacitances(lengths)
-    inputs = sum(len(own.nets[bit]) - 1 for bit in known)
+    inputs = _inputs(own, known)
     size = routing.core(places.values())
-    every_input = sum(len(pins) - (bit not in own.border) for bit, pins in own.nets.items())
+    energy = _energy(chip, chip.npu, netlist, own, known, busy)
     return Layout(
         chip.name,
         block,
         len(own.instances),
+        len(every),
         len(known),
         inputs,
         size.width / UNIT,
         size.height / UNIT,
         sum(sum(um.values()) for um in lengths.values()),
         Compared(1000 * WIRE_PER_FANOUT, 1000 * sum(known.values()) / inputs),
-        1000 * lvs.coupled(compared) / every_input,
-        _energy(chip, chip.npu, netlist, own, known, busy),
-        _clock(netlist, own, known, busy),
+        1000 * lvs.coupled(compared) / _inputs(own, own.nets),
+        *energy,
+        _clock(netlist, known, busy),
         image,
     )
+
+
+def _inputs(own: Design, nets: Iterable[Bit]) -> int:
+    """How many inputs nets drive; what is outside counts as one."""
+    return sum(len(own.nets[bit]) - (bit not in own.border) for bit in nets)
 
 
 def _energy(
@@ -127,30 +140,34 @@ def _energy(
     own: Design,
     known: dict[Bit, float],
     busy: Callable[[str], None],
-) -> Compared:
+) -> tuple[Compared, Compared]:
+    """Of the block, and of the whole chip."""
     busy("simulation in gates")
     network = workload.dense_network(config)
+    memories = macros(netlist)
+    watched = {net for macro in memories for net in macro.watched}
+    watched.update(power.clock_gates(netlist).values())
     job = workload.job(config, network)
-    watched = set(power.clock_gates(netlist).values())
     run = activity.run(gates.untraced(chip), tb_activity.__name__, job, watched)
     operations = workload.work(network).synaptic_operations
+    memory = sum(macro.energy(run.ones) for macro in memories) / operations
     cells = {instance.path for instance in own.instances}
-    estimated, laid_out = (
-        sum(pj for cell, pj in energies.items() if cell in cells) * run.clocks / operations
+    both = [
+        {cell: pj * run.clocks / operations for cell, pj in energies.items()}
         for energies in (power.energy(netlist, run), power.energy(netlist, run, known))
-    )
-    return Compared(estimated, laid_out)
+    ]
+    within = (sum(pj for cell, pj in energies.items() if cell in cells) for energies in both)
+    return Compared(*within), Compared(*(sum(energies.values()) + memory for energies in both))
 
 
-def _clock(
-    netlist: Netlist, own: Design, known: dict[Bit, float], busy: Callable[[str], None]
-) -> Compared:
+def _clock(netlist: Netlist, known: dict[Bit, float], busy: Callable[[str], None]) -> Compared:
     busy("timing")
     drivers = {
-        f"{instance.path}/{pin}": known[bit]
-        for bit in known
-        for instance, pin in own.nets[bit]
-        if netlist.cells["cells"][instance.path]["port_directions"][pin] == "output"
+        f"{path}/{pin}" if len(bits) == 1 else f"{path}/{pin}[{k}]": known[bit]
+        for path, cell in netlist.cells["cells"].items()
+        for pin, bits in cell["connections"].items()
+        for k, bit in enumerate(bits)
+        if cell["port_directions"][pin] == "output" and bit in known
     }
     estimated, laid_out = (timing.fastest(netlist, given) for given in (None, drivers))
     return Compared(estimated.clock_mhz, laid_out.clock_mhz)

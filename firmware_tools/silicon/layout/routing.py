@@ -1,7 +1,7 @@
 """Wires between placed cells: qrouter."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +18,17 @@ MARGIN_X, MARGIN_Y = 16 * TRACK_X, 8 * TRACK_Y
 """From the cells to the edge of what is laid out."""
 TRACKS = (("Y", TRACK_Y), ("X", TRACK_X)) * 2 + (("Y", TRACK_Y), ("X", 2 * TRACK_X))
 """Axis and distance of the wires of each metal layer."""
-BORDER_LAYER = "metal3"
+BORDER_LAYER = "metal2"
 ROUTED = "routed.def"
-FAILED = re.compile(r"^Final: (?:No|(\d+)) failed routes?", re.MULTILINE)
+RIP_UP = (("20", 200), ("50", 200), ("100", 200), ("none", 200), ("none", 500), ("none", 1000))
+"""Tracks around a net's likeliest way that are searched, and how many nets without progress end it.
+
+qrouter's own script goes on after ten, too few for a chip.
+"""
+FAILED = re.compile(r"^Final: (?:No failed routes!|Failed net routes: (\d+))", re.MULTILINE)
 """What qrouter says last."""
+REMAINING = re.compile(r"^(Nets remaining: \d+)$", re.MULTILINE)
+"""What it says on the way."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +52,10 @@ def core(places: Iterable[Place]) -> Core:
 
 
 def pins(design: Design, places: dict[str, Place], size: Core) -> dict[Bit, tuple[int, int]]:
-    """Where nets leave: left or right, as high as what they lead to, as far as there is room.
+    """Where nets leave: below or above, beside what they lead to as far as there is room.
 
-    Memories and what is around the chip would stand there.
+    Memories and what is around the chip would stand there. From side to side there is less room:
+    most wires between blocks go that way.
     """
     left, low, right, high = size.box
     middles = {}
@@ -56,35 +64,35 @@ def pins(design: Design, places: dict[str, Place], size: Core) -> dict[Bit, tupl
         middles[bit] = tuple(
             sum(values) / len(own) for values in zip(*((p.x, p.y) for p in own), strict=True)
         )
-    order = sorted(middles, key=lambda bit: middles[bit][0])
+    order = sorted(middles, key=lambda bit: middles[bit][1])
     half = len(order) // 2
     found: dict[Bit, tuple[int, int]] = {}
-    for x, side in ((left + TRACK_X, order[:half]), (right - TRACK_X, order[half:])):
-        wanted = sorted(side, key=lambda bit: middles[bit][1])
-        heights = spread([middles[bit][1] for bit in wanted], low + TRACK_Y, high - TRACK_Y)
-        found |= {bit: (x, y) for bit, y in zip(wanted, heights, strict=True)}
+    for y, edge in ((low + TRACK_Y, order[:half]), (high - TRACK_Y, order[half:])):
+        wanted = sorted(edge, key=lambda bit: middles[bit][0])
+        tracks = spread([middles[bit][0] for bit in wanted], left + TRACK_X, right - TRACK_X)
+        found |= {bit: (x, y) for bit, x in zip(wanted, tracks, strict=True)}
     return found
 
 
 def spread(wanted: list[float], low: int, high: int) -> list[int]:
-    """Tracks near the wanted heights, which ascend, one for each.
+    """Tracks near the wanted places, which ascend, one for each.
 
     Raises
     ------
     UserError
         There are too few.
     """
-    if len(wanted) > (high - low) // TRACK_Y + 1:
+    if len(wanted) > (high - low) // TRACK_X + 1:
         raise UserError(
-            f"an edge must have at most {(high - low) // TRACK_Y + 1} pins, not {len(wanted)}"
+            f"an edge must have at most {(high - low) // TRACK_X + 1} pins, not {len(wanted)}"
         )
     tracks: list[int] = []
-    for height in wanted:
-        track = round(height / TRACK_Y) * TRACK_Y
-        tracks.append(max(track, low, tracks[-1] + TRACK_Y if tracks else low))
+    for place in wanted:
+        track = round(place / TRACK_X) * TRACK_X
+        tracks.append(max(track, low, tracks[-1] + TRACK_X if tracks else low))
     # What went over the edge comes back.
     for k in range(len(tracks) - 1, -1, -1):
-        tracks[k] = min(tracks[k], high - (len(tracks) - 1 - k) * TRACK_Y)
+        tracks[k] = min(tracks[k], high - (len(tracks) - 1 - k) * TRACK_X)
     return tracks
 
 
@@ -148,7 +156,7 @@ def _obstructions(size: Core) -> Iterator[str]:
     yield f"obstruction {edge} {low} {right} {high} metal1"
 
 
-def route(design: Design, places: dict[str, Place]) -> Path:
+def route(design: Design, places: dict[str, Place], busy: Callable[[str], None]) -> Path:
     """The folder with the routed design.
 
     Raises
@@ -158,6 +166,8 @@ def route(design: Design, places: dict[str, Place]) -> Path:
     """
     text = definition(design, places)
     obstructions = "\n".join(_obstructions(core(places.values())))
+    tries = " ".join(f"{mask} {effort}" for mask, effort in RIP_UP)
+    # Its third stage, which routes each net once more, takes as long as both and is left out.
     script = f"""\
 verbose 1
 read_lef {osu018.lef()}
@@ -167,17 +177,29 @@ vdd vdd
 gnd gnd
 {obstructions}
 read_def placed.def
-qrouter::standard_route {ROUTED} false
+set failed [stage1]
+foreach {{mask effort}} {{{tries}}} {{
+  if {{$failed == 0}} break
+  set failed [stage2 mask $mask effort $effort]
+}}
+cleanup all
+write_def {ROUTED}
 quit
 """
+
+    def hear(end: str) -> None:
+        for remaining in REMAINING.findall(end)[-1:]:
+            busy(f"routing, {remaining.lower()}")
 
     def work(folder: Path) -> None:
         (folder / "placed.def").write_text(text)
         (folder / "route.tcl").write_text(script)
-        said = tools.run(["qrouter", "-nog", "-s", "route.tcl"], folder, "qrouter.log")
+        command = ["qrouter", "-nog", "-s", "route.tcl"]
+        said = tools.run(command, folder, "qrouter.log", hear)
         last = FAILED.search(said)
-        if last is None or last[1]:
-            nets = last[1] if last else "some"
-            raise UserError(f"qrouter left {nets} nets unrouted; see {folder / 'qrouter.log'}")
+        if last is None:
+            raise UserError(f"qrouter failed; see {folder / 'qrouter.log'}")
+        if last[1]:
+            raise UserError(f"qrouter left {last[1]} nets unrouted; see {folder / 'qrouter.log'}")
 
     return cached(tools.CACHE / f"routing-{key(text, script)}", work)

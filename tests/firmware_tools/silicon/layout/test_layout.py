@@ -1,14 +1,27 @@
 """What is read and calculated around the layout tools; needs none of them."""
 
+import contextlib
 import json
+import os
 import re
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from firmware_tools.errors import UserError
-from firmware_tools.silicon.layout import design, lef, lvs, placement, routing, tools, wires
+from firmware_tools.silicon.layout import (
+    design,
+    lef,
+    lvs,
+    placement,
+    report,
+    routing,
+    tools,
+    wires,
+)
 from firmware_tools.silicon.layout.design import Design, Instance
 from firmware_tools.silicon.layout.placement import Place
 from hw.asic.synthesis import Netlist
@@ -119,23 +132,36 @@ def test_blocks(tmp_path: Path) -> None:
         tmp_path,
         {
             "npu.population_1.somas.u1_": gate(3, 4),
-            "npu.population_0.somas.u1_": gate(4, 5),
+            "npu.population_1.noise_generator.u1_": gate(4, 5),
             "npu.population_0.walker.u1_": gate(5, 6),
             "npu.population_0.u2_": gate("0", 7),
-            "npu.scheduler.u1_": gate(7, 9),
+            "npu.population_0.noise_generator.u1_": gate(7, 8),
+            "npu.scheduler.u1_": gate(8, 9),
             "npu.population_0.memory": {"type": "sram", "connections": {"x": [6, 3, "1"]}},
         },
     )
     everything = design.read(chip)
-    assert [one.name for one in everything.instances] == ["u0", "u1", "u2", "u3", "u4"]
+    assert [one.name for one in everything.instances] == ["u0", "u1", "u2", "u3", "u4", "u5"]
     # Memories and ports stand outside; the constant is no net.
     assert everything.border == {3, 6, 9}
-    assert everything.nets.keys() == {3, 4, 5, 6, 7, 9}
+    assert everything.nets.keys() == {3, 4, 5, 6, 7, 8, 9}
     found = design.blocks(chip, everything)
-    names = ["population_0.control", "population_0.somas", "rest", "population_1.somas"]
-    assert list(found) == names
-    assert [found[name].border for name in names] == [{5, 6, 7}, {4, 5}, {7, 9}, {3, 4}]
-    assert sum(len(block.instances) for block in found.values()) == 5
+    assert {name: block.border for name, block in found.items()} == {
+        "population_0.noise": {7, 8},
+        "population_0": {5, 6, 7},
+        "rest": {8, 9},
+        "population_1": {3, 4},
+        "population_1.noise": {4, 5},
+    }
+    # From one edge to the other.
+    assert list(found) == [
+        "population_0.noise",
+        "population_0",
+        "rest",
+        "population_1",
+        "population_1.noise",
+    ]
+    assert sum(len(block.instances) for block in found.values()) == 6
 
 
 TWO = Design(
@@ -152,6 +178,19 @@ def test_placement_is_read() -> None:
     }
     with pytest.raises(ValueError, match="a placement must have 2 cells, not 1"):
         placement.read(TWO, text.splitlines()[0])
+
+
+@pytest.mark.usefixtures("cells")
+def test_channels_between_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    def strip_of(block: Design, _width: float) -> dict[str, Place]:
+        name = block.instances[0].name
+        return {f"{name}{k}": Place("GATE", 0, 1000 * k, row) for k, row in enumerate(("S", "FN"))}
+
+    monkeypatch.setattr(placement, "_strip", strip_of)
+    blocks = {name: Design([replace(TWO.instances[0], name=name)], set()) for name in "ab"}
+    found = placement.place(blocks, lambda _what: None)
+    heights = {name: place.y for name, place in found.items()}
+    assert heights == {"a0": 0, "a1": 1000, "b0": 7000, "b1": 8000}
 
 
 @pytest.mark.usefixtures("cells")
@@ -175,20 +214,20 @@ def test_form_for_graywolf(cells: dict[str, lef.Outline]) -> None:
 @pytest.mark.parametrize(
     ("wanted", "tracks"),
     [
-        ([120.0, 480.0], [100, 500]),
-        ([200.0, 200.0, 210.0], [200, 300, 400]),
-        ([-900.0, -800.0], [0, 100]),
-        ([900.0, 950.0, 1000.0], [300, 400, 500]),
+        ([90.0, 380.0], [80, 400]),
+        ([160.0, 160.0, 170.0], [160, 240, 320]),
+        ([-900.0, -800.0], [0, 80]),
+        ([900.0, 950.0, 1000.0], [240, 320, 400]),
     ],
 )
 def test_pins_keep_their_distance(wanted: list[float], tracks: list[int]) -> None:
-    assert routing.spread(wanted, 0, 500) == tracks
+    assert routing.spread(wanted, 0, 400) == tracks
 
 
 def test_too_many_pins() -> None:
-    assert len(routing.spread([0.0] * 6, 0, 500)) == 6
+    assert len(routing.spread([0.0] * 6, 0, 400)) == 6
     with pytest.raises(UserError, match="an edge must have at most 6 pins, not 7"):
-        routing.spread([0.0] * 7, 0, 500)
+        routing.spread([0.0] * 7, 0, 400)
 
 
 @pytest.mark.usefixtures("cells")
@@ -238,6 +277,72 @@ def test_tools_fail_with_their_log(tmp_path: Path) -> None:
     assert said == "done\n"
     with pytest.raises(UserError, match=r"failed; see .*b\.log"):
         tools.run([sys.executable, "-c", "raise SystemExit(3)"], tmp_path, "b.log")
+
+
+def test_tools_are_heard(tmp_path: Path) -> None:
+    """It says something, and ends when what it said has been heard."""
+    heard = tmp_path / "heard"
+    code = f"""\
+import pathlib
+print("Nets remaining: 7", flush=True)
+while not pathlib.Path({str(heard)!r}).exists():
+    pass
+"""
+
+    def hear(end: str) -> None:
+        if end == "Nets remaining: 7\n":
+            heard.touch()
+
+    tools.run([sys.executable, "-c", code], tmp_path, "a.log", hear)
+    assert heard.exists()
+
+
+def test_ctrl_c_ends_a_tool(tmp_path: Path) -> None:
+    code = "import os, time; print(os.getpid(), flush=True); time.sleep(3600)"
+    started = []
+
+    def hear(end: str) -> None:
+        if end:
+            started.append(int(end))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tools.run([sys.executable, "-c", code], tmp_path, "a.log", hear)
+    with pytest.raises(ProcessLookupError):
+        os.kill(started[0], 0)
+
+
+@pytest.mark.usefixtures("cells")
+@pytest.mark.parametrize(
+    ("last", "error"),
+    [
+        ("Final: No failed routes!", None),
+        ("Final: Failed net routes: 3", r"qrouter left 3 nets unrouted; see .*qrouter\.log"),
+        ("", r"qrouter failed; see .*qrouter\.log"),
+    ],
+)
+def test_routing_is_heard_and_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str, error: str | None
+) -> None:
+    def run(_command: list[str], folder: Path, _log: str, hear: Callable[[str], None]) -> str:
+        assert "- n6\n" in (folder / "placed.def").read_text()
+        hear("12\nNets remaining: 9\nFinished routing net n5\nNets remaining: 8\nFinish")
+        hear("*** Running")
+        return f"Reading\n{last}\n"
+
+    monkeypatch.setattr(tools, "CACHE", tmp_path)
+    monkeypatch.setattr(tools, "run", run)
+    places = {"u0": Place("GATE", 0, 0, "N"), "u1": Place("GATE", 160, 0, "N")}
+    said: list[str] = []
+    with contextlib.nullcontext() if error is None else pytest.raises(UserError, match=error):
+        routing.route(TWO, places, said.append)
+    assert said == ["routing, nets remaining: 8"]
+
+
+def test_inputs_of_nets() -> None:
+    # n5 leads out, and what is there drives it or is driven; n6 stays.
+    assert report._inputs(TWO, [5]) == 1  # noqa: SLF001
+    assert report._inputs(TWO, [5, 6]) == 2  # noqa: SLF001
 
 
 def test_missing_tool(monkeypatch: pytest.MonkeyPatch) -> None:
