@@ -21,6 +21,7 @@ from model.mars.network import (
     Conv,
     Dense,
     FeatureType,
+    LayerNorm,
     Lookup,
     MaxPool,
     NetworkError,
@@ -144,6 +145,41 @@ def test_pools_of_older_files(path: Path) -> None:
     )
     newer = changed("layers.1", {**POOL, "padding": 0})
     assert_equal(load(write(path, **ARRAYS)), load(write(path, newer, **ARRAYS)))
+
+
+NORM: dict[str, Any] = {
+    "name": "n",
+    "op": "layernorm",
+    "input": "input",
+    "out_bits": 8,
+    "out_signed": True,
+    **{field: f"n.{field[0]}" for field in ("bias", "mult", "shift")},
+}
+NORM_ARRAYS: dict[str, Array] = {
+    "n.b": np.array([-3, 0, 1 << 20], np.int32),
+    "n.m": np.array([1, 2, 3], np.uint16),
+    "n.s": np.array([10, 11, 12], np.uint8),
+}
+
+
+@pytest.mark.parametrize(("fraction", "more"), [(None, 4), (10, 4), (14, 0)])
+def test_normalisation_of_older_files(fraction: int | None, more: int, path: Path) -> None:
+    """It had four fractional bits less, and files did not say how many."""
+    said = {} if fraction is None else {"fraction": fraction}
+    (layer,) = load(write(path, {**SPEC, "layers": [{**NORM, **said}]}, **NORM_ARRAYS)).layers
+    assert isinstance(layer, LayerNorm)
+    assert layer.bias.tolist() == [-3 << more, 0, 1 << 20 + more]
+    assert layer.mult.tolist() == [1, 2, 3]
+    assert layer.shift.tolist() == [10 + more, 11 + more, 12 + more]
+    network = load(path)
+    dump(network, path)
+    assert_equal(load(path), network)
+
+
+def test_a_fraction_that_never_was(path: Path) -> None:
+    spec = {**SPEC, "layers": [{**NORM, "fraction": 12}]}
+    with pytest.raises(NetworkError, match="layer 'n': fraction must be 10 or 14, not 12"):
+        load(write(path, spec, **NORM_ARRAYS))
 
 
 def test_what_need_not_be_said(path: Path) -> None:
