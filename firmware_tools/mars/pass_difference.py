@@ -229,8 +229,9 @@ def _in_pass(
         # One for each group of channels that share it.
         first = slice(0, lanes, model.program.descriptor.groups)
         there = _has_kernel(image, k)[:, first]
-        both = (_where(there, one.membranes[:, first]) for one in (model, rtl))
-        checks.insert(1, ("membrane", *both, times.values))
+        expected = _where(there, model.membranes[:, first])
+        actual = _where(there, rtl.membranes[:, first])
+        checks.insert(1, ("membrane", expected, actual, times.values))
     if model.stores is not None or rtl.stores is not None:
         own = _own_nibbles(model.program.descriptor, _has_kernel(image, k))
         checks += [(*check, times.stores) for check in _stores(model.stores, rtl.stores, own)]
