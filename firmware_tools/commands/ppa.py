@@ -52,6 +52,7 @@ def command(
     chip = named_chip(config)
     if glitches and (chip.npu is None or chip.mars is not None):
         raise UserError(f"--glitches must go with a chip of populations alone, not {config}")
+    from firmware_tools.silicon.macros import LAID_OUT_PER_FANOUT, WIRE_PER_FANOUT
     from firmware_tools.silicon.report import LOWER_SUPPLY, measure
     from hw.asic.osu018 import VDD
 
@@ -73,6 +74,11 @@ def command(
         terminal.print(_powers(measured))
     if measured.delayed is not None:
         terminal.print(_glitches(measured.measurements[0], measured.delayed))
+    laid_out = (f"{one.laid_out / one.total:.3f} of {one.name}" for one in measured.measurements)
+    terminal.print(
+        f"with wires of {1000 * LAID_OUT_PER_FANOUT:.1f} fF an input, as laid out, instead of "
+        f"{1000 * WIRE_PER_FANOUT:.0f}: {escape(', '.join(laid_out))}"
+    )
     factor = (LOWER_SUPPLY / VDD) ** 2
     terminal.print(f"at {LOWER_SUPPLY} V {factor:.3f} of each energy, if all goes with V squared")
     terminal.print(

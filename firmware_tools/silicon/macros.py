@@ -10,7 +10,9 @@ from hw.asic.synthesis import Netlist
 
 WIRE_MODEL = "estimated"
 WIRE_PER_FANOUT = 0.012
-"""pF of wire for each input that a net drives: 45 um of 0.28 fF/um (ours; there is no layout)."""
+"""pF of wire for each input that a net drives: 45 um of 0.28 fF/um (ours)."""
+LAID_OUT_PER_FANOUT = 0.0047
+"""The same in the routed `tiny`, as Magic extracts it: 40 um of 0.12 fF/um (docs/silicon.md)."""
 PIN_CAPACITANCE = 0.03
 """pF of an input of a memory (ours)."""
 MAX_CAPACITANCE = 1.0

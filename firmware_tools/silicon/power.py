@@ -18,7 +18,10 @@ CLOCK_NET = "clock net"
 
 
 def energy(
-    netlist: Netlist, activity: Activity, wires: Mapping[Any, float] | None = None
+    netlist: Netlist,
+    activity: Activity,
+    wires: Mapping[Any, float] | None = None,
+    per_fanout: float = WIRE_PER_FANOUT,
 ) -> dict[str, float]:
     """pJ per clock of every cell: inside it, by the library's tables, and in the net it drives.
 
@@ -31,10 +34,12 @@ def energy(
     activity : Activity
     wires : dict, optional
         pF of wires that are known, by the number of their net; the others are estimated.
+    per_fanout : float
+        The estimate, pF for each input that a net drives.
     """
     cells = netlist.cells["cells"]
     rates = _rates(netlist, activity)
-    loads = _loads(cells, wires or {})
+    loads = _loads(cells, wires or {}, per_fanout)
     (clock,) = netlist.cells["ports"][CLOCK]["bits"]
     result = {CLOCK_NET: _switched(loads[clock])}
     for path, instance in cells.items():
@@ -87,7 +92,9 @@ def _switched(load: float) -> float:
     return load * VDD**2
 
 
-def _loads(cells: dict[str, Any], wires: Mapping[Any, float]) -> dict[Any, float]:
+def _loads(
+    cells: dict[str, Any], wires: Mapping[Any, float], per_fanout: float
+) -> dict[Any, float]:
     """pF of every net: inputs that it drives, and its wire or the estimate of it."""
     loads: dict[Any, float] = dict(wires)
     for instance in cells.values():
@@ -96,7 +103,7 @@ def _loads(cells: dict[str, Any], wires: Mapping[Any, float]) -> dict[Any, float
             if instance["port_directions"][pin] == "input":
                 own = known.capacitance[pin] if known else PIN_CAPACITANCE
                 for bit in bits:
-                    wire = 0 if bit in wires else WIRE_PER_FANOUT
+                    wire = 0 if bit in wires else per_fanout
                     loads[bit] = loads.get(bit, 0) + own + wire
     return loads
 

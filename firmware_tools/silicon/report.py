@@ -9,7 +9,7 @@ from types import ModuleType
 from firmware_tools.npu.examples import LEFT_LOOMS
 from firmware_tools.silicon import activity, delays, power, timed, timing, workload
 from firmware_tools.silicon.cells import library
-from firmware_tools.silicon.macros import Macro, macros
+from firmware_tools.silicon.macros import LAID_OUT_PER_FANOUT, Macro, macros
 from firmware_tools.silicon.timing import Timing
 from hw.asic import osu018, synthesis
 from hw.asic.synthesis import Netlist
@@ -80,12 +80,15 @@ class Measurement:
     toggles : int
         Transitions of all nets but those of the clock.
     shares : list of Share
+    laid_out : float
+        pJ of all, with the wires that the routed `tiny` has for each input.
     """
 
     name: str
     clocks: int
     toggles: int
     shares: list[Share]
+    laid_out: float
 
     @property
     def total(self) -> float:
@@ -115,6 +118,7 @@ class Measurement:
             "toggles": self.toggles,
             "pj": self.total,
             "pj_at_1v2": self.total_at_lower_supply,
+            "pj_laid_out": self.laid_out,
             "shares": [asdict(share) for share in self.shares],
         }
 
@@ -374,8 +378,8 @@ class _Bench:
         first = workload.dense_network(replace(config, n_populations=1, links=()))
         return Measurement(ALONE, *self.run(tb_activity, workload.job(config, first)))
 
-    def run(self, bench: ModuleType, work: object) -> tuple[int, int, list[Share]]:
-        """Clocks and transitions of a bench, and who took how much energy in it."""
+    def run(self, bench: ModuleType, work: object) -> tuple[int, int, list[Share], float]:
+        """Clocks and transitions of a bench, who took how much energy in it; all as laid out."""
         watched = {net for macro in self.memories for net in macro.watched}
         watched.update(power.clock_gates(self.netlist).values())
         run = activity.run(self.design, bench.__name__, work, watched)
@@ -386,7 +390,9 @@ class _Bench:
             Share(module, logic.get(module, 0), memory.get(module, 0))
             for module in sorted(logic.keys() | memory.keys())
         ]
-        return run.clocks, power.toggles(self.netlist, run), shares
+        with_wires = power.energy(self.netlist, run, per_fanout=LAID_OUT_PER_FANOUT)
+        laid_out = sum(with_wires.values()) * run.clocks + sum(memory.values())
+        return run.clocks, power.toggles(self.netlist, run), shares, laid_out
 
 
 def _areas(netlist: Netlist, found: list[Macro]) -> list[Area]:

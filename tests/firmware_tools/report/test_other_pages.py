@@ -91,7 +91,7 @@ def test_ppa(kenyon, read, monkeypatch: pytest.MonkeyPatch) -> None:
         timing=Timing(6.25, "a", "b", [Step(0.5, "NAND2X1", "n1"), Step(6.25, "DFFPOSX1", "q")]),
         areas=areas,
         leakage=1.5,
-        measurements=[Spiking("dense", 100, 50, shares, Work(10, 4, 3, 20, 0.25))],
+        measurements=[Spiking("dense", 100, 50, shares, 30, Work(10, 4, 3, 20, 0.25))],
     )
     monkeypatch.setattr("firmware_tools.silicon.report.measure", lambda *_, **_options: report)
     result = kenyon("ppa", "-c", "tiny", "--report", "p.html", "--json")

@@ -151,6 +151,10 @@ def test_energy_by_hand(tmp_path: Path) -> None:
         0.3 * (inverter.inputs["A"] + inverter.outputs["Y"].at(load) + load * square / 2)
     )
     assert {**known, "b.u1_": 0} == {**found, "b.u1_": 0}
+    # Another estimate is of every input.
+    longer = power.energy(netlist, Activity(100, toggles), per_fanout=wire + 0.01)
+    assert longer[power.CLOCK_NET] - found[power.CLOCK_NET] == pytest.approx(0.01 * square)
+    assert longer["b.m"] - found["b.m"] == pytest.approx(0.3 * 0.01 * square / 2)
     assert power.leakage(netlist) == pytest.approx((inverter.leakage + flop.leakage) / 1000)
     assert netlist.register("b.u2_") == "b.q"
 
@@ -213,7 +217,7 @@ def test_toggles_without_the_clock(tmp_path: Path) -> None:
 
 def test_lower_supply() -> None:
     # The square of two thirds is 4 ninths.
-    assert Measurement("x", 1, 1, [Share("a", 6, 3)]).total_at_lower_supply == pytest.approx(4)
+    assert Measurement("x", 1, 1, [Share("a", 6, 3)], 7).total_at_lower_supply == pytest.approx(4)
 
 
 def test_tiny(kenyon) -> None:
@@ -271,7 +275,9 @@ def test_parts(module: str, part: str) -> None:
 
 def test_energy_of_a_frame() -> None:
     work = ConvolutionWork(macs=1000, layer_macs=1800)
-    frame = Frame("convolution", 10, 0, [Share("mars.accelerator.engine.core_0", 1500, 500)], work)
+    frame = Frame(
+        "convolution", 10, 0, [Share("mars.accelerator.engine.core_0", 1500, 500)], 1800, work
+    )
     assert frame.pj_per_mac == 2
     # Two operations in 2 pJ are 1e12 in a joule.
     assert frame.tops_per_watt == 1
