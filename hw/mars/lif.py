@@ -282,16 +282,12 @@ class LifWalk(_Neurons):
             stays.eq(active & (next_place == place) & (self.pixel.team == pixel.team)),
         ]
         lefts = [Signal(signed(MEMBRANE_WIDTH), name=f"left_{k}") for k in range(WALK_LANES)]
-        kept = []
-        for even, odd in zip(lefts[::2], lefts[1::2], strict=True):
-            of_four = Mux(now.odd, odd, even)
-            kept += [Mux(in_four, of_four, even), Mux(in_four, of_four, odd)]
+        kept = self._kept(lefts, in_four, now.odd)
         before = []
         for k, membrane in enumerate(kept):
             waiting = self._waiting(m, k, active & ~(in_four & k % 2), place, membrane)
             before.append(waiting[self.pixel.team][next_place])
         before[1::2] = map(partial(Mux, in_four), before[::2], before[1::2])
-
         for k in range(WALK_LANES):
             works, next_works = (~in_four | (turn.odd == k % 2) for turn in (now, then))
             membrane = Signal(signed(MEMBRANE_WIDTH), name=f"membrane_{k}", reset_less=True)
@@ -304,6 +300,14 @@ class LifWalk(_Neurons):
             m.d.comb += lefts[k].eq(left)
             self._spikes(m, k, active & works, fires)
         return m
+
+    def _kept(self, lefts, in_four, is_odd):
+        """What is left in the membrane of each lane; two have one if four channels share it."""
+        kept = []
+        for even, odd in zip(lefts[::2], lefts[1::2], strict=True):
+            of_four = Mux(is_odd, odd, even)
+            kept += [Mux(in_four, of_four, even), Mux(in_four, of_four, odd)]
+        return kept
 
     def _charges(self, m, k, advances):
         """What the step adds to a membrane, and what its comparison and its leak need."""
