@@ -20,10 +20,18 @@ TRACKS = (("Y", TRACK_Y), ("X", TRACK_X)) * 2 + (("Y", TRACK_Y), ("X", 2 * TRACK
 """Axis and distance of the wires of each metal layer."""
 BORDER_LAYER = "metal2"
 ROUTED = "routed.def"
-RIP_UP = (("20", 200), ("50", 200), ("100", 200), ("none", 200), ("none", 500), ("none", 1000))
-"""Tracks around a net's likeliest way that are searched, and how many nets without progress end it.
+RIP_UP = (
+    ("20", 10, 200),
+    ("50", 10, 200),
+    ("100", 100, 200),
+    ("none", 100, 200),
+    ("none", 100, 500),
+    ("none", 100, 1000),
+)
+"""Tracks around a net's likeliest way that are searched, how many nets may be in that way, and how
+many nets without progress end it.
 
-qrouter's own script goes on after ten, too few for a chip.
+qrouter's own script has ten of each of the latter, too few for a chip.
 """
 FAILED = re.compile(r"^Final: (?:No failed routes!|Failed net routes: (\d+))", re.MULTILINE)
 """What qrouter says last."""
@@ -166,7 +174,7 @@ def route(design: Design, places: dict[str, Place], busy: Callable[[str], None])
     """
     text = definition(design, places)
     obstructions = "\n".join(_obstructions(core(places.values())))
-    tries = " ".join(f"{mask} {effort}" for mask, effort in RIP_UP)
+    tries = " ".join(f"{mask} {limit} {effort}" for mask, limit, effort in RIP_UP)
     # Its third stage, which routes each net once more, takes as long as both and is left out.
     script = f"""\
 verbose 1
@@ -178,9 +186,9 @@ gnd gnd
 {obstructions}
 read_def placed.def
 set failed [stage1]
-foreach {{mask effort}} {{{tries}}} {{
+foreach {{mask limit effort}} {{{tries}}} {{
   if {{$failed == 0}} break
-  set failed [stage2 mask $mask effort $effort]
+  set failed [stage2 mask $mask limit $limit effort $effort]
 }}
 cleanup all
 write_def {ROUTED}
