@@ -1,7 +1,6 @@
 """Neurons behind the sums of a pixel: 16 channels, four time steps one after the other."""
 
 import itertools
-from functools import partial
 
 from amaranth.hdl import Array, Cat, Const, EnableInserter, Module, Mux, Signal, signed
 from amaranth.lib.data import ArrayLayout, StructLayout
@@ -283,18 +282,14 @@ class LifWalk(_Neurons):
         ]
         lefts = [Signal(signed(MEMBRANE_WIDTH), name=f"left_{k}") for k in range(WALK_LANES)]
         kept = self._kept(lefts, in_four, now.odd)
-        before = []
-        for k, membrane in enumerate(kept):
-            waiting = self._waiting(m, k, active & ~(in_four & k % 2), place, membrane)
-            before.append(waiting[self.pixel.team][next_place])
-        before[1::2] = map(partial(Mux, in_four), before[::2], before[1::2])
         for k in range(WALK_LANES):
+            # Of four channels the odd lane has no membrane, and always takes what was just left.
+            waiting = self._waiting(m, k, active & ~(in_four & k % 2), place, kept[k])
+            before = waiting[self.pixel.team][next_place]
             works, next_works = (~in_four | (turn.odd == k % 2) for turn in (now, then))
             membrane = Signal(signed(MEMBRANE_WIDTH), name=f"membrane_{k}", reset_less=True)
             with m.If(advances & next_works):
-                m.d.sync += membrane.eq(
-                    Mux(begins, self.initial[k], Mux(stays, kept[k], before[k]))
-                )
+                m.d.sync += membrane.eq(Mux(begins, self.initial[k], Mux(stays, kept[k], before)))
             charges = self._charges(m, k, advances & next_works)
             fires, left = self._neuron(m, k, membrane, charges, in_time)
             m.d.comb += lefts[k].eq(left)
