@@ -216,7 +216,7 @@ def _in_pass(
     image: Image, k: int, model: PassRun, rtl: PassTrace, compared: Compared
 ) -> Difference | None:
     """Golden machine against RTL, all but the clocks: by layer, or else in the order of events."""
-    lanes = HALF if model.program.descriptor.wide else KERNELS
+    lanes = _lanes(model.program.descriptor)
     times = rtl.times
     checks: list[tuple[str, NDArray[Any], NDArray[Any], Clocks]] = [
         ("drained value", model.values[:, :lanes], rtl.values[:, :lanes], times.values),
@@ -264,13 +264,18 @@ def _time(begins: Clocks, k: int) -> int | None:
     return int(begins[k]) if k < len(begins) else None
 
 
+def _lanes(d: Descriptor) -> int:
+    """Of a kernel block: 8-bit weights take two columns."""
+    return HALF if d.wide else KERNELS
+
+
 def _has_kernel(image: Image, k: int) -> NDArray[np.bool_]:
     """Which lanes of each kernel block have one.
 
     The others never fire, but if their membranes are read, it is what happened to be in memory.
     """
     d = image.passes[k - 1].descriptor
-    lanes = HALF if d.wide else KERNELS
+    lanes = _lanes(d)
     n_channels = image.contents.passes[k - 1].outputs[0].shape[0]
     return (np.arange(d.n_kernel_blocks * lanes) < n_channels).reshape(-1, lanes)
 

@@ -12,7 +12,8 @@ WIRE_MODEL = "estimated"
 WIRE_PER_FANOUT = 0.012
 """pF of wire for each input that a net drives: 45 um of 0.28 fF/um (ours)."""
 LAID_OUT_PER_FANOUT = 0.0047
-"""The same in the routed `tiny`, as Magic extracts it: 40 um of 0.12 fF/um (docs/silicon.md)."""
+"""The same in a layout of `tiny` without channels, as Magic extracts it: 40 um of 0.12 fF/um; with
+channels it is 0.0051 (docs/silicon.md)."""
 PIN_CAPACITANCE = 0.03
 """pF of an input of a memory (ours)."""
 MAX_CAPACITANCE = 1.0

@@ -4,6 +4,7 @@ from amaranth.hdl import Cat, Mux, signed, unsigned
 from amaranth.lib.data import ArrayLayout, Field, FlexibleLayout, StructLayout
 from amaranth.utils import exact_log2
 
+from model.mars.clocks import LANE_CHANNELS
 from model.mars.config import ACC_WIDTH, KERNELS, LINE_BITS, NIBBLE, WORD_BITS, WORDS_PER_WRITE
 from model.mars.layout import (
     DESCRIPTOR_FIELDS,
@@ -133,7 +134,8 @@ def slots_log2(descriptor, n_turns):
     writes, of_neurons = writes_log2(descriptor), descriptor.groups_log2
     if n_turns > 1:
         writes = Mux(writes == 0, 2, 3)
-        of_neurons = Mux(of_neurons == 2, 2, 1) + exact_log2(STEPS_PER_WORD)
+        in_step = Mux(of_neurons == 2, 2, exact_log2(LANE_CHANNELS))
+        of_neurons = in_step + exact_log2(STEPS_PER_WORD)
     in_time = Mux(descriptor.raw, logit_slots_log2(n_turns), of_neurons)
     return Mux(descriptor.timed, in_time, writes)
 
